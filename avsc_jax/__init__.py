@@ -1,0 +1,3 @@
+"""Audio-visual scene classification in JAX and Flax."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,33 @@
+"""The ten scenes of TAU Urban Audio-Visual Scenes 2021, and how its clips are named."""
+
+from typing import NamedTuple
+
+SCENES = (
+    'airport',
+    'bus',
+    'metro',
+    'metro_station',
+    'park',
+    'public_square',
+    'shopping_mall',
+    'street_pedestrian',
+    'street_traffic',
+    'tram',
+)
+
+
+class ClipName(NamedTuple):
+    """The four fields of a clip's name; location ids are unique to one city."""
+
+    scene: str
+    city: str
+    location: str
+    segment: str
+
+
+def parse_clip_id(clip_id: str) -> ClipName | None:
+    """'airport-lisbon-1175-44106' -> ClipName; None for names that are not TAU's."""
+    fields = clip_id.split('-')
+    if len(fields) != 4 or fields[0] not in SCENES or not all(fields):
+        return None
+    return ClipName(*fields)
