@@ -1,0 +1,24 @@
+"""What every command shares: an error is one sentence and a non-zero exit code."""
+
+import os
+import sys
+from collections.abc import Callable
+
+
+def main(function: Callable[[list[str]], int | None]) -> int:
+    """Runs `function(arguments)`; returns the process's exit code.
+
+    ValueError, OSError and FloatingPointError carry a sentence for the user and are printed as it.
+    Everything else is a fault of ours and keeps its traceback, as do all errors with
+    AVSC_TRACEBACK=1.
+    """
+    try:
+        return function(sys.argv[1:]) or 0
+    except KeyboardInterrupt:
+        print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get('AVSC_TRACEBACK') == '1':
+            raise
+        print(f'error: {error}', file=sys.stderr)
+        return 1

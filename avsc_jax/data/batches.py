@@ -1,0 +1,62 @@
+"""The order of rows in an epoch, and batches read ahead of the device."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import grain.python as grain
+import numpy as np
+
+
+def epoch_order(
+    num_rows: int, batch_size: int, *, multiple: int = 1, shuffle_by: tuple[int, ...] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows form which batch: `(order [K, B] int32, mask [K, B] bool)`.
+
+    B is `batch_size` rounded up to a `multiple` (the number of devices). Padded places have mask
+    False and point at row 0; no row is dropped or doubled.
+
+    Args:
+      shuffle_by: the seeds of the permutation, such as (seed, epoch); None keeps the order.
+    """
+    if num_rows < 1 or batch_size < 1:
+        raise ValueError(f'cannot make batches of {batch_size} from {num_rows} rows')
+    rows = np.arange(num_rows)
+    if shuffle_by is not None:
+        rows = np.random.default_rng(shuffle_by).permutation(num_rows)
+    num_batches = -(-num_rows // batch_size)
+    width = -(-batch_size // multiple) * multiple
+    order = np.zeros((num_batches, width), np.int32)
+    mask = np.zeros((num_batches, width), bool)
+    for k in range(num_batches):
+        batch = rows[k * batch_size : (k + 1) * batch_size]
+        order[k, : len(batch)] = batch
+        mask[k, : len(batch)] = True
+    return order, mask
+
+
+def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Iterator:
+    """`load(item)` for each item, in order, by reader threads that stay a little ahead.
+
+    Decoders (Pillow, soundfile, array_record) leave the interpreter while they work, so threads
+    use all cores and share memory; the order does not depend on their number.
+    """
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    return iter(grain.MapDataset.source(list(items)).map(load).to_iter_dataset(options))
+
+
+class Stream:
+    """Rows that do not fit on the device: each is loaded when its batch is near.
+
+    Args:
+      load: row index -> dict of arrays, all rows alike in shape.
+      num_rows: how many rows there are.
+    """
+
+    def __init__(self, load: Callable[[int], dict[str, np.ndarray]], num_rows: int):
+        self._load, self.num_rows = load, num_rows
+
+    def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""
+        rows = read_ahead(lambda place: self._load(int(order[place])), list(np.ndindex(order.shape)))
+        for line in mask:
+            group = [next(rows) for _ in range(len(line))]
+            yield {k: np.stack([row[k] for row in group]) for k in group[0]} | {'mask': line}

@@ -1,0 +1,119 @@
+"""Records of a TFDS dataset: one 10 s clip or one 1 s item each.
+
+Another dataset works everywhere if its builder yields the features of `tfds_tau`: `clip_id`,
+`segment`, `audio` (FLAC bytes), `sample_rate`, `frames` (JPEG bytes), `frame_times`, `label`,
+`city`, `location`.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from avsc_jax.data import media
+
+
+def default_data_dir() -> Path:
+    """Where TFDS keeps prepared datasets: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    return Path(tfds.core.constants.DATA_DIR).expanduser()
+
+
+class Records(Sequence):
+    """One split, decoded on access; safe to read from several threads."""
+
+    def __init__(self, source: Sequence, where: str, fields: tuple[str, ...]):
+        self._source, self._where, self._fields = source, where, fields
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict:
+        """The record's fields; 'audio' and 'frames' are decoded only when asked for.
+
+        `audio` float32 `[N, 2]` in [-1, 1), `sample_rate` Hz, `frames` list of uint8 RGB
+        `[H, W, 3]`, `frame_times` s, `label` int (-1 unknown), `clip_id`, `segment` (-1 whole
+        clip), `city`, `location`.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        try:
+            stored = self._source[index]
+            record = {name: stored[name] for name in ('sample_rate', 'label', 'segment')}
+            record |= {name: _text(stored[name]) for name in ('clip_id', 'city', 'location')}
+            if 'frames' in self._fields:
+                record['frames'] = [media.decode_jpeg(data) for data in stored['frames']]
+                record['frame_times'] = np.asarray(stored['frame_times'], np.float32)
+            if 'audio' in self._fields:
+                record['audio'] = media.decode_flac(stored['audio'])
+        except Exception as error:  # array_record and the decoders raise many kinds
+            raise ValueError(
+                f'record {index} of {self._where} is corrupt ({error}); delete that folder and '
+                'build the dataset again with python -m tfds_tau.build'
+            ) from error
+        return record
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset on disk."""
+
+    builder: tfds.core.DatasetBuilder
+
+    @property
+    def name(self) -> str:
+        return self.builder.info.full_name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.builder.info.features['label'].names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the data was built anew with other content."""
+        splits = self.builder.info.splits
+        facts = [(n, s.num_bytes, tuple(s.shard_lengths)) for n, s in sorted(splits.items())]
+        return hashlib.sha256(repr((self.name, facts)).encode()).hexdigest()[:16]
+
+    def num_records(self, split: str) -> int:
+        self._check(split)
+        return self.builder.info.splits[split].num_examples
+
+    def records(self, split: str, *, fields: tuple[str, ...] = ('audio', 'frames')) -> Records:
+        """Opens a split, such as 'train' or 'train_inner+validation'."""
+        self._check(split)
+        source = self.builder.as_data_source(split)
+        return Records(source, f'{split} in {self.builder.data_dir}', fields)
+
+    def _check(self, split: str) -> None:
+        known = self.builder.info.splits
+        unknown = [part for part in split.split('+') if part.split('[')[0] not in known]
+        if unknown:
+            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}')
+
+
+def is_prepared(name: str, config: str, data_dir: Path) -> bool:
+    return _version_dir(name, config, data_dir) is not None
+
+
+def open_dataset(name: str, config: str, data_dir: Path) -> Dataset:
+    """Opens what `tfds build` or `python -m tfds_tau.build` has prepared under `data_dir`."""
+    folder = _version_dir(name, config, data_dir)
+    if folder is None:
+        raise FileNotFoundError(
+            f'{name}/{config} is not prepared in {data_dir}; run: python -m tfds_tau.build '
+            f'--config={config} --data_dir={data_dir} --manual_dir=FOLDER_WITH_THE_FILES'
+        )
+    return Dataset(tfds.builder_from_directory(folder))
+
+
+def _version_dir(name: str, config: str, data_dir: Path) -> Path | None:
+    folders = [f.parent for f in (data_dir / name / config).glob('*.*.*/dataset_info.json')]
+    by_version = sorted(folders, key=lambda f: [int(n) for n in f.name.split('.')])
+    return by_version[-1] if by_version else None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

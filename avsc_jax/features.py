@@ -1,0 +1,201 @@
+"""Frozen encoders over records, and the cache of what they gave.
+
+A cache folder belongs to one encoder with its weights and preprocessing over one build of one
+dataset: its name holds a hash of them. Each block of clips is a file of its own, written beside
+and renamed, so that a killed extraction goes on where it stopped.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from avsc_jax import images, models, weights
+from avsc_jax.data.batches import read_ahead
+from avsc_jax.data.records import Dataset
+
+CLIPS_PER_BLOCK = 32
+FRAMES_PER_CALL = 64
+CACHE_FORMAT = 1  # raise it when features change for the same spec
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpec:
+    """What an encoder is: everything its features depend on.
+
+    Args:
+      name: a name of `models.list_models()`, such as 'clip_rn101'.
+      options: of `models.create_model`.
+      weights: 'random:SEED', or the SHA-256 of a weights file.
+    """
+
+    name: str
+    options: Mapping
+    weights: str
+
+    def to_json(self) -> dict:
+        return {'name': self.name, 'options': dict(self.options), 'weights': self.weights}
+
+    def key(self, fingerprint: str) -> str:
+        """Hash of this encoder, its preprocessing, and the data it sees."""
+        source = weights.sources.SOURCES[self.name]
+        facts = [CACHE_FORMAT, self.to_json(), source.mean, source.std, fingerprint]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+class Encoder:
+    """A jitted image encoder with its preprocessing: frames in, embeddings out."""
+
+    def __init__(self, spec: EncoderSpec, weights_dir: Path):
+        self.spec = spec
+        self._model = models.create_model(spec.name, **spec.options)
+        self._variables = jax.device_put(
+            weights.load(self._model, spec.name, spec.weights, weights_dir)
+        )
+        self._source = weights.sources.SOURCES[spec.name]
+        self._size = self._model.input_spec.shape[1]
+        self._prepare = jax.jit(self._prepare_frames)
+        self._encode = jax.jit(lambda variables, x: self._model.apply(variables, x)[0])
+
+    def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
+        """uint8 RGB `[H, W, 3]` each, sizes may differ -> float32 `[T, D]`."""
+        result = None
+        for size in sorted({frame.shape for frame in frames}):
+            places = [i for i, frame in enumerate(frames) if frame.shape == size]
+            for start in range(0, len(places), FRAMES_PER_CALL):
+                part = places[start : start + FRAMES_PER_CALL]
+                batch = np.zeros((FRAMES_PER_CALL, *size), np.uint8)
+                batch[: len(part)] = [frames[i] for i in part]
+                embedding = np.asarray(self._encode(self._variables, self._prepare(batch)))
+                if result is None:
+                    result = np.empty((len(frames), embedding.shape[1]), np.float32)
+                result[part] = embedding[: len(part)]
+        return result
+
+    def _prepare_frames(self, batch):
+        cropped = images.resize_and_crop(batch, self._size)
+        return images.normalize(cropped, self._source.mean, self._source.std)
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """One split's features: `arrays[encoder]` is float32 `[clips, T, D]`."""
+
+    clip_id: list[str]
+    label: np.ndarray
+    arrays: dict[str, np.ndarray]
+
+
+def extract(
+    dataset: Dataset, split: str, specs: list[EncoderSpec], *, cache_dir: Path, weights_dir: Path
+) -> Features:
+    """Features of every clip of a split by every encoder, from the cache where it has them.
+
+    Each clip is decoded once for all encoders that lack it.
+    """
+    place = cache_dir / dataset.name.replace('/', '-')
+    num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
+    files = {
+        spec.name: [
+            place / f'{spec.name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
+            for k in range(num_blocks)
+        ]
+        for spec in specs
+    }
+    lacking = {
+        block: [spec for spec in specs if not files[spec.name][block].exists()]
+        for block in range(num_blocks)
+    }
+    lacking = {block: those for block, those in lacking.items() if those}
+    needed = {spec.name: spec for those in lacking.values() for spec in those}
+    encoders = {name: Encoder(spec, weights_dir) for name, spec in needed.items()}
+    for block, clips in _read_blocks(dataset, split, list(lacking)):
+        for spec in lacking[block]:
+            _write_block(files[spec.name][block], clips, encoders[spec.name])
+    blocks = {name: [_read_block(file) for file in those] for name, those in files.items()}
+    first = blocks[specs[0].name]
+    for name, those in blocks.items():
+        for block, other, file in zip(those, first, files[name], strict=True):
+            if block['clip_id'].tolist() != other['clip_id'].tolist():
+                raise ValueError(
+                    f'{file} holds features of other clips; delete it and run again'
+                )
+    return Features(
+        clip_id=[clip for block in first for clip in block['clip_id'].tolist()],
+        label=np.concatenate([block['label'] for block in first]),
+        arrays={
+            name: np.concatenate([block['features'] for block in those])
+            for name, those in blocks.items()
+        },
+    )
+
+
+def _read_blocks(
+    dataset: Dataset, split: str, blocks: list[int]
+) -> Iterator[tuple[int, list[dict]]]:
+    """The records of each block, with a progress bar over clips."""
+    records = dataset.records(split, fields=('frames',))
+    members = [
+        range(k * CLIPS_PER_BLOCK, min((k + 1) * CLIPS_PER_BLOCK, len(records))) for k in blocks
+    ]
+    clips = read_ahead(records.__getitem__, [index for block in members for index in block])
+    total = sum(map(len, members))
+    with tqdm(total=total, desc=f'encoding {split}', unit='clip', disable=not total) as bar:
+        for block, indices in zip(blocks, members, strict=True):
+            yield block, [next(clips) for _ in indices]
+            bar.update(len(indices))
+
+
+def _write_block(file: Path, clips: list[dict], encoder: Encoder) -> None:
+    lengths = {len(clip['frames']) for clip in clips}
+    if len(lengths) > 1:
+        raise ValueError(
+            f'clips near {clips[0]["clip_id"]} have {sorted(lengths)} frames; all clips of a '
+            'dataset must have as many'
+        )
+    features = encoder([frame for clip in clips for frame in clip['frames']])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_suffix(f'.{os.getpid()}.tmp')
+    with beside.open('wb') as out:
+        np.savez(
+            out,
+            clip_id=np.array([clip['clip_id'] for clip in clips]),
+            label=np.array([clip['label'] for clip in clips], np.int32),
+            features=features.reshape(len(clips), -1, features.shape[-1]),
+        )
+    beside.replace(file)
+
+
+def _read_block(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as block:
+            return {name: block[name] for name in ('clip_id', 'label', 'features')}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f'cache file {file} is corrupt ({error}); delete it and run the command again'
+        ) from error
+
+
+class FeatureInputs:
+    """A record in, the arrays of a feature network out: what training saw, for any clip.
+
+    Args:
+      settings: the run folder's preprocessing: `frames` (the picking rule), `short_side` and
+        `encoders` (see EncoderSpec).
+    """
+
+    def __init__(self, settings: Mapping, weights_dir: Path):
+        self.frame_rule: str = settings['frames']
+        self.short_side: int = settings['short_side']
+        self.encoders = [Encoder(EncoderSpec(**spec), weights_dir) for spec in settings['encoders']]
+
+    def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
+        """`features/<encoder>` float32 `[T, D]` for the record's `frames`, a row each."""
+        return {f'features/{e.spec.name}': e(record['frames']) for e in self.encoders}

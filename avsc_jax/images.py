@@ -1,0 +1,57 @@
+"""Pictures in, pictures out, on the device: resize, crop, normalise."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsc_jax.types import Array, Float, UInt8
+
+
+@lru_cache(maxsize=64)
+def _bicubic_weights(length: int, resized: int, start: int, size: int) -> np.ndarray:
+    """`[size, length]`: rows start ... start + size of Pillow's bicubic resize to `resized`.
+
+    Keys' kernel with a = -0.5, stretched by the scale when shrinking, each row summing to one.
+    """
+    scale = length / resized
+    stretch = max(scale, 1.0)
+    centres = (np.arange(start, start + size) + 0.5) * scale - 0.5
+    x = np.abs(np.arange(length)[None, :] - centres[:, None]) / stretch
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _round_to_byte(x: Array) -> Array:
+    return jnp.clip(jnp.floor(x + 0.5), 0, 255)
+
+
+def resize_and_crop(images: UInt8[Array, 'B H W K'], size: int) -> Float[Array, 'B size size K']:
+    """Short side to `size` by antialiased bicubic, then the centre square; values 0 ... 255.
+
+    Equal to Pillow's `resize(..., BICUBIC)` (which rounds to bytes after each of its two passes)
+    followed by torchvision's centre crop, which is how CLIP was trained.
+    Source: Radford et al. 2021, preprocessing of the released models.
+    """
+    height, width = images.shape[1:3]
+    short = min(height, width)
+    resized = (int(size * height / short), int(size * width / short))
+    top, left = (round((n - size) / 2) for n in resized)
+    rows = _bicubic_weights(height, resized[0], top, size)
+    columns = _bicubic_weights(width, resized[1], left, size)
+    x = images.astype(jnp.float32)
+    high = jax.lax.Precision.HIGHEST  # bytes must not be rounded to bfloat16 on TPUs
+    x = _round_to_byte(jnp.einsum('bhwk,vw->bhvk', x, columns, precision=high))
+    return _round_to_byte(jnp.einsum('bhvk,uh->buvk', x, rows, precision=high))
+
+
+def normalize(
+    images: Float[Array, 'B H W K'], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Array, 'B H W K']:
+    """(images / 255 - mean) / std per channel."""
+    scale = 1 / (255 * np.asarray(std, np.float32))
+    shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    return images * scale.reshape(1, 1, 1, -1) - shift.reshape(1, 1, 1, -1)

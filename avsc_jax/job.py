@@ -1,0 +1,200 @@
+"""The whole job of a config: data, features, training, predictions, report."""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from avsc_jax import features, losses, models, report, tables, weights
+from avsc_jax.data import records
+from avsc_jax.scenes import SCENES
+from avsc_jax.training import loop, optimizer, run_folder
+from avsc_jax.training.checkpoint import Checkpoints
+from avsc_jax.training.logging import History
+from avsc_jax.training.state import TrainState
+from avsc_jax.training.steps import Steps
+
+
+def run(
+    config: ConfigDict, *, workdir: Path, data_dir: Path, weights_dir: Path, dry_run: bool = False
+) -> None:
+    """The whole job; goes on from whatever an earlier, killed run has left in `workdir`."""
+    folder = run_folder.RunFolder(workdir)
+    specs = encoder_specs(config, weights_dir)
+    if dry_run:
+        print(plan(config, specs, data_dir))
+        return
+    folder.begin(config.to_dict())
+    if folder.is_done:
+        print(report.text(folder.read_json('report.json')))
+        print(f'this run was complete; its report is {workdir / "report.html"}')
+        print('give another --workdir to train again')
+        return
+    dataset = prepare(config, data_dir)
+    origins = {spec.name: spec.weights for spec in specs}
+    folder.write_json('environment.json', run_folder.environment(
+        data=f'{dataset.name} {dataset.fingerprint}', weights=origins
+    ))  # fmt: skip
+    folder.write_json('classes.json', dataset.classes)
+    folder.write_json('preprocessing.json', {
+        'items': config.data.items,
+        'frames': config.frames,
+        'short_side': config.short_side,
+        'encoders': [spec.to_json() for spec in specs],
+    })  # fmt: skip
+    splits = [config.data[part] for part in ('train', 'valid', 'test')]
+    rows = {
+        split: feature_rows(dataset, split, specs, data_dir / 'features', weights_dir)
+        for split in dict.fromkeys(splits)
+    }
+    train, valid, test = (rows[split] for split in splits)
+
+    model = run_folder.make_model(config.model, num_classes=len(dataset.classes))
+    batches = -(-len(train) // config.batch_size)
+    transformation, schedule = optimizer.make_optimizer(config, batches)
+    steps = Steps(model, transformation, make_loss(config.loss))
+    checkpoints, history = Checkpoints(workdir / 'checkpoints'), History(workdir)
+    loop.fit(
+        steps,
+        TrainState.create(model, transformation, seed=config.seed),
+        train,
+        valid,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        select=config.select,
+        schedule=schedule,
+        checkpoints=checkpoints,
+        history=history,
+    )
+    variables, step = checkpoints.restore_best(models.variable_shapes(model))
+    probs = loop.predict(steps, variables, test, batch_size=config.batch_size)
+    table = loop.predictions(test, probs, meta={
+        'system': Path(workdir).name,
+        'split': config.data.test,
+        'classes': list(dataset.classes),
+        'granularity': config.data.items,
+        'pooled': config.data.items == 'clip',
+        'calibrated': False,
+        'config_hash': run_folder.config_hash(config.to_dict()),
+        'step': step,
+        'versions': run_folder.environment(data='', weights={})['versions'],
+    })  # fmt: skip
+    tables.write(table, folder.predictions_file(config.data.test))
+    result = report.make(
+        table,
+        title=workdir.name,
+        about=about(config, dataset, origins),
+        paper=config.paper.to_dict(),
+        history=history.lines,
+    )
+    report.write(result, workdir)
+    history.close()
+    folder.finish()
+    print(report.text(result))
+    print(f'report: {workdir / "report.html"}')
+
+
+def prepare(config: ConfigDict, data_dir: Path) -> records.Dataset:
+    """Opens the data; the demo is rendered and built first where it is missing."""
+    data = config.data
+    if data.source == 'demo' and not records.is_prepared(data.name, 'demo', data_dir):
+        from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built from here
+
+        print(f'building the demo data in {data_dir}', file=sys.stderr)
+        Builder(config='demo', data_dir=data_dir).download_and_prepare()
+    return records.open_dataset(data.name, data.config, data_dir)
+
+
+def encoder_specs(config: ConfigDict, weights_dir: Path) -> list[features.EncoderSpec]:
+    """The frozen encoders with the origin of their weights: a file's SHA-256, or random:0."""
+    return [
+        features.EncoderSpec(
+            name,
+            options.to_dict(),
+            'random:0' if config.weights == 'random' else weights.identify(name, weights_dir),
+        )
+        for name, options in config.encoders.items()
+    ]
+
+
+def feature_rows(
+    dataset: records.Dataset,
+    split: str,
+    specs: list[features.EncoderSpec],
+    cache_dir: Path,
+    weights_dir: Path,
+) -> loop.Rows:
+    """A row for each frame of each clip, with the features of every encoder."""
+    found = features.extract(dataset, split, specs, cache_dir=cache_dir, weights_dir=weights_dir)
+    frames = next(iter(found.arrays.values())).shape[1]
+    return loop.Rows(
+        clip_id=np.repeat(found.clip_id, frames).tolist(),
+        segment=np.tile(np.arange(frames, dtype=np.int32), len(found.clip_id)),
+        label=np.repeat(found.label, frames),
+        inputs={
+            f'features/{name}': array.reshape(-1, array.shape[-1])
+            for name, array in found.arrays.items()
+        },
+    )
+
+
+def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss of `avsc_jax.losses` that the config names, with its settings."""
+    settings = settings.to_dict()
+    return partial(getattr(losses, settings.pop('name')), **settings)
+
+
+def about(config: ConfigDict, dataset: records.Dataset, origins: dict[str, str]) -> dict:
+    """What the report says of data, protocol and weights."""
+    data, random = config.data, config.weights == 'random'
+    protocol = ', '.join(
+        f'{verb} {data[part]} ({dataset.num_records(data[part])} records)'
+        for verb, part in (('trained on', 'train'), ('selected on', 'valid'), ('reported on', 'test'))
+    )
+    if data.valid == data.test:
+        protocol += '; selected on the reported split'
+    warnings = []
+    if data.source == 'demo':
+        warnings.append('made-up clips: shows that the program works, says nothing about scenes')
+    if random:
+        warnings.append('random encoders, not pretrained: the scores are not those of the system')
+    return {'data': dataset.name, 'protocol': protocol, 'weights': origins, 'warnings': warnings}
+
+
+def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) -> str:
+    """What a run would do: shapes, parameters, steps and disk."""
+    data = config.data
+    lines = [f'data: {data.name}/{data.config} in {data_dir}']
+    if records.is_prepared(data.name, data.config, data_dir):
+        dataset = records.open_dataset(data.name, data.config, data_dir)
+        classes, clips = len(dataset.classes), {
+            split: dataset.num_records(split) for split in (data.train, data.valid, data.test)
+        }
+    else:
+        classes, clips = len(SCENES), {}
+        lines.append('it is not prepared yet; the run builds it first')
+    for spec in specs:
+        count = models.count_parameters(spec.name, **spec.options)
+        shape = models.input_spec(spec.name, **spec.options).shape[1:]
+        lines.append(f'encoder {spec.name}: {count:,} parameters, input {shape}, {spec.weights}')
+    model = run_folder.make_model(config.model, num_classes=classes)
+    inputs = ', '.join(f'{name} {spec.shape[1:]}' for name, spec in model.input_spec.items())
+    sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
+    lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}')
+    frames = 12 if config.data.items == 'frame' else 1
+    width = sum(spec.shape[-1] for spec in model.input_spec.values())
+    for split, count in clips.items():
+        lines.append(
+            f'split {split}: {count:,} clips, {count * frames:,} rows, '
+            f'{count * frames * width * 4 / 1e6:,.1f} MB of features'
+        )
+    if clips:
+        batches = -(-clips[data.train] * frames // config.batch_size)
+        lines.append(f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}')
+    lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
+    return '\n'.join(lines)

@@ -1,0 +1,60 @@
+"""The convolution of every network here: NHWC, explicit padding, one lowering per kind."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+from avsc_jax.types import Array, Float
+
+
+class Conv(nn.Module):
+    """Convolution of images, `kernel` [kh, kw, in / groups, out] and, if asked for, `bias` [out].
+
+    Attributes:
+      padding: zeros on all four sides, or ((top, bottom), (left, right)).
+      dtype: of inputs and arithmetic; parameters are float32. None: that of the inputs.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: int | tuple[tuple[int, int], tuple[int, int]] = 0
+    groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
+    use_bias: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K2']:
+        if x.shape[-1] % self.groups or self.features % self.groups:
+            raise ValueError(
+                f'a convolution from {x.shape[-1]} to {self.features} channels cannot have '
+                f'{self.groups} groups: both numbers must be multiples of it'
+            )
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
+        dtype = self.dtype or x.dtype
+        kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(dtype)
+        y = self._convolve(x.astype(dtype), kernel)
+        if self.use_bias:
+            bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(dtype)
+            y = y + bias.reshape(1, 1, 1, -1)
+        return y
+
+    def _convolve(self, x, kernel):
+        padding = self.padding
+        if isinstance(padding, int):
+            padding = ((padding, padding), (padding, padding))
+        if kernel.shape[:2] == (1, 1) and self.groups == 1 and not any(sum(padding, ())):
+            # As a matrix product it runs 2 to 4 times faster on CPU.
+            return jnp.dot(x[:, :: self.strides[0], :: self.strides[1]], kernel[0, 0])
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=self.strides,
+            padding=padding,
+            rhs_dilation=self.dilation,
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            feature_group_count=self.groups,
+        )

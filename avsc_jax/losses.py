@@ -1,0 +1,32 @@
+"""Training losses, one value per example, always in float32."""
+
+import jax.numpy as jnp
+import optax
+
+from avsc_jax.types import Array, Float, Int
+
+
+def cross_entropy(logits: Float[Array, 'B C'], labels: Int[Array, 'B']) -> Float[Array, 'B']:
+    """−ln p of the true class, p being the softmax of the logits."""
+    logits = jnp.asarray(logits, jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def focal_loss(
+    logits: Float[Array, 'B C'], labels: Int[Array, 'B'], *, gamma: float
+) -> Float[Array, 'B']:
+    """Cross entropy scaled by (1 − p)^γ, p being the probability of the true class.
+
+    Args:
+      logits: unnormalised scores.
+      labels: class indices in [0, C).
+      gamma: 0 gives cross entropy; the scene papers use 2.
+
+    Source: Lin et al. 2017, Eq. (4), softmax form; Okazaki 2021, Sec. 3 (γ = 2).
+    """
+    loss = cross_entropy(logits, labels)
+    # At p = 1 the slope of (1 − p)^γ is infinite for γ < 1 and would turn the gradient, whose limit
+    # is 0, into NaN: such examples take a harmless value through the power and 0 afterwards.
+    certain = loss == 0
+    inside = jnp.where(certain, 1.0, loss)
+    return jnp.where(certain, 0.0, (-jnp.expm1(-inside)) ** gamma * inside)

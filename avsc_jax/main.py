@@ -1,0 +1,132 @@
+"""Trains a system from a config: data, features, training, predictions, report.
+
+    python -m avsc_jax.main --config=configs/clip_fusion.py[:tokens] [--config.batch_size=64]
+
+A run killed at any moment goes on with the same command. A finished run shows its report again.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import jax
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from avsc_jax import cli, configs, job
+from avsc_jax.data import records
+from avsc_jax.training import run_folder
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file(
+    'config', None, 'Config file, with tokens after a colon: configs/clip_fusion.py:demo,strict.'
+)
+flags.DEFINE_string('workdir', None, 'Run folder; default runs/<config>[-tokens].')
+flags.DEFINE_string('data_dir', None, 'Prepared datasets; default TFDS_DATA_DIR or TFDS\'s own.')
+flags.DEFINE_string('weights_dir', None, 'Pretrained weights; default ~/.cache/avsc_jax/weights.')
+flags.DEFINE_enum(
+    'weights', 'auto', ['auto', 'pretrained', 'random'],
+    'Of the frozen encoders. auto: random on demo data, pretrained (or an error) on TAU.',
+)  # fmt: skip
+flags.DEFINE_integer('seed', None, 'Replaces the seed of the config.')
+flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
+
+
+def main(arguments: list[str]) -> int:
+    """Parses the flags and runs the job; returns the exit code."""
+    config = parse(arguments)
+    print(device_line(), file=sys.stderr)
+    data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
+    config = resolve(config, data_dir, named=bool(FLAGS.data_dir))
+    job.run(
+        config,
+        workdir=Path(FLAGS.workdir or default_workdir(FLAGS['config'].config_filename)),
+        data_dir=data_dir,
+        weights_dir=Path(FLAGS.weights_dir or run_folder.default_weights_dir()).expanduser(),
+        dry_run=FLAGS.dry_run,
+    )
+    return 0
+
+
+def parse(arguments: list[str]) -> ConfigDict:
+    """The config that the flags name, with its overrides; a config of the package needs no path."""
+    app.define_help_flags()
+    arguments = [_find_config(argument) for argument in arguments]
+    sys.argv[1:] = arguments  # where config_flags looks for overrides
+    try:
+        FLAGS([sys.argv[0], *arguments])
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f'{str(error).strip()} (--help lists the flags)') from error
+    if FLAGS.config is None:
+        raise ValueError('no config was given; try --config=configs/clip_fusion.py')
+    return FLAGS.config
+
+
+def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
+    """Decides between TAU and the demo, and what that changes; the result is locked.
+
+    Args:
+      named: the user named `data_dir`; then the demo is never chosen in place of TAU.
+    """
+    data, source = config.data, config.data.source
+    if source == 'auto':
+        prepared = records.is_prepared(data.name, data.config, data_dir)
+        source = 'tau' if prepared or named else 'demo'
+    if source == 'tau':
+        records.open_dataset(data.name, data.config, data_dir)
+    with config.unlocked():
+        data.source = source
+        if source == 'demo':
+            data.config = 'demo'
+            if FLAGS.weights != 'pretrained':
+                config.update(config.demo)
+        config.weights = FLAGS.weights if FLAGS.weights != 'auto' else (
+            'random' if source == 'demo' else 'pretrained'
+        )
+        del config.demo
+        config.update_from_flattened_dict(FLAGS['config'].override_values)
+        config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
+    return config.lock()
+
+
+def device_line() -> str:
+    """Devices and memory, the first line of every run."""
+    devices = jax.devices()
+    stats = devices[0].memory_stats() or {}
+    if 'bytes_limit' in stats:
+        memory = f'{stats["bytes_limit"] / 2**30:.1f} GiB each'
+    else:
+        pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+        memory = f'{pages / 2**30:.1f} GiB of host memory, {os.cpu_count()} cores'
+    return f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {memory}'
+
+
+def default_workdir(config_filename: str) -> str:
+    """'configs/clip_fusion.py:demo,strict' -> 'runs/clip_fusion-demo-strict'."""
+    path, _, tokens = config_filename.partition(':')
+    return str(Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(','))])))
+
+
+def _find_config(argument: str) -> str:
+    """Takes configs/NAME.py from the installed package where the folder does not have it."""
+    flag, _, value = argument.partition('=')
+    path, colon, tokens = value.partition(':')
+    if flag.lstrip('-') != 'config' or Path(path).exists():
+        return argument
+    packaged = Path(configs.__path__[0]) / Path(path).name
+    if not packaged.exists():
+        names = sorted(f.stem for f in packaged.parent.glob('[!_]*.py') if f.stem != 'common')
+        raise FileNotFoundError(
+            f'there is no config {path}; the package has '
+            + ', '.join(f'configs/{name}.py' for name in names)
+        )
+    return f'{flag}={packaged}{colon}{tokens}'
+
+
+def run() -> None:
+    """Console script avsc-train."""
+    sys.exit(cli.main(main))
+
+
+if __name__ == '__main__':
+    run()

@@ -1,0 +1,255 @@
+"""Scores of class probabilities against labels: numpy, float64, sums and counts divided once.
+
+The first arguments are always `(probs [N, C], labels [N])`. A class without items has NaN as its
+own score and counts in no macro or weighted average. Wrong input is a ValueError.
+"""
+
+import warnings
+
+import numpy as np
+
+from avsc_jax.types import Array, Float, Int
+
+TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
+
+
+def check_probs(probs: Array) -> np.ndarray:
+    """Returns the table as float64 [N, C]; an error for another shape, NaN or values off [0, 1]."""
+    probs = np.asarray(probs, np.float64)
+    if probs.ndim != 2 or probs.shape[1] < 2:
+        raise ValueError(
+            f'probabilities have shape {probs.shape}; give [rows, classes] with two classes or more'
+        )
+    inside = (probs >= -TOLERANCE) & (probs <= 1 + TOLERANCE)
+    bad = np.flatnonzero(~inside.all(axis=1))
+    if bad.size:
+        seen = probs[bad[0]][~inside[bad[0]]][0]
+        raise ValueError(
+            f'{bad.size} of {len(probs)} rows hold values outside [0, 1], first row {bad[0]} '
+            f'({seen}); give softmax probabilities, not logits'
+        )
+    return probs
+
+
+def check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
+    """Returns the labels as integers [N]; an error unless there is one in [0, C) for every row."""
+    labels = np.asarray(labels)
+    if labels.shape != (rows,) or labels.dtype.kind not in 'iu':
+        raise ValueError(
+            f'labels have shape {labels.shape} and type {labels.dtype}; give {rows} integers, one '
+            'a row of probabilities'
+        )
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        raise ValueError(
+            f'{bad.size} of {rows} labels are outside [0, {classes}), first row {bad[0]} '
+            f'({labels[bad[0]]}); -1 means unknown: join the true labels or drop those rows'
+        )
+    return labels.astype(np.int64)
+
+
+def warn_of_sums(probs: Float[Array, 'N C'], source: str = 'probabilities') -> None:
+    """One UserWarning when rows do not sum to 1 within 1e-6, with their number and the first."""
+    sums = np.asarray(probs, np.float64).sum(axis=1)
+    bad = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
+    if bad.size:
+        warnings.warn(
+            f'{source}: {bad.size} of {len(sums)} rows do not sum to 1, first row {bad[0]} '
+            f'(sum {sums[bad[0]]:.6g}); the log loss depends on renormalize',
+            stacklevel=3,
+        )
+
+
+def check(probs: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
+    """Returns float64 probabilities and integer labels that can be scored, or raises ValueError."""
+    probs = check_probs(probs)
+    if not len(probs):
+        raise ValueError('there are no rows to score; give at least one')
+    return probs, check_labels(labels, *probs.shape)
+
+
+def _losses(probs: np.ndarray, labels: np.ndarray, renormalize: bool, eps: float) -> np.ndarray:
+    clipped = np.clip(probs, eps, 1 - eps)
+    true = clipped[np.arange(len(labels)), labels]
+    return -np.log(true / clipped.sum(axis=1) if renormalize else true)
+
+
+def _hits(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return (probs.argmax(axis=1) == labels).astype(np.float64)
+
+
+def _average(sums: np.ndarray, counts: np.ndarray, average: str) -> np.ndarray | np.float64:
+    """Per-class sums and counts [..., C] to one mean: over items, or over the classes present."""
+    if average == 'micro':
+        return sums.sum(axis=-1) / counts.sum(axis=-1)
+    if average == 'macro':
+        means = sums / np.maximum(counts, 1)
+        return means.sum(axis=-1) / (counts > 0).sum(axis=-1)
+    raise ValueError(f"average is {average!r}; it must be 'micro' or 'macro'")
+
+
+def _mean(terms: np.ndarray, labels: np.ndarray, classes: int, average: str) -> float:
+    sums = np.bincount(labels, terms, minlength=classes)
+    return float(_average(sums, np.bincount(labels, minlength=classes), average))
+
+
+def log_loss(
+    probs: Float[Array, 'N C'],
+    labels: Int[Array, 'N'],
+    *,
+    average: str = 'micro',
+    renormalize: bool = True,
+    eps: float = 1e-15,
+) -> float:
+    """Mean of −ln p of the true class; warns when rows do not sum to 1.
+
+    Args:
+      probs: values in [0, 1], clipped to [eps, 1 − eps].
+      labels: class indices in [0, C).
+      average: 'micro' over all items; 'macro' over the means of the classes, as DCASE ranks.
+      renormalize: divide each row by its sum after clipping, as scikit-learn did in 2021; False is
+        the convention of scikit-learn 1.5 and later.
+      eps: keeps the logarithm finite.
+    """
+    probs, labels = check(probs, labels)
+    warn_of_sums(probs)
+    return _mean(_losses(probs, labels, renormalize, eps), labels, probs.shape[1], average)
+
+
+def accuracy(
+    probs: Float[Array, 'N C'], labels: Int[Array, 'N'], *, average: str = 'micro'
+) -> float:
+    """Share of rows whose largest value is the true class; of equal values the first counts.
+
+    `average='macro'` is the mean of the classes' own shares.
+    """
+    probs, labels = check(probs, labels)
+    return _mean(_hits(probs, labels), labels, probs.shape[1], average)
+
+
+def confusion(probs: Float[Array, 'N C'], labels: Int[Array, 'N']) -> Int[np.ndarray, 'C C']:
+    """Counts of (true class, predicted class): rows are the truth."""
+    probs, labels = check(probs, labels)
+    classes = probs.shape[1]
+    pairs = labels * classes + probs.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def per_class(
+    probs: Float[Array, 'N C'], labels: Int[Array, 'N'], *, renormalize: bool = True
+) -> dict[str, np.ndarray | dict[str, float]]:
+    """Precision, recall, f1, accuracy, log_loss and support of every class, and their averages.
+
+    Returns:
+      One array [C] for each of these names, and dictionaries `macro` and `weighted` (by support)
+      of scalars under the same names without support. A class that is never predicted has
+      precision 0; the accuracy of one class is its recall.
+    """
+    probs, labels = check(probs, labels)
+    classes = probs.shape[1]
+    counts = confusion(probs, labels)
+    right, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    present = np.where(support > 0, support, np.nan)
+    losses = np.bincount(labels, _losses(probs, labels, renormalize, 1e-15), minlength=classes)
+    scores = {
+        'precision': right / np.maximum(predicted, 1) + 0 * present,
+        'recall': right / present,
+        'f1': 2 * right / (predicted + present),
+        'accuracy': right / present,
+        'log_loss': losses / present,
+    }
+    macro = {name: float(np.nanmean(score)) for name, score in scores.items()}
+    weighted = {
+        name: float(np.nansum(score * support) / support.sum()) for name, score in scores.items()
+    }
+    return {**scores, 'support': support, 'macro': macro, 'weighted': weighted}
+
+
+def reliability(
+    probs: Float[Array, 'N C'], labels: Int[Array, 'N'], *, bins: int = 15
+) -> dict[str, np.ndarray]:
+    """Mean confidence, accuracy and count in equal bins (low, high] of the largest probability.
+
+    Returns:
+      Arrays [bins] under `confidence`, `accuracy` and `count`; NaN where a bin is empty.
+    """
+    probs, labels = check(probs, labels)
+    confidence = probs.max(axis=1)
+    index = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    count = np.bincount(index, minlength=bins)
+    filled = np.where(count > 0, count, np.nan)
+    return {
+        'confidence': np.bincount(index, confidence, minlength=bins) / filled,
+        'accuracy': np.bincount(index, _hits(probs, labels), minlength=bins) / filled,
+        'count': count,
+    }
+
+
+def calibration_error(
+    probs: Float[Array, 'N C'], labels: Int[Array, 'N'], *, bins: int = 15
+) -> float:
+    """Expected calibration error: |accuracy − confidence| of the bins, weighted by their counts.
+
+    Source: Guo et al. 2017, Eq. (3).
+    """
+    table = reliability(probs, labels, bins=bins)
+    gaps = np.abs(table['accuracy'] - table['confidence'])
+    return float(np.nansum(gaps * table['count']) / table['count'].sum())
+
+
+def bootstrap_interval(
+    metric: str,
+    probs: Float[Array, 'N C'],
+    labels: Int[Array, 'N'],
+    groups: np.ndarray,
+    *,
+    average: str = 'micro',
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile interval of a score when whole groups (recording locations) are drawn anew.
+
+    Items of one location are alike, so drawing single items would give intervals that are too
+    narrow.
+
+    Args:
+      metric: 'log_loss' (renormalised) or 'accuracy'.
+      probs: as in `log_loss`.
+      labels: as in `log_loss`.
+      groups: [N], any values; equal values are one group.
+      average: as in `log_loss`.
+      samples: number of draws.
+      level: share of the draws inside the interval.
+      seed: same seed, same interval.
+
+    Returns:
+      (low, high); NaN when there is only one group.
+    """
+    probs, labels = check(probs, labels)
+    classes = probs.shape[1]
+    if metric == 'log_loss':
+        terms = _losses(probs, labels, renormalize=True, eps=1e-15)
+    elif metric == 'accuracy':
+        terms = _hits(probs, labels)
+    else:
+        raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
+    names, group = np.unique(groups, return_inverse=True)
+    if len(group) != len(labels):
+        raise ValueError(f'there are {len(group)} groups for {len(labels)} rows; give one a row')
+    if len(names) < 2:
+        return np.nan, np.nan
+    cell = group * classes + labels
+    sums = np.bincount(cell, terms, minlength=len(names) * classes).reshape(-1, classes)
+    counts = np.bincount(cell, minlength=len(names) * classes).reshape(-1, classes)
+    totals = np.concatenate([sums, counts], axis=1)  # one row a group is all that draws need
+    rng = np.random.default_rng(seed)
+    draws = np.stack(
+        [
+            np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) @ totals
+            for _ in range(samples)
+        ]
+    )
+    values = _average(draws[:, :classes], draws[:, classes:], average)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,133 @@
+"""OpenAI's CLIP image towers of the ResNet kind: three-layer stem, antialiased strides,
+attention pooling. Module names are the source's, with `layer1.0` written `layer1_0`."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.linear import Linear
+from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.types import Array, Float
+
+IMAGE_TO_GRID = 32  # pixels of the image to one of the last feature map
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a shortcut; a stride is an average pool before the last."""
+
+    width: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
+        y = Conv(self.width, name='conv1')(x)
+        y = nn.relu(BatchNorm(name='bn1')(y, train=train))
+        y = Conv(self.width, (3, 3), padding=1, name='conv2')(y)
+        y = nn.relu(BatchNorm(name='bn2')(y, train=train))
+        y = _average_pool(y, self.stride)
+        y = Conv(4 * self.width, name='conv3')(y)
+        y = BatchNorm(name='bn3')(y, train=train)
+        if self.stride > 1 or x.shape[-1] != 4 * self.width:
+            x = _average_pool(x, self.stride)
+            x = Conv(4 * self.width, name='downsample_0')(x)
+            x = BatchNorm(name='downsample_1')(x, train=train)
+        return nn.relu(x + y)
+
+
+class AttentionPool(nn.Module):
+    """The mean of the map attends to the mean and to every place of the map."""
+
+    heads: int
+    output_dim: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'B H W D']) -> Float[Array, 'B D2']:
+        batch, _, _, width = x.shape
+        x = x.reshape(batch, -1, width)
+        x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
+        normal = nn.initializers.normal(width**-0.5)
+        x = x + self.param('positional_embedding', normal, x.shape[1:])[None]
+
+        def heads(values):
+            return values.reshape(batch, -1, self.heads, width // self.heads)
+
+        # Only the mean's row of the attention is used, so only that one is computed.
+        pooled = nn.dot_product_attention(
+            heads(Linear(width, name='q_proj')(x[:, :1])),
+            heads(Linear(width, name='k_proj')(x)),
+            heads(Linear(width, name='v_proj')(x)),
+        )
+        return Linear(self.output_dim, name='c_proj')(pooled.reshape(batch, width))
+
+
+class ClipResNet(nn.Module):
+    """Image -> embedding, not normalised; with `num_classes`, a linear head on the embedding.
+
+    Attributes:
+      width: channels after the stem; the last stage has 32 times as many.
+      layers: bottlenecks in each of the four stages.
+      heads: of the attention pooling; None, one for each 64 channels.
+      image_size: side of the square input, a multiple of 32.
+
+    Source: Radford et al. 2021, Section 2.4 and Table 19; `ModifiedResNet` of openai/CLIP.
+    """
+
+    width: int
+    layers: tuple[int, int, int, int]
+    output_dim: int
+    image_size: int
+    heads: int | None = None
+    num_classes: int = 0
+
+    @property
+    def input_spec(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, self.image_size, self.image_size, 3), jnp.float32)
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, 'B H W 3'], *, train: bool = False
+    ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
+        if images.shape[1:3] != (self.image_size,) * 2 or self.image_size % IMAGE_TO_GRID:
+            raise ValueError(
+                f'images are {images.shape[1]}x{images.shape[2]}, the network was made for '
+                f'image_size={self.image_size}: both must be the same multiple of {IMAGE_TO_GRID}'
+            )
+        x, out = images, {}
+        stem = (self.width // 2, 2), (self.width // 2, 1), (self.width, 1)
+        for index, (features, stride) in enumerate(stem, start=1):
+            x = Conv(features, (3, 3), (stride, stride), padding=1, name=f'conv{index}')(x)
+            x = nn.relu(BatchNorm(name=f'bn{index}')(x, train=train))
+        out['stem'] = x = _average_pool(x, 2)
+        for stage, depth in enumerate(self.layers, start=1):
+            for index in range(depth):
+                x = Bottleneck(
+                    width=self.width * 2 ** (stage - 1),
+                    stride=2 if stage > 1 and index == 0 else 1,
+                    name=f'layer{stage}_{index}',
+                )(x, train=train)
+            out[f'layer{stage}'] = x
+        heads = self.heads or max(1, x.shape[-1] // 64)
+        embedding = AttentionPool(heads, self.output_dim, name='attnpool')(x)
+        out['embedding'] = embedding
+        if not self.num_classes:
+            return embedding, out
+        return Linear(self.num_classes, name='head')(embedding), out
+
+
+def _average_pool(x, stride):
+    if stride == 1:
+        return x
+    return nn.avg_pool(x, window_shape=(stride, stride), strides=(stride, stride), padding='VALID')
+
+
+MODELS = {
+    'clip_rn101': functools.partial(
+        ClipResNet, width=64, layers=(3, 4, 23, 3), output_dim=512, image_size=224
+    ),
+    'clip_rn50x4': functools.partial(
+        ClipResNet, width=80, layers=(4, 6, 10, 6), output_dim=640, image_size=288
+    ),
+}

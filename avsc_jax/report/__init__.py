@@ -1,0 +1,32 @@
+"""A table of predictions, scored: as a dictionary, as text, as report.json and report.html.
+
+`make` scores, `text` prints, `write` leaves the two files. Every number names its granularity; the
+headline is the clip where clips can be formed.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avsc_jax.report.console import text
+from avsc_jax.report.scores import make
+
+__all__ = ['make', 'text', 'write']
+
+
+def write(report: Mapping[str, Any], folder: str | Path) -> Path:
+    """Writes report.json and report.html into a folder, each beside and then renamed."""
+    from avsc_jax.report import page  # matplotlib takes a second to load, and only writing needs it
+
+    folder = Path(folder)
+    pages = {
+        'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
+        'report.html': page.page(report),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in pages.items():
+        beside = folder / f'{name}.part'
+        beside.write_text(content, encoding='utf-8')
+        beside.replace(folder / name)
+    return folder / 'report.html'

@@ -1,0 +1,144 @@
+"""A report as text for a console, and how its numbers are written everywhere."""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLUMNS, CLASS_LINES = 100, 12  # of the console
+
+
+def text(report: Mapping[str, Any]) -> str:
+    """The report for a console: warnings, headline beside the paper's, and the classes."""
+    about, paper = report['about'], report['paper']
+    lines = [f'! {line}' for line in about['warnings']]
+    weights = ', '.join(f'{name} {origin}' for name, origin in about['weights'].items())
+    lines += [report['title'], f'data: {about["data"]}', f'protocol: {about["protocol"]}']
+    lines += [f'weights: {weights}'] if weights else []
+    lines = [
+        part for line in lines for part in textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
+    ]
+    headline = report['headline']
+    lines += _score_lines(headline, report['scores'][headline], paper)
+    if paper:
+        lines.append(f'  paper: {paper_source(paper)}')
+    lines += [
+        f'{granularity}, {score["items"]:,} items: log loss {number(score["log_loss_micro"])} '
+        f'(macro {number(score["log_loss_macro"])}), accuracy {percent(score["accuracy_micro"])} '
+        f'(macro {percent(score["accuracy_macro"])})'
+        for granularity, score in report['scores'].items()
+        if granularity != headline
+    ]
+    if report['best_epoch'] is not None:
+        lines.append(f'epoch {report["best_epoch"]} kept, of {len(report["history"])}')
+    if report.get('members'):
+        lines += _member_lines(report['members'])
+    return '\n'.join([*lines, *_class_lines(report)])
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure for people; an undefined one is a dash."""
+    return '–' if value is None else f'{value:.{digits}f}'
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.909 -> '90.9 %'."""
+    return '–' if value is None else f'{100 * value:.{digits}f} %'
+
+
+def interval(bounds: Sequence[float | None], scale: float = 1, digits: int = 3) -> str:
+    """(0.25, 0.31) -> '[0.250, 0.310]'; nothing where there was one group only."""
+    if bounds[0] is None:
+        return ''
+    return f'[{scale * bounds[0]:.{digits}f}, {scale * bounds[1]:.{digits}f}]'
+
+
+def spread(score: Mapping[str, Any]) -> str:
+    """What the intervals of one granularity are over."""
+    if score['groups'] < 2:
+        return f'no intervals: all items are of one {score["over"][:-1]}'
+    names = '' if score['over'] == 'locations' else ' (the names tell no locations)'
+    return f'in brackets: 95 % intervals, bootstrap over {score["groups"]:,} {score["over"]}{names}'
+
+
+def published(paper: Mapping[str, Any] | None, name: str) -> str:
+    """'0.273 (+0.008)': the paper's `log_loss` or `accuracy`, and ours minus it."""
+    if not paper or paper.get(name) is None:
+        return ''
+    percents = name == 'accuracy'
+    value = percent(paper[name]) if percents else number(paper[name])
+    gap = paper['difference'][name]
+    if gap is None:
+        return value
+    return f'{value} ({100 * gap:+.1f})' if percents else f'{value} ({gap:+.3f})'
+
+
+def paper_source(paper: Mapping[str, Any]) -> str:
+    """Where the published number stands and what it counts; says so if ours is another thing."""
+    source = ', '.join(str(paper[key]) for key in ('row', 'source') if key in paper)
+    kind = f'{paper.get("granularity", "clip")} level, {paper.get("average", "micro")}'
+    gaps = paper['difference'].values()
+    return f'{source} ({kind}{"" if any(g is not None for g in gaps) else "; not scored here"})'
+
+
+def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | None) -> list[str]:
+    """The headline: ours, micro and macro with intervals, and the paper's."""
+    rows = [
+        (f'{granularity}, {score["items"]:,} items', 'micro', 'macro', 'paper' if paper else '')
+    ]
+    for name, show, scale, digits in (('log_loss', number, 1, 3), ('accuracy', percent, 100, 1)):
+        ours = (
+            f'{show(score[f"{name}_{average}"])} '
+            f'{interval(score[f"{name}_{average}_interval"], scale, digits)}'
+            for average in ('micro', 'macro')
+        )
+        rows.append((f'  {name.replace("_", " ")}', *ours, published(paper, name)))
+    lines = [f'{a:<24}{b:<24}{c:<24}{d}'.rstrip() for a, b, c, d in rows]
+    return [
+        *lines,
+        f'  not renormalised: log loss {number(score["log_loss_micro_raw"])} micro, '
+        f'{number(score["log_loss_macro_raw"])} macro',
+        f'  calibration error {number(score["calibration_error"])}, '
+        f'mean maximum confidence {number(score["mean_confidence"])}',
+        f'  {spread(score)}',
+    ]
+
+
+def _member_lines(members: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line a member of an ensemble, the ensemble last."""
+    lines = [f'{"member":<34}{"log loss":>10}{"macro":>8}{"accuracy":>11}{"macro":>9}{"max p":>8}']
+    return lines + [
+        f'{_cut(member["name"], 33):<34}'
+        f'{number(member["log_loss_micro"]):>10}{number(member["log_loss_macro"]):>8}'
+        f'{percent(member["accuracy_micro"]):>11}{percent(member["accuracy_macro"]):>9}'
+        f'{number(member["mean_confidence"]):>8}'
+        for member in members
+    ]
+
+
+def _class_lines(report: Mapping[str, Any]) -> list[str]:
+    """The per-class table; of many classes the ones with the lowest recall."""
+    table = report['scores'][report['headline']]['per_class']
+    rows = [
+        (name, table['support'][index], {key: table[key][index] for key in table['macro']})
+        for index, name in enumerate(report['classes'])
+    ]
+    left_out = len(rows) - CLASS_LINES
+    if left_out > 0:
+        rows.sort(key=lambda row: math.inf if row[2]['recall'] is None else row[2]['recall'])
+        rows = rows[:CLASS_LINES]
+    rows += [(f'{name} average', None, table[name]) for name in ('macro', 'weighted')]
+    lines = [f'{"class":<28}{"items":>8}{"precision":>12}{"recall":>10}{"F1":>10}{"log loss":>11}']
+    for name, support, values in rows:
+        lines.append(
+            f'{_cut(name, 27):<28}{"" if support is None else f"{support:,}":>8}'
+            f'{percent(values["precision"]):>12}{percent(values["recall"]):>10}'
+            f'{percent(values["f1"]):>10}{number(values["log_loss"]):>11}'
+        )
+    if left_out > 0:
+        lines.append(f'and {left_out} classes with higher recall, in report.json')
+    return lines
+
+
+def _cut(name: str, width: int) -> str:
+    return name if len(name) <= width else f'{name[: width - 1]}…'

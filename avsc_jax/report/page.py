@@ -1,0 +1,243 @@
+"""A report as one self-contained HTML page: inline CSS and SVG, no script, no network."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from avsc_jax.report import plots
+from avsc_jax.report.console import interval, number, paper_source, percent, published, spread
+
+CSS = """
+:root { color-scheme: light dark; --ink: #1c2530; --dim: #5c6875; --line: #dde3e9;
+  --page: #f4f6f8; --card: #ffffff; --blue: #0072b2; --orange: #e69f00; --green: #009e73;
+  --warn: #fff3d1; --warn-ink: #5f4300; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e4e9ee; --dim: #9aa7b3; --line: #323b45;
+  --page: #0f1419; --card: #182028; --blue: #2f86c9; --orange: #f0b132; --green: #1fae86;
+  --warn: #3a2f10; --warn-ink: #ffe2a0; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", Arial, sans-serif; }
+main { max-width: 1160px; margin: 0 auto; padding: 28px 20px 48px; display: grid; gap: 18px;
+  grid-template-columns: repeat(2, minmax(0, 1fr)); }
+main > * { grid-column: 1 / -1; min-width: 0; overflow-wrap: anywhere; }
+main > .half { grid-column: auto; }
+h1 { font-size: 27px; line-height: 1.2; margin: 0 0 10px; }
+h2 { font-size: 16px; margin: 0 0 10px; }
+p { margin: 0; }
+.dim { color: var(--dim); }
+dl { margin: 0; display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; }
+dt { color: var(--dim); } dd { margin: 0; }
+.warning { background: var(--warn); color: var(--warn-ink); border-left: 5px solid var(--orange);
+  border-radius: 6px; padding: 12px 18px; font-weight: 600; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 18px 19px; overflow-x: auto; }
+.tiles { display: grid; gap: 18px; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); }
+.tile b { display: block; font-size: 32px; line-height: 1.25; font-weight: 650; }
+.tile span { display: block; }
+svg { display: block; width: 100%; font-family: inherit; }
+.wide svg { min-width: 760px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: 4px 12px; text-align: right; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
+th { color: var(--dim); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+summary { cursor: pointer; font-weight: 650; }
+@media (max-width: 800px) { main > .half { grid-column: 1 / -1; } }
+@media print { .card { break-inside: avoid; } }
+"""
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """The whole page. Everything that comes from names, files or configs is escaped."""
+    headline, about = report['headline'], report['about']
+    score, drawings = report['scores'][headline], plots.draw(report)
+    warning = ''.join(f'<p>{escape(line)}</p>' for line in about['warnings'])
+    parts = [
+        f'<header><h1>{escape(report["title"])}</h1>{_facts(_about(about))}</header>',
+        f'<div class="warning" role="alert">{warning}</div>' if warning else '',
+        _tiles(report, score),
+        _card(drawings['classes'], 'wide'),
+        _card(drawings.get('curves'), 'wide'),
+        _card(drawings['reliability'], 'half' if 'cities' in drawings else ''),
+        _card(drawings.get('cities'), 'half'),
+        _members(report.get('members')),
+        _granularities(report['scores']),
+        _classes(report['classes'], score, headline),
+        _confusion(report['classes'], score['confusion']),
+        _cities(score['cities'], headline),
+        _card(f'<h2>How it was made</h2>{_facts(_made(report))}'),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{escape(report["title"])}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n'
+        + '\n'.join(filter(None, parts))
+        + '\n</main>\n</body>\n</html>\n'
+    )
+
+
+def _tiles(report: Mapping[str, Any], score: Mapping[str, Any]) -> str:
+    paper = report['paper']
+    beside = {
+        name: f'paper {published(paper, name)}' if published(paper, name) else ''
+        for name in ('accuracy', 'log_loss')
+    }
+    macro = f'accuracy {percent(score["accuracy_macro"])}'
+    tiles = (
+        (
+            'Accuracy',
+            percent(score['accuracy_micro']),
+            interval(score['accuracy_micro_interval'], 100, 1),
+            beside['accuracy'],
+        ),
+        (
+            'Log loss',
+            number(score['log_loss_micro']),
+            interval(score['log_loss_micro_interval']),
+            beside['log_loss'],
+        ),
+        (
+            'Log loss, mean of classes',
+            number(score['log_loss_macro']),
+            interval(score['log_loss_macro_interval']),
+            macro,
+        ),
+        (
+            'Calibration error',
+            number(score['calibration_error']),
+            f'mean max. confidence {number(score["mean_confidence"])}',
+            '',
+        ),
+    )
+    cards = ''.join(
+        f'<div class="card tile">{escape(name)}<b>{value}</b><span class="dim">{bounds or "&nbsp;"}'
+        f'</span><span>{escape(line) or "&nbsp;"}</span></div>'
+        for name, value, bounds, line in tiles
+    )
+    level = f'{report["headline"].capitalize()} level'
+    note = f'{level}, {score["items"]:,} items. {spread(score).capitalize()}.'
+    if paper:
+        note += f' Paper: {paper_source(paper)}; in parentheses ours minus the paper’s.'
+    return f'<div class="tiles">{cards}</div><p class="dim">{escape(note)}</p>'
+
+
+def _card(content: str | None, kind: str = '') -> str:
+    return f'<section class="card {kind}">{content}</section>' if content else ''
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    rows = (f'<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>' for k, v in facts.items() if v)
+    return f'<dl>{"".join(rows)}</dl>'
+
+
+def _about(about: Mapping[str, Any]) -> dict[str, str]:
+    weights = ', '.join(f'{name} {origin}' for name, origin in about['weights'].items())
+    return {'data': about['data'], 'protocol': about['protocol'], 'weights': weights}
+
+
+def _made(report: Mapping[str, Any]) -> dict[str, Any]:
+    versions = ', '.join(f'{name} {version}' for name, version in report['versions'].items())
+    best = report['best_epoch']
+    return {
+        'kept epoch': None if best is None else f'{best} (of {len(report["history"])})',
+        'calibrated': 'yes' if report['calibrated'] else 'no',
+        'split': report['split'],
+        'step': report['step'],
+        'config hash': report['config_hash'],
+        'versions': versions,
+    }
+
+
+def _members(members: Sequence[Mapping[str, Any]] | None) -> str:
+    head = ('member', 'log loss', 'macro', 'accuracy', 'macro', 'mean maximum confidence')
+    rows = [
+        (
+            member['name'],
+            number(member['log_loss_micro']),
+            number(member['log_loss_macro']),
+            percent(member['accuracy_micro']),
+            percent(member['accuracy_macro']),
+            number(member['mean_confidence']),
+        )
+        for member in members or ()
+    ]
+    return _card(f'<h2>Members and their mix</h2>{_table(head, rows)}') if rows else ''
+
+
+def _granularities(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    head = (
+        'level and average',
+        'items',
+        'log loss',
+        '95 %',
+        'not renormalised',
+        'accuracy',
+        '95 %',
+    )
+    rows = [
+        (
+            f'{granularity}, {average}',
+            f'{score["items"]:,}',
+            number(score[f'log_loss_{average}']),
+            interval(score[f'log_loss_{average}_interval']),
+            number(score[f'log_loss_{average}_raw']),
+            percent(score[f'accuracy_{average}']),
+            interval(score[f'accuracy_{average}_interval'], 100, 1),
+        )
+        for granularity, score in scores.items()
+        for average in ('micro', 'macro')
+    ]
+    return _card(f'<h2>Scores at every level</h2>{_table(head, rows)}')
+
+
+def _classes(names: Sequence[str], score: Mapping[str, Any], headline: str) -> str:
+    table = score['per_class']
+    keys = ('precision', 'recall', 'f1', 'accuracy')
+    rows = [
+        (
+            name,
+            f'{table["support"][i]:,}',
+            *(percent(table[key][i]) for key in keys),
+            number(table['log_loss'][i]),
+        )
+        for i, name in enumerate(names)
+    ]
+    rows += [
+        (
+            f'{average} average',
+            '',
+            *(percent(table[average][key]) for key in keys),
+            number(table[average]['log_loss']),
+        )
+        for average in ('macro', 'weighted')
+    ]
+    head = ('class', 'support', 'precision', 'recall', 'F1', 'accuracy', 'log loss')
+    return _folded(f'Scores of every class, {headline} level', _table(head, rows))
+
+
+def _confusion(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    rows = [(name, *(f'{n:,}' for n in row)) for name, row in zip(names, counts, strict=True)]
+    table = _table(('true \\ predicted', *names), rows)
+    return _folded('Confusion matrix, counts: a row is a true class', table)
+
+
+def _cities(cities: Mapping[str, Mapping[str, Any]], headline: str) -> str:
+    rows = [
+        (name, f'{city["items"]:,}', percent(city['accuracy']), number(city['log_loss']))
+        for name, city in cities.items()
+    ]
+    table = _table(('city', 'items', 'accuracy', 'log loss'), rows)
+    return _folded(f'Scores of every city, {headline} level', table) if rows else ''
+
+
+def _folded(title: str, content: str) -> str:
+    return _card(f'<details><summary>{escape(title)}</summary>{content}</details>')
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Cells are text and are escaped."""
+    names = ''.join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = ''.join(
+        f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in row)}</tr>\n' for row in rows
+    )
+    return f'<table><thead><tr>{names}</tr></thead><tbody>\n{body}</tbody></table>'

@@ -1,0 +1,251 @@
+"""The plots of a report as inline SVG.
+
+They are drawn in the colours below, which are then replaced by the page's CSS variables, so that
+the plots follow the reader's light or dark theme.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours: told apart by colour-blind readers. The first three stand in for the
+# page's ink, lines and card.
+INK, LINE, CARD = '#010101', '#020202', '#030303'
+BLUE, ORANGE, GREEN = '#0072b2', '#e69f00', '#009e73'
+VARIABLES = {
+    INK: 'var(--ink)',
+    LINE: 'var(--line)',
+    CARD: 'var(--card)',
+    BLUE: 'var(--blue)',
+    ORANGE: 'var(--orange)',
+    GREEN: 'var(--green)',
+}
+STYLE = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'avsc',
+    'text.parse_math': False,
+    'font.size': 12.5,
+    'text.color': INK,
+    'axes.labelcolor': INK,
+    'axes.edgecolor': LINE,
+    'axes.linewidth': 1,
+    'axes.titlesize': 13.5,
+    'axes.titleweight': 'bold',
+    'axes.titlelocation': 'left',
+    'axes.titlepad': 10,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.axisbelow': True,
+    'grid.color': LINE,
+    'xtick.color': LINE,
+    'ytick.color': LINE,
+    'xtick.labelcolor': INK,
+    'ytick.labelcolor': INK,
+    'lines.linewidth': 2,
+    'legend.frameon': False,
+}
+WIDE, HALF = 1080, 510  # units of the drawings: CSS pixels in a card at full width
+
+
+def draw(report: Mapping[str, Any]) -> dict[str, str]:
+    """Every plot the report has numbers for, as inline SVG by name."""
+    score = report['scores'][report['headline']]
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Measured in a font without, say, Chinese; the browser has its own.
+        warnings.filterwarnings('ignore', message='Glyph .* missing')
+        drawings = {'classes': _classes(report['classes'], score)}
+        if report['history']:
+            drawings['curves'] = _curves(report['history'], report['best_epoch'])
+        drawings['reliability'] = _reliability(score['reliability'], report['headline'])
+        if score['cities']:
+            drawings['cities'] = _cities(score['cities'])
+    return drawings
+
+
+def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
+    """Confusion matrix, recall and precision, and log loss: one row a class in all three."""
+    counts, rows = np.array(score['confusion']), len(names)
+    table = {key: _array(score['per_class'][key]) for key in ('recall', 'precision', 'log_loss')}
+    step = 40 if rows <= 12 else max(400 // rows, 9)
+    labels = [_cut(name) for name in names]
+    longest = max(map(len, labels))
+    left, bottom = 50 + 7 * longest, 12 + 4.6 * longest
+    figure, panels = _panels(
+        (WIDE, 30 + step * rows + bottom), (30, bottom), ((left, 636), (678, 920), (968, 1060))
+    )
+    for axes in panels:
+        axes.set(ylim=(rows - 0.5, -0.5), xticks=(), yticks=())
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+    matrix, hits, losses = panels
+
+    matrix.set_title('Where the true items of each class go, %')
+    matrix.set(xlim=(-0.5, rows - 0.5), xticks=range(rows), yticks=range(rows))
+    support = [f'{name} ({n:,})' for name, n in zip(labels, counts.sum(axis=1), strict=True)]
+    size = min(12.5, 0.9 * step)
+    matrix.set_yticklabels(support, size=size)
+    matrix.set_xticklabels(labels, size=size, rotation=38, ha='right', rotation_mode='anchor')
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    for (i, j), value in np.ndenumerate(share):
+        matrix.add_patch(
+            Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, color=BLUE, alpha=0.05 + 0.95 * value, lw=0)
+        )
+        if counts[i, j] and rows <= 16:
+            _number(matrix, j, i, f'{100 * value:.0f}' if value >= 0.005 else '·', value > 0.5)
+
+    hits.set_title('Recall (bar) and precision (dot), %')
+    hits.set(xlim=(0, 1.03), xticks=(0, 0.5, 1), xticklabels=('0', '50', '100'))
+    hits.barh(range(rows), np.nan_to_num(table['recall']), 0.66, color=BLUE)
+    hits.plot(table['precision'], range(rows), 'o', color=ORANGE, ms=min(9, step / 3), mec=CARD)
+    losses.set_title('Log loss')
+    losses.set(xlim=(0, 1.45 * max(np.nanmax(table['log_loss']), 1e-3)))
+    losses.barh(range(rows), np.nan_to_num(table['log_loss']), 0.66, color=GREEN)
+    for i in range(rows if rows <= 16 else 0):
+        recall, loss = table['recall'][i], table['log_loss'][i]
+        if np.isnan(recall):
+            hits.text(0.02, i, 'no items', va='center_baseline')
+            continue
+        inside = recall > 0.2
+        _number(hits, 0.1 if inside else recall + 0.1, i, f'{100 * recall:.1f}', inside)
+        losses.annotate(
+            f'{loss:.2f}', (loss, i), (4, 0), textcoords='offset points', va='center_baseline'
+        )
+    return _svg(figure, 'Confusion matrix, and recall, precision and log loss of every class')
+
+
+def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
+    """Losses and validation accuracy by epoch; a dashed line at the epoch that was kept."""
+    epochs = [record['epoch'] for record in history]
+    figure, (losses, accuracy) = _panels((WIDE, 270), (34, 44), ((40, 520), (580, 1060)))
+    lines = (
+        (losses, 'train_loss', 'training loss', BLUE, 1),
+        (losses, 'valid_loss', 'validation loss', ORANGE, 1),
+        (losses, 'valid_log_loss', 'validation log loss', GREEN, 1),
+        (accuracy, 'valid_accuracy', 'validation accuracy', BLUE, 100),
+    )
+    for axes, key, label, color, scale in lines:
+        values = scale * _array([record.get(key) for record in history])
+        if np.isfinite(values).any():
+            axes.plot(epochs, values, color=color, label=label, marker='o', ms=4)
+    losses.set_title('Loss')
+    losses.set_ylim(bottom=0)
+    losses.legend(loc='lower right', bbox_to_anchor=(1.02, 0.98), ncols=3, columnspacing=1.2)
+    accuracy.set_title('Validation accuracy, %')
+    for axes in (losses, accuracy):
+        axes.set_xlabel('epoch')
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis='y')
+        if best is not None:
+            axes.axvline(best, color=INK, ls=(0, (4, 3)), lw=1, zorder=0)
+    if best is not None:
+        right = best <= (min(epochs) + max(epochs)) / 2
+        accuracy.annotate(
+            f'epoch {best} was kept',
+            (best, 0.06),
+            (8 if right else -8, 0),
+            xycoords=('data', 'axes fraction'),
+            textcoords='offset points',
+            ha='left' if right else 'right',
+        )
+    return _svg(figure, 'Learning curves')
+
+
+def _reliability(bins: Mapping[str, Any], items: str) -> str:
+    """Accuracy against confidence, and how many items each bin holds."""
+    count, confidence, right = (_array(bins[k]) for k in ('count', 'confidence', 'accuracy'))
+    edges = np.linspace(0, 1, len(count) + 1)
+    figure, (curve,) = _panels((HALF, 390), (30, 142), ((44, 496),))
+    (below,) = _panels((HALF, 390), (284, 44), ((44, 496),), figure)[1]
+    curve.set_title('Is the confidence earned? Accuracy by confidence, %')
+    curve.plot((0, 1), (0, 1), color=INK, ls=(0, (4, 3)), lw=1)
+    curve.vlines(confidence, confidence, right, color=ORANGE, lw=3, label='gap')
+    curve.plot(confidence, right, 'o', color=BLUE, ms=8, mec=CARD, label='accuracy')
+    curve.legend(loc='upper left')
+    below.bar(edges[:-1], count, np.diff(edges) * 0.9, align='edge', color=BLUE)
+    for edge, value in zip(edges, count, strict=False):
+        if value:
+            below.text(
+                edge + 0.45 / len(count), value, f'{value:.0f}', ha='center', va='bottom', size=10
+            )
+    below.set(xlabel='confidence: the largest probability, %', ylabel=f'{items}s', yticks=())
+    below.set_ylim(0, 1.25 * count.max())
+    for axes in (curve, below):
+        axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
+    curve.set(ylim=(0, 1.02), yticks=np.linspace(0, 1, 6))
+    curve.set_yticklabels(range(0, 101, 20))
+    curve.set_xticklabels(())
+    below.set_xticklabels(range(0, 101, 20))
+    curve.grid()
+    return _svg(figure, 'Reliability diagram')
+
+
+def _cities(cities: Mapping[str, Mapping[str, Any]]) -> str:
+    """Accuracy of every city, best first, with the number of items."""
+    ranked = sorted(cities.items(), key=lambda item: -item[1]['accuracy'])
+    step = max(324 / len(ranked), 22)
+    left = 50 + 7 * max(len(_cut(city)) for city in cities)
+    figure, (axes,) = _panels((HALF, 66 + step * len(ranked)), (30, 36), ((left, 496),))
+    axes.set_title('Accuracy by city, %')
+    axes.barh(range(len(ranked)), [city['accuracy'] for _, city in ranked], 0.66, color=BLUE)
+    for row, (_, city) in enumerate(ranked):
+        inside = city['accuracy'] > 0.2
+        place = 0.06 if inside else city['accuracy'] + 0.06
+        _number(axes, place, row, f'{100 * city["accuracy"]:.1f}', inside)
+    axes.set(xlim=(0, 1), xticks=(0, 0.25, 0.5, 0.75, 1), ylim=(len(ranked) - 0.5, -0.5))
+    axes.set_xticklabels(('0', '25', '50', '75', '100'))
+    axes.set_yticks(
+        range(len(ranked)), [f'{_cut(name)} ({city["items"]:,})' for name, city in ranked]
+    )
+    axes.tick_params(length=0)
+    axes.spines['left'].set_visible(False)
+    return _svg(figure, 'Accuracy by city')
+
+
+def _panels(
+    size: tuple[float, float],
+    margins: tuple[float, float],
+    spans: Sequence[tuple[float, float]],
+    figure: Figure | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """Axes side by side; sizes in the drawing's units, margins above and below, spans in x."""
+    (width, height), (top, bottom) = size, margins
+    figure = figure or Figure(figsize=(width / 72, height / 72), facecolor='none')
+    tall = (height - top - bottom) / height
+    boxes = [(a / width, bottom / height, (b - a) / width, tall) for a, b in spans]
+    return figure, [figure.add_axes(box, facecolor='none') for box in boxes]
+
+
+def _number(axes: Axes, x: float, y: float, shown: str, on_color: bool) -> None:
+    ink = '#ffffff' if on_color else INK
+    axes.text(x, y, shown, ha='center', va='center_baseline', color=ink, size=12)
+
+
+def _array(values: Sequence[float | None]) -> np.ndarray:
+    return np.array(values, float)  # None becomes NaN
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= 20 else f'{name[:19]}…'
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as inline SVG that follows the page's theme and fonts."""
+    file = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(file, metadata={'Date': None})
+    head, body = file.getvalue().split('viewBox="', 1)[1].split('"', 1)
+    body = re.sub('<(metadata|style).*?</\\1>', '', body.split('>', 1)[1], flags=re.DOTALL)
+    body = re.sub('font-family: [^;"]*;', '', body)
+    for color, variable in VARIABLES.items():
+        body = body.replace(color, variable)
+    return f'<svg viewBox="{head}" role="img" aria-label="{escape(label)}">{body}'

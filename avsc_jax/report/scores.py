@@ -1,0 +1,169 @@
+"""The scores of a table of predictions as plain dictionaries."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import avsc_jax
+from avsc_jax import metrics, tables
+from avsc_jax.scenes import parse_clip_id
+
+
+def make(
+    table: tables.Predictions,
+    *,
+    title: str,
+    about: Mapping[str, Any],
+    paper: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Scores a table at its own rows and, where it is not pooled, at its clips.
+
+    Args:
+      table: rows whose label is unknown (-1) are left out, with a warning.
+      title: what was run.
+      about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`.
+      paper: the published number: `row`, `source`, `log_loss`, `accuracy`, `granularity`, and
+        `average='macro'` where the paper means over classes.
+      history: one record an epoch; the last one with `best` is the epoch that was kept.
+
+    Returns:
+      Plain dictionaries, lists, strings and numbers; None stands for a number that is undefined.
+    """
+    known = table.label >= 0
+    if not known.any():
+        raise ValueError(
+            f'none of the {len(table.label)} rows has a known label (all are -1), so there is '
+            'nothing to score: name a file with the true labels, such as --truth fold1_evaluate.csv'
+        )
+    cautions = list(about.get('warnings', ()))
+    if not known.all():
+        cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
+        table = _rows(table, known)
+    unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
+    if unlike.any():
+        cautions.append(
+            f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
+            'sum for every log loss but the one marked "not renormalised"'
+        )
+    classes = [printable(name) for name in table.meta['classes']]
+    scores = {_granularity(table): _scores(table)}
+    if (table.segment >= 0).any():
+        scores = {'clip': _scores(tables.pool(table)), **scores}
+    headline = next(iter(scores))
+    best = [record['epoch'] for record in history or () if record.get('best')]
+    return _plain(
+        {
+            'title': printable(title),
+            'headline': headline,
+            'classes': classes,
+            'about': {
+                'data': printable(about.get('data', '')),
+                'protocol': printable(about.get('protocol', '')),
+                'weights': {
+                    printable(name): printable(origin)
+                    for name, origin in about.get('weights', {}).items()
+                },
+                'warnings': list(dict.fromkeys(printable(line) for line in cautions)),
+            },
+            'scores': scores,
+            'paper': _beside(paper, scores) if paper else None,
+            'history': [dict(record) for record in history or ()],
+            'best_epoch': best[-1] if best else None,
+            'calibrated': bool(table.meta.get('calibrated', False)),
+            'split': table.meta.get('split'),
+            'step': table.meta.get('step'),
+            'config_hash': table.meta.get('config_hash'),
+            'versions': {**table.meta.get('versions', {}), 'avsc_jax': avsc_jax.__version__},
+        }
+    )
+
+
+def printable(value: object) -> str:
+    """A name from a file, without the control characters that could move a terminal's cursor."""
+    return ''.join(c if c.isprintable() else '�' for c in str(value))
+
+
+def _granularity(table: tables.Predictions) -> str:
+    return table.meta.get('granularity') or ('segment' if (table.segment >= 0).any() else 'clip')
+
+
+def _rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:
+    return dataclasses.replace(
+        table,
+        clip_id=table.clip_id[keep],
+        segment=table.segment[keep],
+        label=table.label[keep],
+        probs=table.probs[keep],
+    )
+
+
+def _scores(table: tables.Predictions) -> dict[str, Any]:
+    """Everything that is counted at one granularity."""
+    probs, labels = table.probs, table.label
+    names = [parse_clip_id(str(name)) for name in table.clip_id]
+    located = all(names)
+    groups = [f'{n.city}-{n.location}' for n in names] if located else list(table.clip_id)
+    score = {
+        'items': len(labels),
+        'clips': len(set(table.clip_id)),
+        'over': 'locations' if located else 'clips',
+        'groups': len(set(groups)),
+    }
+    with warnings.catch_warnings():  # rows that do not sum to one are told once, by make
+        warnings.simplefilter('ignore', UserWarning)
+        for average in ('micro', 'macro'):
+            for name, metric in (('log_loss', metrics.log_loss), ('accuracy', metrics.accuracy)):
+                score[f'{name}_{average}'] = metric(probs, labels, average=average)
+                score[f'{name}_{average}_interval'] = metrics.bootstrap_interval(
+                    name, probs, labels, np.array(groups), average=average
+                )
+            score[f'log_loss_{average}_raw'] = metrics.log_loss(
+                probs, labels, average=average, renormalize=False
+            )
+        cities = np.array([n.city for n in names]) if located else np.array([])
+        return score | {
+            'mean_confidence': probs.max(axis=1).mean(),
+            'calibration_error': metrics.calibration_error(probs, labels),
+            'reliability': metrics.reliability(probs, labels),
+            'per_class': metrics.per_class(probs, labels),
+            'confusion': metrics.confusion(probs, labels),
+            'cities': {
+                printable(city): {
+                    'items': (cities == city).sum(),
+                    'accuracy': metrics.accuracy(probs[cities == city], labels[cities == city]),
+                    'log_loss': metrics.log_loss(probs[cities == city], labels[cities == city]),
+                }
+                for city in np.unique(cities)
+            },
+        }
+
+
+def _beside(paper: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The published numbers with ours minus theirs, at their granularity and average."""
+    average = paper.get('average', 'micro')
+    ours = scores.get(paper.get('granularity', 'clip'), {})
+    difference = {
+        name: ours[f'{name}_{average}'] - paper[name]
+        if ours and paper.get(name) is not None
+        else None
+        for name in ('log_loss', 'accuracy')
+    }
+    return {**paper, 'difference': difference}
+
+
+def _plain(value: Any) -> Any:
+    """The same in JSON's own types: lists for arrays, None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,9 @@
+"""One loop for every system; `load_run` opens a finished run folder."""
+
+
+def __getattr__(name: str):
+    if name == 'load_run':
+        from avsc_jax.training.run_folder import load_run
+
+        return load_run
+    raise AttributeError(name)

@@ -1,0 +1,82 @@
+"""Best and last checkpoints of a run, by Orbax."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from avsc_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """`folder/best/STEP` (params and batch statistics) and `folder/last/STEP` (the whole state).
+
+    `last` also holds the run's history as JSON. Orbax writes beside and renames, so a killed run
+    leaves whole checkpoints only. `best` is written first: a `last` never speaks of a best that is
+    not there.
+    """
+
+    def __init__(self, folder: Path):
+        folder = folder.absolute()  # Orbax fails late, in a thread, on relative paths
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=1, cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
+        self.folder = folder
+        self._best = ocp.CheckpointManager(folder / 'best', options=options)
+        self._last = ocp.CheckpointManager(folder / 'last', options=options)
+
+    def save(self, state: TrainState, history: list[dict], *, is_best: bool) -> None:
+        """Saves the end of an epoch; `history` is one dict an epoch so far."""
+        step = int(state.step)
+        if is_best:
+            self._best.save(step, args=ocp.args.StandardSave(state.variables), force=True)
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(history)
+        )
+        self._last.save(step, args=arguments, force=True)
+
+    def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict]] | None:
+        """The newest state and history, or None where there is none; `like` gives the shapes."""
+        step = self._last.latest_step()
+        if step is None:
+            return None
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(_abstract(like)), history=ocp.args.JsonRestore()
+        )
+        restored = _read(self._last, step, arguments, self.folder / 'last')
+        return restored['state'], restored['history']
+
+    def restore_best(self, like: dict) -> tuple[dict, int]:
+        """The best epoch's variables and their step."""
+        step = self._best.latest_step()
+        if step is None:
+            raise FileNotFoundError(
+                f'there is no checkpoint in {self.folder / "best"}; train the run first'
+            )
+        arguments = ocp.args.StandardRestore(_abstract(like))
+        return _read(self._best, step, arguments, self.folder / 'best'), step
+
+    def last_step(self) -> int | None:
+        """Step of the newest whole checkpoint."""
+        return self._last.latest_step()
+
+
+def _abstract(tree):
+    """Shapes on the first device, so that a checkpoint opens on any number of devices."""
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+    )
+
+
+def _read(manager, step, arguments, folder: Path):
+    try:
+        return manager.restore(step, args=arguments)
+    except Exception as error:  # Orbax has no common error class; corrupt files raise many kinds
+        logging.debug('checkpoint %s/%s: %r', folder, step, error)
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ValueError(
+            f'checkpoint {folder / str(step)} cannot be read ({first_line[:200]}); delete that '
+            'folder to go on from what is left, or give another --workdir'
+        ) from error

@@ -1,0 +1,45 @@
+"""The history of a run: metrics.jsonl and TensorBoard events."""
+
+import json
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+
+class History:
+    """One dict per epoch, in `metrics.jsonl` and as TensorBoard scalars.
+
+    The file is written whole each time, beside and renamed: after a kill it is cut back to what
+    the last checkpoint knows, so a resumed run ends with the very file of an uninterrupted one.
+    """
+
+    def __init__(self, folder: Path):
+        self.lines: list[dict] = []
+        self._file = folder / 'metrics.jsonl'
+        self._folder = folder / 'tensorboard'
+        self._events: SummaryWriter | None = None
+
+    def restart(self, lines: list[dict]) -> None:
+        """Goes on after these lines."""
+        self.lines = list(lines)
+        self._write()
+
+    def append(self, line: dict) -> None:
+        self.lines.append(line)
+        self._write()
+        if self._events is None:
+            self._events = SummaryWriter(str(self._folder), purge_step=line['step'])
+        for name, value in line.items():
+            if name not in ('step', 'epoch', 'best'):
+                self._events.add_scalar(name, value, line['step'])
+        self._events.flush()
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+    def _write(self) -> None:
+        beside = self._file.with_suffix(f'.{os.getpid()}.tmp')
+        beside.write_text(''.join(json.dumps(line) + '\n' for line in self.lines))
+        beside.replace(self._file)

@@ -1,0 +1,168 @@
+"""The one training loop: epochs of steps, scored, checkpointed, resumable, stopped on NaN."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+import optax
+from scipy.special import softmax
+from tqdm import tqdm
+
+from avsc_jax import ensemble, metrics, tables
+from avsc_jax.data.batches import Stream, epoch_order
+from avsc_jax.training.checkpoint import Checkpoints
+from avsc_jax.training.logging import History
+from avsc_jax.training.state import TrainState
+from avsc_jax.training.steps import Steps
+
+# What may choose the best epoch: column of the history, and +1 where higher is better.
+SELECT = {'accuracy': ('valid_accuracy', 1), 'log_loss': ('valid_log_loss', -1)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The examples of one split.
+
+    Args:
+      segment: which frame or second of the clip a row is; -1 for whole clips.
+      inputs: arrays `[N, ...]` that fit on the device, or a Stream of such rows.
+    """
+
+    clip_id: list[str]
+    segment: np.ndarray
+    label: np.ndarray
+    inputs: Mapping[str, np.ndarray] | Stream
+
+    def __len__(self) -> int:
+        return len(self.clip_id)
+
+
+def fit(
+    steps: Steps,
+    state: TrainState,
+    train: Rows,
+    valid: Rows,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    select: str,
+    schedule: optax.Schedule,
+    checkpoints: Checkpoints,
+    history: History,
+) -> None:
+    """Trains to the end of the last epoch, going on from the last checkpoint if there is one.
+
+    Afterwards `checkpoints` holds the best epoch (the first of equals by `select` on `valid`) and
+    the last, and `history` a line per epoch.
+
+    Raises:
+      FloatingPointError: the loss is NaN or infinite; names step and learning rate.
+    """
+    if select not in SELECT:
+        raise ValueError(f'select is {select!r}; it must be one of {", ".join(SELECT)}')
+    column, sign = SELECT[select]
+    restored = checkpoints.restore_last(state)
+    if restored is not None:
+        state, lines = restored
+        history.restart(lines)
+    state = steps.place(state)
+    train_rows, valid_rows = _place(steps, train), _place(steps, valid)
+    _, first, group = np.unique(valid.clip_id, return_index=True, return_inverse=True)
+    done = len(history.lines)
+    for epoch in tqdm(range(done, epochs), desc='training', unit='epoch', initial=done, total=epochs):
+        order, mask = epoch_order(
+            len(train), batch_size, multiple=steps.num_devices, shuffle_by=(seed, epoch)
+        )
+        first_step = int(state.step)
+        state, losses = _run_epoch(steps, state, train_rows, order, mask)
+        _check_finite(losses, first_step, epoch, schedule, checkpoints)
+        weights = mask.sum(1) / mask.sum()
+        probs, valid_loss = _evaluate(steps, state.variables, valid, valid_rows, batch_size)
+        pooled = ensemble.pool(probs, group, len(first))
+        line = {
+            'epoch': epoch,
+            'step': int(state.step),
+            'learning_rate': float(schedule(first_step)),
+            'train_loss': float(np.dot(losses, weights)),
+            'valid_loss': valid_loss,
+            'valid_log_loss': metrics.log_loss(pooled, valid.label[first]),
+            'valid_accuracy': metrics.accuracy(pooled, valid.label[first]),
+        }
+        best = max((sign * old[column] for old in history.lines), default=-np.inf)
+        line['best'] = bool(sign * line[column] > best)
+        history.append(line)
+        checkpoints.save(state, history.lines, is_best=line['best'])
+
+
+def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np.ndarray:
+    """Probabilities `[N, C]` float64 of every row, in order."""
+    return _evaluate(steps, variables, rows, _place(steps, rows), batch_size)[0]
+
+
+def predictions(rows: Rows, probs: np.ndarray, *, meta: dict) -> tables.Predictions:
+    """The table of these rows."""
+    return tables.Predictions(
+        clip_id=np.asarray(rows.clip_id),
+        segment=rows.segment,
+        label=rows.label,
+        probs=probs,
+        meta=meta,
+    )
+
+
+def _place(steps: Steps, rows: Rows):
+    """The arrays, on the devices; a stream stays where it is."""
+    if isinstance(rows.inputs, Stream):
+        return rows.inputs
+    return steps.place({**rows.inputs, 'label': rows.label})
+'''
+'''
+
+
+def _run_epoch(steps: Steps, state: TrainState, rows, order, mask) -> tuple[TrainState, np.ndarray]:
+    """One pass over the rows; returns the state and the loss of every step `[K]`."""
+    if not isinstance(rows, Stream):
+        state, losses = steps.train_rows(state, rows, order, mask)
+        return state, np.asarray(losses)
+    losses = []
+    for batch in tqdm(rows.batches(order, mask), total=len(order), desc='steps', leave=False):
+        state, loss = steps.train(state, batch)
+        losses.append(loss)
+    return state, np.asarray(jax.device_get(losses))
+
+
+def _evaluate(
+    steps: Steps, variables: dict, rows: Rows, placed, batch_size: int
+) -> tuple[np.ndarray, float]:
+    """Probabilities `[N, C]` in float64 and the mean training loss."""
+    order, mask = epoch_order(len(rows), batch_size, multiple=steps.num_devices)
+    logits = np.concatenate(list(_logits(steps, variables, placed, order, mask)))[mask.ravel()]
+    loss = float(np.mean(steps.loss(logits, rows.label))) if (rows.label >= 0).all() else np.nan
+    return softmax(logits.astype(np.float64), axis=1), loss
+
+
+def _logits(steps: Steps, variables: dict, placed, order, mask) -> Iterator[np.ndarray]:
+    if not isinstance(placed, Stream):
+        logits = steps.logits_rows(variables, placed, order)
+        yield logits.reshape(-1, logits.shape[-1])
+        return
+    for batch in tqdm(placed.batches(order, mask), total=len(order), desc='scoring', leave=False):
+        yield steps.logits(variables, batch)
+
+
+def _check_finite(losses, first_step, epoch, schedule, checkpoints) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if not len(bad):
+        return
+    step = first_step + int(bad[0])
+    last = checkpoints.last_step()
+    kept = 'there is no checkpoint yet' if last is None else (
+        f'the last good checkpoint is {checkpoints.folder / "last" / str(last)}'
+    )
+    raise FloatingPointError(
+        f'the loss is {losses[bad[0]]} at step {step} of epoch {epoch}, learning rate '
+        f'{float(schedule(step)):g}; {kept}; lower --config.learning_rate and start anew in '
+        'another --workdir'
+    )

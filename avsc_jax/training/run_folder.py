@@ -1,0 +1,139 @@
+"""The run folder: all that predict, score, export and ensembles need of a trained system."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from avsc_jax import models
+from avsc_jax.features import FeatureInputs
+from avsc_jax.training.checkpoint import Checkpoints
+
+PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+
+
+class RunFolder:
+    """Paths and files of one run; every file is written beside and renamed.
+
+    `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
+    `checkpoints/best|last`, `metrics.jsonl`, `tensorboard/`, `predictions/<split>.npz`,
+    `report.json|html`, and `DONE`, written last.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def is_done(self) -> bool:
+        return (self.path / 'DONE').exists()
+
+    def finish(self) -> None:
+        self._write('DONE', 'the run is complete\n')
+
+    def begin(self, config: Mapping) -> None:
+        """Makes the folder, or checks that what is in it came from the same config."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / 'config.json').exists():
+            self.write_json('config.json', config)
+            return
+        found, wanted = self.read_json('config.json'), json.loads(json.dumps(config))
+        if found != wanted:
+            raise ValueError(
+                f'{self.path} holds a run with another config ({_difference(found, wanted)}); '
+                'give another --workdir, or delete that folder'
+            )
+
+    def write_json(self, name: str, content: Any) -> None:
+        self._write(name, json.dumps(content, indent=2) + '\n')
+
+    def read_json(self, name: str) -> Any:
+        file = self.path / name
+        if not file.exists():
+            raise FileNotFoundError(
+                f'{file} is missing: {self.path} is not the folder of a run of avsc_jax.main'
+            )
+        try:
+            return json.loads(file.read_text())
+        except ValueError as error:
+            raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
+
+    def predictions_file(self, split: str) -> Path:
+        return self.path / 'predictions' / f'{split}.npz'
+
+    def _write(self, name: str, text: str) -> None:
+        beside = self.path / f'{name}.{os.getpid()}.tmp'
+        beside.write_text(text)
+        beside.replace(self.path / name)
+
+
+def environment(*, data: str, weights: Mapping[str, str]) -> dict:
+    """Versions, devices, data and weights, for `environment.json`."""
+    return {
+        'python': platform.python_version(),
+        'versions': {name: _version(name) for name in PACKAGES},
+        'devices': [str(device) for device in jax.devices()],
+        'data': data,
+        'weights': dict(weights),
+    }
+
+
+def config_hash(config: Mapping) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load_run(
+    folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
+) -> tuple[nn.Module, dict, FeatureInputs, tuple[str, ...]]:
+    """Opens a finished run: `(model, variables, preprocess, classes)`.
+
+    `model.apply(variables, preprocess(record))` gives the logits of a record's rows. The variables
+    are those of the best epoch. Encoders come from `weights_dir` by SHA-256.
+    """
+    run = RunFolder(Path(folder))
+    config = run.read_json('config.json')
+    classes = tuple(run.read_json('classes.json'))
+    settings = run.read_json('preprocessing.json')
+    model = make_model(config['model'], num_classes=len(classes))
+    shapes = models.variable_shapes(model)
+    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)
+    weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
+    return model, variables, FeatureInputs(settings, weights_dir), classes
+
+
+def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
+    """The network of a config's `model` section, with a head as wide as the data has classes."""
+    options = {name: value for name, value in settings.items() if name != 'name'}
+    wanted = options.pop('num_classes', num_classes)
+    if wanted != num_classes:
+        raise ValueError(
+            f'config.model.num_classes is {wanted}, the data has {num_classes} classes; leave it '
+            'out, it is taken from the data'
+        )
+    return models.create_model(settings['name'], num_classes=num_classes, **options)
+
+
+def default_weights_dir() -> Path:
+    """Where converted weights are kept: AVSC_WEIGHTS_DIR, or ~/.cache/avsc_jax/weights."""
+    return Path(os.environ.get('AVSC_WEIGHTS_DIR', '~/.cache/avsc_jax/weights')).expanduser()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _difference(found: Any, wanted: Any, place: str = 'config') -> str:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in sorted({*found, *wanted}):
+            if found.get(name) != wanted.get(name):
+                return _difference(found.get(name), wanted.get(name), f'{place}.{name}')
+    return f'{place} is {found!r} there and {wanted!r} now'

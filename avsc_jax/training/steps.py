@@ -1,0 +1,145 @@
+"""The pmapped training and evaluation steps: the only file that knows about devices.
+
+`train` and `logits` work on one global batch, `train_rows` and `logits_rows` scan over many
+batches taken from rows that lie on the device, which saves a small network the dispatch of every
+step. All four share the same two functions. State goes in and comes out without a device axis;
+batches gain one here. On several hosts each passes the same global order and takes its own part.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from avsc_jax.layers.global_batch import global_batch
+from avsc_jax.training.state import TrainState
+
+AXIS = 'batch'
+Batch = dict[str, jax.Array]
+
+
+def model_inputs(model: nn.Module, batch: Batch) -> jax.Array | dict[str, jax.Array]:
+    """The arrays of `batch` that the model's `input_spec` names; a backbone takes 'image'."""
+    spec = model.input_spec
+    return {name: batch[name] for name in spec} if isinstance(spec, dict) else batch['image']
+
+
+class Steps:
+    """Compiled steps of one model.
+
+    Args:
+      model: a network of `avsc_jax.models`.
+      optimizer: an optax transformation.
+      loss: (logits [B, C], labels [B]) -> [B].
+      devices: default all of this process.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: optax.GradientTransformation,
+        loss: Callable[[jax.Array, jax.Array], jax.Array],
+        devices: list | None = None,
+    ):
+        self._model, self._optimizer, self.loss = model, optimizer, loss
+        devices = devices or jax.local_devices()
+        self._num_local = len(devices)
+        self._mesh = Mesh(np.asarray(devices), (AXIS,))
+        self.num_devices = self._num_local * jax.process_count()  # batches divide by it
+        pmap = partial(jax.pmap, axis_name=AXIS, devices=devices)
+        self._train = pmap(
+            self._train_step, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+        )
+        self._logits = pmap(self._eval_step, in_axes=(None, 0), out_axes=0)
+        self._train_rows = pmap(
+            self._train_scan, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=0
+        )
+        self._logits_rows = pmap(self._eval_scan, in_axes=(None, None, 0), out_axes=0)
+
+    def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+        """One step on a global batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
+        return self._train(state, self._shard(batch, axis=0))
+
+    def train_rows(
+        self, state: TrainState, rows: Batch, order: np.ndarray, mask: np.ndarray
+    ) -> tuple[TrainState, jax.Array]:
+        """A step for each line of `order [K, B]` (indices into `rows`); returns losses `[K]`."""
+        steps = {'index': order, 'mask': mask}
+        return self._train_rows(state, rows, self._shard(steps, axis=1))
+
+    def logits(self, variables: dict, batch: Batch) -> np.ndarray:
+        """`[B, C]` of a global batch, padding included; on several hosts this host's part."""
+        logits = self._logits(variables, self._shard(batch, axis=0))
+        return np.asarray(logits).reshape(-1, logits.shape[-1])
+
+    def logits_rows(self, variables: dict, rows: Batch, order: np.ndarray) -> np.ndarray:
+        """`[K, B, C]` for each line of `order [K, B]`."""
+        steps = self._shard({'index': order}, axis=1)
+        logits = self._logits_rows(variables, rows, steps)  # [devices, K, B / devices, C]
+        logits = np.moveaxis(np.asarray(logits), 0, 1)
+        return logits.reshape(*logits.shape[:1], -1, logits.shape[-1])
+
+    def place(self, tree):
+        """Copies a state or rows to every device once, instead of at each call."""
+        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
+
+    def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+        labels, mask = batch['label'], batch['mask']
+        count = jnp.maximum(jax.lax.psum(mask.sum(), AXIS), 1)
+
+        def local_loss(params):
+            variables = {'params': params, 'batch_stats': state.batch_stats}
+            with global_batch(mask, AXIS):
+                (logits, _), updates = self._model.apply(
+                    variables,
+                    model_inputs(self._model, batch),
+                    train=True,
+                    mutable=['batch_stats'],
+                    rngs={'dropout': jax.random.fold_in(state.key, state.step)},
+                )
+            losses = jnp.where(mask, self.loss(logits, labels), 0.0)
+            return losses.sum() / count, updates.get('batch_stats', {})
+
+        (loss, batch_stats), grads = jax.value_and_grad(local_loss, has_aux=True)(state.params)
+        loss, grads = jax.lax.psum((loss, grads), AXIS)
+        updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
+        return state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        ), loss
+
+    def _eval_step(self, variables: dict, batch: Batch) -> jax.Array:
+        logits, _ = self._model.apply(variables, model_inputs(self._model, batch))
+        return logits.astype(jnp.float32)
+
+    def _train_scan(self, state, rows, steps):
+        def one(state, step):
+            return self._train_step(state, _take(rows, step['index']) | {'mask': step['mask']})
+
+        return jax.lax.scan(one, state, steps)
+
+    def _eval_scan(self, variables, rows, steps):
+        return jax.lax.map(lambda s: self._eval_step(variables, _take(rows, s['index'])), steps)
+
+    def _shard(self, arrays: Batch, *, axis: int) -> Batch:
+        """Splits `axis` over the devices and brings theirs to the front."""
+
+        first = jax.process_index() * self._num_local
+
+        def split(x):
+            x = x.reshape(*x.shape[:axis], self.num_devices, -1, *x.shape[axis + 1 :])
+            x = x.take(np.arange(first, first + self._num_local), axis=axis)
+            return x.swapaxes(0, axis)
+
+        return jax.tree.map(split, arrays)
+
+
+def _take(rows: Batch, index: jax.Array) -> Batch:
+    return jax.tree.map(lambda x: x[index], rows)

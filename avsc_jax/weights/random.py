@@ -1,0 +1,49 @@
+"""Random variables that are the same on every machine: what `random:<seed>` means as weights."""
+
+import hashlib
+import math
+import re
+
+import flax.linen as nn
+import numpy as np
+from flax import traverse_util
+
+from avsc_jax import models
+
+# Deep random networks forget their input: what all pictures have in common grows from layer to
+# layer. Two things prevent it. Each kernel's values sum to zero over its inputs, which removes
+# the positive mean that every ReLU leaves; what remains of its input is the variance of a
+# rectified normal value, 1/2 - 1/(2 pi), so that is what keeps activations at one size.
+RECTIFIED_VARIANCE = np.float32(0.5 - 0.5 / math.pi)
+# And each residual branch adds little to what it is added to.
+LAST_NORM = re.compile(r'layer\d+_\d+/bn3/scale$')
+LAST_NORM_SCALE = 0.1
+EMBEDDING_DEVIATION = np.float32(0.02)
+
+
+def random_variables(model: nn.Module, seed: int) -> dict:
+    """Variables drawn by numpy from the seed and each leaf's path and shape; compiles nothing.
+
+    A kernel is normal with mean 0 over its inputs; biases and running means are 0, running
+    variances 1, scales 1, or 0.1 at the end of a residual branch; what is left (positions,
+    class token) is normal and small.
+    """
+    shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
+    leaves = {path: _values(path, leaf.shape, seed) for path, leaf in shapes.items()}
+    return traverse_util.unflatten_dict(leaves, sep='/')
+
+
+def _values(path, shape, seed):
+    leaf = path.rpartition('/')[2]
+    if leaf in ('scale', 'var'):
+        return np.full(shape, LAST_NORM_SCALE if LAST_NORM.search(path) else 1, np.float32)
+    if leaf in ('bias', 'mean'):
+        return np.zeros(shape, np.float32)
+    digest = hashlib.sha256(f'{seed} {path} {shape}'.encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
+    normal = generator.standard_normal(shape, dtype=np.float32)
+    if leaf != 'kernel':
+        return EMBEDDING_DEVIATION * normal
+    inputs = tuple(range(len(shape) - 1))
+    normal -= normal.mean(axis=inputs, keepdims=True)
+    return normal / np.sqrt(RECTIFIED_VARIANCE * np.square(normal).sum(axis=inputs, keepdims=True))

@@ -1,0 +1,1 @@
+"""One file per experiment; installed as avsc_jax.configs."""

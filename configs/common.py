@@ -1,0 +1,62 @@
+"""Plain helpers of the configs: tokens, and settings that several systems share."""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+DATA_TOKENS = ('demo', 'tau')  # neither: TAU where it is prepared, else the demo
+PROTOCOL_TOKENS = ('strict',)  # none: the paper's own protocol
+
+
+def parse(argument: str | None, variants: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Comma-separated tokens in any order, at most one of each axis -> {axis: token}.
+
+    Args:
+      variants: axis -> its tokens, the first being the default.
+    """
+    axes = {**variants, 'data': ('auto', *DATA_TOKENS), 'protocol': ('paper', *PROTOCOL_TOKENS)}
+    chosen = {}
+    for token in filter(None, (argument or '').split(',')):
+        axis = next((axis for axis, tokens in axes.items() if token in tokens), None)
+        if axis is None or token in ('auto', 'paper'):
+            known = [t for tokens in axes.values() for t in tokens if t not in ('auto', 'paper')]
+            raise ValueError(
+                f'the config knows no token {token!r}; tokens after the colon are '
+                f'{", ".join(known)}'
+            )
+        if axis in chosen:
+            raise ValueError(f'{chosen[axis]!r} and {token!r} exclude each other; give one')
+        chosen[axis] = token
+    return {axis: chosen.get(axis, tokens[0]) for axis, tokens in axes.items()}
+
+
+def experiment(choice: Mapping[str, str], *, items: str, config: str = 'clips') -> ConfigDict:
+    """A config with its data section: who trains, selects and reports on what.
+
+    Args:
+      items: what one row is: 'frame', 'second' or 'clip'.
+      config: of the tfds_tau builder; `demo` replaces it on demo data.
+    """
+    strict = choice['protocol'] == 'strict'
+    data = dict(
+        name='tfds_tau',
+        config=config,
+        source=choice['data'],
+        train='train_inner' if strict else 'train',
+        valid='validation' if strict else 'test',
+        test='test',
+        items=items,
+    )
+    return ConfigDict(dict(seed=0, data=data))
+
+
+def hitachi_optimisation(config: ConfigDict) -> None:
+    """SGD as in Okazaki 2021, Sec. 3; what it leaves open is IBN-Net's, which it names."""
+    config.epochs = 20
+    config.learning_rate = 0.01  # silent; IBN-Net's 0.1 is for batch 256
+    config.drop_at = (5, 10, 15)
+    config.factor = 0.1
+    config.momentum = 0.9
+    config.weight_decay = 1e-4
+    config.loss = dict(name='focal_loss', gamma=2.0)
+    config.select = 'accuracy'

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from avsc_jax.data.batches import Stream, epoch_order, read_ahead
+
+
+def test_every_row_comes_once_and_the_last_batch_is_padded():
+    order, mask = epoch_order(10, 4, shuffle_by=(0, 0))
+    assert order.shape == mask.shape == (3, 4)
+    assert sorted(order[mask]) == list(range(10))
+    assert mask.sum(1).tolist() == [4, 4, 2]
+
+
+def test_batches_are_widened_to_a_multiple_of_the_devices():
+    order, mask = epoch_order(10, 5, multiple=4)
+    assert order.shape == (2, 8)
+    assert mask.sum(1).tolist() == [5, 5]
+    assert order[mask].tolist() == list(range(10))
+
+
+def test_each_epoch_has_an_order_of_its_own_and_the_same_seed_the_same_one():
+    first, again, second = (epoch_order(100, 8, shuffle_by=(3, e))[0] for e in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != second).any()
+
+
+def test_the_order_does_not_depend_on_the_number_of_devices():
+    one, mask_one = epoch_order(50, 6, multiple=1, shuffle_by=(0, 0))
+    four, mask_four = epoch_order(50, 6, multiple=4, shuffle_by=(0, 0))
+    assert (one[mask_one] == four[mask_four]).all()
+
+
+@pytest.mark.parametrize(('rows', 'size'), [(0, 4), (4, 0)])
+def test_nothing_to_batch_is_an_error(rows, size):
+    with pytest.raises(ValueError, match='cannot make batches'):
+        epoch_order(rows, size)
+
+
+def test_reading_ahead_keeps_the_order_whatever_the_threads():
+    for threads in (1, 7):
+        assert list(read_ahead(lambda x: x * x, range(50), num_threads=threads)) == [
+            x * x for x in range(50)
+        ]
+
+
+def test_an_error_while_reading_ahead_reaches_the_reader():
+    def load(x):
+        if x == 3:
+            raise ValueError('bad row 3')
+        return x
+
+    with pytest.raises(ValueError, match='bad row 3'):
+        list(read_ahead(load, range(6)))
+
+
+def test_a_stream_gives_the_rows_of_each_line():
+    order, mask = epoch_order(5, 2, shuffle_by=(1, 1))
+    stream = Stream(lambda i: {'x': np.float32([i, -i])}, 5)
+    batches = list(stream.batches(order, mask))
+    assert [b['x'][:, 0].astype(int).tolist() for b in batches] == order.tolist()
+    assert (batches[-1]['mask'] == mask[-1]).all()

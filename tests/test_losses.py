@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avsc_jax import losses
+
+LABELS = np.array([0, 2, 1, 1])
+LOGITS = np.array([[2.0, 0, -1], [0.5, 0.5, 0.5], [-3, 4, 1], [5, -5, 0]], np.float32)
+
+
+def exact(logits, labels, gamma):
+    """The formula in float64, with 1 − p summed from the other classes."""
+    logits = np.asarray(logits, np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs = powers / powers.sum(axis=1, keepdims=True)
+    true = np.eye(probs.shape[1], dtype=bool)[labels]
+    return probs[~true].reshape(len(labels), -1).sum(axis=1) ** gamma * -np.log(probs[true])
+
+
+def total(logits, labels, gamma):
+    return losses.focal_loss(logits, labels, gamma=gamma).sum()
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_is_its_formula(gamma):
+    got = losses.focal_loss(LOGITS, LABELS, gamma=gamma)
+    assert got.shape == (4,)
+    # float32 against float64
+    np.testing.assert_allclose(got, exact(LOGITS, LABELS, gamma), rtol=3e-6, atol=1e-7)
+
+
+def test_focal_loss_of_a_coin_toss_is_a_quarter_of_ln_2():
+    loss = losses.focal_loss(np.zeros((1, 2), np.float32), np.array([1]), gamma=2.0)
+    np.testing.assert_allclose(loss, [0.25 * np.log(2)], rtol=1e-6)
+
+
+def test_cross_entropy_is_its_formula_and_focal_loss_with_gamma_zero():
+    got = losses.cross_entropy(LOGITS, LABELS)
+    np.testing.assert_allclose(got, exact(LOGITS, LABELS, 0), rtol=1e-6)
+    np.testing.assert_array_equal(got, losses.focal_loss(LOGITS, LABELS, gamma=0.0))
+    plain = jax.grad(lambda x: losses.cross_entropy(x, LABELS).sum())(LOGITS)
+    np.testing.assert_allclose(jax.grad(total)(LOGITS, LABELS, 0.0), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.5, 2.0])
+def test_focal_gradient_is_that_of_finite_differences(gamma):
+    gradient = jax.grad(total)(LOGITS, LABELS, gamma)
+    step = 1e-6
+    for row, column in np.ndindex(LOGITS.shape):
+        high, low = LOGITS.astype(np.float64), LOGITS.astype(np.float64)
+        high[row, column] += step
+        low[row, column] -= step
+        slope = (exact(high, LABELS, gamma) - exact(low, LABELS, gamma)).sum() / (2 * step)
+        # 1 − p is known to 1e-7 in float32; the power .5 makes that 3e-4 where p is near 1
+        np.testing.assert_allclose(gradient[row, column], slope, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.01, 0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize('logit', [-1e4, 0.0, 10.0, 20.0, 1e4])
+def test_focal_loss_and_gradient_are_finite_at_any_logit(gamma, logit):
+    logits = jnp.zeros((1, 10)).at[0, 3].set(logit)
+    labels = jnp.array([3])
+    loss, gradient = jax.value_and_grad(total)(logits, labels, gamma)
+    assert np.isfinite(loss) and loss >= 0
+    assert np.isfinite(gradient).all()
+    if logit == -1e4:
+        np.testing.assert_allclose(loss, 1e4 + np.log(9), rtol=1e-6)
+
+
+def test_half_precision_logits_give_float32_losses():
+    loss = losses.focal_loss(jnp.asarray(LOGITS, jnp.bfloat16), LABELS, gamma=2.0)
+    assert loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, exact(LOGITS, LABELS, 2), rtol=1e-5, atol=1e-6)
+
+
+def test_losses_of_an_empty_batch_are_empty():
+    logits, labels = np.zeros((0, 3), np.float32), np.zeros(0, np.int32)
+    assert losses.focal_loss(logits, labels, gamma=2.0).shape == (0,)
+
+
+def test_shapes_of_annotations_are_checked_in_tests():
+    with pytest.raises(Exception, match='labels'):
+        losses.cross_entropy(LOGITS, LABELS[:3])

@@ -1,0 +1,139 @@
+"""What is installed: the declared libraries are the used ones, and wheel and sdist hold no more."""
+
+import ast
+import configparser
+import importlib.metadata
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {'avsc_jax': 'avsc_jax', 'configs': 'avsc_jax/configs', 'tfds_tau': 'tfds_tau'}
+DATA = ('.md', '.bib', '.txt', '.tsv')
+# Declared, and rightly imported nowhere here: tensorflow-datasets imports them undeclared.
+NEEDED_BY_TFDS = {'importlib-resources', 'array-record'}
+
+
+def names(requirements: str) -> set[str]:
+    """'ml_collections>=1\\n# why\\njax' -> {'ml-collections', 'jax'}."""
+    lines = [line for line in requirements.splitlines() if line and not line.startswith('#')]
+    return {re.split(r'[^\w.-]', line)[0].replace('_', '-').lower() for line in lines}
+
+
+def declared() -> tuple[set[str], set[str]]:
+    """Distributions of the core, and of all extras."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    extras = config['options.extras_require'].values()
+    return names(config['options']['install_requires']), set().union(*map(names, extras))
+
+
+def sources() -> list[Path]:
+    return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py'))
+
+
+def imported() -> set[str]:
+    """Distributions whose modules the package imports, in functions too."""
+    modules = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.split('.')[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add(node.module.split('.')[0])
+    modules -= {'avsc_jax', 'tfds_tau', *sys.stdlib_module_names}
+    distributions = importlib.metadata.packages_distributions()
+    return {distributions.get(module, [module])[0].replace('_', '-').lower() for module in modules}
+
+
+def test_every_imported_library_is_declared() -> None:
+    core, extras = declared()
+    assert imported() - core - extras == set()
+
+
+def test_every_declared_library_is_imported() -> None:
+    core, _ = declared()
+    assert core - imported() == NEEDED_BY_TFDS
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist of the tree, and the wheel made from that sdist."""
+    tree, out = tmp_path_factory.mktemp('tree'), tmp_path_factory.mktemp('dist')
+    listing = ['git', 'ls-files', '--cached', '--others', '--exclude-standard', '-z']
+    listed = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in listed.split('\0'):
+        if name and (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tree / name)
+    command = [sys.executable, '-m', 'build', '--no-isolation', f'--outdir={out}', str(tree)]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_the_wheel_holds_the_code_its_data_and_the_licences(built: Path) -> None:
+    wheel = zipfile.ZipFile(next(built.glob('*.whl')))
+    held = {name for name in wheel.namelist() if '.dist-info/' not in name}
+    data = {path for path in (ROOT / 'tfds_tau').glob('*') if path.suffix in DATA}
+    expected = set()
+    for path in [*sources(), *data]:
+        folder, _, rest = path.relative_to(ROOT).as_posix().partition('/')
+        expected.add(f'{FOLDERS[folder]}/{rest}')
+    assert held == expected
+
+    info = next(name.split('/')[0] for name in wheel.namelist() if '.dist-info/' in name)
+    assert {f'{info}/licenses/LICENSE', f'{info}/licenses/THIRD_PARTY.md'} <= {*wheel.namelist()}
+    metadata = Parser().parsestr(wheel.read(f'{info}/METADATA').decode())
+    assert metadata['License-Expression'] == 'Apache-2.0'
+    assert metadata['Requires-Python'] == '>=3.11'
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
+    with tarfile.open(next(built.glob('*.tar.gz'))) as sdist:
+        top = {name.split('/')[1] for name in sdist.getnames() if '/' in name}
+    assert top == {
+        *FOLDERS, 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'PKG-INFO', 'README.md', 'LICENSE',
+        'THIRD_PARTY.md', 'avsc_jax.egg-info',
+    }  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def installed(built: Path) -> Path:
+    """A folder into which the wheel is installed, without what it requires."""
+    target = built / 'installed'
+    wheel = next(built.glob('*.whl'))
+    command = [sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index']
+    subprocess.run([*command, f'--target={target}', str(wheel)], check=True, cwd=built)
+    return target
+
+
+def test_the_installed_wheel_imports_outside_the_checkout(installed: Path) -> None:
+    modules = ('avsc_jax', 'tfds_tau', 'avsc_jax.configs.common', 'avsc_jax.main')
+    code = (
+        f'import importlib, sys; sys.path.insert(0, {str(installed)!r})\n'
+        f'for name in {modules}: print(importlib.import_module(name).__file__)'
+    )
+    command = [sys.executable, '-I', '-c', code]
+    done = subprocess.run(command, cwd=installed.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(line.startswith(str(installed)) for line in done.stdout.splitlines())
+
+
+def test_console_scripts_are_functions_without_arguments(installed: Path) -> None:
+    package = next(iter(importlib.metadata.distributions(path=[str(installed)])))
+    assert {script.name for script in package.entry_points} == {
+        'avsc-train',
+        'avsc-predict',
+        'avsc-score',
+    }
+    for script in package.entry_points:
+        inspect.signature(script.load()).bind()

@@ -1,0 +1,323 @@
+import json
+
+import numpy as np
+import pytest
+
+from avsc_jax import scenes, tables
+
+CLIPS = ('airport-lisbon-1175-44106', 'bus-lyon-3-7', 'tram-paris-9-1')
+META = {'classes': list(scenes.SCENES), 'granularity': 'clip', 'step': 3, 'versions': {'jax': '1'}}
+
+
+def make(clip_id=CLIPS, segment=None, label=None, probs=None, **meta):
+    rows = len(clip_id)
+    return tables.Predictions(
+        clip_id=np.array(list(clip_id), str),
+        segment=np.full(rows, -1) if segment is None else np.array(segment),
+        label=np.arange(rows) % 10 if label is None else np.array(label),
+        probs=np.random.default_rng(0).dirichlet(np.ones(10), rows) if probs is None else probs,
+        meta={**META, **meta},
+    )
+
+
+def same(one, other):
+    np.testing.assert_array_equal(one.clip_id, other.clip_id)
+    np.testing.assert_array_equal(one.segment, other.segment)
+    np.testing.assert_array_equal(one.label, other.label)
+    np.testing.assert_array_equal(one.probs, other.probs)
+    assert one.meta == other.meta
+
+
+def lines(*names, header=('filename', 'scene_label', *scenes.SCENES), separator='\t', end='\n'):
+    """A table file in which class k has the probability (k + 1) / 55, found by the header."""
+    values = {scene: (index + 1) / 55 for index, scene in enumerate(scenes.SCENES)}
+    values |= {'scene_label': 'bus', 'scene_pred': 'tram'}
+    rows = [[str(values.get(column, name)) for column in header] for name in names]
+    return ''.join(separator.join(row) + end for row in [header, *rows])
+
+
+def test_columns_take_their_types_and_keep_float32_values():
+    table = make(probs=np.full((3, 10), 0.1, np.float32), label=np.array([0, -1, 9], np.int64))
+    assert (table.segment.dtype, table.label.dtype) == (np.int32, np.int32)
+    assert table.probs.dtype == np.float64 and table.clip_id.dtype.kind == 'U'
+    assert table.probs[0, 0] == np.float32(0.1)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        (dict(label=[0, 10, 1]), r'label must hold integers from -1 to 9, not .*10'),
+        (dict(label=[0, -2, 1]), r'label must hold integers from -1 to 9, not .*-2'),
+        (dict(label=[0.0, 1.0, 2.0]), r'label must hold integers .*float64'),
+        (dict(label=[0, 1]), r'label has shape \(2,\) beside 3 rows'),
+        (dict(segment=[-2, 0, 0]), 'segment must hold integers from -1'),
+        (dict(segment=[[1], [2], [3]]), r'segment has shape \(3, 1\)'),
+        (dict(probs=np.full((3, 10), np.nan)), '3 of 3 rows hold values outside'),
+        (dict(probs=np.full((3, 9), 0.1)), '9 columns of probabilities and 10 class names'),
+        (dict(classes=['a', 'b']), '10 columns of probabilities and 2 class names'),
+        (dict(clip_id=['a', 'b', 'a']), r"1 rows repeat .*: \('a', -1\)"),
+    ],
+)
+def test_wrong_tables_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        make(**wrong)
+
+
+def test_repeated_rows_name_the_first_three():
+    names = [name for name in 'abcde' for _ in range(2)]
+    with pytest.raises(ValueError, match=r"5 rows .*\('a', -1\), \('b', -1\), \('c', -1\), \.\.\."):
+        make(names)
+    make(names, segment=[0, 1] * 5)  # two segments of one clip are no repetition
+
+
+@pytest.mark.parametrize('rows', [0, 1, 3])
+def test_npz_keeps_everything(tmp_path, rows):
+    table = make([f'Straße-{row}' for row in range(rows)], segment=range(rows))
+    tables.write(table, tmp_path / 'test.npz')
+    same(tables.read(tmp_path / 'test.npz'), table)
+    assert [path.name for path in tmp_path.iterdir()] == ['test.npz']
+
+
+def test_npz_of_one_table_is_the_same_bytes(tmp_path):
+    for name in ('a.npz', 'b.npz'):
+        tables.write(make(), tmp_path / name)
+    assert (tmp_path / 'a.npz').read_bytes() == (tmp_path / 'b.npz').read_bytes()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'flip', 'text', 'empty', 'array', 'column', 'pickle'])
+def test_a_damaged_npz_is_one_sentence(tmp_path, damage):
+    path = tmp_path / 'test.npz'
+    tables.write(make(), path)
+    content = bytearray(path.read_bytes())
+    if damage == 'cut':
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == 'flip':
+        content[content.index(make().probs[1, 1].tobytes())] ^= 1
+        path.write_bytes(content)
+    elif damage == 'text':
+        path.write_text('probabilities')
+    elif damage == 'empty':
+        path.write_bytes(b'')
+    elif damage == 'array':
+        with path.open('wb') as file:
+            np.save(file, np.zeros(3))
+    elif damage == 'column':
+        np.savez(path, clip_id=np.array(CLIPS))
+    elif damage == 'pickle':
+        np.savez(path, clip_id=np.array(CLIPS, object), meta=np.array('{}'))
+    with pytest.raises(ValueError, match=r'test\.npz: not a readable predictions table'):
+        tables.read(path)
+
+
+def test_a_failed_write_leaves_the_old_table(tmp_path):
+    path = tmp_path / 'test.npz'
+    tables.write(make(), path)
+    with pytest.raises(TypeError):
+        tables.write(make(system={1, 2}), path)  # a set is no JSON
+    same(tables.read(path), make())
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.tsv', '.txt'])
+def test_dcase_file_keeps_clips_and_probabilities_to_the_last_bit(tmp_path, suffix):
+    table = make()
+    path = tmp_path / f'test{suffix}'
+    tables.write(table, path)
+    header, first, *_ = path.read_text().split('\n')
+    assert header == (
+        'filename\tscene_label\tairport\tbus\tmetro\tmetro_station\tpark\tpublic_square'
+        '\tshopping_mall\tstreet_pedestrian\tstreet_traffic\ttram'
+    )
+    assert first.split('\t')[:2] == [CLIPS[0], scenes.SCENES[table.probs[0].argmax()]]
+    back = tables.read(path)
+    np.testing.assert_array_equal(back.probs, table.probs)
+    np.testing.assert_array_equal(back.clip_id, table.clip_id)
+    np.testing.assert_array_equal(back.label, [-1, -1, -1])  # scene_label is the prediction
+    np.testing.assert_array_equal(back.segment, [-1, -1, -1])
+
+
+def test_dcase_file_refuses_segments(tmp_path):
+    with pytest.raises(ValueError, match=r'test\.csv can hold one row a clip .*pool it'):
+        tables.write(make(segment=[0, 1, 2]), tmp_path / 'test.csv')
+    assert not (tmp_path / 'test.csv').exists()
+
+
+@pytest.mark.parametrize('name', ['filename', 'filename_audio', 'filename_video', 'aid'])
+@pytest.mark.parametrize('separator', ['\t', ','])
+@pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
+def test_text_files_of_every_layout_read_alike(tmp_path, name, separator, end):
+    header = (name, 'scene_label', *reversed(scenes.SCENES))
+    path = tmp_path / 'test.csv'
+    text = lines('audio/a.wav', 'video/b.mp4', 'c', header=header, separator=separator, end=end)
+    path.write_bytes(text.encode('utf-8-sig'))
+    table = tables.read(path)
+    np.testing.assert_array_equal(table.clip_id, ['a', 'b', 'c'])
+    np.testing.assert_allclose(table.probs, np.tile(np.arange(1, 11) / 55, (3, 1)))
+    np.testing.assert_array_equal(table.label, [-1] * 3)
+    assert table.meta['classes'] == list(scenes.SCENES)
+
+
+def test_scene_label_beside_scene_pred_is_the_truth(tmp_path):
+    header = ('aid', 'scene_pred', 'scene_label', *scenes.SCENES)
+    (tmp_path / 'test.csv').write_text(lines('a', header=header))
+    np.testing.assert_array_equal(tables.read(tmp_path / 'test.csv').label, [1])
+
+
+def test_a_dot_in_a_name_is_no_extension(tmp_path):
+    (tmp_path / 'test.csv').write_text(lines('st.pauli', 'x\\y.WAV'))
+    np.testing.assert_array_equal(tables.read(tmp_path / 'test.csv').clip_id, ['st.pauli', 'y'])
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('', 'empty'),
+        (lines('a', header=('filename', *scenes.SCENES[:-1])), 'missing class columns: tram;'),
+        (lines('a', header=('filename', *scenes.SCENES, 'zoo')), 'unknown class columns: zoo;'),
+        (lines('a', header=('filename', *scenes.SCENES, 'bus')), 'doubled class columns: bus;'),
+        (lines('a', header=('file', *scenes.SCENES)), 'one must be of filename '),
+        (lines('a').replace('0.1818', 'O.1818'), 'data row 1: could not convert .*O.1818'),
+        (lines('a', 'b') + 'c\tbus\n', 'data row 3 has 2 fields for 12 columns'),
+        (lines('a', 'a.wav'), r"1 rows repeat .*\('a', -1\)"),
+        (lines('a').replace('0.1818', '1.1818'), '1 of 1 rows hold values outside'),
+        (
+            lines('a', header=('aid', 'scene_pred', 'scene_label', *scenes.SCENES)).replace(
+                '\tbus\t0', '\tbuss\t0'
+            ),
+            'true labels buss are none of airport',
+        ),
+    ],
+)
+def test_wrong_text_files_are_refused_by_name(tmp_path, text, message):
+    (tmp_path / 'test.csv').write_text(text)
+    with pytest.raises(ValueError, match=rf'test\.csv: .*{message}'):
+        tables.read(tmp_path / 'test.csv')
+
+
+def test_a_binary_text_file_is_refused_by_name(tmp_path):
+    (tmp_path / 'test.csv').write_bytes(bytes(range(256)))
+    with pytest.raises(ValueError, match=r'test\.csv: .*utf-8'):
+        tables.read(tmp_path / 'test.csv')
+
+
+def test_reading_warns_of_rows_that_do_not_sum_to_one(tmp_path):
+    probs = np.full((3, 10), 0.1)
+    probs[1:, 0] = 0.2
+    for name in ('test.npz', 'test.csv'):
+        tables.write(make(probs=probs), tmp_path / name)
+        with pytest.warns(UserWarning, match=f'{name}: 2 of 3 rows do not sum to 1, first row 1'):
+            tables.read(tmp_path / name)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / 'test.pkl').touch()
+    with pytest.raises(ValueError, match=r"must end in \.npz, \.csv, \.tsv, \.txt, not '\.pkl'"):
+        tables.read(tmp_path / 'test.pkl')
+    with pytest.raises(ValueError, match=r"not '\.pkl'"):
+        tables.write(make(), tmp_path / 'test.pkl')
+    with pytest.raises(FileNotFoundError, match=r'none\.npz is not a file'):
+        tables.read(tmp_path / 'none.npz')
+
+
+def test_other_classes_are_named_by_the_caller(tmp_path):
+    (tmp_path / 'test.csv').write_text('filename,yes,no\na,0.25,0.75\n')
+    table = tables.read(tmp_path / 'test.csv', classes=('no', 'yes'))
+    np.testing.assert_array_equal(table.probs, [[0.75, 0.25]])
+
+
+FOLD = (
+    'filename_audio\tfilename_video\tscene_label\r\n'
+    'audio/airport-lisbon-1175-44106.wav\tvideo/airport-lisbon-1175-44106.mp4\tairport\r\n'
+    'audio/bus-lyon-3-7.wav\tvideo/bus-lyon-3-7.mp4\tbus\r\n'
+)
+
+
+def test_truth_of_a_fold_file_labels_a_table(tmp_path):
+    (tmp_path / 'fold1_evaluate.csv').write_bytes(FOLD.encode())
+    truth = tables.truth(tmp_path / 'fold1_evaluate.csv')
+    assert truth == {CLIPS[0]: 'airport', CLIPS[1]: 'bus'}
+    table = make(CLIPS[:2][::-1] * 2, segment=[0, 0, 1, 1], label=[-1] * 4)
+    np.testing.assert_array_equal(tables.with_truth(table, truth).label, [1, 0, 1, 0])
+    np.testing.assert_array_equal(table.label, [-1] * 4)
+
+
+def test_truth_must_name_every_clip_of_a_table():
+    table = make(list('abcde'))
+    with pytest.raises(ValueError, match=r'4 of 5 clips have no true label: a, c, d, \.\.\.;'):
+        tables.with_truth(table, {'b': 'bus', 'z': 'bus'})
+    with pytest.raises(ValueError, match='true labels zoo are none of airport'):
+        tables.with_truth(table, dict.fromkeys('abcde', 'zoo'))
+
+
+def test_truth_files_without_or_with_two_labels_are_refused(tmp_path):
+    path = tmp_path / 'fold.csv'
+    path.write_text('filename_audio\tfilename_video\naudio/a.wav\tvideo/a.mp4\n')
+    with pytest.raises(ValueError, match=r'fold\.csv: .*scene_label must be there'):
+        tables.truth(path)
+    path.write_text('filename_audio\tscene_label\na.wav\tbus\na.wav\ttram\n')
+    with pytest.raises(ValueError, match="a is 'bus' and 'tram'"):
+        tables.truth(path)
+
+
+def test_pool_averages_the_rows_of_a_clip_in_order_of_appearance():
+    probs = np.eye(10)[[0, 1, 2, 3, 3]]
+    table = make(['b', 'a', 'b', 'a', 'c'], segment=[0, 0, 1, 1, 0], label=[4, 5, 4, 5, -1])
+    table = make(table.clip_id, table.segment, table.label, probs, granularity='second')
+    pooled = tables.pool(table)
+    np.testing.assert_array_equal(pooled.clip_id, ['b', 'a', 'c'])
+    np.testing.assert_array_equal(pooled.label, [4, 5, -1])
+    np.testing.assert_array_equal(pooled.segment, [-1, -1, -1])
+    np.testing.assert_array_equal(pooled.probs[0], (probs[0] + probs[2]) / 2)
+    assert (pooled.meta['granularity'], pooled.meta['pooled']) == ('clip', True)
+    assert table.meta['granularity'] == 'second'
+    same(tables.pool(pooled), pooled)
+
+
+def test_pool_refuses_clips_with_two_labels():
+    with pytest.raises(ValueError, match='rows of 1 clips have several labels: b;'):
+        tables.pool(make(['a', 'b', 'b'], segment=[0, 0, 1], label=[1, 2, 3]))
+
+
+def test_pool_of_an_empty_table_is_empty():
+    assert tables.pool(make([])).probs.shape == (0, 10)
+
+
+def test_aligned_tables_have_the_rows_of_the_first():
+    first = make('abab', segment=[0, 0, 1, 1], label=[1, 2, 1, -1], system='V01')
+    order = [3, 1, 0, 2]
+    other = make(
+        first.clip_id[order], first.segment[order], [-1, 2, 1, 1], first.probs[order], system='V02'
+    )
+    one, two = tables.aligned([first, other])
+    assert one is first
+    np.testing.assert_array_equal(two.probs, first.probs)
+    np.testing.assert_array_equal(two.clip_id, first.clip_id)
+    np.testing.assert_array_equal(two.segment, first.segment)
+    np.testing.assert_array_equal(two.label, [1, 2, 1, -1])
+    assert two.meta['system'] == 'V02'
+    assert tables.aligned([first]) == [first]
+
+
+@pytest.mark.parametrize(
+    ('other', 'message'),
+    [
+        (dict(clip_id='abcdefg'), r'table 3 has 7 rows, the first has 3, and 4 .*\(.d., -1\)'),
+        (dict(clip_id='ab'), r'table 3 has 2 rows, the first has 3, and 1 .*\(.c., -1\);'),
+        (dict(clip_id='abx'), 'and 2 are in one only'),
+        (dict(segment=[0, 1, 2]), 'and 6 are in one only'),
+        (dict(granularity='second'), 'table 3 has the granularity second, the first has clip'),
+        (dict(classes=list('0123456789')), 'table 3 has the classes 0 1 2 .* has airport bus'),
+        (dict(label=[0, 2, 2]), r'different true labels in 1 rows: \(.b., -1\)'),
+    ],
+)
+def test_unlike_tables_are_refused(other, message):
+    first = make('abc')
+    with pytest.raises(ValueError, match=message):
+        tables.aligned([first, first, make(**{'clip_id': 'abc', **other})])
+
+
+def test_classes_may_be_a_tuple(tmp_path):
+    table = make(classes=scenes.SCENES)
+    tables.write(table, tmp_path / 'test.npz')
+    back = tables.read(tmp_path / 'test.npz')
+    same(back, table)
+    assert json.dumps(back.meta) and tables.aligned([table, back])

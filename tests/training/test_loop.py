@@ -1,0 +1,165 @@
+import dataclasses
+import json
+import shutil
+from functools import partial
+
+import numpy as np
+import pytest
+
+from avsc_jax import losses, models
+from avsc_jax.data.batches import Stream
+from avsc_jax.training import loop
+from avsc_jax.training.checkpoint import Checkpoints
+from avsc_jax.training.logging import History
+from avsc_jax.training.optimizer import make_optimizer
+from avsc_jax.training.state import TrainState
+from avsc_jax.training.steps import Steps
+
+SETTINGS = {
+    'learning_rate': 0.05,
+    'drop_at': (2,),
+    'factor': 0.1,
+    'momentum': 0.9,
+    'weight_decay': 1e-4,
+}
+OPTIONS = dict(num_classes=3, encoders={'clip_rn101': 8}, widths=(16, 8, 8), dropout=0.2)
+
+
+@pytest.fixture(scope='module')
+def system():
+    model = models.create_model('clip_late_fusion', **OPTIONS)
+    optimizer, schedule = make_optimizer(SETTINGS, steps_per_epoch=4)
+    return model, optimizer, schedule, Steps(model, optimizer, partial(losses.focal_loss, gamma=2.0))
+
+
+def make_rows(seed, clips=10, frames=3):
+    rng = np.random.default_rng(seed)
+    label = np.repeat(np.arange(clips) % 3, frames).astype(np.int32)
+    features = rng.normal(size=(len(label), 8)).astype(np.float32) + np.eye(8)[label]
+    return loop.Rows(
+        clip_id=[f'clip{i // frames}' for i in range(len(label))],
+        segment=np.tile(np.arange(frames, dtype=np.int32), clips),
+        label=label,
+        inputs={'features/clip_rn101': features.astype(np.float32)},
+    )
+
+
+def train(system, folder, *, epochs=4, train_rows=None, select='accuracy', learning_rate=None):
+    model, optimizer, schedule, steps = system
+    folder.mkdir(exist_ok=True)
+    checkpoints, history = Checkpoints(folder / 'checkpoints'), History(folder)
+    loop.fit(
+        steps,
+        TrainState.create(model, optimizer, seed=0),
+        train_rows or make_rows(0),
+        make_rows(1),
+        epochs=epochs,
+        batch_size=8,
+        seed=0,
+        select=select,
+        schedule=schedule,
+        checkpoints=checkpoints,
+        history=history,
+    )
+    history.close()
+    return checkpoints, history
+
+
+def test_training_learns_and_keeps_the_first_best_epoch(system, tmp_path):
+    checkpoints, history = train(system, tmp_path)
+    assert [line['epoch'] for line in history.lines] == [0, 1, 2, 3]
+    assert [line['learning_rate'] for line in history.lines] == pytest.approx(
+        [0.05, 0.05, 0.005, 0.005]
+    )
+    assert history.lines[-1]['train_loss'] < history.lines[0]['train_loss']
+    accuracy = [line['valid_accuracy'] for line in history.lines]
+    best = int(np.argmax(accuracy))  # the first of equals
+    assert [line['epoch'] for line in history.lines if line['best']][-1] == best
+    state = TrainState.create(*system[:2], seed=1)
+    _, step = checkpoints.restore_best(state.variables)
+    assert step == history.lines[best]['step']
+
+
+def test_best_variables_give_the_scores_that_the_history_tells(system, tmp_path):
+    checkpoints, history = train(system, tmp_path)
+    variables, _ = checkpoints.restore_best(TrainState.create(*system[:2], seed=1).variables)
+    rows = make_rows(1)
+    probs = loop.predict(system[3], variables, rows, batch_size=7)
+    assert probs.shape == (30, 3)
+    pooled = probs.reshape(10, 3, 3).mean(axis=1)
+    best = [line for line in history.lines if line['best']][-1]
+    assert (pooled.argmax(1) == rows.label[::3]).mean() == pytest.approx(best['valid_accuracy'])
+
+
+def test_a_run_cut_after_two_epochs_goes_on_to_the_same_numbers(system, tmp_path):
+    train(system, tmp_path / 'whole')
+    train(system, tmp_path / 'cut', epochs=2)
+    # A kill between writing a line and saving its checkpoint leaves a line too many.
+    file = tmp_path / 'cut' / 'metrics.jsonl'
+    file.write_text(file.read_text() + json.dumps({'epoch': 2, 'valid_accuracy': 2.0}) + '\n')
+    train(system, tmp_path / 'cut')
+    whole = (tmp_path / 'whole' / 'metrics.jsonl').read_bytes()
+    assert file.read_bytes() == whole
+    shapes = TrainState.create(*system[:2], seed=1).variables
+    ends = []
+    for name in ('whole', 'cut'):
+        variables, _ = Checkpoints(tmp_path / name / 'checkpoints').restore_best(shapes)
+        ends.append(loop.predict(system[3], variables, make_rows(1), batch_size=8))
+    assert ends[0].tobytes() == ends[1].tobytes()
+
+
+def test_a_run_killed_between_best_and_last_goes_on(system, tmp_path):
+    train(system, tmp_path / 'whole', epochs=3)
+    train(system, tmp_path / 'cut', epochs=1)
+    kept = tmp_path / 'kept'
+    shutil.copytree(tmp_path / 'cut' / 'checkpoints' / 'last', kept)
+    train(system, tmp_path / 'cut', epochs=2)
+    shutil.rmtree(tmp_path / 'cut' / 'checkpoints' / 'last')
+    shutil.copytree(kept, tmp_path / 'cut' / 'checkpoints' / 'last')
+    train(system, tmp_path / 'cut', epochs=3)
+    assert (tmp_path / 'cut' / 'metrics.jsonl').read_bytes() == (
+        tmp_path / 'whole' / 'metrics.jsonl'
+    ).read_bytes()
+
+
+def test_a_stream_of_rows_trains_to_the_same_numbers(system, tmp_path):
+    rows = make_rows(0)
+    arrays = {**rows.inputs, 'label': rows.label}
+    stream = Stream(lambda i: {name: array[i] for name, array in arrays.items()}, len(rows))
+    _, streamed = train(
+        system, tmp_path / 'a', train_rows=dataclasses.replace(rows, inputs=stream)
+    )
+    _, resident = train(system, tmp_path / 'b')
+    for a, b in zip(streamed.lines, resident.lines, strict=True):
+        assert a['train_loss'] == pytest.approx(b['train_loss'], rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, tmp_path):
+    train(system, tmp_path, epochs=1)
+    rows = make_rows(0)
+    rows.inputs['features/clip_rn101'][:] = np.inf
+    with pytest.raises(FloatingPointError, match=r'nan at step 4 of epoch 1, learning rate 0.05'):
+        train(system, tmp_path, epochs=2, train_rows=rows)
+    with pytest.raises(FloatingPointError, match=r'checkpoint is .*last/4;'):
+        train(system, tmp_path, epochs=2, train_rows=rows)
+
+
+def test_selection_by_log_loss_takes_the_lowest(system, tmp_path):
+    _, history = train(system, tmp_path, select='log_loss')
+    losses_ = [line['valid_log_loss'] for line in history.lines]
+    best = [line['epoch'] for line in history.lines if line['best']][-1]
+    assert best == int(np.argmin(losses_))
+
+
+def test_an_unknown_selection_names_those_there_are(system, tmp_path):
+    with pytest.raises(ValueError, match=r"select is 'f1'; it must be one of accuracy, log_loss"):
+        train(system, tmp_path, select='f1')
+
+
+def test_a_corrupt_checkpoint_is_one_sentence_that_names_it(system, tmp_path):
+    train(system, tmp_path, epochs=1)
+    for file in (tmp_path / 'checkpoints' / 'last').rglob('*'):
+        if file.is_file() and file.stat().st_size > 200:
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r'checkpoint .*last/4 cannot be read'):
+        train(system, tmp_path, epochs=2)

@@ -1,0 +1,109 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from avsc_jax import losses
+from avsc_jax.data.batches import epoch_order
+from avsc_jax.layers.dropout import Dropout
+from avsc_jax.layers.linear import Linear
+from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.training.state import TrainState
+from avsc_jax.training.steps import Steps
+
+
+class Net(nn.Module):
+    """A small network with everything that could depend on devices or padding."""
+
+    @property
+    def input_spec(self):
+        return {'features/x': jax.ShapeDtypeStruct((1, 6), jnp.float32)}
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False):
+        x = Linear(16, name='fc1')(inputs['features/x'])
+        x = nn.relu(BatchNorm(name='bn')(x, train=train))
+        x = Dropout(0.5)(x, train=train)
+        return Linear(3, name='head')(x), {'embedding': x}
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(37, 6)).astype(np.float32)
+    return {'features/x': x, 'label': (x[:, 0] > 0).astype(np.int32)}
+
+
+def make(devices=None):
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    steps = Steps(Net(), optimizer, losses.cross_entropy, devices)
+    return steps, steps.place(TrainState.create(Net(), optimizer, seed=0))
+
+
+def differences(a, b):
+    return max(
+        float(np.abs(np.asarray(x) - np.asarray(y)).max())
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_one_and_two_devices_agree_after_five_steps_with_dropout_and_padding(rows):
+    order, mask = epoch_order(37, 8, multiple=2, shuffle_by=(0, 0))  # the last batch holds 5 of 8
+    assert len(order) == 5
+    ends = []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        steps, state = make(devices)
+        state, losses_ = steps.train_rows(state, steps.place(rows), order, mask)
+        ends.append((state.variables, losses_))
+    assert differences(*ends) < 1e-6
+
+
+def test_a_device_that_holds_only_padding_changes_nothing(rows):
+    full = {name: array[:4] for name, array in rows.items()} | {'mask': np.ones(4, bool)}
+    padded = {name: np.concatenate([array[:4], array[20:24]]) for name, array in rows.items()}
+    padded['mask'] = np.arange(8) < 4
+    ends = []
+    for batch, devices in ((full, jax.devices()[:1]), (padded, jax.devices()[:2])):
+        steps, state = make(devices)
+        state, loss = steps.train(state, batch)
+        ends.append((state.variables, loss))
+    assert differences(*ends) < 1e-6
+
+
+def test_steps_one_by_one_equal_a_scan_over_rows(rows):
+    order, mask = epoch_order(37, 8, multiple=2, shuffle_by=(0, 0))
+    steps, state = make()
+    scanned, losses_ = steps.train_rows(state, steps.place(rows), order, mask)
+    steps, state = make()
+    single = []
+    for index, line in zip(order, mask, strict=True):
+        batch = {name: array[index] for name, array in rows.items()} | {'mask': line}
+        state, loss = steps.train(state, batch)
+        single.append(float(loss))
+    assert differences(scanned.variables, state.variables) < 1e-6
+    np.testing.assert_allclose(losses_, single, rtol=1e-5)
+
+
+def test_logits_come_back_in_the_order_of_the_rows(rows):
+    steps, state = make()
+    expected, _ = Net().apply(state.variables, {'features/x': rows['features/x']})
+    order, mask = epoch_order(37, 8, multiple=2)
+    scanned = steps.logits_rows(state.variables, steps.place(rows), order)
+    assert scanned.shape == (5, 8, 3)
+    np.testing.assert_allclose(scanned.reshape(-1, 3)[mask.ravel()], expected, atol=1e-5)
+    batch = {name: array[order[0]] for name, array in rows.items()}
+    np.testing.assert_allclose(steps.logits(state.variables, batch), expected[:8], atol=1e-5)
+
+
+def test_the_loss_of_a_step_is_the_mean_over_the_rows_that_count(rows):
+    steps, state = make()
+    no_dropout = state.replace(batch_stats=state.batch_stats)
+    batch = {name: array[:8] for name, array in rows.items()}
+    mask = np.arange(8) < 6
+    _, loss = steps.train(no_dropout, batch | {'mask': mask})
+    steps, state = make()
+    other = {name: np.concatenate([array[:6], array[30:32]]) for name, array in rows.items()}
+    _, same = steps.train(state, other | {'mask': mask})
+    assert float(loss) == pytest.approx(float(same), rel=1e-6)
