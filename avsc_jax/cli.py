@@ -17,6 +17,9 @@ def main(function: Callable[[list[str]], int | None]) -> int:
     except KeyboardInterrupt:
         print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get('AVSC_TRACEBACK') == '1':
             raise

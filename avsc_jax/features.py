@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import jax
@@ -45,7 +46,7 @@ class EncoderSpec:
 
     def key(self, fingerprint: str) -> str:
         """Hash of this encoder, its preprocessing, and the data it sees."""
-        source = weights.sources.SOURCES[self.name]
+        source = weights.SOURCES[self.name]
         facts = [CACHE_FORMAT, self.to_json(), source.mean, source.std, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -59,7 +60,7 @@ class Encoder:
         self._variables = jax.device_put(
             weights.load(self._model, spec.name, spec.weights, weights_dir)
         )
-        self._source = weights.sources.SOURCES[spec.name]
+        self._source = weights.SOURCES[spec.name]
         self._size = self._model.input_spec.shape[1]
         self._prepare = jax.jit(self._prepare_frames)
         self._encode = jax.jit(lambda variables, x: self._model.apply(variables, x)[0])
@@ -94,46 +95,55 @@ class Features:
 
 
 def extract(
-    dataset: Dataset, split: str, specs: list[EncoderSpec], *, cache_dir: Path, weights_dir: Path
-) -> Features:
-    """Features of every clip of a split by every encoder, from the cache where it has them.
+    dataset: Dataset,
+    splits: Iterable[str],
+    specs: list[EncoderSpec],
+    *,
+    cache_dir: Path,
+    weights_dir: Path,
+) -> dict[str, Features]:
+    """Features of every clip of each split by every encoder, from the cache where it has them.
 
-    Each clip is decoded once for all encoders that lack it.
+    Each clip is decoded once for all encoders that lack it; an encoder is built only if one does.
     """
+    by_name = {spec.name: spec for spec in specs}
+    encoder = lru_cache(maxsize=None)(lambda name: Encoder(by_name[name], weights_dir))
     place = cache_dir / dataset.name.replace('/', '-')
-    num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
-    files = {
-        spec.name: [
-            place / f'{spec.name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
-            for k in range(num_blocks)
-        ]
-        for spec in specs
+    found = {}
+    for split in splits:
+        num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
+        files = {
+            name: [
+                place / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
+                for k in range(num_blocks)
+            ]
+            for name, spec in by_name.items()
+        }
+        lacking = {k: [n for n in files if not files[n][k].exists()] for k in range(num_blocks)}
+        lacking = {k: names for k, names in lacking.items() if names}
+        for k, clips in _read_blocks(dataset, split, list(lacking)):
+            for name in lacking[k]:
+                _write_block(files[name][k], clips, encoder(name))
+        found[split] = _joined({name: [_read_block(f) for f in files[name]] for name in files})
+    return found
+
+
+def _joined(blocks: dict[str, list[dict]]) -> Features:
+    """One split from the blocks of every encoder, which must be of the same clips."""
+    columns = {
+        name: {key: np.concatenate([block[key] for block in those]) for key in those[0]}
+        for name, those in blocks.items()
     }
-    lacking = {
-        block: [spec for spec in specs if not files[spec.name][block].exists()]
-        for block in range(num_blocks)
-    }
-    lacking = {block: those for block, those in lacking.items() if those}
-    needed = {spec.name: spec for those in lacking.values() for spec in those}
-    encoders = {name: Encoder(spec, weights_dir) for name, spec in needed.items()}
-    for block, clips in _read_blocks(dataset, split, list(lacking)):
-        for spec in lacking[block]:
-            _write_block(files[spec.name][block], clips, encoders[spec.name])
-    blocks = {name: [_read_block(file) for file in those] for name, those in files.items()}
-    first = blocks[specs[0].name]
-    for name, those in blocks.items():
-        for block, other, file in zip(those, first, files[name], strict=True):
-            if block['clip_id'].tolist() != other['clip_id'].tolist():
-                raise ValueError(
-                    f'{file} holds features of other clips; delete it and run again'
-                )
+    first, *others = columns.values()
+    if any(other['clip_id'].tolist() != first['clip_id'].tolist() for other in others):
+        raise ValueError(
+            f'the cached features of {", ".join(blocks)} are not of the same clips; delete the '
+            'folder features in the data directory and run the command again'
+        )
     return Features(
-        clip_id=[clip for block in first for clip in block['clip_id'].tolist()],
-        label=np.concatenate([block['label'] for block in first]),
-        arrays={
-            name: np.concatenate([block['features'] for block in those])
-            for name, those in blocks.items()
-        },
+        clip_id=first['clip_id'].tolist(),
+        label=first['label'],
+        arrays={name: column['features'] for name, column in columns.items()},
     )
 
 

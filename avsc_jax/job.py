@@ -36,28 +36,70 @@ def run(
         return
     dataset = prepare(config, data_dir)
     origins = {spec.name: spec.weights for spec in specs}
-    folder.write_json('environment.json', run_folder.environment(
-        data=f'{dataset.name} {dataset.fingerprint}', weights=origins
-    ))  # fmt: skip
+    folder.record_environment(f'{dataset.name} {dataset.fingerprint}', origins)
     folder.write_json('classes.json', dataset.classes)
-    folder.write_json('preprocessing.json', {
-        'items': config.data.items,
+    settings = {
+        'items': config.data['items'],
         'frames': config.frames,
         'short_side': config.short_side,
         'encoders': [spec.to_json() for spec in specs],
-    })  # fmt: skip
-    splits = [config.data[part] for part in ('train', 'valid', 'test')]
-    rows = {
-        split: feature_rows(dataset, split, specs, data_dir / 'features', weights_dir)
-        for split in dict.fromkeys(splits)
     }
-    train, valid, test = (rows[split] for split in splits)
+    folder.write_json('preprocessing.json', settings)
 
-    model = run_folder.make_model(config.model, num_classes=len(dataset.classes))
-    batches = -(-len(train) // config.batch_size)
-    transformation, schedule = optimizer.make_optimizer(config, batches)
+    splits = [config.data[part] for part in ('train', 'valid', 'test')]
+    found = features.extract(
+        dataset,
+        dict.fromkeys(splits),
+        specs,
+        cache_dir=data_dir / 'features',
+        weights_dir=weights_dir,
+    )
+    train, valid, test = (feature_rows(found[split]) for split in splits)
+    history = History(workdir)
+    probs, step = train_and_predict(config, folder, history, train, valid, test, dataset.classes)
+
+    meta = {
+        'system': workdir.name,
+        'about': about(config, dataset, origins),
+        'split': config.data.test,
+        'classes': list(dataset.classes),
+        'granularity': config.data['items'],
+        'pooled': config.data['items'] == 'clip',
+        'calibrated': False,
+        'config_hash': run_folder.config_hash(config.to_dict()),
+        'step': step,
+        'versions': run_folder.versions(),
+    }
+    table = loop.predictions(test, probs, meta=meta)
+    tables.write(table, folder.predictions_file(config.data.test))
+    result = report.make(
+        table,
+        title=workdir.name,
+        about=meta['about'],
+        paper=config.paper.to_dict(),
+        history=history.lines,
+    )
+    page = report.write(result, workdir)
+    folder.finish()
+    print(report.text(result))
+    print(f'report: {page}')
+
+
+def train_and_predict(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    history: History,
+    train: loop.Rows,
+    valid: loop.Rows,
+    test: loop.Rows,
+    classes: tuple[str, ...],
+) -> tuple[np.ndarray, int]:
+    """Probabilities `[N, C]` of the test rows by the best epoch, and that epoch's step."""
+    model = run_folder.make_model(config.model, num_classes=len(classes))
+    steps_per_epoch = -(-len(train) // config.batch_size)
+    transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch)
     steps = Steps(model, transformation, make_loss(config.loss))
-    checkpoints, history = Checkpoints(workdir / 'checkpoints'), History(workdir)
+    checkpoints = Checkpoints(folder.path / 'checkpoints')
     loop.fit(
         steps,
         TrainState.create(model, transformation, seed=config.seed),
@@ -71,32 +113,9 @@ def run(
         checkpoints=checkpoints,
         history=history,
     )
-    variables, step = checkpoints.restore_best(models.variable_shapes(model))
-    probs = loop.predict(steps, variables, test, batch_size=config.batch_size)
-    table = loop.predictions(test, probs, meta={
-        'system': Path(workdir).name,
-        'split': config.data.test,
-        'classes': list(dataset.classes),
-        'granularity': config.data.items,
-        'pooled': config.data.items == 'clip',
-        'calibrated': False,
-        'config_hash': run_folder.config_hash(config.to_dict()),
-        'step': step,
-        'versions': run_folder.environment(data='', weights={})['versions'],
-    })  # fmt: skip
-    tables.write(table, folder.predictions_file(config.data.test))
-    result = report.make(
-        table,
-        title=workdir.name,
-        about=about(config, dataset, origins),
-        paper=config.paper.to_dict(),
-        history=history.lines,
-    )
-    report.write(result, workdir)
     history.close()
-    folder.finish()
-    print(report.text(result))
-    print(f'report: {workdir / "report.html"}')
+    variables, step = checkpoints.restore_best(models.variable_shapes(model))
+    return loop.predict(steps, variables, test, batch_size=config.batch_size), step
 
 
 def prepare(config: ConfigDict, data_dir: Path) -> records.Dataset:
@@ -122,15 +141,8 @@ def encoder_specs(config: ConfigDict, weights_dir: Path) -> list[features.Encode
     ]
 
 
-def feature_rows(
-    dataset: records.Dataset,
-    split: str,
-    specs: list[features.EncoderSpec],
-    cache_dir: Path,
-    weights_dir: Path,
-) -> loop.Rows:
+def feature_rows(found: features.Features) -> loop.Rows:
     """A row for each frame of each clip, with the features of every encoder."""
-    found = features.extract(dataset, split, specs, cache_dir=cache_dir, weights_dir=weights_dir)
     frames = next(iter(found.arrays.values())).shape[1]
     return loop.Rows(
         clip_id=np.repeat(found.clip_id, frames).tolist(),
@@ -154,7 +166,11 @@ def about(config: ConfigDict, dataset: records.Dataset, origins: dict[str, str])
     data, random = config.data, config.weights == 'random'
     protocol = ', '.join(
         f'{verb} {data[part]} ({dataset.num_records(data[part])} records)'
-        for verb, part in (('trained on', 'train'), ('selected on', 'valid'), ('reported on', 'test'))
+        for verb, part in (
+            ('trained on', 'train'),
+            ('selected on', 'valid'),
+            ('reported on', 'test'),
+        )
     )
     if data.valid == data.test:
         protocol += '; selected on the reported split'
@@ -172,9 +188,10 @@ def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     if records.is_prepared(data.name, data.config, data_dir):
         dataset = records.open_dataset(data.name, data.config, data_dir)
-        classes, clips = len(dataset.classes), {
-            split: dataset.num_records(split) for split in (data.train, data.valid, data.test)
-        }
+        classes, clips = (
+            len(dataset.classes),
+            {split: dataset.num_records(split) for split in (data.train, data.valid, data.test)},
+        )
     else:
         classes, clips = len(SCENES), {}
         lines.append('it is not prepared yet; the run builds it first')
@@ -186,7 +203,7 @@ def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     inputs = ', '.join(f'{name} {spec.shape[1:]}' for name, spec in model.input_spec.items())
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}')
-    frames = 12 if config.data.items == 'frame' else 1
+    frames = 12 if config.data['items'] == 'frame' else 1
     width = sum(spec.shape[-1] for spec in model.input_spec.values())
     for split, count in clips.items():
         lines.append(
@@ -195,6 +212,8 @@ def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         )
     if clips:
         batches = -(-clips[data.train] * frames // config.batch_size)
-        lines.append(f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}')
+        lines.append(
+            f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
+        )
     lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)

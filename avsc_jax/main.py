@@ -22,7 +22,7 @@ config_flags.DEFINE_config_file(
     'config', None, 'Config file, with tokens after a colon: configs/clip_fusion.py:demo,strict.'
 )
 flags.DEFINE_string('workdir', None, 'Run folder; default runs/<config>[-tokens].')
-flags.DEFINE_string('data_dir', None, 'Prepared datasets; default TFDS_DATA_DIR or TFDS\'s own.')
+flags.DEFINE_string('data_dir', None, "Prepared datasets; default TFDS_DATA_DIR or TFDS's own.")
 flags.DEFINE_string('weights_dir', None, 'Pretrained weights; default ~/.cache/avsc_jax/weights.')
 flags.DEFINE_enum(
     'weights', 'auto', ['auto', 'pretrained', 'random'],
@@ -80,8 +80,10 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
             data.config = 'demo'
             if FLAGS.weights != 'pretrained':
                 config.update(config.demo)
-        config.weights = FLAGS.weights if FLAGS.weights != 'auto' else (
-            'random' if source == 'demo' else 'pretrained'
+        config.weights = (
+            FLAGS.weights
+            if FLAGS.weights != 'auto'
+            else ('random' if source == 'demo' else 'pretrained')
         )
         del config.demo
         config.update_from_flattened_dict(FLAGS['config'].override_values)

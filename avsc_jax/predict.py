@@ -1,6 +1,6 @@
 """Names the scenes of media files with a trained run.
 
-    python -m avsc_jax.predict clip.mp4 folder/ --model=runs/clip_fusion [--csv out.csv]
+python -m avsc_jax.predict clip.mp4 folder/ --model=runs/clip_fusion [--csv out.csv]
 """
 
 import argparse
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import jax
 import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
@@ -51,22 +52,24 @@ def main(arguments: list[str]) -> int:
         except (ValueError, OSError) as error:
             return error
 
-    clip_ids, probs, embeddings, errors = [], [], [], []
+    apply = jax.jit(model.apply)
+    done, probs, embeddings, errors = [], [], [], []
     records = read_ahead(decode, files, num_threads=os.cpu_count() or 1)
     for file, record in zip(tqdm(files, unit='file', disable=len(files) < 2), records, strict=True):
         if not isinstance(record, dict):
             errors.append(f'{file}: {record}')
             continue
-        logits, out = model.apply(variables, preprocess(record))
-        clip_ids.append(str(file.with_suffix('')))
+        logits, out = apply(variables, preprocess(record))
+        done.append(file)
         probs.append(softmax(np.asarray(logits, np.float64), axis=1).mean(axis=0))
         embeddings.append(np.asarray(out['embedding']).mean(axis=0))
         best = np.argsort(-probs[-1], kind='stable')[: args.top]
         scenes = '  '.join(f'{classes[c]} {probs[-1][c]:.3f}' for c in best)
         tqdm.write(f'{file}  {scenes}')
-    if clip_ids and args.csv:
+    clip_ids = _clip_ids(done)
+    if done and args.csv:
         tables.write(_table(clip_ids, np.stack(probs), classes), args.csv)
-    if clip_ids and args.embeddings:
+    if done and args.embeddings:
         beside = args.embeddings.with_name(args.embeddings.name + '.part')
         with beside.open('wb') as file:
             np.savez(file, clip_id=np.array(clip_ids), embedding=np.stack(embeddings))
@@ -74,7 +77,7 @@ def main(arguments: list[str]) -> int:
     for error in errors:
         print(f'error: {error}', file=sys.stderr)
     if errors:
-        print(f'{len(clip_ids)} of {len(files)} files classified', file=sys.stderr)
+        print(f'{len(done)} of {len(files)} files classified', file=sys.stderr)
     return 1 if errors else 0
 
 
@@ -93,6 +96,12 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             f'no videos below {", ".join(map(str, paths))}; looked for {" ".join(SUFFIXES)}'
         )
     return list(dict.fromkeys(found))
+
+
+def _clip_ids(files: list[Path]) -> list[str]:
+    """Names without folder and suffix where that tells the files apart, else whole paths."""
+    stems = [file.stem for file in files]
+    return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
 
 
 def _table(clip_ids: list[str], probs: np.ndarray, classes: tuple[str, ...]) -> tables.Predictions:

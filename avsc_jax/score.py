@@ -41,11 +41,11 @@ def main(argv: list[str]) -> int:
     members = {name: _read(path, options) for name, path in paths.items()}
     members = _alike(members, pooled=options.clamp is not None)
     weights = _weights(options.weights, members)
-    mixed = _mix(members, weights, options.clamp)
-    steps = _sentence(paths, weights, options)
-    result = report.make(mixed, title=mixed.meta['system'], about=_about(members, steps))
+    about = _about(members, _sentence(paths, weights, options))
+    mixed = _mix(members, weights, options.clamp, about)
+    result = report.make(mixed, title=mixed.meta['system'], about=about)
     if len(members) > 1 or options.clamp:
-        result['members'] = _side_by_side({**members, 'result': mixed})
+        result['members'] = [_member(*item) for item in [*members.items(), ('result', mixed)]]
     print(report.text(result))
     if written:
         page = report.write(result, written.parent)
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--truth',
         metavar='FOLD.csv',
-        help='true scenes (columns filename_audio ... scene_label), for tables that lack them',
+        help='true scenes (columns filename_audio ... scene_label), in place of any in the tables',
     )
     parser.add_argument(
         '--out',
@@ -121,18 +121,22 @@ def _check_output(written: Path, inputs: Sequence[Path]) -> None:
 def _read(path: Path, options: argparse.Namespace) -> tables.Predictions:
     with warnings.catch_warnings():  # about sums, which are checked here and told by the report
         warnings.simplefilter('ignore', UserWarning)
-        table = tables.read(path)
+        try:
+            table = tables.read(path)
+        except ValueError as error:
+            named = str(path) in str(error)
+            raise ValueError(str(error) if named else f'{path}: {error}') from error
     clamped = options.clamped or table.meta.get('calibrated', False)
     if clamped and options.clamp:
         raise ValueError(
             f'{path} is clamped already and clamping twice gives other numbers; leave out --clamp'
         )
-    gaps = np.abs(table.probs.sum(axis=1) - 1)
-    if gaps.size and gaps.max() > SUM_TOLERANCE and not clamped:
-        row = int(gaps.argmax())
+    sums = table.probs.sum(axis=1)
+    bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    if bad.size and not clamped:
         raise ValueError(
-            f'{path}: the probabilities of {table.clip_id[row]} sum to '
-            f'{table.probs[row].sum():.6g}, not to 1; give softmax probabilities, or pass '
+            f'{path}: the probabilities of {table.clip_id[bad[0]]} sum to {sums[bad[0]]:.6g}, not '
+            f'to 1 (so {bad.size} of {len(sums)} rows); give softmax probabilities, or pass '
             '--clamped if they were clamped on purpose'
         )
     if options.truth:
@@ -170,24 +174,24 @@ def _weights(text: str | None, members: Mapping[str, tables.Predictions]) -> np.
 
 
 def _mix(
-    members: Mapping[str, tables.Predictions], weights: np.ndarray, clamp: str | None
+    members: Mapping[str, tables.Predictions],
+    weights: np.ndarray,
+    clamp: str | None,
+    about: Mapping[str, object],
 ) -> tables.Predictions:
-    first = next(iter(members.values()))
+    first, *others = members.values()
     probs = np.stack([table.probs for table in members.values()])
     if clamp == 'per_model':
         probs = ensemble.clamp(probs)
     probs = ensemble.mean(probs, weights)
     if clamp == 'fused':
         probs = ensemble.clamp(probs)
-    system = first.meta.get('system') or next(iter(members))
-    if len(members) > 1:
-        system = f'mean of {", ".join(members)}'
-    keep = ('classes', 'granularity', 'pooled', 'split')
-    meta = {key: first.meta[key] for key in keep if key in first.meta}
+    meta = {'system': next(iter(members)), **first.meta}
+    if others:  # what is one member's own is not the mix's
+        meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
+        meta['system'] = f'mean of {", ".join(members)}'
     calibrated = clamp is not None or any(t.meta['calibrated'] for t in members.values())
-    meta |= {'system': system, 'calibrated': calibrated}
-    if len(members) == 1:
-        meta = {**first.meta, **meta}
+    meta |= {'calibrated': calibrated, 'about': about}
     return dataclasses.replace(first, probs=probs, meta=meta)
 
 
@@ -206,29 +210,29 @@ def _sentence(paths: Mapping[str, Path], weights: np.ndarray, options: argparse.
 
 def _about(members: Mapping[str, tables.Predictions], steps: str) -> dict[str, object]:
     """What the tables' own `about` says of data, protocol, weights and warnings, joined."""
-    abouts = [table.meta.get('about', {}) for table in members.values()]
+    abouts = {name: table.meta.get('about', {}) for name, table in members.items()}
 
     def joined(key: str, unknown: str) -> str:
-        return '; '.join(dict.fromkeys(about.get(key) or unknown for about in abouts))
+        return '; '.join(dict.fromkeys(about.get(key) or unknown for about in abouts.values()))
 
     return {
         'data': joined('data', 'not recorded in the table'),
         'protocol': f'{joined("protocol", "training not recorded in the table")}. Scored: {steps}',
         'weights': {
-            name: origin for about in abouts for name, origin in about.get('weights', {}).items()
+            f'{name}: {encoder}' if len(abouts) > 1 else encoder: origin
+            for name, about in abouts.items()
+            for encoder, origin in about.get('weights', {}).items()
         },
-        'warnings': [line for about in abouts for line in about.get('warnings', ())],
+        'warnings': [line for about in abouts.values() for line in about.get('warnings', ())],
     }
 
 
-def _side_by_side(members: Mapping[str, tables.Predictions]) -> list[dict[str, object]]:
+def _member(name: str, table: tables.Predictions) -> dict[str, object]:
+    """A line of the side-by-side table."""
+    result = report.make(table, title=name, about={})
+    score = result['scores'][result['headline']]
     keys = ('log_loss_micro', 'log_loss_macro', 'accuracy_micro', 'accuracy_macro')
-    rows = []
-    for name, table in members.items():
-        result = report.make(table, title=name, about={})
-        score = result['scores'][result['headline']]
-        rows.append({'name': name} | {key: score[key] for key in (*keys, 'mean_confidence')})
-    return rows
+    return {'name': result['title']} | {key: score[key] for key in (*keys, 'mean_confidence')}
 
 
 if __name__ == '__main__':

@@ -135,6 +135,11 @@ def truth(path: str | pathlib.Path) -> dict[str, str]:
         header, rows = _rows(path)
         if 'scene_label' not in header:
             raise ValueError(f'the columns are {" ".join(header)}; scene_label must be there')
+        if set(scenes.SCENES) <= set(header) and 'scene_pred' not in header:
+            raise ValueError(
+                'this is a file of predictions, whose scene_label is what a system guessed; give '
+                'the fold file, such as fold1_evaluate.csv'
+            )
         name, label = _name_column(header), header.index('scene_label')
         for row in rows:
             clip_id = _clip_id(row[name])
@@ -259,7 +264,7 @@ def _rows(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
                 f'data row {number} has {len(row)} fields for {len(header)} columns; '
                 'every row must be complete'
             )
-    return [name.strip() for name in header], rows
+    return header, rows
 
 
 def _name_column(header: list[str]) -> int:

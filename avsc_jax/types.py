@@ -3,8 +3,7 @@
 B batch, S segments, T frames, F frequency, N samples or table rows, C classes, D embedding,
 H W image, K channels, M ensemble members.
 
-Example: `def focal_loss(logits: Float[Array, 'B C'], labels: Int[Array, 'B']) -> Float[Array, 'B']`.
-The shapes are checked at run time by the tests (tests/conftest.py).
+`Float[Array, 'B C']` is a batch of class scores. The tests check such shapes at run time.
 """
 
 import jax

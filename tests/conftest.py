@@ -8,6 +8,7 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # the suite needs no accelerator
 
 import jax
 import jaxtyping
+import pytest
 
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
@@ -17,3 +18,22 @@ jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')
 for name in _CHECKED:
     if name in sys.modules:  # imported before the hook was there
         importlib.reload(sys.modules[name])
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory):
+    """A data directory with the demo set, thinned to 20 + 10 clips of 2 s: real media, built."""
+    from tfds_tau import demo
+    from tfds_tau.tfds_tau_dataset_builder import Builder
+
+    folder = tmp_path_factory.mktemp('data')
+    per_scene = demo.CLIPS_PER_LOCATION * (demo.TRAIN_LOCATIONS + demo.TEST_LOCATIONS)
+    first_test = demo.CLIPS_PER_LOCATION * demo.TRAIN_LOCATIONS
+    chosen = [c for c in demo.clips() if c.number % per_scene in (0, 2, first_test)]
+    render = demo.render
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            demo, 'render', lambda place, **_: render(place, chosen=chosen, duration_s=2.0)
+        )
+        Builder(config='demo', data_dir=folder).download_and_prepare()
+    return folder

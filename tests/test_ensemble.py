@@ -47,7 +47,9 @@ def test_pool_marks_a_group_without_rows_as_nan(asarray):
 def test_mean_weights_members(asarray):
     members = asarray(np.array([[[1.0, 0]], [[0, 1]]], np.float32))
     np.testing.assert_allclose(ensemble.mean(members), [[0.5, 0.5]])
-    np.testing.assert_allclose(ensemble.mean(members, np.array([0.8, 0.2])), [[0.8, 0.2]])
+    weighted = ensemble.mean(members, np.array([0.8, 0.2]))
+    assert weighted.dtype == np.float32
+    np.testing.assert_allclose(weighted, [[0.8, 0.2]])
     np.testing.assert_allclose(ensemble.mean(members, np.array([4.0, 1])), [[0.8, 0.2]])
     np.testing.assert_allclose(ensemble.mean(members, np.array([0.0, 1])), [[0, 1]])
 

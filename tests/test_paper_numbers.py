@@ -12,7 +12,7 @@ from avsc_jax import ensemble, metrics, scenes
 
 # ---- Okazaki, Kong, Yoshinaga 2021 (Hitachi), development set ----
 
-# Table 1: encoder -> width of its features; the layers of its branch; the layers after concatenation
+# Table 1: encoder -> width of its features; layers of each branch; layers after concatenation
 OKAZAKI_TABLE_1 = {'RN50x4': 640, 'RN101': 512, 'ViT-B/32': 512}
 OKAZAKI_TABLE_1_BRANCH = (
     'Linear(dim, 512)',

@@ -148,7 +148,7 @@ def test_text_files_of_every_layout_read_alike(tmp_path, name, separator, end):
     header = (name, 'scene_label', *reversed(scenes.SCENES))
     path = tmp_path / 'test.csv'
     text = lines('audio/a.wav', 'video/b.mp4', 'c', header=header, separator=separator, end=end)
-    path.write_bytes(text.encode('utf-8-sig'))
+    path.write_bytes((text + end).encode('utf-8-sig'))  # ends in an empty line
     table = tables.read(path)
     np.testing.assert_array_equal(table.clip_id, ['a', 'b', 'c'])
     np.testing.assert_allclose(table.probs, np.tile(np.arange(1, 11) / 55, (3, 1)))
@@ -285,14 +285,14 @@ def test_aligned_tables_have_the_rows_of_the_first():
     first = make('abab', segment=[0, 0, 1, 1], label=[1, 2, 1, -1], system='V01')
     order = [3, 1, 0, 2]
     other = make(
-        first.clip_id[order], first.segment[order], [-1, 2, 1, 1], first.probs[order], system='V02'
+        first.clip_id[order], first.segment[order], [5, 2, -1, 1], first.probs[order], system='V02'
     )
     one, two = tables.aligned([first, other])
     assert one is first
     np.testing.assert_array_equal(two.probs, first.probs)
     np.testing.assert_array_equal(two.clip_id, first.clip_id)
     np.testing.assert_array_equal(two.segment, first.segment)
-    np.testing.assert_array_equal(two.label, [1, 2, 1, -1])
+    np.testing.assert_array_equal(two.label, [-1, 2, 1, 5])  # -1 contradicts nothing
     assert two.meta['system'] == 'V02'
     assert tables.aligned([first]) == [first]
 

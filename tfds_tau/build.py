@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from absl import app
+from absl import app, flags, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
 from tfds_tau.tfds_tau_dataset_builder import Builder
@@ -27,24 +27,31 @@ class Args(build.Args):
 
 def main(args: Args) -> int:
     """Builds the named config, or each whose media are there; 1 if any is missing."""
+    if not flags.FLAGS['verbosity'].present:
+        logging.set_verbosity(logging.WARNING)  # TFDS tells its every step at INFO
     Builder.workers = args.workers
-    generation = args.generation
-    named = generation.config is not None or generation.config_idx is not None
-    failed = False
-    for config in [generation.config] if named else [c.name for c in Builder.BUILDER_CONFIGS]:
-        one = dataclasses.replace(
-            args,
-            positional_datasets=[str(Path(__file__).parent)],
-            generation=dataclasses.replace(generation, config=config),
-        )
-        try:
-            build.Args.execute(one)
-        except (ValueError, OSError) as error:
-            if os.environ.get('AVSC_TRACEBACK'):
-                raise
-            print(f'error: {"" if named else config + ": "}{error}', file=sys.stderr)
-            failed = True
-    return int(failed)
+    known, config = list(Builder.builder_configs), args.generation.config
+    if config is not None and config not in known:
+        print(f'error: config {config!r} is not one of {", ".join(known)}', file=sys.stderr)
+        return 1
+    return int(not all([_built(args, name) for name in ([config] if config else known)]))
+
+
+def _built(args: Args, config: str) -> bool:
+    """Runs TFDS's command for one config; what is missing or broken becomes one line."""
+    one = dataclasses.replace(
+        args,
+        positional_datasets=[str(Path(__file__).parent)],
+        generation=dataclasses.replace(args.generation, config=config),
+    )
+    try:
+        build.Args.execute(one)
+    except (ValueError, OSError) as error:
+        if os.environ.get('AVSC_TRACEBACK'):
+            raise
+        print(f'error: {config}: {error}', file=sys.stderr)
+        return False
+    return True
 
 
 def run() -> None:

@@ -220,8 +220,8 @@ def _write_mp4(path: Path, clip: Clip, duration_s: float) -> None:
     canvas = _canvas(clip, own)
     sway = np.cumsum(own.normal(0, 1.2, (round(duration_s * FRAME_RATE), 2)), axis=0)
     people = [(*own.uniform(0, 1, 2), own.normal(0, 6), own.integers(0, 256, 3)) for _ in range(5)]
-    grain = own.normal(0, 12 if clip.night else 3, (HEIGHT, WIDTH, 1)).astype(np.float32)
-    light, dark = (0.12, np.float32([14, 14, 20])) if clip.night else (1.0, np.float32([0, 0, 0]))
+    grain = own.normal(0, 10 if clip.night else 3, (HEIGHT, WIDTH, 1)).astype(np.float32)
+    light, dark = (0.14, np.float32([14, 14, 20])) if clip.night else (1.0, np.float32([0, 0, 0]))
     options = {'preset': 'ultrafast', 'crf': '23', 'g': '15', 'threads': '1'}
     with av.open(path, 'w', format='mp4') as container:
         stream = container.add_stream('libx264', rate=FRAME_RATE, options=options)

@@ -22,7 +22,7 @@ from avsc_jax.scenes import SCENES, parse_clip_id
 from tfds_tau import demo, splits
 from tfds_tau.files import MediaFiles
 
-BYTES = tfds.features.Tensor(shape=(), dtype=object)
+BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
 
 
 @dataclasses.dataclass(eq=False)
@@ -105,9 +105,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         if self.builder_config.name == 'demo':
-            folder = demo.render(
-                Path(dl_manager.download_dir) / 'tfds_tau_demo', workers=self.workers
-            )
+            folder = Path(dl_manager.download_dir) / 'tfds_tau_demo'
+            demo.render(folder, workers=self.workers)
         else:
             folder = _manual_dir(dl_manager)
         files = MediaFiles(folder)
@@ -129,7 +128,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
-        """Adds the split `train`, which is stored once, as its parts `train_inner` and `validation`."""
+        """Adds `train`, whose clips are stored once, in `train_inner` and `validation`."""
         stored = super()._generate_splits(dl_manager, download_config)
         parts = [split for split in stored if split.name in splits.TRAIN_PARTS]
         return [_joined('train', parts), *stored] if parts else stored
@@ -158,7 +157,8 @@ def _manual_dir(dl_manager: tfds.download.DownloadManager) -> Path:
         return Path(dl_manager.manual_dir)
     except AssertionError as error:  # missing or empty, told by TFDS in a paragraph
         raise FileNotFoundError(
-            'no folder with the TAU archives: put the zips of zenodo.org/records/4477542 into '
+            'the folder with the TAU archives is missing or empty: put the zips of '
+            'zenodo.org/records/4477542 (development) and 4767103 (evaluation) into '
             f'{dl_manager.download_dir / "manual"}, or name their folder by --manual_dir'
         ) from error
 

@@ -56,7 +56,9 @@ class Stream:
 
     def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""
-        rows = read_ahead(lambda place: self._load(int(order[place])), list(np.ndindex(order.shape)))
+        rows = read_ahead(
+            lambda place: self._load(int(order[place])), list(np.ndindex(order.shape))
+        )
         for line in mask:
             group = [next(rows) for _ in range(len(line))]
             yield {k: np.stack([row[k] for row in group]) for k in group[0]} | {'mask': line}

@@ -74,7 +74,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Changes whenever the data was built anew with other content."""
         splits = self.builder.info.splits
-        facts = [(n, s.num_bytes, tuple(s.shard_lengths)) for n, s in sorted(splits.items())]
+        facts = [(n, int(s.num_bytes), tuple(s.shard_lengths)) for n, s in sorted(splits.items())]
         return hashlib.sha256(repr((self.name, facts)).encode()).hexdigest()[:16]
 
     def num_records(self, split: str) -> int:

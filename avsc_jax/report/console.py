@@ -21,7 +21,8 @@ def text(report: Mapping[str, Any]) -> str:
     headline = report['headline']
     lines += _score_lines(headline, report['scores'][headline], paper)
     if paper:
-        lines.append(f'  paper: {paper_source(paper)}')
+        source = f'  paper: {paper_source(paper)}'
+        lines += textwrap.wrap(source, COLUMNS, subsequent_indent='    ')
     lines += [
         f'{granularity}, {score["items"]:,} items: log loss {number(score["log_loss_micro"])} '
         f'(macro {number(score["log_loss_macro"])}), accuracy {percent(score["accuracy_micro"])} '
@@ -41,9 +42,9 @@ def number(value: float | None, digits: int = 3) -> str:
     return '–' if value is None else f'{value:.{digits}f}'
 
 
-def percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None) -> str:
     """0.909 -> '90.9 %'."""
-    return '–' if value is None else f'{100 * value:.{digits}f} %'
+    return '–' if value is None else f'{100 * value:.1f} %'
 
 
 def interval(bounds: Sequence[float | None], scale: float = 1, digits: int = 3) -> str:
@@ -93,13 +94,13 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
             for average in ('micro', 'macro')
         )
         rows.append((f'  {name.replace("_", " ")}', *ours, published(paper, name)))
-    lines = [f'{a:<24}{b:<24}{c:<24}{d}'.rstrip() for a, b, c, d in rows]
+    lines = [f'{a:<24}{b:<26}{c:<26}{d}'.rstrip() for a, b, c, d in rows]
     return [
         *lines,
-        f'  not renormalised: log loss {number(score["log_loss_micro_raw"])} micro, '
-        f'{number(score["log_loss_macro_raw"])} macro',
-        f'  calibration error {number(score["calibration_error"])}, '
-        f'mean maximum confidence {number(score["mean_confidence"])}',
+        f'  log loss not renormalised {number(score["log_loss_micro_raw"])}, macro '
+        f'{number(score["log_loss_macro_raw"])}; calibration error '
+        f'{number(score["calibration_error"])}, mean max. confidence '
+        f'{number(score["mean_confidence"])}',
         f'  {spread(score)}',
     ]
 

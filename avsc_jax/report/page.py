@@ -36,6 +36,7 @@ dt { color: var(--dim); } dd { margin: 0; }
 .tile span { display: block; }
 svg { display: block; width: 100%; font-family: inherit; }
 .wide svg { min-width: 760px; }
+.alone svg { max-width: 560px; margin: 0 auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 12px; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
@@ -58,7 +59,7 @@ def page(report: Mapping[str, Any]) -> str:
         _tiles(report, score),
         _card(drawings['classes'], 'wide'),
         _card(drawings.get('curves'), 'wide'),
-        _card(drawings['reliability'], 'half' if 'cities' in drawings else ''),
+        _card(drawings['reliability'], 'half' if 'cities' in drawings else 'alone'),
         _card(drawings.get('cities'), 'half'),
         _members(report.get('members')),
         _granularities(report['scores']),
@@ -77,45 +78,42 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _tiles(report: Mapping[str, Any], score: Mapping[str, Any]) -> str:
+    """The headline: at the paper's average, or micro, with the other average beside."""
     paper = report['paper']
-    beside = {
-        name: f'paper {published(paper, name)}' if published(paper, name) else ''
-        for name in ('accuracy', 'log_loss')
-    }
-    macro = f'accuracy {percent(score["accuracy_macro"])}'
-    tiles = (
+    first = (paper or {}).get('average', 'micro')
+    other = 'micro' if first == 'macro' else 'macro'
+    shown = {name: published(paper, name) for name in ('accuracy', 'log_loss')}
+    beside = {name: f'paper {line}' if line else '' for name, line in shown.items()}
+    confidence = f'mean max. confidence {number(score["mean_confidence"])}'
+    tiles = [
         (
-            'Accuracy',
-            percent(score['accuracy_micro']),
-            interval(score['accuracy_micro_interval'], 100, 1),
+            f'Accuracy, {first}',
+            percent(score[f'accuracy_{first}']),
+            interval(score[f'accuracy_{first}_interval'], 100, 1),
             beside['accuracy'],
-        ),
+        )
+    ]
+    tiles += [
         (
-            'Log loss',
-            number(score['log_loss_micro']),
-            interval(score['log_loss_micro_interval']),
-            beside['log_loss'],
-        ),
-        (
-            'Log loss, mean of classes',
-            number(score['log_loss_macro']),
-            interval(score['log_loss_macro_interval']),
-            macro,
-        ),
-        (
-            'Calibration error',
-            number(score['calibration_error']),
-            f'mean max. confidence {number(score["mean_confidence"])}',
-            '',
-        ),
-    )
+            f'Log loss, {average}',
+            number(score[f'log_loss_{average}']),
+            interval(score[f'log_loss_{average}_interval']),
+            line,
+        )
+        for average, line in (
+            (first, beside['log_loss']),
+            (other, f'accuracy {percent(score[f"accuracy_{other}"])}'),
+        )
+    ]
+    tiles.append(('Calibration error', number(score['calibration_error']), confidence, ''))
     cards = ''.join(
         f'<div class="card tile">{escape(name)}<b>{value}</b><span class="dim">{bounds or "&nbsp;"}'
         f'</span><span>{escape(line) or "&nbsp;"}</span></div>'
         for name, value, bounds, line in tiles
     )
     level = f'{report["headline"].capitalize()} level'
-    note = f'{level}, {score["items"]:,} items. {spread(score).capitalize()}.'
+    note = f'{level}, {score["items"]:,} items; micro: mean of items, macro: mean of classes. '
+    note += f'{spread(score).capitalize()}.'
     if paper:
         note += f' Paper: {paper_source(paper)}; in parentheses ours minus the paper’s.'
     return f'<div class="tiles">{cards}</div><p class="dim">{escape(note)}</p>'

@@ -80,7 +80,8 @@ def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
     step = 40 if rows <= 12 else max(400 // rows, 9)
     labels = [_cut(name) for name in names]
     longest = max(map(len, labels))
-    left, bottom = 50 + 7 * longest, 12 + 4.6 * longest
+    size, turn = (12.5, 38) if rows <= 12 else (min(12, 0.9 * step), 90)
+    left, bottom = 50 + 7 * longest, 12 + (4.6 if turn == 38 else 0.62 * size) * longest
     figure, panels = _panels(
         (WIDE, 30 + step * rows + bottom), (30, bottom), ((left, 636), (678, 920), (968, 1060))
     )
@@ -93,9 +94,10 @@ def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
     matrix.set_title('Where the true items of each class go, %')
     matrix.set(xlim=(-0.5, rows - 0.5), xticks=range(rows), yticks=range(rows))
     support = [f'{name} ({n:,})' for name, n in zip(labels, counts.sum(axis=1), strict=True)]
-    size = min(12.5, 0.9 * step)
     matrix.set_yticklabels(support, size=size)
-    matrix.set_xticklabels(labels, size=size, rotation=38, ha='right', rotation_mode='anchor')
+    matrix.set_xticklabels(
+        labels, size=size, rotation=turn, ha='right', va='center', rotation_mode='anchor'
+    )
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for (i, j), value in np.ndenumerate(share):
         matrix.add_patch(
@@ -143,7 +145,7 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
     losses.legend(loc='lower right', bbox_to_anchor=(1.02, 0.98), ncols=3, columnspacing=1.2)
     accuracy.set_title('Validation accuracy, %')
     for axes in (losses, accuracy):
-        axes.set_xlabel('epoch')
+        axes.set(xlabel='epoch', xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis='y')
         if best is not None:
@@ -242,10 +244,10 @@ def _cut(name: str) -> str:
 def _svg(figure: Figure, label: str) -> str:
     """The figure as inline SVG that follows the page's theme and fonts."""
     file = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(file, metadata={'Date': None})
+    FigureCanvasSVG(figure).print_svg(file)
     head, body = file.getvalue().split('viewBox="', 1)[1].split('"', 1)
     body = re.sub('<(metadata|style).*?</\\1>', '', body.split('>', 1)[1], flags=re.DOTALL)
-    body = re.sub('font-family: [^;"]*;', '', body)
+    body = re.sub('font-family: [^;"]*;| id="[a-z0-9._]+_[0-9]+"', '', body)
     for color, variable in VARIABLES.items():
         body = body.replace(color, variable)
     return f'<svg viewBox="{head}" role="img" aria-label="{escape(label)}">{body}'

@@ -45,7 +45,7 @@ def make(
         cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
         table = _rows(table, known)
     unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
-    if unlike.any():
+    if unlike.any() and not table.meta.get('calibrated'):  # clamped rows are meant not to
         cautions.append(
             f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
             'sum for every log loss but the one marked "not renormalised"'
@@ -89,7 +89,8 @@ def printable(value: object) -> str:
 
 
 def _granularity(table: tables.Predictions) -> str:
-    return table.meta.get('granularity') or ('segment' if (table.segment >= 0).any() else 'clip')
+    name = printable(table.meta.get('granularity') or 'clip')
+    return 'segment' if name == 'clip' and (table.segment >= 0).any() else name
 
 
 def _rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:

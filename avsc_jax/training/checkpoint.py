@@ -65,9 +65,7 @@ class Checkpoints:
 def _abstract(tree):
     """Shapes on the first device, so that a checkpoint opens on any number of devices."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
 def _read(manager, step, arguments, folder: Path):

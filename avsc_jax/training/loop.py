@@ -71,7 +71,9 @@ def fit(
     train_rows, valid_rows = _place(steps, train), _place(steps, valid)
     _, first, group = np.unique(valid.clip_id, return_index=True, return_inverse=True)
     done = len(history.lines)
-    for epoch in tqdm(range(done, epochs), desc='training', unit='epoch', initial=done, total=epochs):
+    for epoch in tqdm(
+        range(done, epochs), desc='training', unit='epoch', initial=done, total=epochs
+    ):
         order, mask = epoch_order(
             len(train), batch_size, multiple=steps.num_devices, shuffle_by=(seed, epoch)
         )
@@ -117,8 +119,10 @@ def _place(steps: Steps, rows: Rows):
     if isinstance(rows.inputs, Stream):
         return rows.inputs
     return steps.place({**rows.inputs, 'label': rows.label})
-'''
-'''
+
+
+"""
+"""
 
 
 def _run_epoch(steps: Steps, state: TrainState, rows, order, mask) -> tuple[TrainState, np.ndarray]:
@@ -158,8 +162,10 @@ def _check_finite(losses, first_step, epoch, schedule, checkpoints) -> None:
         return
     step = first_step + int(bad[0])
     last = checkpoints.last_step()
-    kept = 'there is no checkpoint yet' if last is None else (
-        f'the last good checkpoint is {checkpoints.folder / "last" / str(last)}'
+    kept = (
+        'there is no checkpoint yet'
+        if last is None
+        else (f'the last good checkpoint is {checkpoints.folder / "last" / str(last)}')
     )
     raise FloatingPointError(
         f'the loss is {losses[bad[0]]} at step {step} of epoch {epoch}, learning rate '

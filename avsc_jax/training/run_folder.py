@@ -39,7 +39,7 @@ class RunFolder:
 
     def begin(self, config: Mapping) -> None:
         """Makes the folder, or checks that what is in it came from the same config."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
         if not (self.path / 'config.json').exists():
             self.write_json('config.json', config)
             return
@@ -49,6 +49,24 @@ class RunFolder:
                 f'{self.path} holds a run with another config ({_difference(found, wanted)}); '
                 'give another --workdir, or delete that folder'
             )
+
+    def record_environment(self, data: str, weights: Mapping[str, str]) -> None:
+        """Writes versions, devices, data and weights; a run goes on only with the same data."""
+        used = {'data': data, 'weights': dict(weights)}
+        if (self.path / 'environment.json').exists():
+            found = self.read_json('environment.json')
+            found = {name: found.get(name) for name in used}
+            if found != used:
+                raise ValueError(
+                    f'{self.path} was begun with other data or weights '
+                    f'({_difference(found, used, "environment")}); give another --workdir'
+                )
+        here = {
+            'python': platform.python_version(),
+            'versions': versions(),
+            'devices': [str(device) for device in jax.devices()],
+        }
+        self.write_json('environment.json', here | used)
 
     def write_json(self, name: str, content: Any) -> None:
         self._write(name, json.dumps(content, indent=2) + '\n')
@@ -73,15 +91,9 @@ class RunFolder:
         beside.replace(self.path / name)
 
 
-def environment(*, data: str, weights: Mapping[str, str]) -> dict:
-    """Versions, devices, data and weights, for `environment.json`."""
-    return {
-        'python': platform.python_version(),
-        'versions': {name: _version(name) for name in PACKAGES},
-        'devices': [str(device) for device in jax.devices()],
-        'data': data,
-        'weights': dict(weights),
-    }
+def versions() -> dict[str, str | None]:
+    """Of the packages that numbers depend on."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def config_hash(config: Mapping) -> str:

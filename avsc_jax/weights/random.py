@@ -14,11 +14,11 @@ from avsc_jax import models
 # layer. Two things prevent it. Each kernel's values sum to zero over its inputs, which removes
 # the positive mean that every ReLU leaves; what remains of its input is the variance of a
 # rectified normal value, 1/2 - 1/(2 pi), so that is what keeps activations at one size.
-RECTIFIED_VARIANCE = np.float32(0.5 - 0.5 / math.pi)
+RECTIFIED_VARIANCE = 0.5 - 0.5 / math.pi
 # And each residual branch adds little to what it is added to.
 LAST_NORM = re.compile(r'layer\d+_\d+/bn3/scale$')
 LAST_NORM_SCALE = 0.1
-EMBEDDING_DEVIATION = np.float32(0.02)
+EMBEDDING_DEVIATION = 0.02
 
 
 def random_variables(model: nn.Module, seed: int) -> dict:
@@ -41,9 +41,12 @@ def _values(path, shape, seed):
         return np.zeros(shape, np.float32)
     digest = hashlib.sha256(f'{seed} {path} {shape}'.encode()).digest()
     generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest)))
-    normal = generator.standard_normal(shape, dtype=np.float32)
-    if leaf != 'kernel':
-        return EMBEDDING_DEVIATION * normal
-    inputs = tuple(range(len(shape) - 1))
-    normal -= normal.mean(axis=inputs, keepdims=True)
-    return normal / np.sqrt(RECTIFIED_VARIANCE * np.square(normal).sum(axis=inputs, keepdims=True))
+    # In float64, so that processors which sum in another order still agree on the float32 values.
+    values = generator.standard_normal(shape)
+    if leaf == 'kernel':
+        inputs = tuple(range(len(shape) - 1))
+        values -= values.mean(axis=inputs, keepdims=True)
+        values /= np.sqrt(RECTIFIED_VARIANCE * np.square(values).sum(axis=inputs, keepdims=True))
+    else:
+        values *= EMBEDDING_DEVIATION
+    return values.astype(np.float32)

@@ -29,7 +29,12 @@ OPTIONS = dict(num_classes=3, encoders={'clip_rn101': 8}, widths=(16, 8, 8), dro
 def system():
     model = models.create_model('clip_late_fusion', **OPTIONS)
     optimizer, schedule = make_optimizer(SETTINGS, steps_per_epoch=4)
-    return model, optimizer, schedule, Steps(model, optimizer, partial(losses.focal_loss, gamma=2.0))
+    return (
+        model,
+        optimizer,
+        schedule,
+        Steps(model, optimizer, partial(losses.focal_loss, gamma=2.0)),
+    )
 
 
 def make_rows(seed, clips=10, frames=3):
@@ -126,9 +131,7 @@ def test_a_stream_of_rows_trains_to_the_same_numbers(system, tmp_path):
     rows = make_rows(0)
     arrays = {**rows.inputs, 'label': rows.label}
     stream = Stream(lambda i: {name: array[i] for name, array in arrays.items()}, len(rows))
-    _, streamed = train(
-        system, tmp_path / 'a', train_rows=dataclasses.replace(rows, inputs=stream)
-    )
+    _, streamed = train(system, tmp_path / 'a', train_rows=dataclasses.replace(rows, inputs=stream))
     _, resident = train(system, tmp_path / 'b')
     for a, b in zip(streamed.lines, resident.lines, strict=True):
         assert a['train_loss'] == pytest.approx(b['train_loss'], rel=1e-5)

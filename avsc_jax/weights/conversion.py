@@ -1,0 +1,131 @@
+"""From a source network's parameters to Flax variables: every name accounted for, or an error."""
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import flax.linen as nn
+import numpy as np
+from flax import traverse_util
+
+from avsc_jax import models
+
+NAMES_PER_LIST = 8  # of an error
+
+
+def as_it_is(value: np.ndarray) -> np.ndarray:
+    """For vectors, embeddings, and matrices that are stored [inputs, outputs]."""
+    return value
+
+
+def outputs_last(value: np.ndarray) -> np.ndarray:
+    """PyTorch's [out, in, *window] -> Flax's [*window, in, out]."""
+    return value.transpose(*range(2, value.ndim), *reversed(range(value.ndim)[:2]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    r"""Source names that match `pattern` fill the leaf, or in equal parts the leaves, `paths`.
+
+    Attributes:
+      paths: with the collection, `params/...` or `batch_stats/...`; `\1` is the pattern's group 1.
+      layout: from the source's order of axes to Flax's.
+    """
+
+    pattern: str
+    paths: str | tuple[str, ...]
+    layout: Callable[[np.ndarray], np.ndarray] = as_it_is
+
+    def match(self, name: str) -> tuple[str, ...]:
+        """The paths that this name fills; none if the rule is not for it."""
+        match = re.fullmatch(self.pattern, name)
+        paths = (self.paths,) if isinstance(self.paths, str) else self.paths
+        return tuple(match.expand(path) for path in paths) if match else ()
+
+
+def convolution(source: str, path: str) -> tuple[Rule, ...]:
+    """The rule of a convolution or a matrix without bias."""
+    return (Rule(rf'{source}\.weight', f'params/{path}/kernel', outputs_last),)
+
+
+def linear(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a fully connected layer."""
+    return (*convolution(source, path), Rule(rf'{source}\.bias', f'params/{path}/bias'))
+
+
+def layer_norm(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a norm without running statistics."""
+    return (
+        Rule(rf'{source}\.weight', f'params/{path}/scale'),
+        Rule(rf'{source}\.bias', f'params/{path}/bias'),
+    )
+
+
+def batch_norm(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a norm with running statistics."""
+    return (
+        *layer_norm(source, path),
+        Rule(rf'{source}\.running_mean', f'batch_stats/{path}/mean'),
+        Rule(rf'{source}\.running_var', f'batch_stats/{path}/var'),
+    )
+
+
+def convert(name: str, state: Mapping[str, np.ndarray], **options) -> dict:
+    """Flax variables of the network `name` from parameters under the source network's names.
+
+    Args:
+      options: of `models.create_model`, where the weights are of a network of another size.
+    """
+    return convert_for(models.create_model(name, **options), state)
+
+
+def convert_for(model: nn.Module, state: Mapping[str, np.ndarray]) -> dict:
+    """As `convert`, for a network that is already made."""
+    family = type(model).__module__.rpartition('.')[2]
+    try:
+        table = importlib.import_module(f'avsc_jax.weights.{family}')
+    except ModuleNotFoundError:
+        raise ValueError(f'no weights are published for {family}: nothing to convert') from None
+    shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
+    leaves = apply(table.RULES, table.IGNORE, state, {k: v.shape for k, v in shapes.items()})
+    return traverse_util.unflatten_dict(leaves, sep='/')
+
+
+def apply(
+    rules: Iterable[Rule],
+    ignore: Iterable[str],
+    state: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+) -> dict[str, np.ndarray]:
+    """Path -> float32 array for every expected path, or one error with everything that is amiss.
+
+    Each name of the state must meet exactly one rule or be passed over by one of `ignore`.
+    """
+    leaves, unexpected, misshaped = {}, [], []
+    for name, value in state.items():
+        if any(re.fullmatch(pattern, name) for pattern in ignore):
+            continue
+        met = [(rule, paths) for rule in rules if (paths := rule.match(name))]
+        if len(met) != 1 or any(path in leaves or path not in expected for path in met[0][1]):
+            unexpected.append(name)
+            continue
+        ((rule, paths),) = met
+        parts = np.array_split(np.atleast_1d(value), len(paths))
+        for path, part in zip(paths, parts, strict=True):
+            leaves[path] = rule.layout(part).astype(np.float32)
+            if leaves[path].shape != expected[path]:
+                misshaped.append(f'{name} {value.shape} for {path} {expected[path]}')
+    missing = [path for path in expected if path not in leaves]
+    if missing or unexpected or misshaped:
+        lists = {'missing': missing, 'unexpected': unexpected, 'wrong shape': misshaped}
+        raise ValueError(
+            'these are not the weights of this network: '
+            + '; '.join(f'{kind}: {_some(names)}' for kind, names in lists.items())
+        )
+    return leaves
+
+
+def _some(names):
+    more = f' and {len(names) - NAMES_PER_LIST} more' if len(names) > NAMES_PER_LIST else ''
+    return (', '.join(names[:NAMES_PER_LIST]) or 'none') + more

@@ -1,0 +1,46 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsc_jax.layers.dropout import Dropout
+
+KEYS = {'dropout': jax.random.key(5)}
+
+
+def dropped(x, rate=0.2, keys=KEYS, **options):
+    return Dropout(rate).apply({}, x, train=True, rngs=keys, **options)
+
+
+def test_a_share_is_zero_and_the_rest_is_scaled_up():
+    y = np.asarray(dropped(jnp.ones((400, 500))))
+    np.testing.assert_allclose(np.unique(y), [0, 1.25])
+    assert abs((y == 0).mean() - 0.2) < 0.005  # over five standard deviations of 200,000 draws
+    # Neither rows nor columns share their draws.
+    assert abs((y == 0).mean(axis=0) - 0.2).max() < 0.1
+    assert abs((y == 0).mean(axis=1) - 0.2).max() < 0.1
+
+
+def test_evaluation_and_rate_zero_leave_values_alone():
+    x = jnp.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, train=False), x)
+    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, train=True), x)
+
+
+def test_a_row_keeps_its_draws_in_a_batch_of_another_size():
+    x = jnp.ones((8, 3, 16))
+    np.testing.assert_array_equal(dropped(x)[:5], dropped(x[:5]))
+    assert not np.array_equal(dropped(x)[0], dropped(x)[1])
+
+
+def test_another_key_draws_differently():
+    x = jnp.ones((8, 64))
+    other = {'dropout': jax.random.key(6)}
+    assert not np.array_equal(dropped(x), dropped(x, keys=other))
+
+
+def test_two_devices_draw_what_one_draws():
+    x = jnp.ones((8, 64))
+    spread = jax.pmap(
+        lambda x: dropped(x, axis_name='batch'), axis_name='batch', devices=jax.devices()[:2]
+    )
+    np.testing.assert_array_equal(spread(x.reshape(2, 4, 64)).reshape(8, 64), dropped(x))

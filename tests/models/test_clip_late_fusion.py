@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from avsc_jax import models
+
+SMALL = {'encoders': {'b': 6, 'a': 5}, 'widths': (16, 8, 4), 'num_classes': 3}
+
+
+def inputs(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    sizes = SMALL['encoders'].items()
+    return {f'features/{n}': draw.standard_normal((rows, d), dtype=np.float32) for n, d in sizes}
+
+
+def test_the_paper_s_widths():
+    model = models.create_model('clip_late_fusion')
+    sizes = {name: spec.shape for name, spec in model.input_spec.items()}
+    assert list(sizes.items()) == [  # Okazaki 2021, Table 1, in its order
+        ('features/clip_rn50x4', (1, 640)),
+        ('features/clip_rn101', (1, 512)),
+        ('features/clip_vit_b32', (1, 512)),
+    ]
+    params = models.variable_shapes(model)['params']
+    shapes = {name: leaf['kernel'].shape for name, leaf in params.items() if 'kernel' in leaf}
+    assert shapes == {'fusion': (768, 128), 'head': (128, 10)}
+    assert params['clip_rn101']['fc1']['kernel'].shape == (512, 512)
+    assert params['clip_rn101']['fc2']['kernel'].shape == (512, 256)
+
+
+def test_the_output_is_worked_out_by_hand():
+    model = models.create_model('clip_late_fusion', **SMALL)
+    variables = models.init(model)
+    x = inputs(4)
+    logits, out = model.apply(variables, {**x, 'label': np.zeros(4)})
+
+    params = variables['params']
+    joined = []
+    for name in ('b', 'a'):
+        branch = params[name]
+        h = x[f'features/{name}'] @ branch['fc1']['kernel'] + branch['fc1']['bias'][None]
+        h = np.maximum(h / np.sqrt(1 + 1e-5), 0)  # fresh statistics: mean 0, variance 1
+        joined.append(h @ branch['fc2']['kernel'] + branch['fc2']['bias'][None])
+    fusion, head = params['fusion'], params['head']
+    embedding = np.concatenate(joined, axis=1) @ fusion['kernel'] + fusion['bias'][None]
+    np.testing.assert_allclose(out['embedding'], embedding, atol=1e-6)
+    np.testing.assert_allclose(logits, embedding @ head['kernel'] + head['bias'][None], atol=1e-6)
+
+
+def test_every_parameter_gets_a_gradient_and_training_learns():
+    model = models.create_model('clip_late_fusion', **SMALL)
+    variables = models.init(model)
+    x, labels = inputs(12), np.arange(12) % 3
+
+    @jax.jit
+    def step(params, stats, key):
+        def loss(params):
+            (logits, _), updates = model.apply(
+                {'params': params, 'batch_stats': stats},
+                x,
+                train=True,
+                mutable=['batch_stats'],
+                rngs={'dropout': key},
+            )
+            picked = jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], axis=1)
+            return -picked.mean(), updates['batch_stats']
+
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return value, jax.tree.map(lambda p, g: p - 0.5 * g, params, grads), stats, grads
+
+    params, stats = variables['params'], variables['batch_stats']
+    losses = []
+    for index in range(80):
+        value, params, stats, grads = step(params, stats, jax.random.key(index))
+        losses.append(float(value))
+        if index == 0:
+            for branch in ('a', 'b'):  # a shift before BatchNorm changes nothing
+                assert abs(grads[branch]['fc1'].pop('bias')).max() < 1e-6
+            assert min(abs(leaf).max() for leaf in jax.tree.leaves(grads)) > 0
+    assert losses[0] > 0.9
+    assert np.mean(losses[-5:]) < 0.2
+
+
+def test_zero_classes_give_the_embedding():
+    model = models.create_model('clip_late_fusion', **{**SMALL, 'num_classes': 0})
+    variables = models.init(model)
+    first, out = model.apply(variables, inputs(2))
+    assert 'head' not in variables['params']
+    np.testing.assert_array_equal(first, out['embedding'])
+    assert first.shape == (2, 4)
+
+
+def test_missing_or_misshaped_features_are_an_error():
+    model = models.create_model('clip_late_fusion', **SMALL)
+    variables = models.init(model)
+    x = inputs(2)
+    with pytest.raises(ValueError, match='features/a is 6 wide, the network expects 5'):
+        model.apply(variables, {**x, 'features/a': np.zeros((2, 6), np.float32)})
+    del x['features/a']
+    with pytest.raises(ValueError, match='no input features/a among features/b'):
+        model.apply(variables, x)

@@ -1,0 +1,73 @@
+import re
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import models
+
+
+@pytest.mark.parametrize(
+    ('name', 'parameters'),
+    [
+        ('clip_late_fusion', 1_350_282),
+        ('clip_rn101', 56_259_936),
+        ('clip_rn50x4', 87_137_080),
+        ('clip_vit_b32', 87_849_216),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    assert models.count_parameters(name) == parameters
+
+
+def test_the_list_is_sorted_and_every_name_has_an_input():
+    names = models.list_models()
+    assert names == sorted(names)
+    for name in names:
+        assert all(spec.shape[0] == 1 for spec in jax.tree.leaves(models.input_spec(name)))
+
+
+@pytest.mark.parametrize('name', models.list_models())
+def test_every_network_gives_an_embedding(name):
+    model = models.create_model(name)
+    variables = models.variable_shapes(model)
+    first, out = jax.eval_shape(model.apply, variables, model.input_spec)
+    assert first.shape[0] == out['embedding'].shape[0] == 1
+    assert set(variables) <= {'params', 'batch_stats'}
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"'clip_rn100'; the nearest names are clip_rn101, "):
+        models.create_model('clip_rn100')
+
+
+def test_an_unknown_option_is_answered_with_the_allowed_ones():
+    allowed = 'dropout, encoders, num_classes, widths'
+    with pytest.raises(ValueError, match=f'no option depth; its options are {allowed}$'):
+        models.create_model('clip_late_fusion', depth=3)
+
+
+def test_init_is_decided_by_the_seed():
+    model = models.create_model('clip_late_fusion', widths=(8, 4, 4))
+    first, again = models.init(model, 1), models.init(model, jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    kernels = [models.init(model, seed)['params']['head']['kernel'] for seed in (1, 2)]
+    assert not np.array_equal(*kernels)
+    shapes = models.variable_shapes(model)
+    assert jax.tree.map(np.shape, first) == jax.tree.map(lambda leaf: leaf.shape, shapes)
+
+
+def test_init_takes_a_name():
+    shapes = jax.tree.map(np.shape, models.init('clip_late_fusion'))
+    assert shapes['params']['clip_rn50x4']['fc1']['kernel'] == (640, 512)
+
+
+def test_listing_models_does_not_import_transformers():
+    code = (
+        'import sys; from avsc_jax import models; models.count_parameters("clip_rn101"); '
+        'print("transformers" in sys.modules, "torch" in sys.modules)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert re.fullmatch('False False', done.stdout.strip())

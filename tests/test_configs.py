@@ -1,0 +1,83 @@
+"""Every config, with every token it takes: found here, so a new one needs no test of its own."""
+
+import importlib
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from avsc_jax import configs, losses, models
+from avsc_jax.configs import common
+from avsc_jax.data import media
+from avsc_jax.training import loop, optimizer, run_folder
+
+FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
+
+
+def variants():
+    for file in FILES:
+        module = importlib.import_module(f'avsc_jax.configs.{file.stem}')
+        axes = [*module.VARIANTS.values(), ('', 'demo', 'tau'), ('', 'strict')]
+        for tokens in itertools.product(*axes):
+            yield pytest.param(module, ','.join(filter(None, tokens)), id=f'{file.stem}:{tokens}')
+
+
+@pytest.mark.parametrize(('module', 'argument'), list(variants()))
+def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
+    config = module.get_config(argument)
+    json.dumps(config.to_dict())  # config.json
+    model = run_folder.make_model(config.model, num_classes=10)
+    assert models.variable_shapes(model)['params']['head']['kernel'].shape[-1] == 10
+    for options in (config.encoders, config.demo.encoders):
+        for name in options:
+            models.input_spec(name, **options[name].to_dict())
+    assert hasattr(losses, config.loss.name)
+    assert config.select in loop.SELECT
+    assert config.frames in media.FRAME_RULES
+    _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
+    assert float(schedule(0)) == pytest.approx(config.learning_rate)
+    assert set(config.paper) == {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
+def test_a_config_is_short_and_its_docstring_says_the_five_things(file):
+    text = file.read_text()
+    assert len(text.splitlines()) <= 60
+    words = re.findall(r'^(Paper|Expect|Needs|Command|Try it): .+', text, flags=re.MULTILINE)
+    assert words == ['Paper', 'Expect', 'Needs', 'Command', 'Try it']
+
+
+def test_the_steps_of_the_paper_divide_the_rate_on_entering_epochs_5_10_and_15():
+    config = importlib.import_module('avsc_jax.configs.clip_fusion').get_config('')
+    _, schedule = optimizer.make_optimizer(config, steps_per_epoch=100)
+    rates = [float(schedule(step)) for step in (0, 499, 500, 999, 1000, 1499, 1500, 1999)]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_tokens_may_come_in_any_order_and_strict_changes_the_splits():
+    choice = common.parse('strict,demo', {})
+    assert choice == common.parse('demo,strict', {}) == {'data': 'demo', 'protocol': 'strict'}
+    data = common.experiment(choice, items='frame').data
+    assert (data.train, data.valid, data.test) == ('train_inner', 'validation', 'test')
+    paper = common.experiment(common.parse('', {}), items='frame').data
+    assert (paper.train, paper.valid, paper.test) == ('train', 'test', 'test')
+
+
+@pytest.mark.parametrize(
+    ('argument', 'sentence'),
+    [
+        ('demi', r"no token 'demi'; tokens after the colon are .*demo, tau, strict"),
+        ('demo,tau', r"'demo' and 'tau' exclude each other"),
+        ('auto', r"no token 'auto'"),
+    ],
+)
+def test_a_wrong_token_is_a_sentence_that_lists_the_right_ones(argument, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        common.parse(argument, {})
+
+
+def test_the_first_token_of_an_axis_is_its_default():
+    assert common.parse('', {'encoder': ('a', 'b')})['encoder'] == 'a'
+    assert common.parse('b', {'encoder': ('a', 'b')})['encoder'] == 'b'

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from avsc_jax import features
+from avsc_jax.data import records
+
+SPECS = [
+    features.EncoderSpec(
+        'clip_vit_b32',
+        {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32, 'output_dim': 8},
+        'random:0',
+    ),
+    features.EncoderSpec(
+        'clip_rn101',
+        {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 6},
+        'random:1',
+    ),
+]
+
+
+@pytest.fixture
+def dataset(data_dir):
+    return records.open_dataset('tfds_tau', 'demo', data_dir)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(features, 'CLIPS_PER_BLOCK', 4)
+
+
+def extract(dataset, folder, specs=SPECS):
+    return features.extract(
+        dataset, ['test'], specs, cache_dir=folder, weights_dir=folder / 'none'
+    )['test']
+
+
+def test_features_are_those_of_the_encoder_on_each_clip(dataset, tmp_path, small_blocks):
+    found = extract(dataset, tmp_path)
+    clips = dataset.records('test')
+    assert found.clip_id == [clips[i]['clip_id'] for i in range(10)]
+    assert found.label.tolist() == [clips[i]['label'] for i in range(10)]
+    for spec in SPECS:
+        encoder = features.Encoder(spec, tmp_path)
+        expected = np.stack([encoder(clips[i]['frames']) for i in (0, 7)])
+        np.testing.assert_allclose(found.arrays[spec.name][[0, 7]], expected, atol=1e-5)
+        assert np.isfinite(expected).all() and expected.std() > 0
+
+
+def test_frames_of_several_sizes_come_back_in_their_order(tmp_path):
+    encoder = features.Encoder(SPECS[0], tmp_path)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (40, w, 3), dtype=np.uint8) for w in (40, 60, 40)]
+    together = encoder(frames)
+    single = np.concatenate([encoder([frame]) for frame in frames])
+    np.testing.assert_allclose(together, single, atol=1e-5)
+
+
+def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(
+    dataset, tmp_path, small_blocks, monkeypatch
+):
+    first = extract(dataset, tmp_path)
+    monkeypatch.setattr(features, 'Encoder', None)
+    second = extract(dataset, tmp_path)
+    assert first.clip_id == second.clip_id
+    for name, array in first.arrays.items():
+        assert array.tobytes() == second.arrays[name].tobytes()
+
+
+def test_only_missing_blocks_are_encoded_again(dataset, tmp_path, small_blocks, monkeypatch):
+    first = extract(dataset, tmp_path)
+    blocks = sorted(tmp_path.rglob('block_*.npz'))
+    assert len(blocks) == 6
+    blocks[1].unlink()
+    kept = {block: block.stat().st_mtime_ns for block in blocks if block.exists()}
+    decoded = []
+    read = records.Records.__getitem__
+    monkeypatch.setattr(
+        records.Records, '__getitem__', lambda self, i: decoded.append(i) or read(self, i)
+    )
+    second = extract(dataset, tmp_path)
+    assert sorted(decoded) == [4, 5, 6, 7]
+    assert {block: block.stat().st_mtime_ns for block in kept} == kept
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name])
+
+
+def test_a_corrupt_block_is_one_sentence_that_names_it(dataset, tmp_path, small_blocks):
+    extract(dataset, tmp_path)
+    block = sorted(tmp_path.rglob('block_*.npz'))[0]
+    data = bytearray(block.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    block.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=rf'cache file .*{block.name} is corrupt'):
+        extract(dataset, tmp_path)
+    assert block.exists()
+
+
+def test_blocks_of_other_clips_are_refused(dataset, tmp_path, small_blocks):
+    extract(dataset, tmp_path)
+    vit = sorted(tmp_path.rglob('clip_vit_b32*/test/block_*.npz'))
+    vit[0].write_bytes(vit[1].read_bytes())
+    with pytest.raises(ValueError, match='are not of the same clips'):
+        extract(dataset, tmp_path)
+
+
+@pytest.mark.parametrize(
+    'change', [{'weights': 'random:1'}, {'options': {**SPECS[0].options, 'width': 32}}]
+)
+def test_the_key_depends_on_weights_and_options(change):
+    other = features.EncoderSpec(**{**SPECS[0].to_json(), **change})
+    assert other.key('data') != SPECS[0].key('data')
+
+
+def test_the_key_depends_on_the_data():
+    assert SPECS[0].key('data') == SPECS[0].key('data') != SPECS[0].key('other')

@@ -1,0 +1,223 @@
+"""The score command, end to end on small files: mixes worked by hand, and every bad input."""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avsc_jax import score, tables
+from avsc_jax.scenes import SCENES
+
+CLIPS = ['bus-oslo-1-1', 'park-oslo-2-2', 'tram-rome-3-3']
+TRUE = [1, 4, 9]
+
+
+def table(truth=0.55, labels=TRUE, frames=1, **meta):
+    """Three clips: `truth` on the true scene, the rest shared by the other nine."""
+    probs = np.full((3, 10), (1 - truth) / 9)
+    probs[np.arange(3), TRUE] = truth
+    return tables.Predictions(
+        clip_id=np.repeat(CLIPS, frames),
+        segment=np.tile(np.arange(frames), 3) if frames > 1 else np.full(3, -1),
+        label=np.repeat(labels, frames),
+        probs=np.repeat(probs, frames, axis=0),
+        meta={'classes': list(SCENES), 'granularity': 'clip' if frames == 1 else 'frame', **meta},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with two tables and the fold's truth."""
+    monkeypatch.chdir(tmp_path)
+    tables.write(table(0.55), 'a.npz')
+    tables.write(table(0.75, frames=2), 'b.npz')
+    tables.write(table(0.55), 'a.csv')
+    rows = [f'audio/{name}.wav\tvideo/{name}.mp4\t{name.split("-")[0]}\r\n' for name in CLIPS]
+    (tmp_path / 'fold.csv').write_text(
+        ''.join(['filename_audio\tfilename_video\tscene_label\r\n', *rows]), newline=''
+    )
+    return tmp_path
+
+
+def result(folder):
+    return json.loads((folder / 'out' / 'report.json').read_text())
+
+
+def test_one_table_gets_its_report(folder, capsys):
+    assert score.main(['a.npz', '--out', 'out']) == 0
+    found = result(folder)['scores']['clip']
+    assert found['log_loss_micro'] == pytest.approx(-math.log(0.55))
+    assert found['groups'] == 3
+    assert 'clip, 3 items' in capsys.readouterr().out
+    names = sorted(path.name for path in (folder / 'out').iterdir())
+    assert names == ['predictions.npz', 'report.html', 'report.json']
+    written = tables.read(folder / 'out' / 'predictions.npz')
+    np.testing.assert_array_equal(written.probs, table(0.55).probs)
+
+
+def test_without_out_nothing_is_written(folder):
+    before = sorted(folder.iterdir())
+    assert score.main(['a.npz', 'b.npz']) == 0
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_submission_file_is_scored_against_the_fold(folder, capsys):
+    assert score.main(['a.csv', '--truth', 'fold.csv']) == 0
+    assert 'log loss              0.598' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('weights', 'mean'), [(None, 0.65), ('3,1', 0.6), ('0,.5', 0.75)])
+def test_frames_and_clips_meet_at_the_clip_and_are_averaged(folder, weights, mean):
+    extra = ['--weights', weights] if weights else []
+    assert score.main(['audio=a.npz', 'visual=b.npz', '--out', 'out', *extra]) == 0
+    found = result(folder)
+    assert found['title'] == 'mean of audio, visual'
+    assert found['scores']['clip']['log_loss_micro'] == pytest.approx(-math.log(mean))
+    assert [member['name'] for member in found['members']] == ['audio', 'visual', 'result']
+    losses = [member['log_loss_micro'] for member in found['members']]
+    assert losses == pytest.approx([-math.log(p) for p in (0.55, 0.75, mean)])
+
+
+def test_the_order_of_rows_and_columns_does_not_matter(folder):
+    lines = (folder / 'a.csv').read_text().splitlines()
+    cells = [line.split('\t') for line in [lines[0], *reversed(lines[1:])]]
+    moved = ['\t'.join(row[:2] + row[:1:-1]) for row in cells]
+    (folder / 'moved.csv').write_text('\n'.join(moved) + '\n')
+    assert score.main(['a.npz', 'moved.csv', '--out', 'out']) == 0
+    np.testing.assert_allclose(tables.read('out/predictions.npz').probs, table(0.55).probs)
+    # The submission file has no truth of its own; the other member's serves both.
+    assert result(folder)['members'][1]['accuracy_micro'] == 1.0
+
+
+def test_clamping_the_mean_is_not_the_mean_of_the_clamped(folder):
+    # .55 stays, .75 becomes .99 and their mean .65 stays; .05 -> .001, .0278 -> .001.
+    tables_at = {'fused': 0.65, 'per_model': (0.55 + 0.99) / 2}
+    for clamp, true in tables_at.items():
+        assert score.main(['a.npz', 'b.npz', f'--clamp={clamp}', '--out', 'out']) == 0
+        with pytest.warns(UserWarning, match='do not sum to 1'):
+            written = tables.read('out/predictions.npz')
+        np.testing.assert_allclose(written.probs[:, 1], [true, 0.001, 0.001])
+        assert written.meta['calibrated'] is True
+        loss = result(folder)['scores']['clip']['log_loss_micro']
+        assert loss == pytest.approx(-math.log(true / (true + 9 * 0.001)))
+
+
+def test_clamping_a_table_of_frames_pools_it_first(folder):
+    assert score.main(['b.npz', '--clamp=fused', '--out', 'out']) == 0
+    with pytest.warns(UserWarning, match='do not sum to 1'):
+        written = tables.read('out/predictions.npz')
+    np.testing.assert_allclose(written.probs[0, 1], 0.99)
+    assert len(written.clip_id) == 3 and list(result(folder)['scores']) == ['clip']
+
+
+def test_what_the_tables_say_of_themselves_reaches_the_report_and_the_next_table(folder):
+    about = {'data': 'D', 'protocol': 'P', 'weights': {'e': 'random:0'}, 'warnings': ['beware']}
+    tables.write(table(about=about), 'told.npz')
+    assert score.main(['x=told.npz', 'y=a.npz', '--out', 'out']) == 0
+    found = result(folder)['about']
+    assert found['data'] == 'D; not recorded in the table'
+    assert found['protocol'].endswith('Scored: mean: 0.5 x (told.npz) + 0.5 y (a.npz)')
+    assert (found['weights'], found['warnings']) == ({'x: e': 'random:0'}, ['beware'])
+    assert tables.read('out/predictions.npz').meta['about'] == found
+
+
+def bad_sum(name):
+    tables.write(dataclasses.replace(table(), probs=table().probs * 0.9), name)
+
+
+def other_clips(name):
+    tables.write(dataclasses.replace(table(), clip_id=np.array([*CLIPS[:2], 'x'])), name)
+
+
+def clamped_before(name):
+    tables.write(table(calibrated=True), name)
+
+
+def unlabelled(name):
+    tables.write(table(labels=[-1] * 3), name)
+
+
+def lacks_a_class(name):
+    lines = Path('a.csv').read_text().splitlines()
+    Path('bad.csv').write_text('\n'.join(line.rpartition('\t')[0] for line in lines))
+
+
+def not_a_number(name):
+    Path('bad.csv').write_text(Path('a.csv').read_text().replace('0.55', 'nan'))
+
+
+def broken(name):
+    Path(name).write_bytes(b'PK\x03\x04 not a table')
+
+
+@pytest.mark.parametrize(
+    ('prepare', 'arguments', 'sentence'),
+    [
+        (
+            bad_sum,
+            ['bad.npz'],
+            r'bad.npz: the probabilities of bus-oslo-1-1 sum to 0.9, not to 1 .so 3 of 3',
+        ),
+        (other_clips, ['a.npz', 'bad.npz'], r'table 2 .*\bx\b'),
+        (clamped_before, ['bad.npz', '--clamp=fused'], r'bad.npz is clamped already'),
+        (unlabelled, ['bad.npz'], r'none of the 3 rows has a known label'),
+        (lacks_a_class, ['bad.csv'], r'bad.csv.* columns:? tram'),
+        (not_a_number, ['bad.csv'], r'bad.csv: .*outside \[0, 1\], first row 0 \(nan\)'),
+        (broken, ['bad.npz'], r'bad.npz.* not a readable predictions table'),
+        (None, ['none.npz'], r'none.npz is not a file'),
+        (None, ['a.npz', 'a.npz'], r"'a.npz' needs a name of its own"),
+        (None, ['a.npz', 'b.npz', '--weights', '1'], r"'1': give 2 numbers"),
+        (None, ['a.npz', 'b.npz', '--weights', '1,x'], r"'1,x': give numbers with commas"),
+        (None, ['a.npz', 'b.npz', '--weights', '0,0'], r'not all of them 0'),
+        (None, ['a.npz', 'b.npz', '--weights', 'nan,1'], r'give 2 numbers'),
+        (None, ['a.npz', 'b.npz', '--weights=-1,3'], r'numbers of 0 or more'),
+        (None, ['a.npz', '--truth', 'a.csv'], r'a.csv: this is a file of predictions'),
+    ],
+)
+def test_bad_input_is_a_sentence_and_nothing_is_written(folder, prepare, arguments, sentence):
+    if prepare:
+        prepare('bad.npz')
+    with pytest.raises((ValueError, OSError), match=sentence):
+        score.main([*arguments, '--out', 'out'])
+    assert not (folder / 'out').exists()
+
+
+def test_clamped_tables_pass_when_that_is_said(folder):
+    bad_sum('bad.npz')
+    assert score.main(['bad.npz', '--clamped', '--out', 'out']) == 0
+    assert result(folder)['calibrated'] is True
+
+
+def test_a_table_that_was_read_is_never_overwritten(folder):
+    (folder / 'out').mkdir()
+    tables.write(table(), 'out/predictions.npz')
+    before = (folder / 'out' / 'predictions.npz').read_bytes()
+    with pytest.raises(ValueError, match='would be lost'):
+        score.main(['out/predictions.npz', 'a.npz', '--out', 'out'])
+    assert (folder / 'out' / 'predictions.npz').read_bytes() == before
+    with pytest.raises(ValueError, match=r'a.npz is a file; name a folder'):
+        score.main(['b.npz', '--out', 'a.npz'])
+
+
+def test_the_command_prints_its_error_and_ends_with_1(folder):
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, '-m', 'avsc_jax.score', *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+        )
+
+    failed = command('none.npz', '--out', 'out')
+    assert (failed.returncode, failed.stdout) == (1, '')
+    assert failed.stderr.startswith('error: none.npz is not a file')
+    assert failed.stderr.count('\n') == 1
+    worked = command('a.npz', '--out', 'out')
+    assert (worked.returncode, worked.stderr) == (0, '')
+    assert 'python -m avsc_jax.score submission.csv' in command('--help').stdout

@@ -1,0 +1,51 @@
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import models, weights
+
+NARROW_IMAGES = {'image_size': 64, 'width': 8}
+
+
+def pictures(rows: int) -> np.ndarray:
+    """Smooth pictures: eight by eight random colours, enlarged."""
+    coarse = np.random.default_rng(0).standard_normal((rows, 8, 8, 3), dtype=np.float32)
+    return coarse.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def test_the_values_are_fixed_for_all_time():
+    """random:0 names these numbers in caches and run folders, so they must not change."""
+    model = models.create_model('clip_late_fusion', widths=(4, 4, 4))
+    params = weights.random_variables(model, 0)['params']
+    kernel = params['head']['kernel']
+    assert kernel.dtype == np.float32
+    np.testing.assert_allclose(kernel[:, 0], [0, 0, 0, 0], rtol=1e-6)
+
+
+def test_the_seed_and_the_path_decide():
+    model = models.create_model('clip_late_fusion', widths=(4, 4, 4))
+    first, again, other = (weights.random_variables(model, seed) for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    a, b = first['params']['clip_rn101'], first['params']['clip_vit_b32']
+    assert not np.array_equal(a['fc1']['kernel'], b['fc1']['kernel'])
+    assert not np.array_equal(a['fc1']['kernel'], other['params']['clip_rn101']['fc1']['kernel'])
+
+
+def test_nothing_is_compiled():
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax.stages.Lowered, 'compile', None)
+        weights.random_variables(models.create_model('clip_rn101', **NARROW_IMAGES), 0)
+
+
+@pytest.mark.parametrize('name', ['clip_rn101', 'clip_rn50x4'])
+def test_deep_random_networks_keep_pictures_apart(name):
+    """From stem to embedding: finite, of moderate size, and not the same for every picture."""
+    model = models.create_model(name, **NARROW_IMAGES)
+    _, out = jax.jit(model.apply)(weights.random_variables(model, 0), pictures(16))
+    for stage, values in out.items():
+        values = np.asarray(values)
+        assert 0.05 < values.std() < 10, stage
+        assert values.std(axis=0).mean() > 0.2 * values.std(), stage
+    embedding = np.asarray(out['embedding'] - out['embedding'].mean(axis=0, keepdims=True))
+    strengths = np.square(np.linalg.svd(embedding, compute_uv=False))
+    assert strengths[0] < 0.8 * strengths.sum()  # more than one direction
