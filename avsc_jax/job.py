@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,12 +19,16 @@ from avsc_jax.training.logging import History
 from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
+LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
+
 
 def run(
     config: ConfigDict, *, workdir: Path, data_dir: Path, weights_dir: Path, dry_run: bool = False
 ) -> None:
     """The whole job; goes on from whatever an earlier, killed run has left in `workdir`."""
     folder = run_folder.RunFolder(workdir)
+    loss = make_loss(config.loss)
+    loop.selection(config.select)  # a wrong name fails now, not after the features
     specs = encoder_specs(config, weights_dir)
     if dry_run:
         print(plan(config, specs, data_dir))
@@ -35,32 +40,13 @@ def run(
         print('give another --workdir to train again')
         return
     dataset = prepare(config, data_dir)
-    origins = {spec.name: spec.weights for spec in specs}
-    folder.record_environment(f'{dataset.name} {dataset.fingerprint}', origins)
-    folder.write_json('classes.json', dataset.classes)
-    settings = {
-        'items': config.data['items'],
-        'frames': config.frames,
-        'short_side': config.short_side,
-        'encoders': [spec.to_json() for spec in specs],
-    }
-    folder.write_json('preprocessing.json', settings)
-
-    splits = [config.data[part] for part in ('train', 'valid', 'test')]
-    found = features.extract(
-        dataset,
-        dict.fromkeys(splits),
-        specs,
-        cache_dir=data_dir / 'features',
-        weights_dir=weights_dir,
-    )
-    train, valid, test = (feature_rows(found[split]) for split in splits)
-    history = History(workdir)
-    probs, step = train_and_predict(config, folder, history, train, valid, test, dataset.classes)
-
+    model = run_folder.make_model(config.model, num_classes=len(dataset.classes))
+    describe(folder, config, dataset, specs)
+    rows = load_rows(config, dataset, specs, data_dir=data_dir, weights_dir=weights_dir)
+    probs, step, history = train(config, folder, model, loss, rows)
     meta = {
         'system': workdir.name,
-        'about': about(config, dataset, origins),
+        'about': about(config, dataset, specs),
         'split': config.data.test,
         'classes': list(dataset.classes),
         'granularity': config.data['items'],
@@ -70,14 +56,14 @@ def run(
         'step': step,
         'versions': run_folder.versions(),
     }
-    table = loop.predictions(test, probs, meta=meta)
+    table = loop.predictions(rows['test'], probs, meta=meta)
     tables.write(table, folder.predictions_file(config.data.test))
     result = report.make(
         table,
         title=workdir.name,
         about=meta['about'],
         paper=config.paper.to_dict(),
-        history=history.lines,
+        history=history,
     )
     page = report.write(result, workdir)
     folder.finish()
@@ -85,26 +71,63 @@ def run(
     print(f'report: {page}')
 
 
-def train_and_predict(
+def describe(
+    folder: run_folder.RunFolder,
+    config: ConfigDict,
+    dataset: records.Dataset,
+    specs: list[features.EncoderSpec],
+) -> None:
+    """Writes what the run is made of, so that others can open it."""
+    weights_used = {spec.name: spec.weights for spec in specs}
+    folder.record_environment(f'{dataset.name} {dataset.fingerprint}', weights_used)
+    folder.write_json('classes.json', dataset.classes)
+    settings = {
+        'items': config.data['items'],
+        'frames': config.frames,
+        'short_side': config.short_side,
+        'encoders': [spec.to_json() for spec in specs],
+    }
+    folder.write_json('preprocessing.json', settings)
+
+
+def load_rows(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    specs: list[features.EncoderSpec],
+    *,
+    data_dir: Path,
+    weights_dir: Path,
+) -> dict[str, loop.Rows]:
+    """The rows of 'train', 'valid' and 'test', whose features are extracted where missing."""
+    splits = {part: config.data[part] for part in ('train', 'valid', 'test')}
+    found = features.extract(
+        dataset,
+        dict.fromkeys(splits.values()),
+        specs,
+        cache_dir=data_dir / 'features',
+        weights_dir=weights_dir,
+    )
+    rows = {split: feature_rows(those) for split, those in found.items()}
+    return {part: rows[split] for part, split in splits.items()}
+
+
+def train(
     config: ConfigDict,
     folder: run_folder.RunFolder,
-    history: History,
-    train: loop.Rows,
-    valid: loop.Rows,
-    test: loop.Rows,
-    classes: tuple[str, ...],
-) -> tuple[np.ndarray, int]:
-    """Probabilities `[N, C]` of the test rows by the best epoch, and that epoch's step."""
-    model = run_folder.make_model(config.model, num_classes=len(classes))
-    steps_per_epoch = -(-len(train) // config.batch_size)
+    model: nn.Module,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    rows: dict[str, loop.Rows],
+) -> tuple[np.ndarray, int, list[dict]]:
+    """Test probabilities `[N, C]` by the best epoch, its step, and the history of all epochs."""
+    steps_per_epoch = -(-len(rows['train']) // config.batch_size)
     transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch)
-    steps = Steps(model, transformation, make_loss(config.loss))
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
+    steps = Steps(model, transformation, loss)
+    checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
     loop.fit(
         steps,
         TrainState.create(model, transformation, seed=config.seed),
-        train,
-        valid,
+        rows['train'],
+        rows['valid'],
         epochs=config.epochs,
         batch_size=config.batch_size,
         seed=config.seed,
@@ -115,7 +138,8 @@ def train_and_predict(
     )
     history.close()
     variables, step = checkpoints.restore_best(models.variable_shapes(model))
-    return loop.predict(steps, variables, test, batch_size=config.batch_size), step
+    probs = loop.predict(steps, variables, rows['test'], batch_size=config.batch_size)
+    return probs, step, history.lines
 
 
 def prepare(config: ConfigDict, data_dir: Path) -> records.Dataset:
@@ -156,12 +180,15 @@ def feature_rows(found: features.Features) -> loop.Rows:
 
 
 def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The loss of `avsc_jax.losses` that the config names, with its settings."""
+    """The loss that the config names, with its settings."""
     settings = settings.to_dict()
-    return partial(getattr(losses, settings.pop('name')), **settings)
+    name = settings.pop('name')
+    if name not in LOSSES:
+        raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
+    return partial(LOSSES[name], **settings)
 
 
-def about(config: ConfigDict, dataset: records.Dataset, origins: dict[str, str]) -> dict:
+def about(config: ConfigDict, dataset: records.Dataset, specs: list[features.EncoderSpec]) -> dict:
     """What the report says of data, protocol and weights."""
     data, random = config.data, config.weights == 'random'
     protocol = ', '.join(
@@ -179,7 +206,8 @@ def about(config: ConfigDict, dataset: records.Dataset, origins: dict[str, str])
         warnings.append('made-up clips: shows that the program works, says nothing about scenes')
     if random:
         warnings.append('random encoders, not pretrained: the scores are not those of the system')
-    return {'data': dataset.name, 'protocol': protocol, 'weights': origins, 'warnings': warnings}
+    used = {spec.name: spec.weights for spec in specs}
+    return {'data': dataset.name, 'protocol': protocol, 'weights': used, 'warnings': warnings}
 
 
 def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) -> str:

@@ -52,14 +52,34 @@ def parse(arguments: list[str]) -> ConfigDict:
     """The config that the flags name, with its overrides; a config of the package needs no path."""
     app.define_help_flags()
     arguments = [_find_config(argument) for argument in arguments]
-    sys.argv[1:] = arguments  # where config_flags looks for overrides
+    overrides = [a for a in arguments if a.lstrip('-').startswith('config.')]
     try:
-        FLAGS([sys.argv[0], *arguments])
-    except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f'{str(error).strip()} (--help lists the flags)') from error
-    if FLAGS.config is None:
-        raise ValueError('no config was given; try --config=configs/clip_fusion.py')
+        _parse_flags([a for a in arguments if a not in overrides])
+        if FLAGS.config is None:
+            raise ValueError('no config was given; try --config=configs/clip_fusion.py')
+        for override in overrides:
+            _check_field(FLAGS.config, override.lstrip('-').partition('=')[0])
+        _parse_flags(arguments)
+    except (flags.Error, TypeError) as error:
+        # config_flags puts the traceback of a config into the message; its last line is the error
+        sentence = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+        raise ValueError(f'{sentence} (--help lists the flags)') from error
     return FLAGS.config
+
+
+def _parse_flags(arguments: list[str]) -> None:
+    sys.argv[1:] = arguments  # where config_flags looks for overrides
+    FLAGS([sys.argv[0], *arguments])
+
+
+def _check_field(config: ConfigDict, path: str) -> None:
+    """An error that lists the fields there are, if the config has none at this dotted path."""
+    found = config
+    for name in path.split('.')[1:]:
+        if not isinstance(found, ConfigDict) or name not in found:
+            there = ', '.join(sorted(found)) if isinstance(found, ConfigDict) else 'none below it'
+            raise ValueError(f'there is no field {path}: {name!r} is unknown; there are {there}')
+        found = found[name]
 
 
 def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:

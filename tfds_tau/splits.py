@@ -50,7 +50,7 @@ def evaluation(files: MediaFiles) -> dict[str, list[Clip]]:
     for name in files:
         folder, _, filename = name.rpartition('/')
         stem = filename.rpartition('.')[0]
-        if folder in stems and stem and parse_clip_id(stem) is None:
+        if folder in stems and not filename.startswith('.') and parse_clip_id(stem) is None:
             stems[folder][stem] = name
     if not stems['audio'] and not stems['video']:
         raise FileNotFoundError(

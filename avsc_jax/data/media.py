@@ -20,7 +20,7 @@ from PIL import Image
 
 MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
-MAX_SAMPLE_RATE_HZ = 768_000
+MAX_SAMPLE_RATE_HZ = 192_000
 
 Source = str | os.PathLike | BinaryIO
 
@@ -88,6 +88,8 @@ def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
 
 def read_frames(source: Source, rule: str, *, short_side: int | None = None) -> Frames:
     """Decodes the frames that a rule picks, exactly, and only the picture groups that hold them.
+
+    The compressed track is held in memory meanwhile.
 
     Args:
       source: a path, or a binary file object.
@@ -192,7 +194,7 @@ def read_audio(source: Source) -> tuple[np.ndarray, int]:
     Mono is doubled, more than two channels are mixed down by FFmpeg's standard matrix. Wav and
     FLAC keep their exact values.
     """
-    if (info := _pcm_info(source)) and info.channels <= 2:
+    if (format_ := _pcm_format(source)) and format_[0] <= 2:
         with _opened_pcm(source) as (sound, name):
             _check_sound(name, sound.frames, sound.samplerate)
             return _stereo(sound.read(dtype='float32', always_2d=True)), sound.samplerate
@@ -207,7 +209,7 @@ def read_audio(source: Source) -> tuple[np.ndarray, int]:
         layout = 'mono' if codec.channels == 1 else 'stereo'
         resampler = av.AudioResampler(format='flt', layout=layout, rate=rate)
         blocks, count = [], 0
-        for frame in (*container.decode(stream), None):
+        for frame in itertools.chain(container.decode(stream), [None]):
             for block in resampler.resample(frame):
                 blocks.append(block.to_ndarray().reshape(-1, len(block.layout.channels)))
                 count += len(blocks[-1])
@@ -221,8 +223,8 @@ def audio_bit_depth(source: Source) -> int:
 
     Lossy formats have no depth of their own and get 16; 32-bit wav is cut to 24.
     """
-    info = _pcm_info(source)
-    return 24 if info and info.subtype not in ('PCM_16', 'PCM_U8', 'PCM_S8') else 16
+    format_ = _pcm_format(source)
+    return 24 if format_ and format_[1] not in ('PCM_16', 'PCM_U8', 'PCM_S8') else 16
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
@@ -298,7 +300,7 @@ def _opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
     # a playlist inside must not reach for the network either
-    options = {'protocol_whitelist': 'file,pipe'}
+    options = {'protocol_whitelist': 'file'}
     with _one_sentence(source), av.open(target, container_options=options) as container:
         yield container, _name(source)
 
@@ -323,8 +325,8 @@ def _checked(source: Source) -> Source:
     return source
 
 
-def _pcm_info(source: Source) -> soundfile._SoundFileInfo | None:
-    """What soundfile knows of a wav or FLAC source; None for any other format."""
+def _pcm_format(source: Source) -> tuple[int, str] | None:
+    """Channels and sample type of a wav or FLAC source; None for any other format."""
     if hasattr(source := _checked(source), 'read'):
         magic = source.read(4)
         source.seek(0)
@@ -333,5 +335,5 @@ def _pcm_info(source: Source) -> soundfile._SoundFileInfo | None:
             magic = file.read(4)
     if magic not in (b'RIFF', b'RF64', b'fLaC'):
         return None
-    with _one_sentence(source):
-        return soundfile.info(source)
+    with _opened_pcm(source) as (sound, _):
+        return sound.channels, sound.subtype

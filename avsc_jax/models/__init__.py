@@ -55,7 +55,7 @@ def init(model: str | nn.Module, key: int | jax.Array = 0) -> dict:
 
 def variable_shapes(model: nn.Module) -> dict:
     """The variables' tree with a `jax.ShapeDtypeStruct` at each leaf; computes nothing."""
-    return jax.eval_shape(model.init, jax.random.key(0), model.input_spec)
+    return jax.eval_shape(lambda spec: model.init(jax.random.key(0), spec), model.input_spec)
 
 
 def count_parameters(name: str, **options: Any) -> int:

@@ -16,7 +16,6 @@ from avsc_jax.training.logging import History
 from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
-# What may choose the best epoch: column of the history, and +1 where higher is better.
 SELECT = {'accuracy': ('valid_accuracy', 1), 'log_loss': ('valid_log_loss', -1)}
 
 
@@ -60,9 +59,7 @@ def fit(
     Raises:
       FloatingPointError: the loss is NaN or infinite; names step and learning rate.
     """
-    if select not in SELECT:
-        raise ValueError(f'select is {select!r}; it must be one of {", ".join(SELECT)}')
-    column, sign = SELECT[select]
+    column, sign = selection(select)
     restored = checkpoints.restore_last(state)
     if restored is not None:
         state, lines = restored
@@ -96,6 +93,13 @@ def fit(
         line['best'] = bool(sign * line[column] > best)
         history.append(line)
         checkpoints.save(state, history.lines, is_best=line['best'])
+
+
+def selection(name: str) -> tuple[str, int]:
+    """The column of the history that chooses the best epoch, and +1 where higher is better."""
+    if name not in SELECT:
+        raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
+    return SELECT[name]
 
 
 def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np.ndarray:

@@ -128,7 +128,7 @@ def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
             f'config.model.num_classes is {wanted}, the data has {num_classes} classes; leave it '
             'out, it is taken from the data'
         )
-    return models.create_model(settings['name'], num_classes=num_classes, **options)
+    return models.create_model(settings.get('name'), num_classes=num_classes, **options)
 
 
 def default_weights_dir() -> Path:

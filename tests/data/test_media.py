@@ -236,6 +236,12 @@ def test_missing_tracks_and_files_are_named(tmp_path):
         media.read_frames('http://127.0.0.1:9/clip.mp4', 'clip12')
 
 
+def test_a_name_that_looks_like_a_url_is_still_a_local_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / 'clip.mp4').rename('http:clip.mp4')
+    assert len(media.read_frames('http:clip.mp4', 'evaluation5').images) == 5
+
+
 def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     path = write_video(tmp_path / 'clip.mp4')
     monkeypatch.setattr(media, 'MAX_SIDE_PX', 80)

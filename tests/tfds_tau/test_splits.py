@@ -159,7 +159,8 @@ def test_evaluation_items_are_paired_and_development_clips_left_out(tmp_path):
     assert found['test'][0].scene == ''
     (tmp_path / 'tau/audio').mkdir()
     (tmp_path / 'tau/audio/3.wav').touch()
-    with pytest.raises(FileNotFoundError, match='item 3 has only one'):
+    (tmp_path / 'tau/audio/._2.wav').touch()  # what macOS leaves beside files
+    with pytest.raises(FileNotFoundError, match=r'item 3 has only one of audio and video \(1 '):
         splits.evaluation(MediaFiles(tmp_path / 'tau'))
 
 

@@ -98,6 +98,17 @@ def test_segments_hold_one_second_each(tmp_path):
     np.testing.assert_array_equal(np.concatenate(pieces), whole)
 
 
+def test_the_demo_is_rendered_into_the_download_folder(tmp_path, monkeypatch):
+    chosen = [demo.clips()[i] for i in (0, 2, 14)]
+    monkeypatch.setattr(demo, 'clips', lambda: chosen)
+    builder = build('demo', tmp_path)
+    assert clip_ids(builder, 'test') == ['airport-lisbon-8-15']
+    folder = tmp_path / 'downloads/tfds_tau_demo'
+    assert (folder / 'video/airport-lisbon-8-15.mp4').exists()
+    assert len((folder / 'meta.csv').read_text().splitlines()) == 4
+    assert builder.as_data_source('test')[0]['sample_rate'] == 48000
+
+
 def test_frames10_takes_hous_frames(tmp_path):
     record = build('frames10', tmp_path).as_data_source('test')[0]
     expected = media.pick_frames('hou', 5, duration_s=0.5)
@@ -135,13 +146,9 @@ def test_pictures_longer_than_their_sound_are_refused(tmp_path):
 
 
 def test_ordered_map_keeps_order_and_looks_ahead_only_a_little():
-    started = []
-
-    def slow(i):
-        started.append(i)
-        return i
-
-    results = tfds_tau_dataset_builder._ordered_map(slow, range(100), 2)
+    taken = []
+    items = (taken.append(i) or i for i in range(100))
+    results = tfds_tau_dataset_builder._ordered_map(lambda i: i, items, 2)
     assert next(results) == 0
-    assert len(started) <= 4
+    assert len(taken) == 4
     assert list(results) == list(range(1, 100))

@@ -1,0 +1,251 @@
+"""The main job as a user runs it, on a thin demo set; and every wrong input it can be given."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avsc_jax import models, predict, tables
+from avsc_jax.training import load_run
+
+ROOT = Path(__file__).parents[1]
+CONFIG = '--config=configs/clip_fusion.py:demo'
+# Encoders as small as their kind allows; the demo's own compile for longer than a test may last.
+TINY = [
+    '--config.encoders.clip_rn101={"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}',
+    '--config.encoders.clip_rn50x4={"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}',
+    '--config.encoders.clip_vit_b32={"width": 16, "layers": 1, "patch_size": 16, "image_size": 32}',
+]
+
+
+def start(*arguments, **kwargs):
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+    return subprocess.Popen(
+        [sys.executable, '-m', *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def run(*arguments):
+    process = start(*arguments)
+    out, err = process.communicate(timeout=500)
+    return process.returncode, out, err
+
+
+def main(data_dir, workdir, *arguments, config=CONFIG):
+    return run(
+        'avsc_jax.main', config, *TINY, f'--data_dir={data_dir}', f'--workdir={workdir}', *arguments
+    )
+
+
+@pytest.fixture(scope='module')
+def finished(data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('runs') / 'c04'
+    code, out, err = main(data_dir, workdir, '--config.epochs=3')
+    assert code == 0, err
+    return workdir, out, err
+
+
+def test_the_run_folder_holds_all_that_the_contract_names(finished):
+    workdir, out, err = finished
+    for name in ('config.json', 'environment.json', 'classes.json', 'preprocessing.json'):
+        json.loads((workdir / name).read_text())
+    for name in ('stats.npz',):
+        assert not (workdir / name).exists()  # this system fits no normalisation
+    for name in ('DONE', 'metrics.jsonl', 'report.json', 'report.html', 'predictions/test.npz'):
+        assert (workdir / name).stat().st_size
+    assert list((workdir / 'tensorboard').glob('events*'))
+    assert list((workdir / 'checkpoints/best').iterdir())
+    assert len((workdir / 'metrics.jsonl').read_text().splitlines()) == 3
+    first_line = err.splitlines()[0]
+    assert 'cpu' in first_line and 'GiB' in first_line
+    assert 'made-up clips' in out and 'selected on the reported split' in out
+    environment = json.loads((workdir / 'environment.json').read_text())
+    assert set(environment['weights'].values()) == {'random:0'}
+
+
+def test_the_table_has_a_row_for_each_frame_and_the_report_its_score(finished):
+    workdir, _, _ = finished
+    table = tables.read(workdir / 'predictions/test.npz')
+    assert len(table.clip_id) == 10 * 12
+    assert table.segment[:13].tolist() == [*range(12), 0]
+    np.testing.assert_allclose(table.probs.sum(1), 1, atol=1e-12)
+    clips = tables.pool(table)
+    told = json.loads((workdir / 'report.json').read_text())['scores']['clip']
+    assert told['accuracy_micro'] == pytest.approx((clips.probs.argmax(1) == clips.label).mean())
+
+
+def test_load_run_gives_what_the_table_was_made_of(finished, data_dir):
+    from avsc_jax.data import records
+
+    workdir, _, _ = finished
+    model, variables, preprocess, classes = load_run(workdir)
+    assert models.count_parameters('clip_late_fusion') == sum(
+        leaf.size for leaf in _leaves(variables['params'])
+    )
+    record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
+    logits, _ = model.apply(variables, preprocess(record))
+    table = tables.read(workdir / 'predictions/test.npz')
+    expected = table.probs[table.clip_id == record['clip_id']]
+    probs = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(probs / probs.sum(1, keepdims=True), expected, atol=1e-5)
+    assert list(classes) == table.meta['classes']
+
+
+def test_the_same_command_again_shows_the_report_and_trains_nothing(finished, data_dir):
+    workdir, out, _ = finished
+    before = {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file()}
+    code, again, _ = main(data_dir, workdir, '--config.epochs=3')
+    assert code == 0
+    assert {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file()} == before
+    assert out.splitlines()[-2] in again and 'this run was complete' in again
+
+
+def test_predict_names_the_scene_of_media_files(finished, data_dir, tmp_path):
+    workdir, _, _ = finished
+    (videos,) = data_dir.rglob('tfds_tau_demo/video')
+    files = sorted(videos.glob('*.mp4'))[:3]
+    broken = tmp_path / 'broken.mp4'
+    broken.write_text('no film')
+    out_csv, out_npz = tmp_path / 'out.csv', tmp_path / 'embeddings.npz'
+    code, out, err = run(
+        'avsc_jax.predict', *map(str, files), str(broken), f'--model={workdir}',
+        f'--csv={out_csv}', f'--embeddings={out_npz}',
+    )  # fmt: skip
+    assert code == 1 and 'broken.mp4' in err and '3 of 4 files' in err
+    assert len(out.splitlines()) == 3 and files[0].name in out
+    table = tables.read(out_csv)
+    assert table.clip_id.tolist() == [f.stem for f in files]
+    with np.load(out_npz) as archive:
+        assert archive['embedding'].shape == (3, 128)
+    trained = tables.pool(tables.read(workdir / 'predictions/test.npz'))
+    known = [i for i, clip in enumerate(table.clip_id) if clip in set(trained.clip_id)]
+    for i in known:  # JPEG stands between the two
+        row = trained.clip_id.tolist().index(table.clip_id[i])
+        assert np.abs(table.probs[i] - trained.probs[row]).max() < 0.1
+
+
+def test_predict_finds_videos_below_folders_once(tmp_path):
+    (tmp_path / 'a').mkdir()
+    for name in ('a/x.mp4', 'a/y.txt', 'z.MKV'):
+        (tmp_path / name).touch()
+    found = predict.find_files([tmp_path, tmp_path / 'z.MKV'])
+    assert [f.name for f in found] == ['x.mp4', 'z.MKV']
+    with pytest.raises(FileNotFoundError, match='no videos below'):
+        predict.find_files([_made(tmp_path / 'empty')])
+
+
+def test_a_dry_run_tells_the_plan_and_makes_no_folder(data_dir, tmp_path):
+    code, out, _ = main(data_dir, tmp_path / 'run', '--dry_run')
+    assert code == 0
+    assert 'network clip_late_fusion: 1,350,282 parameters' in out
+    assert 'split train: 20 clips, 240 rows' in out
+    assert '20 epochs of 5 steps of 48' in out
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('argument', 'sentence'),
+    [
+        ('--config.batch_sise=3', "'batch_sise' is unknown; there are batch_size, data"),
+        ('--config.model={"num_classes": 12}', 'num_classes is 12, the data has 10 classes'),
+        (
+            '--config.model={"name": "clip_late_fusion", "width": 12}',
+            'has no option width; its options are',
+        ),
+        ('--config.select=f1', "select is 'f1'; it must be one of accuracy, log_loss"),
+        ('--config.loss.name=hinge', "no loss is called 'hinge'; there are cross_entropy"),
+        ('--config.epochs=many', "'many'"),
+        ('--nonsense=1', 'nonsense'),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_and_exit_code_1(data_dir, tmp_path, argument, sentence):
+    code, _, err = main(data_dir, tmp_path / 'run', argument)
+    assert code == 1
+    assert 'Traceback' not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith('error: ') and sentence in last
+
+
+@pytest.mark.parametrize(
+    ('config', 'sentence'),
+    [
+        ('--config=configs/clip_fusion.py', 'clips is not prepared in'),
+        ('--config=configs/clip_fusion.py:tau', 'clips is not prepared in'),
+        ('--config=configs/clip_fusion.py:demi', "no token 'demi'"),
+        ('--config=configs/nothing.py', 'there is no config configs/nothing.py'),
+    ],
+)
+def test_a_wrong_config_or_missing_data_is_one_sentence(data_dir, tmp_path, config, sentence):
+    code, _, err = run(
+        'avsc_jax.main', config, f'--data_dir={data_dir}', f'--workdir={tmp_path / "run"}'
+    )
+    assert code == 1 and 'Traceback' not in err
+    assert sentence in err.strip().splitlines()[-1]
+    assert not (tmp_path / 'run').exists()
+
+
+def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
+    workdir, _, _ = finished
+    code, _, err = main(data_dir, workdir, '--config.epochs=4')
+    assert code == 1
+    assert 'config.epochs is 3 there and 4 now' in err and '--workdir' in err
+
+
+def test_pretrained_weights_that_are_not_there_name_file_and_place(data_dir, tmp_path):
+    code, _, err = main(
+        data_dir, tmp_path / 'run', '--weights=pretrained', f'--weights_dir={tmp_path}'
+    )
+    assert code == 1 and f'in {tmp_path}' in err and '.safetensors' in err
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', range(2))
+def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    features = data_dir / 'features'
+    code, _, err = main(data_dir, tmp_path / 'whole', '--config.epochs=6')
+    assert code == 0, err
+    if seed == 0:  # the cache is part of what a kill may interrupt
+        features.rename(data_dir / f'features-{time.time_ns()}')
+    kills = 0
+    for _ in range(30):
+        process = start(
+            'avsc_jax.main', CONFIG, *TINY, '--config.epochs=6', f'--data_dir={data_dir}',
+            f'--workdir={tmp_path / "cut"}',
+        )  # fmt: skip
+        try:
+            process.communicate(timeout=rng.uniform(6, 25))
+            assert process.returncode == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+    assert kills and process.returncode == 0
+    whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+    assert (whole / 'metrics.jsonl').read_bytes() == (cut / 'metrics.jsonl').read_bytes()
+    a, b = (tables.read(folder / 'predictions/test.npz') for folder in (whole, cut))
+    assert a.probs.tobytes() == b.probs.tobytes()
+
+
+def _leaves(tree):
+    for value in tree.values():
+        yield from _leaves(value) if isinstance(value, dict) else [value]
+
+
+def _made(folder):
+    folder.mkdir()
+    return folder
