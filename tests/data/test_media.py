@@ -230,6 +230,11 @@ def test_missing_tracks_and_files_are_named(tmp_path):
     soundfile.write(tmp_path / 'none.wav', np.zeros((0, 2)), 48000)
     with pytest.raises(ValueError, match='no sound samples'):
         media.read_audio(tmp_path / 'none.wav')
+    with av.open(str(tmp_path / 'none.mka'), 'w') as container:
+        container.add_stream('pcm_s16le', rate=48000, layout='stereo')
+        container.start_encoding()
+    with pytest.raises(ValueError, match=r'none\.mka'):
+        media.read_audio(tmp_path / 'none.mka')
     with pytest.raises(FileNotFoundError, match=r'absent\.mp4'):
         media.read_frames(tmp_path / 'absent.mp4', 'clip12')
     with pytest.raises(FileNotFoundError):
