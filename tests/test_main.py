@@ -114,7 +114,7 @@ def test_the_same_command_again_shows_the_report_and_trains_nothing(finished, da
 
 def test_predict_names_the_scene_of_media_files(finished, data_dir, tmp_path):
     workdir, _, _ = finished
-    (videos,) = data_dir.rglob('tfds_tau_demo/video')
+    (videos,) = data_dir.rglob('tfds_tau_demo*/video')
     files = sorted(videos.glob('*.mp4'))[:3]
     broken = tmp_path / 'broken.mp4'
     broken.write_text('no film')

@@ -105,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         if self.builder_config.name == 'demo':
-            folder = Path(dl_manager.download_dir) / 'tfds_tau_demo'
+            folder = Path(dl_manager.download_dir) / f'tfds_tau_demo-{self.version}'
             demo.render(folder, workers=self.workers)
         else:
             folder = _manual_dir(dl_manager)

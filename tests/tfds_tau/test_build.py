@@ -42,7 +42,7 @@ def test_without_a_config_all_that_is_there_is_built_and_the_rest_named(tmp_path
     done = build(f'--data_dir={tmp_path}')
     assert done.returncode == 1
     assert (tmp_path / 'tfds_tau/demo/1.0.0/dataset_info.json').exists()
-    assert (tmp_path / 'downloads/tfds_tau_demo/meta.csv').exists()
+    assert (tmp_path / 'downloads/tfds_tau_demo-1.0.0/meta.csv').exists()
     named = [line.split(': ')[1] for line in errors(done)]
     assert named == ['clips', 'segments', 'frames10', 'evaluation', 'evaluation_hou']
 

@@ -103,7 +103,7 @@ def test_the_demo_is_rendered_into_the_download_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, 'clips', lambda: chosen)
     builder = build('demo', tmp_path)
     assert clip_ids(builder, 'test') == ['airport-lisbon-8-15']
-    folder = tmp_path / 'downloads/tfds_tau_demo'
+    folder = tmp_path / 'downloads/tfds_tau_demo-1.0.0'
     assert (folder / 'video/airport-lisbon-8-15.mp4').exists()
     assert len((folder / 'meta.csv').read_text().splitlines()) == 4
     assert builder.as_data_source('test')[0]['sample_rate'] == 48000
