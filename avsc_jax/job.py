@@ -8,6 +8,7 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax import features, losses, models, report, tables, weights
@@ -149,6 +150,7 @@ def prepare(config: ConfigDict, data_dir: Path) -> records.Dataset:
         from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built from here
 
         print(f'building the demo data in {data_dir}', file=sys.stderr)
+        tfds.disable_progress_bar()  # the builder shows its own
         Builder(config='demo', data_dir=data_dir).download_and_prepare()
     return records.open_dataset(data.name, data.config, data_dir)
 

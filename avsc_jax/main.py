@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
     print(device_line(), file=sys.stderr)
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
     config = resolve(config, data_dir, named=bool(FLAGS.data_dir))
+    print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
     job.run(
         config,
         workdir=Path(FLAGS.workdir or default_workdir(FLAGS['config'].config_filename)),

@@ -61,15 +61,14 @@ def test_the_run_folder_holds_all_that_the_contract_names(finished):
     workdir, out, err = finished
     for name in ('config.json', 'environment.json', 'classes.json', 'preprocessing.json'):
         json.loads((workdir / name).read_text())
-    for name in ('stats.npz',):
-        assert not (workdir / name).exists()  # this system fits no normalisation
     for name in ('DONE', 'metrics.jsonl', 'report.json', 'report.html', 'predictions/test.npz'):
         assert (workdir / name).stat().st_size
     assert list((workdir / 'tensorboard').glob('events*'))
     assert list((workdir / 'checkpoints/best').iterdir())
     assert len((workdir / 'metrics.jsonl').read_text().splitlines()) == 3
-    first_line = err.splitlines()[0]
-    assert 'cpu' in first_line and 'GiB' in first_line
+    devices, data = err.splitlines()[:2]
+    assert 'cpu' in devices and 'GiB' in devices
+    assert data.startswith('data: tfds_tau/demo in ')
     assert 'made-up clips' in out and 'selected on the reported split' in out
     environment = json.loads((workdir / 'environment.json').read_text())
     assert set(environment['weights'].values()) == {'random:0'}
@@ -194,6 +193,24 @@ def test_a_wrong_config_or_missing_data_is_one_sentence(data_dir, tmp_path, conf
     assert code == 1 and 'Traceback' not in err
     assert sentence in err.strip().splitlines()[-1]
     assert not (tmp_path / 'run').exists()
+
+
+def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(tmp_path):
+    code, _, err = run(
+        'tfds_tau.build', '--config=clips', f'--data_dir={tmp_path}',
+        f'--manual_dir={ROOT / "tfds_tau/dummy_data"}',
+    )  # fmt: skip
+    assert code == 0, err
+    config = '--config=configs/clip_fusion.py'
+    code, _, err = main(tmp_path, tmp_path / 'run', config=config)
+    assert code == 1 and 'no weights of clip_rn101 in' in err and '--weights=random' in err
+    assert not (tmp_path / 'run').exists()
+    code, out, err = main(
+        tmp_path, tmp_path / 'run', '--weights=random', '--config.epochs=1', config=config
+    )
+    assert code == 0, err
+    assert 'data: tfds_tau/clips in' in err
+    assert 'random encoders, not pretrained' in out and 'made-up clips' not in out
 
 
 def test_another_config_in_the_same_folder_is_refused(finished, data_dir):

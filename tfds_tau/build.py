@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+import tensorflow_datasets as tfds
 from absl import app, flags, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
@@ -29,6 +30,7 @@ def main(args: Args) -> int:
     """Builds the named config, or each whose media are there; 1 if any is missing."""
     if not flags.FLAGS['verbosity'].present:
         logging.set_verbosity(logging.WARNING)  # TFDS tells its every step at INFO
+    tfds.disable_progress_bar()  # the builder shows its own
     Builder.workers = args.workers
     known, config = list(Builder.builder_configs), args.generation.config
     if config is not None and config not in known:

@@ -51,6 +51,8 @@ class Steps:
         self._num_local = len(devices)
         self._mesh = Mesh(np.asarray(devices), (AXIS,))
         self.num_devices = self._num_local * jax.process_count()  # batches divide by it
+        # A lone device has nothing to sum with; XLA would copy every gradient all the same.
+        self._axis = AXIS if self.num_devices > 1 else None
         pmap = partial(jax.pmap, axis_name=AXIS, devices=devices)
         self._train = pmap(
             self._train_step, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
@@ -90,11 +92,11 @@ class Steps:
 
     def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
         labels, mask = batch['label'], batch['mask']
-        count = jnp.maximum(jax.lax.psum(mask.sum(), AXIS), 1)
+        count = jnp.maximum(self._total(mask.sum()), 1)
 
         def local_loss(params):
             variables = {'params': params, 'batch_stats': state.batch_stats}
-            with global_batch(mask, AXIS):
+            with global_batch(mask, self._axis):
                 (logits, _), updates = self._model.apply(
                     variables,
                     model_inputs(self._model, batch),
@@ -106,7 +108,7 @@ class Steps:
             return losses.sum() / count, updates.get('batch_stats', {})
 
         (loss, batch_stats), grads = jax.value_and_grad(local_loss, has_aux=True)(state.params)
-        loss, grads = jax.lax.psum((loss, grads), AXIS)
+        loss, grads = self._total((loss, grads))
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
         return state.replace(
             step=state.step + 1,
@@ -114,6 +116,9 @@ class Steps:
             batch_stats=batch_stats,
             opt_state=opt_state,
         ), loss
+
+    def _total(self, tree):
+        return tree if self._axis is None else jax.lax.psum(tree, self._axis)
 
     def _eval_step(self, variables: dict, batch: Batch) -> jax.Array:
         logits, _ = self._model.apply(variables, model_inputs(self._model, batch))
@@ -142,4 +147,5 @@ class Steps:
 
 
 def _take(rows: Batch, index: jax.Array) -> Batch:
-    return jax.tree.map(lambda x: x[index], rows)
+    # the host made the indices, so none is checked again
+    return jax.tree.map(lambda x: x.at[index].get(mode='promise_in_bounds'), rows)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.layers.dropout import Dropout
+from avsc_jax.layers.dropout import Dropout, random_bits
 
 KEYS = {'dropout': jax.random.key(5)}
 
@@ -44,3 +44,32 @@ def test_two_devices_draw_what_one_draws():
         lambda x: dropped(x, axis_name='batch'), axis_name='batch', devices=jax.devices()[:2]
     )
     np.testing.assert_array_equal(spread(x.reshape(2, 4, 64)).reshape(8, 64), dropped(x))
+
+
+def test_every_bit_is_fair_and_rows_places_and_keys_are_independent():
+    rows = jnp.arange(2000, dtype=jnp.uint32)
+    bits = np.asarray(random_bits(jax.random.key(1), rows, 64))
+    other = np.asarray(random_bits(jax.random.key(2), rows, 64))
+    ones = np.unpackbits(bits.view(np.uint8)).reshape(-1, 32)
+    bound = 6 * 0.5 / np.sqrt(bits.size)  # six standard deviations
+    assert np.abs(ones.mean(axis=0) - 0.5).max() < bound
+    values = bits / 2.0**32 - 0.5
+    for a, b in (
+        (values[1:], values[:-1]),
+        (values[:, 1:], values[:, :-1]),
+        (values[2:], values[:-2]),
+        (values, other / 2.0**32 - 0.5),
+    ):
+        assert abs((a * b).mean() * 12) < 6 / np.sqrt(a.size)
+    assert len(np.unique(bits)) > bits.size - 10  # 2 of 128,000 words of 32 bits may meet
+
+
+def test_steps_and_layers_draw_differently():
+    # a step folds its number into the key, a layer its path: small numbers, as here
+    keys = [jax.random.fold_in(jax.random.key(0), step) for step in range(200)]
+    row = jnp.zeros(1, jnp.uint32)
+    draws = np.concatenate([random_bits(key, row, 200) for key in keys]) / 2.0**32
+    assert abs(draws.mean() - 0.5) < 6 / np.sqrt(12 * draws.size)
+    assert np.abs(draws.mean(axis=0) - 0.5).max() < 6 / np.sqrt(12 * 200)
+    correlation = np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]
+    assert abs(correlation) < 6 / np.sqrt(draws.size)
