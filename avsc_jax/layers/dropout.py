@@ -1,4 +1,4 @@
-"""Dropout that does not depend on how the batch is spread over devices, and costs next to nothing."""
+"""Dropout that does not depend on how the batch is spread over devices, and costs little."""
 
 import math
 
