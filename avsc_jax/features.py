@@ -68,11 +68,12 @@ class Encoder:
     def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
         """uint8 RGB `[H, W, 3]` each, sizes may differ -> float32 `[T, D]`."""
         result = None
+        length = min(FRAMES_PER_CALL, 1 << (len(frames) - 1).bit_length())  # few shapes to compile
         for size in sorted({frame.shape for frame in frames}):
             places = [i for i, frame in enumerate(frames) if frame.shape == size]
-            for start in range(0, len(places), FRAMES_PER_CALL):
-                part = places[start : start + FRAMES_PER_CALL]
-                batch = np.zeros((FRAMES_PER_CALL, *size), np.uint8)
+            for start in range(0, len(places), length):
+                part = places[start : start + length]
+                batch = np.zeros((length, *size), np.uint8)
                 batch[: len(part)] = [frames[i] for i in part]
                 embedding = np.asarray(self._encode(self._variables, self._prepare(batch)))
                 if result is None:

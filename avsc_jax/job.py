@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax import features, losses, models, report, tables, weights
-from avsc_jax.data import records
+from avsc_jax.data import media, records
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import loop, optimizer, run_folder
 from avsc_jax.training.checkpoint import Checkpoints
@@ -28,6 +28,12 @@ def run(
 ) -> None:
     """The whole job; goes on from whatever an earlier, killed run has left in `workdir`."""
     folder = run_folder.RunFolder(workdir)
+    folder.check(config.to_dict())
+    if folder.is_done and not dry_run:
+        print(report.text(folder.read_json('report.json')))
+        print(f'this run was complete; its report is {workdir / "report.html"}')
+        print('give another --workdir to train again')
+        return
     loss = make_loss(config.loss)
     loop.selection(config.select)  # a wrong name fails now, not after the features
     specs = encoder_specs(config, weights_dir)
@@ -35,11 +41,6 @@ def run(
         print(plan(config, specs, data_dir))
         return
     folder.begin(config.to_dict())
-    if folder.is_done:
-        print(report.text(folder.read_json('report.json')))
-        print(f'this run was complete; its report is {workdir / "report.html"}')
-        print('give another --workdir to train again')
-        return
     dataset = prepare(config, data_dir)
     model = run_folder.make_model(config.model, num_classes=len(dataset.classes))
     describe(folder, config, dataset, specs)
@@ -218,10 +219,8 @@ def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     if records.is_prepared(data.name, data.config, data_dir):
         dataset = records.open_dataset(data.name, data.config, data_dir)
-        classes, clips = (
-            len(dataset.classes),
-            {split: dataset.num_records(split) for split in (data.train, data.valid, data.test)},
-        )
+        splits = dict.fromkeys((data.train, data.valid, data.test))
+        classes, clips = len(dataset.classes), {s: dataset.num_records(s) for s in splits}
     else:
         classes, clips = len(SCENES), {}
         lines.append('it is not prepared yet; the run builds it first')
@@ -233,7 +232,7 @@ def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     inputs = ', '.join(f'{name} {spec.shape[1:]}' for name, spec in model.input_spec.items())
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}')
-    frames = 12 if config.data['items'] == 'frame' else 1
+    frames = len(media.pick_frames(config.frames, 300, duration_s=10.0))
     width = sum(spec.shape[-1] for spec in model.input_spec.values())
     for split, count in clips.items():
         lines.append(

@@ -18,6 +18,7 @@ from avsc_jax import cli, tables
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.training import load_run
+from avsc_jax.training.run_folder import RunFolder
 
 SUFFIXES = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
 
@@ -40,9 +41,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument('--top', type=int, default=3, help='scenes printed per file (default 3)')
     args = parser.parse_args(arguments)
     files = find_files(args.files)
-    for out in filter(None, (args.csv, args.embeddings)):
-        if not out.absolute().parent.is_dir():
+    for out, suffixes in ((args.csv, tables.SUFFIXES), (args.embeddings, ('.npz',))):
+        if out and out.suffix not in suffixes:
+            raise ValueError(f'{out} must end in {", ".join(suffixes)}')
+        if out and not out.absolute().parent.is_dir():
             raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
+    for warning in RunFolder(args.model).read_json('report.json')['about']['warnings']:
+        print(f'! {warning}', file=sys.stderr)
     model, variables, preprocess, classes = load_run(args.model, weights_dir=args.weights_dir)
 
     def decode(file: Path) -> dict | ValueError | OSError:
@@ -57,7 +62,7 @@ def main(arguments: list[str]) -> int:
     records = read_ahead(decode, files, num_threads=os.cpu_count() or 1)
     for file, record in zip(tqdm(files, unit='file', disable=len(files) < 2), records, strict=True):
         if not isinstance(record, dict):
-            errors.append(f'{file}: {record}')
+            errors.append(record)
             continue
         logits, out = apply(variables, preprocess(record))
         done.append(file)

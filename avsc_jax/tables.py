@@ -15,7 +15,7 @@ import numpy as np
 
 from avsc_jax import ensemble, metrics, scenes
 
-_TEXT = ('.csv', '.tsv', '.txt')
+SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
 _NAMES = ('filename', 'filename_audio', 'filename_video', 'filename_audio_video', 'aid')
 _MEDIA = ('.wav', '.flac', '.mp3', '.ogg', '.m4a', '.mp4', '.mkv', '.mov', '.avi', '.webm')
 _FIELDS = ('clip_id', 'segment', 'label', 'probs')
@@ -229,8 +229,8 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def _is_npz(path: pathlib.Path) -> bool:
-    if path.suffix not in ('.npz', *_TEXT):
-        raise ValueError(f'{path} must end in .npz, {", ".join(_TEXT)}, not {path.suffix!r}')
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f'{path} must end in {", ".join(SUFFIXES)}, not {path.suffix!r}')
     return path.suffix == '.npz'
 
 

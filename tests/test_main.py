@@ -124,6 +124,7 @@ def test_predict_names_the_scene_of_media_files(finished, data_dir, tmp_path):
         f'--csv={out_csv}', f'--embeddings={out_npz}',
     )  # fmt: skip
     assert code == 1 and 'broken.mp4' in err and '3 of 4 files' in err
+    assert '! made-up clips' in err
     assert len(out.splitlines()) == 3 and files[0].name in out
     table = tables.read(out_csv)
     assert table.clip_id.tolist() == [f.stem for f in files]

@@ -125,10 +125,6 @@ def _place(steps: Steps, rows: Rows):
     return steps.place({**rows.inputs, 'label': rows.label})
 
 
-"""
-"""
-
-
 def _run_epoch(steps: Steps, state: TrainState, rows, order, mask) -> tuple[TrainState, np.ndarray]:
     """One pass over the rows; returns the state and the loss of every step `[K]`."""
     if not isinstance(rows, Stream):

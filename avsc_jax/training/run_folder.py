@@ -38,10 +38,13 @@ class RunFolder:
         self._write('DONE', 'the run is complete\n')
 
     def begin(self, config: Mapping) -> None:
-        """Makes the folder, or checks that what is in it came from the same config."""
+        """Makes the folder and writes the config into it."""
         (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
+        self.write_json('config.json', config)
+
+    def check(self, config: Mapping) -> None:
+        """An error if the folder holds a run with another config."""
         if not (self.path / 'config.json').exists():
-            self.write_json('config.json', config)
             return
         found, wanted = self.read_json('config.json'), json.loads(json.dumps(config))
         if found != wanted:
@@ -75,7 +78,7 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             raise FileNotFoundError(
-                f'{file} is missing: {self.path} is not the folder of a run of avsc_jax.main'
+                f'{file} is missing: {self.path} does not hold a complete run of avsc_jax.main'
             )
         try:
             return json.loads(file.read_text())
