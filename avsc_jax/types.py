@@ -8,8 +8,8 @@ H W image, K channels, M ensemble members.
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8, UInt32
+from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 Array = jax.Array | np.ndarray
 
-__all__ = ['Array', 'Bool', 'Float', 'Int', 'Shaped', 'UInt8', 'UInt32']
+__all__ = ['Array', 'Bool', 'Float', 'Int', 'UInt8', 'UInt32']

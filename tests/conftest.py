@@ -13,7 +13,10 @@ import pytest
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
-_CHECKED = ('avsc_jax.losses', 'avsc_jax.metrics', 'avsc_jax.ensemble')
+_CHECKED = tuple(
+    f'avsc_jax.{name}'
+    for name in ('audio', 'images', 'losses', 'metrics', 'ensemble', 'layers', 'models', 'weights')
+)
 jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')
 for name in _CHECKED:
     if name in sys.modules:  # imported before the hook was there

@@ -1,8 +1,7 @@
-"""Named front ends: `f(audio [..., N(, 2)] float32, *, sample_rate_hz) -> features`."""
+"""Named front ends: `f(audio [..., N, K] float32, *, sample_rate_hz) -> features`, K channels."""
 
 from functools import lru_cache
 
-import jax
 import jax.numpy as jnp
 import librosa
 import numpy as np
@@ -40,6 +39,3 @@ def hitachi_logmel(
 def delta_matrix(num_frames: int, order: int) -> np.ndarray:
     """`[T, T]` that librosa.feature.delta (width 9) is: it is linear, edges included."""
     return librosa.feature.delta(np.eye(num_frames), order=order).astype(np.float32)
-
-
-FRONTENDS = {'hitachi_logmel': jax.jit(hitachi_logmel, static_argnames='sample_rate_hz')}

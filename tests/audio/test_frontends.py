@@ -1,9 +1,11 @@
+from functools import partial
+
 import jax
 import librosa
 import numpy as np
 import pytest
 
-from avsc_jax.audio.frontends import FRONTENDS, hitachi_logmel
+from avsc_jax.audio.frontends import hitachi_logmel
 
 
 def sounds():
@@ -29,7 +31,8 @@ def reference(audio):
 
 def test_hitachi_logmel_equals_librosa_within_a_thousandth_of_a_decibel():
     audio = sounds()
-    got = np.asarray(FRONTENDS['hitachi_logmel'](audio, sample_rate_hz=48000))
+    got = jax.jit(partial(hitachi_logmel, sample_rate_hz=48000))(audio)
+    got = np.asarray(got)
     assert got.shape == (5, 256, 94, 3)
     for ours, clip in zip(got, audio, strict=True):
         np.testing.assert_allclose(ours, reference(clip), atol=1e-3)
