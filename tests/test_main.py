@@ -222,6 +222,16 @@ def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
     assert 'config.epochs is 3 there and 4 now' in err and '--workdir' in err
 
 
+def test_a_run_begun_with_other_data_is_not_gone_on_with(finished, data_dir, tmp_path):
+    shutil.copytree(finished[0], tmp_path / 'run')
+    (tmp_path / 'run/DONE').unlink()
+    file = tmp_path / 'run/environment.json'
+    file.write_text(file.read_text().replace('tfds_tau/demo/1.0.0 ', 'tfds_tau/demo/0.9.0 '))
+    code, _, err = main(data_dir, tmp_path / 'run', '--config.epochs=3')
+    assert code == 1
+    assert "environment.data is 'tfds_tau/demo/0.9.0" in err and '--workdir' in err
+
+
 def test_pretrained_weights_that_are_not_there_name_file_and_place(data_dir, tmp_path):
     code, _, err = main(
         data_dir, tmp_path / 'run', '--weights=pretrained', f'--weights_dir={tmp_path}'

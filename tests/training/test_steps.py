@@ -97,12 +97,21 @@ def test_logits_come_back_in_the_order_of_the_rows(rows):
     np.testing.assert_allclose(steps.logits(state.variables, batch), expected[:8], atol=1e-5)
 
 
+def test_every_step_draws_dropout_anew(rows):
+    batch = {name: array[:8] for name, array in rows.items()} | {'mask': np.ones(8, bool)}
+    found = []
+    for step in (0, 0, 1):
+        steps, state = make()  # a step takes its state's memory, so each gets a state of its own
+        _, loss = steps.train(state.replace(step=state.step + step), batch)
+        found.append(float(loss))
+    assert found[0] == found[1] != found[2]
+
+
 def test_the_loss_of_a_step_is_the_mean_over_the_rows_that_count(rows):
     steps, state = make()
-    no_dropout = state.replace(batch_stats=state.batch_stats)
     batch = {name: array[:8] for name, array in rows.items()}
     mask = np.arange(8) < 6
-    _, loss = steps.train(no_dropout, batch | {'mask': mask})
+    _, loss = steps.train(state, batch | {'mask': mask})
     steps, state = make()
     other = {name: np.concatenate([array[:6], array[30:32]]) for name, array in rows.items()}
     _, same = steps.train(state, other | {'mask': mask})
