@@ -38,7 +38,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
         raise ValueError(
             f'{name} has no option {", ".join(unknown)}; its options are {", ".join(allowed)}'
         )
-    return constructor(**options)
+    # what a config.json holds as a list is a tuple in a network
+    return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
 
 def input_spec(name: str, **options: Any) -> Any:
