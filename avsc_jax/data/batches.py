@@ -48,11 +48,10 @@ class Stream:
 
     Args:
       load: row index -> dict of arrays, all rows alike in shape.
-      num_rows: how many rows there are.
     """
 
-    def __init__(self, load: Callable[[int], dict[str, np.ndarray]], num_rows: int):
-        self._load, self.num_rows = load, num_rows
+    def __init__(self, load: Callable[[int], dict[str, np.ndarray]]):
+        self._load = load
 
     def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""

@@ -29,7 +29,8 @@ class Checkpoints:
     def save(self, state: TrainState, history: list[dict], *, is_best: bool) -> None:
         """Saves the end of an epoch; `history` is one dict an epoch so far."""
         step = int(state.step)
-        if is_best:
+        # A try killed between the two saves has left this step's best already, bit for bit.
+        if is_best and step != self._best.latest_step():
             self._best.save(step, args=ocp.args.StandardSave(state.variables), force=True)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(history)

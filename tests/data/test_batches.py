@@ -55,7 +55,7 @@ def test_an_error_while_reading_ahead_reaches_the_reader():
 
 def test_a_stream_gives_the_rows_of_each_line():
     order, mask = epoch_order(5, 2, shuffle_by=(1, 1))
-    stream = Stream(lambda i: {'x': np.float32([i, -i])}, 5)
+    stream = Stream(lambda i: {'x': np.float32([i, -i])})
     batches = list(stream.batches(order, mask))
     assert [b['x'][:, 0].astype(int).tolist() for b in batches] == order.tolist()
     assert (batches[-1]['mask'] == mask[-1]).all()

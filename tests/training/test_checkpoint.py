@@ -1,0 +1,32 @@
+import shutil
+
+import jax
+import numpy as np
+import optax
+
+from avsc_jax import models
+from avsc_jax.training.checkpoint import Checkpoints
+from avsc_jax.training.state import TrainState
+
+OPTIONS = {'num_classes': 3, 'encoders': {'clip_rn101': 8}, 'widths': (4, 4, 4)}
+
+
+def test_an_epoch_killed_after_its_best_was_saved_can_be_saved_again(tmp_path):
+    model = models.create_model('clip_late_fusion', **OPTIONS)
+    state = TrainState.create(model, optax.sgd(0.1), seed=0)
+    first, second = (state.replace(step=state.step + step) for step in (4, 8))
+    Checkpoints(tmp_path / 'run').save(first, [{'epoch': 0}], is_best=True)
+    shutil.copytree(tmp_path / 'run/last', tmp_path / 'kept')
+    Checkpoints(tmp_path / 'run').save(second, [{'epoch': 0}, {'epoch': 1}], is_best=True)
+    shutil.rmtree(tmp_path / 'run/last')  # as if the kill had come between best and last
+    shutil.copytree(tmp_path / 'kept', tmp_path / 'run/last')
+
+    again = Checkpoints(tmp_path / 'run')
+    restored, history = again.restore_last(state)
+    assert (int(restored.step), len(history)) == (4, 1)
+    again.save(second, [{'epoch': 0}, {'epoch': 1}], is_best=True)
+    restored, history = again.restore_last(state)
+    assert (int(restored.step), len(history)) == (8, 2)
+    variables, step = again.restore_best(state.variables)
+    assert step == 8
+    jax.tree.map(np.testing.assert_array_equal, variables, second.variables)
