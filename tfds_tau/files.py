@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -44,6 +45,9 @@ class MediaFiles:
                 key = '/'.join(PurePosixPath(info.filename).parts[-2:])
                 self._places.setdefault(key, (archive, info))
 
+    def __reduce__(self) -> tuple:
+        return MediaFiles, (self.root,)  # Beam's workers open the archives anew
+
     def __contains__(self, name: str) -> bool:
         return name in self._places
 
@@ -52,7 +56,10 @@ class MediaFiles:
 
     def source(self, name: str) -> Path | Member:
         """What avsc_jax.data.media reads: a path, or a zip member's bytes."""
-        place = self._places[name]
+        if (place := self._places.get(name)) is None:
+            raise FileNotFoundError(
+                f'{name} is missing: neither under {self.root} nor in a zip there'
+            )
         if isinstance(place, Path):
             return place
         archive, info = place
@@ -61,8 +68,15 @@ class MediaFiles:
             raise ValueError(f'{where} claims {info.file_size} bytes; no clip is that large')
         try:
             return Member(archive.read(info), where)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise ValueError(f'{where} is damaged ({error}); fetch the archive again') from error
+
+    def stamp(self, name: str) -> list[int]:
+        """Numbers that change with the file; none where it is missing."""
+        place = self._places.get(name)
+        if isinstance(place, Path):
+            return [place.stat().st_size, place.stat().st_mtime_ns]
+        return [place[1].file_size, place[1].CRC] if place else []
 
     def read_text(self, filename: str) -> str | None:
         """The text of the first file so called in any folder; None if there is none."""

@@ -6,8 +6,10 @@ It needs no TensorFlow: records are ArrayRecord files of FLAC and JPEG bytes, re
 
 import collections
 import dataclasses
-import functools
+import itertools
+import math
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +17,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
-from avsc_jax.data import media
-from avsc_jax.scenes import SCENES, parse_clip_id
-from tfds_tau import demo, splits
+from avsc_jax import download
+from avsc_jax.scenes import SCENES
+from tfds_tau import bad_media, demo, splits
 from tfds_tau.files import MediaFiles
+from tfds_tau.spool import Shard, Spool, link
 
+CLIPS_PER_SHARD = 128  # about 400 MB
 BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
 
 
@@ -38,6 +43,11 @@ class Config(tfds.core.BuilderConfig):
     frames: str = 'clip12'
     short_side: int = 448
     seconds: bool = False
+
+    @property
+    def options(self) -> dict:
+        """What the content of a record depends on, besides its clip."""
+        return dict(frames=self.frames, short_side=self.short_side, seconds=self.seconds)
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -77,6 +87,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
     ]
     workers: int | None = None  # threads that decode, one clip each; None: one for each core
+    on_error: str = 'fail'  # or 'skip': leave clips out whose files are broken or missing
 
     def __init__(self, *, file_format: str | None = None, **kwargs: Any):
         # TFDS's own default, tfrecord, cannot be written without TensorFlow
@@ -101,37 +112,118 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             homepage='https://zenodo.org/records/4477542',
             license='Free for non-commercial use; see the licence in the TAU archives.',
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(left_out=[]),  # ids of clips whose files are bad
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        if self.builder_config.name == 'demo':
-            folder = Path(dl_manager.download_dir) / f'tfds_tau_demo-{self.version}'
-            demo.render(folder, workers=self.workers)
-        else:
-            folder = _manual_dir(dl_manager)
-        files = MediaFiles(folder)
-        is_evaluation = self.builder_config.name.startswith('evaluation')
-        lists = splits.evaluation(files) if is_evaluation else splits.development(files)
-        return {split: self._generate_examples(files, split, lists[split]) for split in lists}
+    @classmethod
+    def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
+        """TFDS's, which takes the README for the description; its first part is one."""
+        metadata = super().get_metadata()
+        first_part = metadata.description.partition('\n## ')[0].strip()
+        return dataclasses.replace(metadata, description=first_part)
 
-    def _generate_examples(
-        self, files: MediaFiles, split: str, clips: list[splits.Clip]
-    ) -> Iterator[tuple[str, dict]]:
-        read = functools.partial(_records, files, self.builder_config)
-        with tqdm(total=len(clips), desc=split, unit='clip', leave=False) as bar:
-            for records in _ordered_map(read, clips, self.workers or os.cpu_count()):
-                yield from records
-                bar.update()
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """TFDS's, by one process at a time; who comes second finds the data set finished."""
+        folder = Path(self.data_path)
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with download.locked(folder):
+                # what a killed build left of TFDS's own; the spool holds all that is of use
+                for left in folder.parent.glob(f'incomplete.*_{self.version}'):
+                    shutil.rmtree(left)
+                super().download_and_prepare(**kwargs)
+        else:
+            super().download_and_prepare(**kwargs)
+        if not self.info.splits:  # another process has built it meanwhile
+            self.info.read_from_directory(folder)
+        shutil.rmtree(self._beside('spool'), ignore_errors=True)
 
     def _generate_splits(
         self,
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
-        """Adds `train`, whose clips are stored once, in `train_inner` and `validation`."""
-        stored = super()._generate_splits(dl_manager, download_config)
+        """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
+        files = self._files(dl_manager)
+        is_evaluation = self.builder_config.name.startswith('evaluation')
+        lists = splits.evaluation(files) if is_evaluation else splits.development(files)
+        self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
+        folder = self._beside('spool') / self.info.file_format.value
+        self._spool = Spool(folder, files, self.info.features, self.builder_config.options)
+        self._spool.forget_bad()
+        bad_media.warn_of_missing(files, list(itertools.chain(*self._lists.values())))
+        if download_config.beam_options or download_config.beam_runner:
+            stored = super()._generate_splits(dl_manager, download_config)
+            self._spool.check_filled(itertools.chain(*self._lists.values()))
+            self._report()
+        else:
+            shards = {
+                split: self._write_shards(split, clips, download_config.num_shards)
+                for split, clips in self._lists.items()
+            }
+            self._report()
+            stored = [self._linked(split, shards[split]) for split in shards]
         parts = [split for split in stored if split.name in splits.TRAIN_PARTS]
         return [_joined('train', parts), *stored] if parts else stored
+
+    def _report(self) -> None:
+        bad = self._spool.bad()
+        self.info.metadata['left_out'] = [clip_id for clip_id, _ in bad]
+        total, path = sum(map(len, self._lists.values())), self._beside('bad_media.tsv')
+        bad_media.report(bad, total, path, skip=self.on_error == 'skip')
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        return {split: self._generate_examples(clips) for split, clips in self._lists.items()}
+
+    def _generate_examples(self, clips: list[splits.Clip]) -> Any:
+        """The way of many machines, which share the folders: a Beam transform."""
+        import apache_beam as beam  # of the [beam] extra
+
+        return beam.Create(enumerate(clips)) | beam.Reshuffle() | beam.FlatMap(self._spool.examples)
+
+    def _files(self, dl_manager: tfds.download.DownloadManager) -> MediaFiles:
+        if self.builder_config.name != 'demo':
+            return MediaFiles(_manual_dir(dl_manager))
+        folder = Path(dl_manager.download_dir) / f'tfds_tau_demo-{self.version}'
+        return MediaFiles(demo.render(folder, workers=self.workers))
+
+    def _write_shards(
+        self, split: str, clips: list[splits.Clip], num_shards: int | None
+    ) -> list[Shard]:
+        """Encodes what the spool lacks, in threads, and merges it shard by shard."""
+        length = math.ceil(len(clips) / num_shards) if num_shards else CLIPS_PER_SHARD
+        groups = [clips[start : start + length] for start in range(0, len(clips), length)]
+        finished = [self._spool.has_shard(group) for group in groups]
+        todo = [c for group, done in zip(groups, finished, strict=True) if not done for c in group]
+        filled = _ordered_map(self._spool.fill, todo, self.workers or os.cpu_count())
+        write, shards = self._example_writer().write, []
+        with tqdm(total=len(clips), desc=split, unit='clip', leave=False) as bar:
+            for group, done in zip(groups, finished, strict=True):
+                for _ in group:
+                    if not done:
+                        next(filled)
+                    bar.update()
+                shards.append(self._spool.merge(group, write))
+        return [shard for shard in shards if shard]
+
+    def _linked(self, split: str, shards: list[Shard]) -> tfds.core.SplitInfo:
+        """Takes finished shards into the data set."""
+        if not shards:
+            raise ValueError(f'no clip of {split!r} has whole files; fetch them again')
+        template = self._get_filename_template(split)
+        for i, shard in enumerate(shards):
+            target = template.sharded_filepath(shard_index=i, num_shards=len(shards))
+            link(shard.path, Path(target))
+        return tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard.num_examples for shard in shards],
+            num_bytes=sum(shard.num_bytes for shard in shards),
+            filename_template=template,
+        )
+
+    def _beside(self, name: str) -> Path:
+        """A path next to the data set, also while TFDS builds under another name."""
+        return Path(self.data_path).parent / f'{self.version}.{name}'
 
 
 def _joined(name: str, parts: list[tfds.core.SplitInfo]) -> tfds.core.SplitInfo:
@@ -161,45 +253,6 @@ def _manual_dir(dl_manager: tfds.download.DownloadManager) -> Path:
             'zenodo.org/records/4477542 (development) and 4767103 (evaluation) into '
             f'{dl_manager.download_dir / "manual"}, or name their folder by --manual_dir'
         ) from error
-
-
-def _records(files: MediaFiles, config: Config, clip: splits.Clip) -> list[tuple[str, dict]]:
-    """Reads one clip into its keyed records: one, or one a second."""
-    source = files.source(clip.audio)
-    samples, rate = media.read_audio(source)
-    bits = media.audio_bit_depth(source)
-    pictures = media.read_frames(
-        files.source(clip.video), config.frames, short_side=config.short_side
-    )
-    name = parse_clip_id(clip.clip_id)
-    shared = {
-        'clip_id': clip.clip_id,
-        'sample_rate': rate,
-        'label': clip.scene or -1,
-        'city': name.city if name else '',
-        'location': name.location if name else '',
-    }
-
-    def record(segment: int, sound: np.ndarray, chosen: slice) -> dict:
-        return shared | {
-            'segment': segment,
-            'audio': media.encode_flac(sound, rate, bits),
-            'frames': [media.encode_jpeg(image) for image in pictures.images[chosen]],
-            'frame_index': pictures.index[chosen],
-            'frame_times': pictures.times_s[chosen],
-        }
-
-    if not config.seconds:
-        return [(clip.clip_id, record(-1, samples, slice(None)))]
-    if len(samples) <= (len(pictures.images) - 1) * rate:
-        raise ValueError(
-            f'{clip.audio} lasts {len(samples) / rate:.1f} s, its pictures about '
-            f'{len(pictures.images)} s; they should be equally long'
-        )
-    return [
-        (f'{clip.clip_id}-{k}', record(k, samples[k * rate : (k + 1) * rate], slice(k, k + 1)))
-        for k in range(len(pictures.images))
-    ]
 
 
 def _ordered_map(function: Callable, items: Iterable, workers: int) -> Iterator:

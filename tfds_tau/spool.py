@@ -1,0 +1,187 @@
+"""Encoded clips of a build that is not finished, so that a killed build goes on where it was.
+
+A clip is encoded into a file of its own; when all clips of a shard are there, they are merged
+into the shard that the data set will consist of, and their files are removed. So the folder never
+takes much more room than the data set, and finished shards are linked into it, not copied.
+File names are digests of all that the content depends on: a changed source is encoded again.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import example_serializer
+
+from tfds_tau import clips
+from tfds_tau.files import MediaFiles
+from tfds_tau.splits import Clip
+
+MAX_RECORDS_PER_CLIP = 1000
+
+
+class Shard(NamedTuple):
+    """A finished shard; `num_bytes` of its records, before the file format packs them."""
+
+    path: Path
+    num_examples: int
+    num_bytes: int
+
+
+class Spool:
+    """The folder, and the way from a clip to its encoded records.
+
+    Args:
+      folder: made if missing.
+      files: where the media are.
+      features: of the data set.
+      options: of `clips.read`.
+    """
+
+    def __init__(
+        self, folder: Path, files: MediaFiles, features: tfds.features.FeaturesDict, options: dict
+    ):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.files, self.features, self.options = folder, files, features, options
+
+    def fill(self, clip: Clip) -> None:
+        """Encodes a clip unless it is there; what is wrong with its files is noted instead."""
+        path = self._path(clip)
+        if path.exists():
+            return
+        try:
+            found = clips.read(self.files, clip, **self.options)
+        except clips.BadMedia as error:
+            note = json.dumps([clip.clip_id, error.problems]).encode()
+            _write_whole(path.with_suffix('.bad'), lambda part: part.write_bytes(note))
+            return
+        serializer = example_serializer.ExampleSerializer(self.features.get_serialized_info())
+        encode = self.features.encode_example
+        records = [serializer.serialize_example(encode(record)) for record in found]
+        _write_whole(path, lambda part: part.write_bytes(_pack(records)))
+
+    def forget_bad(self) -> None:
+        """Files that were bad in an earlier run get another chance."""
+        for note in self.folder.glob('*.bad'):
+            note.unlink()
+
+    def bad(self) -> list[tuple[str, list[tuple[str, str]]]]:
+        """Clips that could not be encoded, with (path, reason) of each bad file."""
+        notes = (json.loads(note.read_bytes()) for note in self.folder.glob('*.bad'))
+        return sorted((clip_id, [(p, r) for p, r in problems]) for clip_id, problems in notes)
+
+    def records(self, clip: Clip) -> list[bytes]:
+        """The serialised records of a clip that was filled; none if it is bad."""
+        path = self._path(clip)
+        if path.with_suffix('.bad').exists():
+            return []
+        if (records := _unpack(path.read_bytes())) is None:  # the power failed
+            path.unlink()
+            self.fill(clip)
+            records = _unpack(path.read_bytes())  # no file now, if the source has become bad
+        return records
+
+    def check_filled(self, clips: Iterable[Clip]) -> None:
+        """Raises ValueError if others were to fill the spool and did so elsewhere."""
+        for clip in clips:
+            path = self._path(clip)
+            if not path.exists() and not path.with_suffix('.bad').exists():
+                raise ValueError(
+                    f'{clip.clip_id} was encoded, but not into {self.folder}; the machines have to '
+                    'share the folders of the archives and of the data set under the same paths'
+                )
+
+    def examples(self, numbered: tuple[int, Clip]) -> list[tuple[int, dict]]:
+        """Keyed examples of a clip and its number in the split; for Beam's workers."""
+        number, clip = numbered
+        self.fill(clip)
+        decode = self.features.deserialize_example_np
+        first = number * MAX_RECORDS_PER_CLIP
+        return [(first + k, decode(record)) for k, record in enumerate(self.records(clip))]
+
+    def has_shard(self, group: Sequence[Clip]) -> bool:
+        return self._shard_path(group).exists()
+
+    def merge(
+        self, group: Sequence[Clip], write: Callable[[Path, Iterable[tuple[int, bytes]]], object]
+    ) -> Shard | None:
+        """Turns filled clips into a shard; None if all of them are bad.
+
+        Args:
+          group: all clips of the shard.
+          write: stores keyed records in a file.
+        """
+        good = [clip for clip in group if not self._path(clip).with_suffix('.bad').exists()]
+        if not good:
+            return None
+        path = self._shard_path(good)
+        facts = path.with_suffix('.json')
+        sizes: list[int] = []
+
+        def records() -> Iterator[bytes]:
+            for clip in good:
+                for record in self.records(clip):
+                    sizes.append(len(record))
+                    yield record
+
+        def store(part: Path) -> None:
+            write(part, enumerate(records()))
+            with part.open('rb+') as file:
+                os.fsync(file.fileno())  # before the clips' own files go
+            _write_whole(facts, lambda p: p.write_text(json.dumps([len(sizes), sum(sizes)])))
+
+        if not path.exists():
+            _write_whole(path, store)
+        if len(good) == len(group):  # else a later run, with whole files, needs the clips again
+            for clip in group:
+                self._path(clip).unlink(missing_ok=True)
+        return Shard(path, *json.loads(facts.read_text()))
+
+    def _path(self, clip: Clip) -> Path:
+        stamps = [self.files.stamp(name) for name in (clip.audio, clip.video)]
+        facts = json.dumps([self.options, clip, stamps], sort_keys=True)
+        return self.folder / f'{_digest(facts)}.clip'
+
+    def _shard_path(self, group: Sequence[Clip]) -> Path:
+        return self.folder / f'{_digest(" ".join(self._path(c).stem for c in group))}.shard'
+
+
+def link(source: Path, target: Path) -> None:
+    """Gives a file a second name, or copies it where the file system has no hard links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes beside the path and renames, so that a killed run leaves no half file behind."""
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
+    write(part)
+    part.replace(path)
+
+
+def _pack(records: list[bytes]) -> bytes:
+    """Lengths and records, after a checksum: a power failure may leave a file of zeros."""
+    body = b''.join(len(record).to_bytes(8, 'little') + record for record in records)
+    return zlib.crc32(body).to_bytes(4, 'little') + body
+
+
+def _unpack(data: bytes) -> list[bytes] | None:
+    check, body, records, start = data[:4], data[4:], [], 0
+    if not body or check != zlib.crc32(body).to_bytes(4, 'little'):
+        return None
+    while start < len(body):
+        end = start + 8 + int.from_bytes(body[start : start + 8], 'little')
+        records.append(body[start + 8 : end])
+        start = end
+    return records
