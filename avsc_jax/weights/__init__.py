@@ -1,19 +1,25 @@
-"""Weights of networks: `convert('clip_rn101', read('clip_rn101.safetensors'))` -> Flax variables.
+"""Weights of networks: `convert('clip_rn101', read('clip_rn101.pt'))` -> Flax variables.
 
 Conversion is strict: a name that is missing, unexpected or of the wrong shape is an error.
 """
 
 from avsc_jax.weights.conversion import convert
-from avsc_jax.weights.files import fingerprint, identify, load, read
+from avsc_jax.weights.files import SUFFIXES, fingerprint, read, write
+from avsc_jax.weights.folder import convert_file, download, download_all, identify, load
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.sources import SOURCES
 
 __all__ = [
     'SOURCES',
+    'SUFFIXES',
     'convert',
+    'convert_file',
+    'download',
+    'download_all',
     'fingerprint',
     'identify',
     'load',
     'random_variables',
     'read',
+    'write',
 ]

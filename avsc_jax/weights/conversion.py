@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 import flax.linen as nn
+import jax
 import numpy as np
 from flax import traverse_util
 
 from avsc_jax import models
 
 NAMES_PER_LIST = 8  # of an error
+HEAD = 'params/head/'
 
 
 def as_it_is(value: np.ndarray) -> np.ndarray:
@@ -44,6 +46,9 @@ class Rule:
         return tuple(match.expand(path) for path in paths) if match else ()
 
 
+CONVERTED = (Rule('.*', r'\g<0>'),)  # names that are Flax paths: what `files.write` has written
+
+
 def convolution(source: str, path: str) -> tuple[Rule, ...]:
     """The rule of a convolution or a matrix without bias."""
     return (Rule(rf'{source}\.weight', f'params/{path}/kernel', outputs_last),)
@@ -71,25 +76,53 @@ def batch_norm(source: str, path: str) -> tuple[Rule, ...]:
     )
 
 
-def convert(name: str, state: Mapping[str, np.ndarray], **options) -> dict:
+def convert(
+    name: str,
+    state: Mapping[str, np.ndarray],
+    *,
+    head: str = 'keep',
+    key: int | jax.Array = 0,
+    **options,
+) -> dict:
     """Flax variables of the network `name` from parameters under the source network's names.
 
+    A state whose names are Flax paths (`params/...`) is taken as it is, equally strictly.
+
     Args:
+      head: `drop` passes over the source's last layer, and draws ours (if any) from `key`.
       options: of `models.create_model`, where the weights are of a network of another size.
     """
-    return convert_for(models.create_model(name, **options), state)
+    return convert_for(models.create_model(name, **options), state, head=head, key=key)
 
 
-def convert_for(model: nn.Module, state: Mapping[str, np.ndarray]) -> dict:
+def convert_for(
+    model: nn.Module,
+    state: Mapping[str, np.ndarray],
+    *,
+    head: str = 'keep',
+    key: int | jax.Array = 0,
+) -> dict:
     """As `convert`, for a network that is already made."""
-    family = type(model).__module__.rpartition('.')[2]
-    try:
-        table = importlib.import_module(f'avsc_jax.weights.{family}')
-    except ModuleNotFoundError:
-        raise ValueError(f'no weights are published for {family}: nothing to convert') from None
+    if head not in ('keep', 'drop'):
+        raise ValueError(f"head is {head!r}, it must be 'keep' or 'drop'")
+    if any(name.startswith('params/') for name in state):
+        rules, ignore = CONVERTED, ()
+    else:
+        family = type(model).__module__.rpartition('.')[2]
+        try:
+            table = importlib.import_module(f'avsc_jax.weights.{family}')
+        except ModuleNotFoundError:
+            raise ValueError(f'no weights are published for {family}: nothing to convert') from None
+        rules, ignore = table.RULES, table.IGNORE
     shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
-    leaves = apply(table.RULES, table.IGNORE, state, {k: v.shape for k, v in shapes.items()})
-    return traverse_util.unflatten_dict(leaves, sep='/')
+    expected = {path: leaf.shape for path, leaf in shapes.items()}
+    new = {}
+    if head == 'drop':
+        new = _new_head(model, key)
+        expected = {path: shape for path, shape in expected.items() if path not in new}
+        state = {name: value for name, value in state.items() if not _is_of_head(name, rules)}
+    leaves = apply(rules, ignore, state, expected)
+    return traverse_util.unflatten_dict(leaves | new, sep='/')
 
 
 def apply(
@@ -111,7 +144,7 @@ def apply(
             unexpected.append(name)
             continue
         ((rule, paths),) = met
-        parts = np.array_split(np.atleast_1d(value), len(paths))
+        parts = [value] if len(paths) == 1 else np.array_split(np.atleast_1d(value), len(paths))
         for path, part in zip(paths, parts, strict=True):
             leaves[path] = rule.layout(part).astype(np.float32)
             if leaves[path].shape != expected[path]:
@@ -124,6 +157,21 @@ def apply(
             + '; '.join(f'{kind}: {_some(names)}' for kind, names in lists.items())
         )
     return leaves
+
+
+def _is_of_head(name, rules):
+    return any(path.startswith(HEAD) for rule in rules for path in rule.match(name))
+
+
+def _new_head(model, key):
+    """Path -> initial value; the rest of what `models.init` draws is compiled away."""
+
+    def draw(key):
+        leaves = traverse_util.flatten_dict(models.init(model, key), sep='/')
+        return {path: value for path, value in leaves.items() if path.startswith(HEAD)}
+
+    key = jax.random.key(key) if isinstance(key, int) else key
+    return jax.tree.map(np.asarray, jax.jit(draw)(key))
 
 
 def _some(names):

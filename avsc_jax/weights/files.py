@@ -1,38 +1,49 @@
-"""Weight files: reading them, naming them by their content, finding them in a folder."""
+"""Weight files: reading every kind, writing one, naming them by their content."""
 
+import gzip
 import hashlib
+import io
+import json
+import os
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import flax.linen as nn
+import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
-from avsc_jax.weights.conversion import convert_for
-from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.sources import SOURCES
+from avsc_jax.weights.torch_files import read_torch
 
-SUFFIXES = ('.safetensors', '.npz')
+# Trained weights shrink by a tenth when compressed; a file that grows by more than this is a trap.
+MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 16, 1 << 24
+
+HEADER_ENTRY = 'avsc_jax'
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Name -> array of a .safetensors or .npz file; nothing in the file is executed."""
+    """Name -> array of a weights file of one of SUFFIXES; nothing in the file is executed.
+
+    Names and layouts are the file's own. bfloat16, which numpy lacks, becomes float32.
+    """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
+    suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+    if suffix is None:
         raise ValueError(
             f'{path} ends in {path.suffix or "nothing"!r}; weights are read from '
-            f'{" and ".join(SUFFIXES)} files'
+            f'{", ".join(SUFFIXES)} files'
         )
     if not path.is_file():
         raise FileNotFoundError(f'there is no weights file {path}')
     try:
-        if path.suffix == '.safetensors':
-            return safetensors.numpy.load_file(path)
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (safetensors.SafetensorError, zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f'{path} cannot be read as {path.suffix} weights: {error}') from error
+        return _READERS[suffix](path)
+    except Exception as error:  # four parsers, each with its own words for a file that is damaged
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        raise ValueError(
+            f'{path} cannot be read as {suffix} weights: {reason.splitlines()[0]}'
+        ) from error
 
 
 def fingerprint(path: str | Path) -> str:
@@ -41,36 +52,102 @@ def fingerprint(path: str | Path) -> str:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def identify(name: str, folder: str | Path) -> str:
-    """SHA-256 of the weights file of network `name` in a folder."""
-    return fingerprint(_find(name, folder))
-
-
-def load(model: nn.Module, name: str, origin: str, folder: str | Path) -> dict:
-    """Variables of a network that goes by `name`.
+def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> None:
+    """Writes Flax variables as safetensors, each under its path; beside, then renamed.
 
     Args:
-      origin: `random:SEED`, or the SHA-256 that the weights file in the folder must have.
+      about: what the header tells of them.
     """
-    kind, _, seed = origin.partition(':')
-    if kind == 'random':
-        return random_variables(model, int(seed))
-    path = _find(name, folder)
-    found = fingerprint(path)
-    if found != origin:
+    leaves = traverse_util.flatten_dict(variables, sep='/')
+    # safetensors writes an array's memory in the order in which it lies there
+    leaves = {name: np.asarray(value, order='C') for name, value in leaves.items()}
+    # one entry, because safetensors writes several in an order that varies, and so would the hash
+    header = {HEADER_ENTRY: json.dumps(about, sort_keys=True)}
+    path = Path(path)
+    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    safetensors.numpy.save_file(leaves, beside, header)
+    beside.replace(path)
+
+
+def is_converted(path: Path) -> bool:
+    """Whether `write` made the file."""
+    if path.suffix != '.safetensors':
+        return False
+    try:
+        with safetensors.safe_open(path, 'numpy') as file:
+            return HEADER_ENTRY in (file.metadata() or {})
+    except safetensors.SafetensorError:
+        return False
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    state = safetensors.numpy.load_file(path)
+    return {
+        name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
+        for name, value in state.items()
+    }
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        _check_expansion(sum(info.file_size for info in archive.infolist()), path)
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _read_h5(path: Path) -> dict[str, np.ndarray]:
+    with path.open('rb') as file:
+        return _h5_arrays(file, path)
+
+
+def _read_h5_gz(path: Path) -> dict[str, np.ndarray]:
+    most = _most_bytes(path)
+    with gzip.open(path) as file:
+        content = file.read(most + 1)
+    _check_expansion(len(content), path)
+    return _h5_arrays(io.BytesIO(content), path)
+
+
+def _h5_arrays(file: io.BufferedIOBase, path: Path) -> dict[str, np.ndarray]:
+    """Every dataset by its place in the file, as Keras names it: 'conv/conv/kernel:0'."""
+    import h5py  # only these files need it
+
+    state, num_bytes = {}, 0
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        nonlocal num_bytes
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f'its {name[:80]!r} lies in another file')
+        if item.dtype.kind not in 'biufc':
+            raise ValueError(f'its {name[:80]!r} is of {item.dtype}, not of numbers')
+        num_bytes += item.nbytes
+        _check_expansion(num_bytes, path)
+        state[name] = np.asarray(item[()])
+
+    with h5py.File(file, 'r') as opened:
+        opened.visititems(visit)  # follows no links
+    return state
+
+
+def _most_bytes(path: Path) -> int:
+    return MAX_EXPANSION * path.stat().st_size + ALWAYS_ALLOWED_BYTES
+
+
+def _check_expansion(num_bytes: int, path: Path) -> None:
+    if num_bytes > _most_bytes(path):
         raise ValueError(
-            f'{path} has SHA-256 {found}, but {origin} was asked for: put back the file that the '
-            'run was made with'
+            f'it unpacks to {num_bytes:,} bytes or more, over {MAX_EXPANSION} times its size'
         )
-    return convert_for(model, read(path))
 
 
-def _find(name, folder):
-    paths = [Path(folder) / f'{name}{suffix}' for suffix in SUFFIXES]
-    for path in paths:
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f'no weights of {name} in {folder}: fetch https://huggingface.co/{SOURCES[name].hub} and '
-        f'put it there as {paths[0].name}, or run with --weights=random'
-    )
+_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+    '.safetensors': _read_safetensors,
+    '.npz': _read_npz,
+    '.h5': _read_h5,
+    '.h5.gz': _read_h5_gz,
+    '.pt': read_torch,
+    '.pth': read_torch,
+}
+SUFFIXES = tuple(_READERS)

@@ -8,16 +8,17 @@ class Source:
     """A published set of weights.
 
     Attributes:
-      url: the publisher's file, with our reader's names of parameters.
-      sha256: of that file; None where it is not known for certain.
+      url: the publisher's file; None where its SHA-256 is not known for certain.
+      sha256: of that file.
       hub: the same weights as safetensors, repository and file on huggingface.co.
-      resize: what becomes `image_size` before the crop.
+      shares: the network whose file holds these weights too.
+      resize: what becomes `image_size / crop_fraction` before the crop to `image_size`.
       mean, std: of the channels R, G, B, pixels being in [0, 1].
     """
 
     publisher: str
     licence: str
-    url: str
+    url: str | None
     sha256: str | None
     hub: str
     image_size: int
@@ -26,6 +27,15 @@ class Source:
     crop: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    crop_fraction: float = 1.0
+    shares: str | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the same weights; the first is where they are fetched from."""
+        owner, repository, file = self.hub.split('/', 2)
+        hub = f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}'
+        return [self.url, hub] if self.url else [hub]
 
 
 def _openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
@@ -42,6 +52,26 @@ def _openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
         crop='centre',
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
+    )
+
+
+def _timm(
+    name: str, licence: str, interpolation: str, crop_fraction: float, image_size: int = 224
+) -> Source:
+    """Wightman's copies on the hub; the figures are timm 1.0.31's `default_cfg`."""
+    return Source(
+        publisher='huggingface/pytorch-image-models',
+        licence=licence,
+        url=None,
+        sha256=None,
+        hub=f'timm/{name}/model.safetensors',
+        image_size=image_size,
+        resize='short side',
+        interpolation=interpolation,
+        crop='centre',
+        crop_fraction=crop_fraction,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
     )
 
 
@@ -63,5 +93,43 @@ SOURCES = {
         '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af',
         hub='timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors',
         image_size=224,
+    ),
+}
+# The text towers lie in the same files, and were trained with the same pictures.
+SOURCES |= {
+    f'{name}_text': dataclasses.replace(source, shares=name) for name, source in SOURCES.items()
+}
+SOURCES |= {
+    'resnet18': _timm('resnet18.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
+    'resnet50': _timm('resnet50.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
+    'regnetx_002': _timm('regnetx_002.pycls_in1k', 'MIT', 'bicubic', 0.875),
+    'regnetx_064': _timm('regnetx_064.pycls_in1k', 'MIT', 'bicubic', 0.875),
+    'resnest14d': _timm('resnest14d.gluon_in1k', 'Apache-2.0', 'bilinear', 0.875),
+    'resnest50d': _timm('resnest50d.in1k', 'Apache-2.0', 'bilinear', 0.875),
+    'hrnet_w18_small': _timm('hrnet_w18_small.gluon_in1k', 'Apache-2.0', 'bicubic', 0.875),
+    'hrnet_w18': _timm('hrnet_w18.ms_aug_in1k', 'MIT', 'bilinear', 0.95),
+}
+_HALF = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
+SOURCES |= {
+    'tf_efficientnet_b0': _timm('tf_efficientnet_b0.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.875),
+    'tf_efficientnet_b1_ns': _timm(
+        'tf_efficientnet_b1.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.882, image_size=240
+    ),
+    'tf_efficientnet_b5': _timm(
+        'tf_efficientnet_b5.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.934, image_size=456
+    ),
+    'efficientnet_b5': dataclasses.replace(
+        _timm('efficientnet_b5.sw_in12k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=448),
+        resize='both sides',
+    ),
+    'tf_efficientnet_lite0': dataclasses.replace(
+        _timm('tf_efficientnet_lite0.in1k', 'Apache-2.0', 'bicubic', 0.875), **_HALF
+    ),
+    'tf_efficientnetv2_s': dataclasses.replace(
+        _timm('tf_efficientnetv2_s.in21k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=300),
+        **_HALF,
+    ),
+    'swin_tiny_patch4_window7_224': _timm(
+        'swin_tiny_patch4_window7_224.ms_in1k', 'MIT', 'bicubic', 0.9
     ),
 }

@@ -8,17 +8,25 @@ import pytest
 
 
 @pytest.fixture
-def open_clip() -> Iterator[ModuleType]:
-    """open_clip beside a CPU torch; its torchvision is built for CUDA and lacks two operators."""
+def torchvision() -> Iterator[ModuleType]:
+    """torchvision beside a CPU torch; it is built for CUDA and lacks two operators."""
     import torch
 
     library = torch.library.Library('torchvision', 'FRAGMENT')
     for operator in ('nms', 'qnms'):
         if not hasattr(torch.ops.torchvision, operator):
             library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    import torchvision
+
+    yield torchvision
+
+
+@pytest.fixture
+def open_clip(torchvision: ModuleType) -> ModuleType:
+    """open_clip, which imports torchvision."""
     import open_clip
 
-    yield open_clip
+    return open_clip
 
 
 @pytest.fixture

@@ -1,46 +1,142 @@
+import gzip
 import hashlib
+import json
+import zipfile
 
-import jax
+import h5py
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
-from avsc_jax import models, weights
+from avsc_jax import weights
 
 STATE = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.float16([1, 2])}
-NARROW = {'width': 8, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 4}
+SUFFIXES = ['.npz', '.safetensors', '.h5', '.h5.gz']
 
 
 def write(path, state=STATE):
     if path.suffix == '.npz':
         np.savez(path, **state)
-    else:
+    elif path.suffix == '.safetensors':
         safetensors.numpy.save_file(state, path)
+    else:
+        with h5py.File(path, 'w') as file:
+            for name, value in state.items():
+                file[name] = value
+        if path.suffix == '.gz':
+            path.write_bytes(gzip.compress(path.read_bytes()))
     return path
 
 
-@pytest.mark.parametrize('suffix', ['.npz', '.safetensors'])
+@pytest.mark.parametrize('suffix', SUFFIXES)
 def test_what_was_written_is_read(tmp_path, suffix):
     state = weights.read(write(tmp_path / f'w{suffix}'))
     assert state.keys() == STATE.keys()
     for name, value in STATE.items():
-        np.testing.assert_array_equal(state[name], value)
-        assert state[name].dtype == value.dtype
+        np.testing.assert_array_equal(state[name], value, strict=True)
 
 
-@pytest.mark.parametrize('suffix', ['.npz', '.safetensors'])
+@pytest.mark.parametrize('suffix', SUFFIXES)
 @pytest.mark.parametrize('kept', [0, 5, 100])
 def test_a_truncated_file_is_one_sentence(tmp_path, suffix, kept):
     path = write(tmp_path / f'w{suffix}')
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=f'w{suffix} cannot be read as {suffix} weights'):
+    with pytest.raises(ValueError, match=rf'w{suffix} cannot be read as {suffix} weights: .*\Z'):
         weights.read(path)
+
+
+def test_bfloat16_becomes_float32(tmp_path):
+    path = write(tmp_path / 'w.safetensors', {'a': np.array([1.5, -3], ml_dtypes.bfloat16)})
+    np.testing.assert_array_equal(weights.read(path)['a'], np.float32([1.5, -3]), strict=True)
+
+
+def test_weights_of_keras_have_their_places_as_names(tmp_path):
+    with h5py.File(tmp_path / 'w.h5', 'w') as file:
+        layer = file.create_group('conv')
+        layer.attrs['weight_names'] = [b'conv/kernel:0', b'conv/bias:0']
+        layer['conv/kernel:0'] = np.ones((3, 3, 1, 2))
+        layer['conv/bias:0'] = np.float32(7)
+        file.create_group('flatten')
+    state = weights.read(tmp_path / 'w.h5')
+    assert {name: value.shape for name, value in state.items()} == {
+        'conv/conv/bias:0': (),
+        'conv/conv/kernel:0': (3, 3, 1, 2),
+    }
 
 
 def test_pickled_objects_are_refused(tmp_path):
     np.savez(tmp_path / 'w.npz', a=np.array([{}], dtype=object))
     with pytest.raises(ValueError, match=r'w\.npz cannot be read'):
         weights.read(tmp_path / 'w.npz')
+
+
+def h5_that_claims_much(path):
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('a', (2**40,), np.float32, chunks=(1024,))  # no chunk is there
+
+
+def h5_that_shrinks_well(path):
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('a', data=np.zeros(1 << 23, np.float32), compression='gzip')
+
+
+def gz_that_grows(path):
+    path.write_bytes(gzip.compress(bytes(1 << 25)))
+
+
+def npz_that_grows(path):
+    np.savez_compressed(path, a=np.zeros(1 << 23, np.float32))
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'make'),
+    [
+        ('.h5', h5_that_claims_much),
+        ('.h5', h5_that_shrinks_well),
+        ('.h5.gz', gz_that_grows),
+        ('.npz', npz_that_grows),
+    ],
+)
+def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path, suffix, make):
+    path = tmp_path / f'w{suffix}'
+    make(path)
+    with pytest.raises(ValueError, match=r'it unpacks to [\d,]+ bytes or more, over 16 times'):
+        weights.read(path)
+
+
+def test_an_array_larger_than_any_memory_is_one_sentence(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'w.npz', 'w') as archive, archive.open('a.npy', 'w') as file:
+        header = {'descr': '<f4', 'fortran_order': False, 'shape': (2**50,)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match=r'w\.npz cannot be read as \.npz weights: .*\Z'):
+        weights.read(tmp_path / 'w.npz')
+
+
+def test_h5_reads_no_other_file(tmp_path):
+    write(tmp_path / 'other.h5')
+    (tmp_path / 'secret').write_bytes(bytes(12))
+    with h5py.File(tmp_path / 'w.h5', 'w') as file:
+        file['a'] = np.ones(3)
+        file['link'] = h5py.ExternalLink('other.h5', '/b')
+    assert list(weights.read(tmp_path / 'w.h5')) == ['a']
+    with h5py.File(tmp_path / 'external.h5', 'w') as file:
+        file.create_dataset('a', (3,), np.float32, external=[(tmp_path / 'secret', 0, 12)])
+    layout = h5py.VirtualLayout((2,), np.float16)
+    layout[:] = h5py.VirtualSource(tmp_path / 'other.h5', 'b', (2,))
+    with h5py.File(tmp_path / 'virtual.h5', 'w') as file:
+        file.create_virtual_dataset('a', layout)
+    for name in ('external', 'virtual'):
+        with pytest.raises(ValueError, match="its 'a' lies in another file"):
+            weights.read(tmp_path / f'{name}.h5')
+
+
+def test_text_in_h5_is_no_weight(tmp_path):
+    with h5py.File(tmp_path / 'w.h5', 'w') as file:
+        file['a'] = 'text'
+    with pytest.raises(ValueError, match="its 'a' is of object, not of numbers"):
+        weights.read(tmp_path / 'w.h5')
 
 
 def test_another_suffix_or_a_missing_file_is_one_sentence(tmp_path):
@@ -55,21 +151,27 @@ def test_the_fingerprint_is_the_sha256(tmp_path):
     assert weights.fingerprint(tmp_path / 'w') == hashlib.sha256(b'abc').hexdigest()
 
 
-def test_a_file_is_found_by_name_and_checked_by_content(tmp_path):
-    model = models.create_model('clip_rn101', **NARROW)
-    with pytest.raises(FileNotFoundError, match=r'no weights of clip_rn101 in .*--weights=random'):
-        weights.identify('clip_rn101', tmp_path)
-    path = write(tmp_path / 'clip_rn101.npz')
-    found = weights.identify('clip_rn101', tmp_path)
-    assert found == weights.fingerprint(path)
-    with pytest.raises(ValueError, match='not the weights of this network'):
-        weights.load(model, 'clip_rn101', found, tmp_path)
-    write(path, {'b': np.zeros(3)})
-    with pytest.raises(ValueError, match=f'but {found} was asked for'):
-        weights.load(model, 'clip_rn101', found, tmp_path)
+def test_what_is_written_has_paths_for_names_and_always_the_same_bytes(tmp_path):
+    variables = {'params': {'a': {'kernel': np.ones((2, 3), np.float32)}, 'b': np.zeros(2)}}
+    about = {'network': 'a', 'source': 'b.pt', 'sha256': 'c', 'version': '1'}
+    for name in '1234':
+        weights.write(variables, tmp_path / f'{name}.safetensors', about)
+    assert len({weights.fingerprint(file) for file in tmp_path.iterdir()}) == 1
+    state = weights.read(tmp_path / '1.safetensors')
+    assert {name: value.shape for name, value in state.items()} == {
+        'params/a/kernel': (2, 3),
+        'params/b': (2,),
+    }
+    with safetensors.safe_open(tmp_path / '1.safetensors', 'numpy') as file:
+        assert json.loads(file.metadata()['avsc_jax']) == about
+    assert len(list(tmp_path.iterdir())) == 4  # nothing beside
 
 
-def test_random_weights_are_loaded_by_their_seed(tmp_path):
-    model = models.create_model('clip_rn101', **NARROW)
-    loaded = weights.load(model, 'clip_rn101', 'random:7', tmp_path)
-    jax.tree.map(np.testing.assert_array_equal, loaded, weights.random_variables(model, 7))
+def test_views_and_scalars_are_written_as_what_they_show(tmp_path):
+    row = np.arange(6, dtype=np.float32)
+    views = {'turned': row.reshape(2, 3).T, 'every_second': row[::2], 'scalar': np.float32(7)}
+    weights.write({'params': views}, tmp_path / 'w.safetensors', {})
+    state = weights.read(tmp_path / 'w.safetensors')
+    for name, value in views.items():
+        np.testing.assert_array_equal(state[f'params/{name}'], value)
+        assert state[f'params/{name}'].shape == value.shape

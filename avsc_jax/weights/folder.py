@@ -1,0 +1,129 @@
+"""The folder of weight files: what lies there under a network's name, and fetching what lacks."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import flax.linen as nn
+import huggingface_hub
+
+from avsc_jax.download import fetch
+from avsc_jax.weights.conversion import convert_for
+from avsc_jax.weights.files import SUFFIXES, fingerprint, is_converted, read
+from avsc_jax.weights.random import random_variables
+from avsc_jax.weights.sources import SOURCES, Source
+
+
+def identify(name: str, folder: str | os.PathLike) -> str:
+    """SHA-256 of the weights file of network `name` in a folder."""
+    return fingerprint(_existing(name, Path(folder)))
+
+
+def load(model: nn.Module, name: str, origin: str, folder: str | os.PathLike) -> dict:
+    """Variables of a network that goes by `name`.
+
+    Args:
+      origin: `random:SEED`, or the SHA-256 that the weights file in the folder must have.
+    """
+    kind, _, seed = origin.partition(':')
+    if kind == 'random':
+        return random_variables(model, int(seed))
+    path = _existing(name, Path(folder))
+    found = fingerprint(path)
+    if found != origin:
+        raise ValueError(
+            f'{path} has SHA-256 {found}, but {origin} was asked for: put back the file that the '
+            'run was made with'
+        )
+    return convert_file(model, path)
+
+
+def convert_file(model: nn.Module, path: Path) -> dict:
+    """Variables of a network from a weights file, its publisher's or a converted one."""
+    state = read(path)
+    try:
+        return convert_for(model, state)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def download(name: str, folder: str | os.PathLike) -> Path:
+    """The weights file of network `name` in a folder; fetched from its publisher if it lacks.
+
+    A file that is there stays; it must have the published SHA-256 where it has the published name.
+    """
+    source, folder = _source(name), Path(folder)
+    path, published = _find(name, folder), folder / _file_name(name, source.addresses[0])
+    if path is None and source.url:
+        return fetch(source.url, published, sha256=source.sha256)
+    if path is None:
+        return _fetch_from_hub(source.hub, published)
+    if path == published and source.sha256 and not is_converted(path):
+        found = fingerprint(path)
+        if found != source.sha256:
+            raise ValueError(
+                f'{path} has SHA-256 {found}, but {source.publisher} publishes {source.sha256}: '
+                'move it away, and it is fetched again'
+            )
+    return path
+
+
+def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
+    """`download` for several networks; says on the console what it was, how big, and whose."""
+    for name in names:
+        source = _source(name)
+        print(f'{name}: {source.licence} licence, from {source.publisher}', file=sys.stderr)
+        path = download(name, folder)
+        print(f'{name}: {path}, {path.stat().st_size / 1e6:,.1f} MB', file=sys.stderr)
+
+
+def _existing(name: str, folder: Path) -> Path:
+    path = _find(name, folder)
+    if path is None:
+        source = _source(name)
+        places = [f'{_file_name(name, address)} ({address})' for address in source.addresses]
+        raise FileNotFoundError(
+            f'no weights of {name} in {folder}: add --download_weights ({source.licence} licence, '
+            f'from {source.publisher}), or put there {" or ".join(places)}, or train with '
+            '--weights=random'
+        )
+    return path
+
+
+def _find(name: str, folder: Path) -> Path | None:
+    owner = SOURCES[name].shares if name in SOURCES else None
+    own = [folder / f'{name}{suffix}' for suffix in SUFFIXES]
+    shared = [folder / f'{owner}{suffix}' for suffix in SUFFIXES if owner]
+    # what avsc_jax.convert wrote for the owner holds nothing else
+    shared = (path for path in shared if path.is_file() and not is_converted(path))
+    return next((path for path in own if path.is_file()), None) or next(shared, None)
+
+
+def _file_name(name: str, address: str) -> str:
+    """What the file from an address is called in the folder."""
+    return f'{_source(name).shares or name}{Path(address).suffix}'
+
+
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise ValueError(f'no weights are published for {name}; there are {", ".join(SOURCES)}')
+    return SOURCES[name]
+
+
+def _fetch_from_hub(hub: str, path: Path) -> Path:
+    """Fetches 'owner/repository/file' of huggingface.co; resumed in a folder beside the path."""
+    owner, repository, file = hub.split('/', 2)
+    beside = path.with_name(f'{path.name}.part')
+    try:
+        found = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, local_dir=beside)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f'{hub} was not fetched from huggingface.co ({reason}); check the connection and give '
+            'the same command again, which keeps what is there'
+        ) from error
+    Path(found).replace(path)
+    shutil.rmtree(beside)
+    return path

@@ -1,0 +1,279 @@
+"""The weights folder, and what is fetched into it from a local server."""
+
+import dataclasses
+import functools
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from huggingface_hub import constants, file_download
+
+from avsc_jax import models, weights
+
+ROOT = Path(__file__).parents[2]
+NARROW = {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 512}
+NARROW_TEXT = {'width': 16, 'layers': 1, 'output_dim': 512}
+CONTENT = b'what the publisher has'
+HASH = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, as an ordinary server and as huggingface.co give them."""
+
+    def log_message(self, *args):
+        pass
+
+    def send_head(self):
+        self.server.asked.append(self.path)
+        self.path = self.path.replace('/resolve/main/', '/')
+        return super().send_head()
+
+    def send_error(self, code, *_):
+        self.send_response(code)
+        self.send_header('X-Error-Code', 'EntryNotFound')
+        self.send_header('Content-Length', '0')
+        self.end_headers()
+
+    def end_headers(self):
+        self.send_header('ETag', '"1"')
+        self.send_header('X-Repo-Commit', 'a' * 40)
+        super().end_headers()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves `server.folder` at `server.url`; `server.asked` is what was asked for."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    handler = functools.partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        server.folder, server.asked = folder, []
+        server.url = f'http://127.0.0.1:{server.server_port}'
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def published(server, monkeypatch):
+    """The local server in place of OpenAI's; gives both towers' sources."""
+    (server.folder / 'RN101.pt').write_bytes(CONTENT)
+    for name in ('clip_rn101', 'clip_rn101_text'):
+        url = f'{server.url}/RN101.pt'
+        source = dataclasses.replace(weights.SOURCES[name], url=url, sha256=HASH)
+        monkeypatch.setitem(weights.SOURCES, name, source)
+    return server
+
+
+def test_what_lacks_is_fetched_and_what_is_there_is_not(published, tmp_path):
+    path = weights.download('clip_rn101', tmp_path / 'w')
+    assert path == tmp_path / 'w/clip_rn101.pt' and path.read_bytes() == CONTENT
+    assert weights.download('clip_rn101', tmp_path / 'w') == path
+    assert published.asked == ['/RN101.pt']
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_text_tower_is_in_the_same_file(published, tmp_path):
+    path = weights.download('clip_rn101_text', tmp_path)
+    assert path == tmp_path / 'clip_rn101.pt'
+    assert weights.download('clip_rn101', tmp_path) == path
+    assert published.asked == ['/RN101.pt']
+    assert weights.identify('clip_rn101_text', tmp_path) == HASH
+
+
+def test_a_file_that_is_not_the_published_one_is_kept_and_told(published, tmp_path):
+    mine = tmp_path / 'clip_rn101.pt'
+    mine.write_bytes(b'my own')
+    with pytest.raises(ValueError, match=rf'openai/CLIP publishes {HASH}: move it away'):
+        weights.download('clip_rn101', tmp_path)
+    assert mine.read_bytes() == b'my own' and not published.asked
+
+
+def test_a_converted_file_is_enough_for_its_own_network_only(published, tmp_path):
+    converted = tmp_path / 'clip_rn101.safetensors'
+    weights.write({'params': {'a': np.ones(2)}}, converted, {})
+    assert weights.download('clip_rn101', tmp_path) == converted
+    assert not published.asked
+    with pytest.raises(FileNotFoundError, match='no weights of clip_rn101_text in'):
+        weights.identify('clip_rn101_text', tmp_path)
+    assert weights.download('clip_rn101_text', tmp_path) == tmp_path / 'clip_rn101.pt'
+    assert weights.identify('clip_rn101_text', tmp_path) == HASH
+    assert weights.identify('clip_rn101', tmp_path) == weights.fingerprint(converted)
+
+
+def test_a_wrong_file_from_the_server_is_not_kept(published, tmp_path):
+    (published.folder / 'RN101.pt').write_bytes(b'something else')
+    with pytest.raises(OSError, match=f'not {HASH}'):
+        weights.download('clip_rn101', tmp_path / 'w')
+    assert not list((tmp_path / 'w').iterdir())
+
+
+@pytest.fixture
+def hub(server, monkeypatch):
+    """The local server in place of huggingface.co, for weights whose hash is not known."""
+    monkeypatch.setattr(constants, 'ENDPOINT', server.url)
+    template = f'{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}'
+    monkeypatch.setattr(file_download, 'HUGGINGFACE_CO_URL_TEMPLATE', template)
+    source = dataclasses.replace(
+        weights.SOURCES['clip_rn101'], url=None, sha256=None, hub='timm/net/model.safetensors'
+    )
+    monkeypatch.setitem(weights.SOURCES, 'clip_rn101', source)
+    return server
+
+
+def test_without_a_known_hash_it_comes_from_the_hub(hub, tmp_path):
+    (hub.folder / 'timm/net').mkdir(parents=True)
+    (hub.folder / 'timm/net/model.safetensors').write_bytes(CONTENT)
+    path = weights.download('clip_rn101', tmp_path / 'w')
+    assert path == tmp_path / 'w/clip_rn101.safetensors' and path.read_bytes() == CONTENT
+    assert list(path.parent.iterdir()) == [path]
+    asked = len(hub.asked)
+    assert weights.download('clip_rn101', tmp_path / 'w') == path
+    assert len(hub.asked) == asked
+
+
+def test_a_hub_without_the_file_is_one_sentence(hub, tmp_path):
+    with pytest.raises(OSError, match=r'timm/net/model.safetensors was not fetched .*404.*\Z'):
+        weights.download('clip_rn101', tmp_path / 'w')
+
+
+def test_an_unpublished_network_is_one_sentence(tmp_path):
+    for function in (weights.download, weights.identify):
+        with pytest.raises(
+            ValueError, match='no weights are published for resnet1; there are clip'
+        ):
+            function('resnet1', tmp_path)
+
+
+def test_absent_weights_are_one_sentence_with_every_way_out(tmp_path):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r'no weights of clip_rn50x4_text in \S+: add --download_weights \(MIT licence, from '
+        r'openai/CLIP\), or put there clip_rn50x4.pt \(https://\S+/RN50x4.pt\) or '
+        r'clip_rn50x4.safetensors \(https://\S+.safetensors\), or train with --weights=random\Z',
+    ):
+        weights.identify('clip_rn50x4_text', tmp_path)
+
+
+def test_a_file_is_found_by_name_and_checked_by_content(tmp_path):
+    model = models.create_model('clip_rn101', **NARROW)
+    path = tmp_path / 'clip_rn101.npz'
+    np.savez(path, b=np.zeros(2))
+    found = weights.identify('clip_rn101', tmp_path)
+    assert found == weights.fingerprint(path)
+    with pytest.raises(ValueError, match=r'clip_rn101\.npz: these are not the weights of this'):
+        weights.load(model, 'clip_rn101', found, tmp_path)
+    np.savez(path, b=np.zeros(3))
+    with pytest.raises(ValueError, match=f'but {found} was asked for'):
+        weights.load(model, 'clip_rn101', found, tmp_path)
+
+
+def test_a_converted_file_is_loaded_as_it_is(tmp_path):
+    model = models.create_model('clip_rn101', **NARROW)
+    variables = weights.random_variables(model, 3)
+    weights.write(variables, tmp_path / 'clip_rn101.safetensors', {})
+    loaded = weights.load(model, 'clip_rn101', weights.identify('clip_rn101', tmp_path), tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+
+
+def test_random_weights_are_loaded_by_their_seed(tmp_path):
+    model = models.create_model('clip_rn101', **NARROW)
+    loaded = weights.load(model, 'clip_rn101', 'random:7', tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, weights.random_variables(model, 7))
+
+
+# A command whose sources are on the local server: name -> (url, SHA-256), each its own file.
+COMMAND = """
+import dataclasses, json, os, sys
+from avsc_jax import cli, weights
+from avsc_jax import {command} as command
+for name, (url, sha256) in json.loads(os.environ['PUBLISHED']).items():
+    changes = dict(url=url, sha256=sha256, shares=None)
+    weights.SOURCES[name] = dataclasses.replace(weights.SOURCES[name], **changes)
+sys.exit(cli.main(command.main))
+"""
+
+
+@pytest.fixture
+def run(server):
+    """Runs a command against a server that publishes narrow towers of CLIP."""
+    published = {}
+    for name, options in (('clip_rn101', NARROW), ('clip_rn101_text', NARROW_TEXT)):
+        file = server.folder / f'{name}.safetensors'
+        random = weights.random_variables(models.create_model(name, **options), 5)
+        weights.write(random, file, {})
+        published[name] = f'{server.url}/{file.name}', weights.fingerprint(file)
+
+    def run(command, *arguments):
+        done = subprocess.run(
+            [sys.executable, '-c', COMMAND.format(command=command), *arguments],
+            cwd=ROOT,
+            env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PUBLISHED': json.dumps(published)},
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    run.hashes = {name: sha256 for name, (_, sha256) in published.items()}
+    return run
+
+
+def zero_shot(data_dir, folder):
+    return (
+        'main', '--config=configs/clip_zero_shot.py:rn101,demo', '--weights=pretrained',
+        f'--config.encoders.clip_rn101={NARROW}',
+        f'--config.text_encoder.clip_rn101_text={NARROW_TEXT}',
+        f'--data_dir={data_dir}', f'--weights_dir={folder / "w"}', f'--workdir={folder / "run"}',
+    )  # fmt: skip
+
+
+def test_the_flag_fetches_what_the_config_needs(run, server, tmp_path):
+    command = (*zero_shot(tmp_path, tmp_path), '--dry_run')
+    code, _, err = run(*command)
+    assert code == 1 and not server.asked
+    assert 'error: no weights of clip_rn101 in' in err and 'add --download_weights (MIT' in err
+    code, out, err = run(*command, '--download_weights')
+    assert code == 0, err
+    assert sorted(server.asked) == ['/clip_rn101.safetensors', '/clip_rn101_text.safetensors']
+    assert 'clip_rn101_text: MIT licence, from openai/CLIP' in err and ' MB' in err
+    for name, sha256 in run.hashes.items():
+        assert weights.fingerprint(tmp_path / f'w/{name}.safetensors') == sha256
+        assert sha256 in out
+
+
+def test_the_flag_fetches_nothing_for_random_encoders(run, server, tmp_path):
+    command = (*zero_shot(tmp_path, tmp_path), '--weights=random', '--dry_run')
+    code, _, err = run(*command, '--download_weights')
+    assert code == 0 and not server.asked, err
+
+
+@pytest.mark.slow
+def test_a_run_with_fetched_weights_is_opened_where_they_are_not_yet(
+    run, server, data_dir, tmp_path
+):
+    code, _, err = run(*zero_shot(data_dir, tmp_path), '--download_weights')
+    assert code == 0, err
+    environment = json.loads((tmp_path / 'run/environment.json').read_text())
+    assert environment['weights'] == run.hashes
+    (film, *_) = data_dir.rglob('*.mp4')
+    command = (
+        'predict',
+        str(film),
+        f'--model={tmp_path / "run"}',
+        f'--weights_dir={tmp_path / "v"}',
+    )
+    code, _, err = run(*command)
+    assert code == 1 and 'add --download_weights' in err
+    code, out, err = run(*command, '--download_weights')
+    assert code == 0 and film.name in out, err
+    assert [file.name for file in (tmp_path / 'v').iterdir()] == ['clip_rn101.safetensors']
