@@ -2,7 +2,8 @@
 
 A cache folder belongs to one encoder with its weights and preprocessing over one build of one
 dataset: its name holds a hash of them. Each block of clips is a file of its own, written beside
-and renamed, so that a killed extraction goes on where it stopped.
+and renamed, so that a killed extraction goes on where it stopped. Several processes share the
+blocks, and each spreads its own over its devices.
 """
 
 import dataclasses
@@ -16,14 +17,15 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from avsc_jax import images, models, weights
+from avsc_jax import hosts, images, models, weights
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 
 CLIPS_PER_BLOCK = 32
-FRAMES_PER_CALL = 64
+FRAMES_PER_CALL = 64  # on each device
 CACHE_FORMAT = 1  # raise it when features change for the same spec
 
 
@@ -52,13 +54,22 @@ class EncoderSpec:
 
 
 class Encoder:
-    """A jitted image encoder with its preprocessing: frames in, embeddings out."""
+    """A jitted image encoder with its preprocessing: frames in, embeddings out.
 
-    def __init__(self, spec: EncoderSpec, weights_dir: Path):
+    Args:
+      devices: default all of this process; each encodes its part of the frames.
+    """
+
+    def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
         self.spec = spec
         self._model = models.create_model(spec.name, **spec.options)
+        devices = devices or jax.local_devices()
+        mesh = Mesh(np.asarray(devices), ('frames',))
+        self._num_devices = len(devices)
+        self._sharding = NamedSharding(mesh, PartitionSpec('frames'))
         self._variables = jax.device_put(
-            weights.load(self._model, spec.name, spec.weights, weights_dir)
+            weights.load(self._model, spec.name, spec.weights, weights_dir),
+            NamedSharding(mesh, PartitionSpec()),
         )
         self._source = weights.SOURCES[spec.name]
         self._size = self._model.input_spec.shape[1]
@@ -67,19 +78,22 @@ class Encoder:
 
     def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
         """uint8 RGB `[H, W, 3]` each, sizes may differ -> float32 `[T, D]`."""
-        result = None
-        length = min(FRAMES_PER_CALL, 1 << (len(frames) - 1).bit_length())  # few shapes to compile
+        share = -(-len(frames) // self._num_devices)  # in powers of two: few shapes to compile
+        length = min(FRAMES_PER_CALL, 1 << (share - 1).bit_length()) * self._num_devices
+        parts, embeddings = [], []
         for size in sorted({frame.shape for frame in frames}):
             places = [i for i, frame in enumerate(frames) if frame.shape == size]
             for start in range(0, len(places), length):
                 part = places[start : start + length]
                 batch = np.zeros((length, *size), np.uint8)
                 batch[: len(part)] = [frames[i] for i in part]
-                embedding = np.asarray(self._encode(self._variables, self._prepare(batch)))
-                if result is None:
-                    result = np.empty((len(frames), embedding.shape[1]), np.float32)
-                result[part] = embedding[: len(part)]
-        return result
+                batch = jax.device_put(batch, self._sharding)
+                embeddings.append(self._encode(self._variables, self._prepare(batch)))
+                parts.append(part)
+                # While the device works on this one the host makes the next, and no third waits.
+                embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
+        found = [np.asarray(e)[: len(p)] for e, p in zip(embeddings, parts, strict=True)]
+        return np.concatenate(found)[np.argsort(np.concatenate(parts))]
 
     def _prepare_frames(self, batch):
         cropped = images.resize_and_crop(batch, self._size)
@@ -106,27 +120,34 @@ def extract(
     """Features of every clip of each split by every encoder, from the cache where it has them.
 
     Each clip is decoded once for all encoders that lack it; an encoder is built only if one does.
+    Of several processes each makes its share of the blocks, and all read them all.
     """
     by_name = {spec.name: spec for spec in specs}
     encoder = lru_cache(maxsize=None)(lambda name: Encoder(by_name[name], weights_dir))
     place = cache_dir / dataset.name.replace('/', '-')
-    found = {}
+    files = {}
     for split in splits:
         num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
-        files = {
+        files[split] = {
             name: [
                 place / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
                 for k in range(num_blocks)
             ]
             for name, spec in by_name.items()
         }
-        lacking = {k: [n for n in files if not files[n][k].exists()] for k in range(num_blocks)}
+        mine = range(jax.process_index(), num_blocks, jax.process_count())
+        lacking = {
+            k: [name for name, those in files[split].items() if not those[k].exists()] for k in mine
+        }
         lacking = {k: names for k, names in lacking.items() if names}
         for k, clips in _read_blocks(dataset, split, list(lacking)):
             for name in lacking[k]:
-                _write_block(files[name][k], clips, encoder(name))
-        found[split] = _joined({name: [_read_block(f) for f in files[name]] for name in files})
-    return found
+                _write_block(files[split][name][k], clips, encoder(name))
+    hosts.wait('features')
+    return {
+        split: _joined({name: [_read_block(file) for file in those] for name, those in of.items()})
+        for split, of in files.items()
+    }
 
 
 def _joined(blocks: dict[str, list[dict]]) -> Features:
@@ -158,7 +179,8 @@ def _read_blocks(
     ]
     clips = read_ahead(records.__getitem__, [index for block in members for index in block])
     total = sum(map(len, members))
-    with tqdm(total=total, desc=f'encoding {split}', unit='clip', disable=not total) as bar:
+    off = not total or not hosts.is_first()
+    with tqdm(total=total, desc=f'encoding {split}', unit='clip', disable=off) as bar:
         for block, indices in zip(blocks, members, strict=True):
             yield block, [next(clips) for _ in indices]
             bar.update(len(indices))
@@ -188,6 +210,11 @@ def _read_block(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as block:
             return {name: block[name] for name in ('clip_id', 'label', 'features')}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'cache file {file} is missing, though every process has written its share; give a '
+            '--data_dir that all processes share'
+        ) from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f'cache file {file} is corrupt ({error}); delete it and run the command again'

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from avsc_jax import cli, configs, job
+from avsc_jax import cli, configs, hosts, job
 from avsc_jax.data import records
 from avsc_jax.training import run_folder
 
@@ -28,13 +28,24 @@ flags.DEFINE_enum(
     'weights', 'auto', ['auto', 'pretrained', 'random'],
     'Of the frozen encoders. auto: random on demo data, pretrained (or an error) on TAU.',
 )  # fmt: skip
+flags.DEFINE_bool(
+    'download_weights', False, 'Fetch the pretrained weights that the config needs, where missing.'
+)
 flags.DEFINE_integer('seed', None, 'Replaces the seed of the config.')
+flags.DEFINE_bool(
+    'multihost', False,
+    'Share the work with other processes: give each the same command, with --workdir, --data_dir '
+    'and --weights_dir that all share. JAX finds them on TPU pods, Slurm and Open MPI; elsewhere '
+    f'set {", ".join(hosts.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
+)  # fmt: skip
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 
 
 def main(arguments: list[str]) -> int:
     """Parses the flags and runs the job; returns the exit code."""
     config = parse(arguments)
+    if FLAGS.multihost:
+        hosts.initialize()
     print(device_line(), file=sys.stderr)
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
     config = resolve(config, data_dir, named=bool(FLAGS.data_dir))
@@ -44,8 +55,10 @@ def main(arguments: list[str]) -> int:
         workdir=Path(FLAGS.workdir or default_workdir(FLAGS['config'].config_filename)),
         data_dir=data_dir,
         weights_dir=Path(FLAGS.weights_dir or run_folder.default_weights_dir()).expanduser(),
+        download_weights=FLAGS.download_weights,
         dry_run=FLAGS.dry_run,
     )
+    hosts.finish()
     return 0
 
 
@@ -115,7 +128,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
 def device_line() -> str:
     """Devices and memory, the first line of every run."""
     devices = jax.devices()
-    stats = devices[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if 'bytes_limit' in stats:
         memory = f'{stats["bytes_limit"] / 2**30:.1f} GiB each'
     else:

@@ -14,11 +14,11 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from avsc_jax import cli, tables
+from avsc_jax import cli, tables, weights
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder
+from avsc_jax.training.run_folder import RunFolder, default_weights_dir
 
 SUFFIXES = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
 
@@ -38,6 +38,9 @@ def main(arguments: list[str]) -> int:
         '--embeddings', type=Path, help='write clip_id and embedding [N, D] to this .npz'
     )
     parser.add_argument('--weights_dir', type=Path, help='pretrained weights of the encoders')
+    parser.add_argument(
+        '--download_weights', action='store_true', help='fetch those that are missing there'
+    )
     parser.add_argument('--top', type=int, default=3, help='scenes printed per file (default 3)')
     args = parser.parse_args(arguments)
     files = find_files(args.files)
@@ -48,6 +51,10 @@ def main(arguments: list[str]) -> int:
             raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
     for warning in RunFolder(args.model).read_json('report.json')['about']['warnings']:
         print(f'! {warning}', file=sys.stderr)
+    if args.download_weights:
+        encoders = RunFolder(args.model).read_json('preprocessing.json')['encoders']
+        published = [e['name'] for e in encoders if not e['weights'].startswith('random:')]
+        weights.download_all(published, args.weights_dir or default_weights_dir())
     model, variables, preprocess, classes = load_run(args.model, weights_dir=args.weights_dir)
 
     def decode(file: Path) -> dict | ValueError | OSError:

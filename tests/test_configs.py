@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avsc_jax import configs, losses, models
+from avsc_jax import configs, losses, models, prompts
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.training import loop, optimizer, run_folder
@@ -33,11 +33,14 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
     for options in (config.encoders, config.demo.encoders):
         for name in options:
             models.input_spec(name, **options[name].to_dict())
-    assert hasattr(losses, config.loss.name)
-    assert config.select in loop.SELECT
     assert config.frames in media.FRAME_RULES
-    _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
-    assert float(schedule(0)) == pytest.approx(config.learning_rate)
+    if 'train' in config.data:
+        assert hasattr(losses, config.loss.name)
+        assert config.select in loop.SELECT
+        _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
+        assert float(schedule(0)) == pytest.approx(config.learning_rate)
+    else:
+        assert config.prompt_style in prompts.STYLES
     assert set(config.paper) == {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
 
 
@@ -47,6 +50,17 @@ def test_a_config_is_short_and_its_docstring_says_the_five_things(file):
     assert len(text.splitlines()) <= 60
     words = re.findall(r'^(Paper|Expect|Needs|Command|Try it): .+', text, flags=re.MULTILINE)
     assert words == ['Paper', 'Expect', 'Needs', 'Command', 'Try it']
+
+
+@pytest.mark.parametrize('encoder', ['rn101', 'rn50x4', 'vit_b32'])
+def test_both_towers_of_zero_shot_give_what_the_network_takes(encoder):
+    config = importlib.import_module('avsc_jax.configs.clip_zero_shot').get_config(encoder)
+    (image,), (text,) = config.encoders, config.text_encoder
+    assert (image, text) == (config.model.encoder, f'{config.model.encoder}_text')
+    for sizes in (config, config.demo):
+        for name, options in {**sizes.encoders, **sizes.text_encoder}.items():
+            tower = models.create_model(name, **options)
+            assert tower.output_dim == config.model.width
 
 
 def test_the_steps_of_the_paper_divide_the_rate_on_entering_epochs_5_10_and_15():

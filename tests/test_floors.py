@@ -17,18 +17,18 @@ FLOORS = (
     ('job',),
     ('report', 'training'),
     ('features',),
-    ('data', 'weights', 'tables'),
+    ('data', 'weights', 'tables', 'hosts'),
     ('models',),
     ('layers',),
     ('ensemble',),
     ('audio', 'augment', 'images', 'losses', 'metrics'),
     ('configs',),
-    ('scenes', 'types', 'cli'),
+    ('scenes', 'types', 'prompts', 'cli', 'download'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('serve', 'predict')}
 # One decoder and one frame picker for builder, extractor and predict.
-OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.scenes')
+OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.download', 'avsc_jax.scenes')
 MAY_IMPORT_TFDS_TAU = ('main', 'job')
 FOREIGN = ('tensorflow', 'torch', 'timm', 'open_clip', 'onnxruntime')
 HEAVY = ('jax', 'flax', 'numpy', 'transformers', 'tensorflow_datasets', 'librosa', 'matplotlib')

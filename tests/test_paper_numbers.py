@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import ensemble, metrics, scenes
+from avsc_jax.configs import clip_fusion, clip_zero_shot
 
 # ---- Okazaki, Kong, Yoshinaga 2021 (Hitachi), development set ----
 
@@ -215,6 +216,23 @@ def test_okazaki_tables_4_and_5_repeat_rows_of_table_2():
         assert OKAZAKI_TABLE_2[index][-2:] == (log_loss, accuracy)
     assert OKAZAKI_TABLE_4['A04/V04/C04 Fusion'][1:] == OKAZAKI_TABLE_2['E01'][-2:]
     assert OKAZAKI_TABLE_4['A04/V04/C04 Fusion with p.p.'][1:] == OKAZAKI_TABLE_2['E02'][-2:]
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        clip_fusion.get_config(),
+        *(clip_zero_shot.get_config(encoder) for encoder in ('rn101', 'rn50x4', 'vit_b32')),
+    ],
+    ids=lambda config: config.paper.row,
+)
+def test_configs_quote_their_row_of_okazaki_table_2(config):
+    paper = config.paper
+    *_, log_loss, accuracy = OKAZAKI_TABLE_2[paper.row]
+    assert paper.source == 'Okazaki et al. 2021, Table 2'
+    assert (paper.log_loss, round(100 * paper.accuracy, 1)) == (log_loss, accuracy)
+    networks = {'C01': 'clip_rn101', 'C02': 'clip_rn50x4', 'C03': 'clip_vit_b32'}
+    assert set(config.encoders) == {networks.get(paper.row, n) for n in networks.values()}
 
 
 def test_okazaki_table_5_sums_its_three_image_networks():

@@ -2,6 +2,7 @@
 attention pooling. Module names are the source's, with `layer1.0` written `layer1_0`."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -49,7 +50,8 @@ class AttentionPool(nn.Module):
         x = x.reshape(batch, -1, width)
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
         normal = nn.initializers.normal(width**-0.5)
-        x = x + self.param('positional_embedding', normal, x.shape[1:])[None]
+        place = self.param('positional_embedding', normal, x.shape[1:])
+        x = x + place[None].astype(x.dtype)
 
         def heads(values):
             return values.reshape(batch, -1, self.heads, width // self.heads)
@@ -71,6 +73,7 @@ class ClipResNet(nn.Module):
       layers: bottlenecks in each of the four stages.
       heads: of the attention pooling; None, one for each 64 channels.
       image_size: side of the square input, a multiple of 32.
+      dtype: of the arithmetic; parameters, statistics and the embedding are float32.
 
     Source: Radford et al. 2021, Section 2.4 and Table 19; `ModifiedResNet` of openai/CLIP.
     """
@@ -81,6 +84,7 @@ class ClipResNet(nn.Module):
     image_size: int
     heads: int | None = None
     num_classes: int = 0
+    dtype: Any = jnp.float32
 
     @property
     def input_spec(self) -> jax.ShapeDtypeStruct:
@@ -95,7 +99,7 @@ class ClipResNet(nn.Module):
                 f'images are {images.shape[1]}x{images.shape[2]}, the network was made for '
                 f'image_size={self.image_size}: both must be the same multiple of {IMAGE_TO_GRID}'
             )
-        x, out = images, {}
+        x, out = images.astype(self.dtype), {}
         stem = (self.width // 2, 2), (self.width // 2, 1), (self.width, 1)
         for index, (features, stride) in enumerate(stem, start=1):
             x = Conv(features, (3, 3), (stride, stride), padding=1, name=f'conv{index}')(x)
@@ -111,7 +115,7 @@ class ClipResNet(nn.Module):
             out[f'layer{stage}'] = x
         heads = self.heads or max(1, x.shape[-1] // 64)
         embedding = AttentionPool(heads, self.output_dim, name='attnpool')(x)
-        out['embedding'] = embedding
+        out['embedding'] = embedding = embedding.astype(jnp.float32)
         if not self.num_classes:
             return embedding, out
         return Linear(self.num_classes, name='head')(embedding), out

@@ -5,6 +5,7 @@ transformers takes seconds to import, so it is imported when a network is first 
 
 import functools
 from types import ModuleType
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,6 +22,7 @@ class ClipVit(nn.Module):
       width: of the tokens; the projection brings it to `output_dim`.
       heads: of the attention; None, one for each 64 of the width.
       image_size: side of the square input, a multiple of `patch_size`.
+      dtype: of the arithmetic; parameters and the embedding are float32.
 
     Source: Radford et al. 2021, Section 2.4 and Table 20; the modules carry Hugging Face's names.
     """
@@ -32,6 +34,7 @@ class ClipVit(nn.Module):
     image_size: int
     heads: int | None = None
     num_classes: int = 0
+    dtype: Any = jnp.float32
 
     @property
     def input_spec(self) -> jax.ShapeDtypeStruct:
@@ -47,7 +50,7 @@ class ClipVit(nn.Module):
                 f"image_size={self.image_size}: both must be the same multiple of the patches' "
                 f'side {self.patch_size}'
             )
-        clip = _flax_clip()
+        clip = flax_clip()
         config = clip.CLIPVisionConfig(
             hidden_size=self.width,
             intermediate_size=4 * self.width,
@@ -57,17 +60,17 @@ class ClipVit(nn.Module):
             patch_size=self.patch_size,
             hidden_act='quick_gelu',  # OpenAI's weights were trained with it
         )
-        tower = clip.FlaxCLIPVisionTransformer(config, name='vision_model')
+        tower = clip.FlaxCLIPVisionTransformer(config, self.dtype, name='vision_model')
         tokens, pooled = tower(images, deterministic=not train, return_dict=False)[:2]
         project = nn.Dense(self.output_dim, use_bias=False, name='visual_projection')
-        embedding = project(pooled)
+        embedding = project(pooled.astype(jnp.float32))
         out = {'tokens': tokens, 'embedding': embedding}
         if not self.num_classes:
             return embedding, out
         return Linear(self.num_classes, name='head')(embedding), out
 
 
-def _flax_clip() -> ModuleType:
+def flax_clip() -> ModuleType:
     """Hugging Face's Flax CLIP; version 5 of transformers dropped it."""
     import transformers
 

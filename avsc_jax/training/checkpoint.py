@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.training.state import TrainState
 
@@ -27,8 +30,15 @@ class Checkpoints:
         self._last = ocp.CheckpointManager(folder / 'last', options=options)
 
     def save(self, state: TrainState, history: list[dict], *, is_best: bool) -> None:
-        """Saves the end of an epoch; `history` is one dict an epoch so far."""
+        """Saves the end of an epoch; `history` is one dict an epoch so far.
+
+        All processes call it with the same, and Orbax has each write its share.
+        """
         step = int(state.step)
+        if jax.process_count() > 1:  # to Orbax, a process's own arrays would be different ones
+            devices = sorted(jax.devices(), key=lambda device: device.process_index)
+            mesh = Mesh(np.asarray(devices), ('all',))
+            state = multihost_utils.host_local_array_to_global_array(state, mesh, PartitionSpec())
         # A try killed between the two saves has left this step's best already, bit for bit.
         if is_best and step != self._best.latest_step():
             self._best.save(step, args=ocp.args.StandardSave(state.variables), force=True)
@@ -65,7 +75,7 @@ class Checkpoints:
 
 def _abstract(tree):
     """Shapes on the first device, so that a checkpoint opens on any number of devices."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    sharding = SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from avsc_jax import hosts
+
 
 class History:
-    """One dict per epoch, in `metrics.jsonl` and as TensorBoard scalars.
+    """One dict per epoch, in `metrics.jsonl` and as TensorBoard scalars of the first process.
 
     The file is written whole each time, beside and renamed: after a kill it is cut back to what
     the last checkpoint knows, so a resumed run ends with the very file of an uninterrupted one.
@@ -28,6 +30,8 @@ class History:
     def append(self, line: dict) -> None:
         self.lines.append(line)
         self._write()
+        if not hosts.is_first():
+            return
         if self._events is None:
             self._events = SummaryWriter(str(self._folder), purge_step=line['step'])
         for name, value in line.items():
@@ -40,6 +44,8 @@ class History:
             self._events.close()
 
     def _write(self) -> None:
+        if not hosts.is_first():
+            return
         beside = self._file.with_suffix(f'.{os.getpid()}.tmp')
         beside.write_text(''.join(json.dumps(line) + '\n' for line in self.lines))
         beside.replace(self._file)

@@ -1,7 +1,7 @@
 """The one training loop: epochs of steps, scored, checkpointed, resumable, stopped on NaN."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ import optax
 from scipy.special import softmax
 from tqdm import tqdm
 
-from avsc_jax import ensemble, metrics, tables
+from avsc_jax import ensemble, hosts, metrics, tables
 from avsc_jax.data.batches import Stream, epoch_order
 from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.logging import History
@@ -68,7 +68,7 @@ def fit(
     train_rows, valid_rows = _place(steps, train), _place(steps, valid)
     _, first, group = np.unique(valid.clip_id, return_index=True, return_inverse=True)
     done = len(history.lines)
-    for epoch in tqdm(
+    for epoch in _progress(
         range(done, epochs), desc='training', unit='epoch', initial=done, total=epochs
     ):
         order, mask = epoch_order(
@@ -127,11 +127,12 @@ def _place(steps: Steps, rows: Rows):
 
 def _run_epoch(steps: Steps, state: TrainState, rows, order, mask) -> tuple[TrainState, np.ndarray]:
     """One pass over the rows; returns the state and the loss of every step `[K]`."""
+    order, mask = steps.local(order), steps.local(mask)
     if not isinstance(rows, Stream):
         state, losses = steps.train_rows(state, rows, order, mask)
         return state, np.asarray(losses)
     losses = []
-    for batch in tqdm(rows.batches(order, mask), total=len(order), desc='steps', leave=False):
+    for batch in _progress(rows.batches(order, mask), total=len(order), desc='steps', leave=False):
         state, loss = steps.train(state, batch)
         losses.append(loss)
     return state, np.asarray(jax.device_get(losses))
@@ -148,12 +149,20 @@ def _evaluate(
 
 
 def _logits(steps: Steps, variables: dict, placed, order, mask) -> Iterator[np.ndarray]:
+    order, mask = steps.local(order), steps.local(mask)
     if not isinstance(placed, Stream):
         logits = steps.logits_rows(variables, placed, order)
         yield logits.reshape(-1, logits.shape[-1])
         return
-    for batch in tqdm(placed.batches(order, mask), total=len(order), desc='scoring', leave=False):
+    for batch in _progress(
+        placed.batches(order, mask), total=len(order), desc='scoring', leave=False
+    ):
         yield steps.logits(variables, batch)
+
+
+def _progress(items: Iterable, **settings) -> tqdm:
+    """A bar of the first process."""
+    return tqdm(items, disable=not hosts.is_first(), **settings)
 
 
 def _check_finite(losses, first_step, epoch, schedule, checkpoints) -> None:

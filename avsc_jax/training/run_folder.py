@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from avsc_jax import models
+from avsc_jax import hosts, models
 from avsc_jax.features import FeatureInputs
 from avsc_jax.training.checkpoint import Checkpoints
 
@@ -20,7 +20,7 @@ PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'n
 
 
 class RunFolder:
-    """Paths and files of one run; every file is written beside and renamed.
+    """Paths and files of one run; the first process writes every file beside and renames it.
 
     `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
     `checkpoints/best|last`, `metrics.jsonl`, `tensorboard/`, `predictions/<split>.npz`,
@@ -38,9 +38,16 @@ class RunFolder:
         self._write('DONE', 'the run is complete\n')
 
     def begin(self, config: Mapping) -> None:
-        """Makes the folder and writes the config into it."""
-        (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
+        """Makes the folder, which all processes share, and writes the config into it."""
+        if hosts.is_first():
+            (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
         self.write_json('config.json', config)
+        hosts.wait('begun')
+        if not (self.path / 'config.json').exists():
+            raise FileNotFoundError(
+                f'{self.path} does not hold what the first process has written there; give a '
+                '--workdir that all processes share'
+            )
 
     def check(self, config: Mapping) -> None:
         """An error if the folder holds a run with another config."""
@@ -89,6 +96,8 @@ class RunFolder:
         return self.path / 'predictions' / f'{split}.npz'
 
     def _write(self, name: str, text: str) -> None:
+        if not hosts.is_first():
+            return
         beside = self.path / f'{name}.{os.getpid()}.tmp'
         beside.write_text(text)
         beside.replace(self.path / name)
@@ -116,10 +125,14 @@ def load_run(
     classes = tuple(run.read_json('classes.json'))
     settings = run.read_json('preprocessing.json')
     model = make_model(config['model'], num_classes=len(classes))
-    shapes = models.variable_shapes(model)
-    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)
+    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(variable_shapes(model))
     weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
     return model, variables, FeatureInputs(settings, weights_dir), classes
+
+
+def variable_shapes(model: nn.Module) -> dict:
+    """As a checkpoint holds them: with `batch_stats`, empty where a network has none."""
+    return {'batch_stats': {}} | models.variable_shapes(model)
 
 
 def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:

@@ -3,7 +3,7 @@
 `train` and `logits` work on one global batch, `train_rows` and `logits_rows` scan over many
 batches taken from rows that lie on the device, which saves a small network the dispatch of every
 step. All four share the same two functions. State goes in and comes out without a device axis;
-batches gain one here. On several hosts each passes the same global order and takes its own part.
+batches gain one here. Of a global batch each process passes its `local` part and gets all logits.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax.layers.global_batch import global_batch
@@ -36,7 +37,7 @@ class Steps:
       model: a network of `avsc_jax.models`.
       optimizer: an optax transformation.
       loss: (logits [B, C], labels [B]) -> [B].
-      devices: default all of this process.
+      devices: default all, of every process.
     """
 
     def __init__(
@@ -47,9 +48,9 @@ class Steps:
         devices: list | None = None,
     ):
         self._model, self._optimizer, self.loss = model, optimizer, loss
-        devices = devices or jax.local_devices()
-        self._num_local = len(devices)
-        self._mesh = Mesh(np.asarray(devices), (AXIS,))
+        local = devices or jax.local_devices()
+        self._num_local = len(local)
+        self._mesh = Mesh(np.asarray(local), (AXIS,))
         self.num_devices = self._num_local * jax.process_count()  # batches divide by it
         # A lone device has nothing to sum with; XLA would copy every gradient all the same.
         self._axis = AXIS if self.num_devices > 1 else None
@@ -63,8 +64,12 @@ class Steps:
         )
         self._logits_rows = pmap(self._eval_scan, in_axes=(None, None, 0), out_axes=0)
 
+    def local(self, order: np.ndarray) -> np.ndarray:
+        """This process's part `[K, B / processes]` of the global `order` or `mask` `[K, B]`."""
+        return np.split(order, jax.process_count(), axis=1)[jax.process_index()]
+
     def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
-        """One step on a global batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
+        """One step on a batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
         return self._train(state, self._shard(batch, axis=0))
 
     def train_rows(
@@ -75,15 +80,15 @@ class Steps:
         return self._train_rows(state, rows, self._shard(steps, axis=1))
 
     def logits(self, variables: dict, batch: Batch) -> np.ndarray:
-        """`[B, C]` of a global batch, padding included; on several hosts this host's part."""
-        logits = self._logits(variables, self._shard(batch, axis=0))
-        return np.asarray(logits).reshape(-1, logits.shape[-1])
+        """`[B, C]` of a batch, padding included: of all processes' parts."""
+        logits = _gather(self._logits(variables, self._shard(batch, axis=0)))
+        return logits.reshape(-1, logits.shape[-1])
 
     def logits_rows(self, variables: dict, rows: Batch, order: np.ndarray) -> np.ndarray:
-        """`[K, B, C]` for each line of `order [K, B]`."""
+        """`[K, B, C]` for each line of `order [K, B]`, of all processes' parts."""
         steps = self._shard({'index': order}, axis=1)
-        logits = self._logits_rows(variables, rows, steps)  # [devices, K, B / devices, C]
-        logits = np.moveaxis(np.asarray(logits), 0, 1)
+        logits = _gather(self._logits_rows(variables, rows, steps))  # [devices, K, B / devices, C]
+        logits = np.moveaxis(logits, 0, 1)
         return logits.reshape(*logits.shape[:1], -1, logits.shape[-1])
 
     def place(self, tree):
@@ -135,16 +140,18 @@ class Steps:
         return jax.lax.map(lambda s: self._eval_step(variables, _take(rows, s['index'])), steps)
 
     def _shard(self, arrays: Batch, *, axis: int) -> Batch:
-        """Splits `axis` over the devices and brings theirs to the front."""
-
-        first = jax.process_index() * self._num_local
+        """Splits `axis` over this process's devices and brings theirs to the front."""
 
         def split(x):
-            x = x.reshape(*x.shape[:axis], self.num_devices, -1, *x.shape[axis + 1 :])
-            x = x.take(np.arange(first, first + self._num_local), axis=axis)
+            x = x.reshape(*x.shape[:axis], self._num_local, -1, *x.shape[axis + 1 :])
             return x.swapaxes(0, axis)
 
         return jax.tree.map(split, arrays)
+
+
+def _gather(logits: jax.Array) -> np.ndarray:
+    """Of the devices of every process, in their order."""
+    return multihost_utils.process_allgather(logits, tiled=True)
 
 
 def _take(rows: Batch, index: jax.Array) -> Batch:

@@ -24,5 +24,5 @@ IGNORE = (
     r'ln_final\.(weight|bias)',
     r'text_projection',
     r'logit_scale',
-    r'input_resolution|context_length|vocab_size',
+    r'input_resolution|context_length|vocab_size|attn_mask',
 )

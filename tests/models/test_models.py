@@ -14,6 +14,11 @@ from avsc_jax import models
     [
         ('clip_late_fusion', 1_350_282),
         ('clip_rn101', 56_259_936),
+        # with the image towers and a temperature, the 151,277,313 of OpenAI's ViT-B/32
+        ('clip_rn101_text', 63_428_096),
+        ('clip_rn50x4_text', 91_163_520),
+        ('clip_vit_b32_text', 63_428_096),
+        ('clip_zero_shot', 5_120),
         ('clip_rn50x4', 87_137_080),
         ('clip_vit_b32', 87_849_216),
     ],

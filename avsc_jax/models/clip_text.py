@@ -1,0 +1,69 @@
+"""OpenAI's CLIP text towers, through Hugging Face's Flax module: token ids -> embedding."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsc_jax.layers.linear import Linear
+from avsc_jax.models.clip_vit import flax_clip
+from avsc_jax.prompts import CONTEXT, END, VOCABULARY
+from avsc_jax.types import Array, Float, Int
+
+
+class ClipText(nn.Module):
+    """Token ids -> embedding, not normalised, read where a text's first `END` stands.
+
+    The attention is causal, so that what stands after it (OpenAI pads with 0, Hugging Face with
+    `END`) does not matter and needs no mask.
+
+    Attributes:
+      width: of the tokens; the projection brings it to `output_dim`.
+      heads: of the attention; None, one for each 64 of the width.
+
+    Source: Radford et al. 2021, Section 2.4; the modules carry Hugging Face's names.
+    """
+
+    width: int
+    output_dim: int
+    layers: int = 12
+    heads: int | None = None
+
+    @property
+    def input_spec(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, CONTEXT), jnp.int32)
+
+    @nn.compact
+    def __call__(
+        self, token_ids: Int[Array, 'B T'], *, train: bool = False
+    ) -> tuple[Float[Array, 'B D'], dict[str, Array]]:
+        length = token_ids.shape[1]
+        if length > CONTEXT:
+            raise ValueError(f'texts are {length} tokens long, the network takes {CONTEXT}')
+        clip = flax_clip()
+        config = clip.CLIPTextConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=self.width,
+            intermediate_size=4 * self.width,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads or max(1, self.width // 64),
+            max_position_embeddings=CONTEXT,
+            hidden_act='quick_gelu',  # OpenAI's weights were trained with it
+            eos_token_id=END,
+        )
+        tower = clip.FlaxCLIPTextTransformer(config, name='text_model')
+        positions = jnp.arange(length)[None]
+        tokens, pooled = tower(
+            token_ids, None, positions, deterministic=not train, return_dict=False
+        )[:2]
+        project = Linear(self.output_dim, use_bias=False, name='text_projection')
+        embedding = project(pooled)
+        return embedding, {'tokens': tokens, 'embedding': embedding}
+
+
+MODELS = {
+    'clip_rn101_text': functools.partial(ClipText, width=512, output_dim=512),
+    'clip_rn50x4_text': functools.partial(ClipText, width=640, output_dim=640),
+    'clip_vit_b32_text': functools.partial(ClipText, width=512, output_dim=512),
+}

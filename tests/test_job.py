@@ -1,0 +1,130 @@
+"""The job of a system that is not trained: its classes are texts."""
+
+import json
+import shutil
+from functools import cache
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import job, models, prompts, tables, weights
+from avsc_jax.configs import clip_zero_shot
+from avsc_jax.data import records
+from avsc_jax.training import load_run
+from avsc_jax.training.run_folder import RunFolder
+
+IMAGE = {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}
+TEXT = {'width': 16, 'layers': 1}
+
+
+def config(style='photo'):
+    """As main resolves it on demo data."""
+    made = clip_zero_shot.get_config('vit_b32,demo')
+    made.update(dict(encoders={'clip_vit_b32': IMAGE}, text_encoder={'clip_vit_b32_text': TEXT}))
+    made.data.config, made.weights, made.prompt_style = 'demo', 'random', style
+    del made.demo
+    return made.lock()
+
+
+@cache
+def text_features(classes, style) -> np.ndarray:
+    tower = models.create_model('clip_vit_b32_text', **TEXT)
+    ids = prompts.token_ids(prompts.prompts(classes, style))
+    features = np.asarray(jax.jit(tower.apply)(weights.random_variables(tower, 0), ids)[0])
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope='module')
+def run(data_dir, tmp_path_factory):
+    """Runs the job in a folder; returns the folder and the table."""
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path_factory.mktemp('none')}
+
+    def run(workdir):
+        job.run(config(), workdir=workdir, **folders)
+        return workdir, tables.read(workdir / 'predictions/test.npz')
+
+    return run
+
+
+@pytest.fixture(scope='module')
+def finished(run, tmp_path_factory):
+    return run(tmp_path_factory.mktemp('runs') / 'c03')
+
+
+def test_the_head_is_the_texts_of_the_classes(finished):
+    workdir, table = finished
+    _, variables, _, classes = load_run(workdir)
+    expected = text_features(classes, 'photo')
+    np.testing.assert_allclose(variables['params']['head']['kernel'].T, expected, atol=1e-5)
+    assert table.meta['step'] == 0
+
+
+def test_rows_are_scaled_cosines_of_each_frame(finished, data_dir):
+    workdir, table = finished
+    _, _, preprocess, classes = load_run(workdir)
+    record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
+    (features,) = preprocess(record).values()
+    features = features / np.linalg.norm(features, axis=1, keepdims=True)
+    expected = jax.nn.softmax(100 * features @ text_features(classes, 'photo').T)
+    rows = table.clip_id == record['clip_id']
+    np.testing.assert_allclose(table.probs[rows], expected, atol=1e-4)
+    assert table.segment[rows].tolist() == list(range(12))
+
+
+def test_the_run_folder_names_the_text_tower_beside_the_encoder(finished):
+    workdir, _ = finished
+    used = {'clip_vit_b32': 'random:0', 'clip_vit_b32_text': 'random:0'}
+    assert json.loads((workdir / 'environment.json').read_text())['weights'] == used
+    assert json.loads((workdir / 'report.json').read_text())['about']['weights'] == used
+    (encoder,) = json.loads((workdir / 'preprocessing.json').read_text())['encoders']
+    assert encoder['name'] == 'clip_vit_b32'
+    assert not (workdir / 'metrics.jsonl').exists()
+
+
+@pytest.mark.parametrize('lost', [(), ('last',)])
+def test_a_killed_run_goes_on_to_the_same_table(finished, run, tmp_path, lost):
+    workdir, table = finished
+    shutil.copytree(workdir, tmp_path / 'cut')
+    for name in ('DONE', 'report.json', 'predictions/test.npz'):
+        (tmp_path / 'cut' / name).unlink()
+    for name in lost:
+        shutil.rmtree(tmp_path / 'cut/checkpoints' / name)
+    again, rows = run(tmp_path / 'cut')
+    assert rows.probs.tobytes() == table.probs.tobytes()
+    assert RunFolder(again).is_done
+
+
+def test_classes_of_other_data_are_the_texts(tmp_path):
+    classes = ('harbour', 'night_market')
+    made = config('spaces')
+    model = models.create_model('clip_zero_shot', width=512, num_classes=2)
+    (spec,) = job.encoder_specs(made, made.text_encoder, tmp_path)
+    folder = SimpleNamespace(path=tmp_path)
+    job.write_text_head(made, folder, model, spec, classes, tmp_path)
+    checkpoints = job.Checkpoints(tmp_path / 'checkpoints')
+    variables, _ = checkpoints.restore_best(job.run_folder.variable_shapes(model))
+    expected = text_features(('harbour', 'night market'), 'literal')
+    np.testing.assert_allclose(variables['params']['head']['kernel'].T, expected, atol=1e-5)
+
+
+def test_a_dry_run_tells_both_towers_and_the_prompts(data_dir, tmp_path):
+    made = config()
+    specs = [
+        *job.encoder_specs(made, made.encoders, tmp_path),
+        *job.encoder_specs(made, made.text_encoder, tmp_path),
+    ]
+    plan = job.plan(made, specs, data_dir)
+    assert 'encoder clip_vit_b32_text: ' in plan and 'input (77,), random:0' in plan
+    assert "prompts: 'a photo of a airport', 'a photo of a bus'" in plan
+    assert 'split test: 10 clips, 120 rows' in plan
+    assert 'training' not in plan and 'split train' not in plan
+    # where nothing is prepared yet, the demo's classes are known all the same
+    assert plan.count('a photo of') == job.plan(made, specs, tmp_path).count('a photo of') == 10
+
+
+def test_a_wrong_prompt_style_fails_before_anything_is_made(tmp_path):
+    with pytest.raises(ValueError, match="prompt_style is 'poem'; it must be one of literal"):
+        job.run(config('poem'), workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
+    assert not (tmp_path / 'run').exists()
