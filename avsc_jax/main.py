@@ -5,6 +5,7 @@
 A run killed at any moment goes on with the same command. A finished run shows its report again.
 """
 
+import copy
 import os
 import sys
 from pathlib import Path
@@ -108,6 +109,8 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         source = 'tau' if prepared or named else 'demo'
     if source == 'tau':
         records.open_dataset(data.name, data.config, data_dir)
+    # the flag's own values are parts of the config, which the demo's settings change below
+    overrides = copy.deepcopy(FLAGS['config'].override_values)
     with config.unlocked():
         data.source = source
         if source == 'demo':
@@ -120,7 +123,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
             else ('random' if source == 'demo' else 'pretrained')
         )
         del config.demo
-        config.update_from_flattened_dict(FLAGS['config'].override_values)
+        config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
     return config.lock()
 

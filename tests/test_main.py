@@ -145,6 +145,12 @@ def test_predict_finds_videos_below_folders_once(tmp_path):
         predict.find_files([_made(tmp_path / 'empty')])
 
 
+def test_an_override_of_an_encoder_replaces_the_demos_own_settings(finished):
+    settings = json.loads((finished[0] / 'preprocessing.json').read_text())
+    options = {encoder['name']: encoder['options'] for encoder in settings['encoders']}
+    assert options['clip_rn101'] == {'width': 2, 'layers': [1, 1, 1, 1], 'image_size': 32}
+
+
 def test_a_dry_run_tells_the_plan_and_makes_no_folder(data_dir, tmp_path):
     code, out, _ = main(data_dir, tmp_path / 'run', '--dry_run')
     assert code == 0

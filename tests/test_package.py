@@ -132,6 +132,7 @@ def test_console_scripts_are_functions_without_arguments(installed: Path) -> Non
     package = next(iter(importlib.metadata.distributions(path=[str(installed)])))
     assert {script.name for script in package.entry_points} == {
         'avsc-train',
+        'avsc-convert',
         'avsc-predict',
         'avsc-score',
     }
