@@ -1,6 +1,6 @@
 """The convolution of every network here: NHWC, explicit padding, one lowering per kind."""
 
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,14 +13,15 @@ class Conv(nn.Module):
     """Convolution of images, `kernel` [kh, kw, in / groups, out] and, if asked for, `bias` [out].
 
     Attributes:
-      padding: zeros on all four sides, or ((top, bottom), (left, right)).
+      padding: zeros on all four sides, ((top, bottom), (left, right)), or 'SAME': TensorFlow's,
+        which depends on the input's size; only for networks that were trained there.
       dtype: of inputs and arithmetic; parameters are float32. None: that of the inputs.
     """
 
     features: int
     kernel_size: tuple[int, int] = (1, 1)
     strides: tuple[int, int] = (1, 1)
-    padding: int | tuple[tuple[int, int], tuple[int, int]] = 0
+    padding: int | tuple[tuple[int, int], tuple[int, int]] | Literal['SAME'] = 0
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
     use_bias: bool = False
@@ -46,6 +47,9 @@ class Conv(nn.Module):
         padding = self.padding
         if isinstance(padding, int):
             padding = ((padding, padding), (padding, padding))
+        elif padding == 'SAME':
+            window = [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
+            padding = tuple(lax.padtype_to_pads(x.shape[1:3], window, self.strides, 'SAME'))
         if kernel.shape[:2] == (1, 1) and self.groups == 1 and not any(sum(padding, ())):
             # As a matrix product it runs 2 to 4 times faster on CPU.
             return jnp.dot(x[:, :: self.strides[0], :: self.strides[1]], kernel[0, 0])

@@ -1,0 +1,152 @@
+"""HRNets: branches of several resolutions side by side, mixed again and again. Module names are
+the source's, with `stage2.0.branches.1.0` written `stage2_0/branches_1_0`, and `head` for its
+`classifier`."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from avsc_jax.layers.backbone import Backbone
+from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.models.resnet import BasicBlock, Bottleneck
+from avsc_jax.types import Array, Float
+
+
+class HighResolutionModule(nn.Module):
+    """Blocks in each branch; then each branch gets the sum of all, brought to its resolution.
+
+    Attributes:
+      width: channels of the first branch; each further one has twice as many, at half the sides.
+    """
+
+    width: int
+    blocks: int
+
+    @nn.compact
+    def __call__(self, maps: list[Array], *, train: bool) -> list[Array]:
+        widths = [self.width * 2**branch for branch in range(len(maps))]
+        maps = list(maps)
+        for branch, width in enumerate(widths):
+            for index in range(self.blocks):
+                block = BasicBlock(width, name=f'branches_{branch}_{index}')
+                maps[branch] = block(maps[branch], train=train)
+        fused = []
+        for to, target in enumerate(maps):
+            parts = []
+            for source, part in enumerate(maps):
+                name = f'fuse_layers_{to}_{source}'
+                if source > to:
+                    part = _conv_norm(part, widths[to], name, train=train)
+                    part = _enlarged(part, 2 ** (source - to), target.shape)
+                for step in range(to - source):
+                    last = step == to - source - 1
+                    width = widths[to if last else source]
+                    part = _halved(part, width, f'{name}_{step}', train=train)
+                    part = part if last else nn.relu(part)
+                parts.append(part)
+            fused.append(nn.relu(sum(parts[1:], start=parts[0])))
+        return fused
+
+
+class HRNet(Backbone, kw_only=True):
+    """Attributes:
+      width: channels of the branch of highest resolution.
+      first_width, first_blocks: of the bottlenecks before the branches.
+      modules: of the stages with two, three and four branches.
+      blocks: in each branch of a module.
+      head_width: of the bottleneck on top of the first branch; of the next ones, 2, 4, 8 times.
+      num_features: of the embedding.
+
+    Source: Wang et al. 2020 (deep high-resolution representation learning), Section 3 and the
+    classification head of Fig. 4 (c).
+    """
+
+    width: int
+    first_width: int
+    first_blocks: int
+    modules: tuple[int, int, int]
+    blocks: int
+    stem_width: int = 64
+    head_width: int = 32
+    num_features: int = 2048
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, 'B H W K'], *, train: bool = False
+    ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
+        x = self.checked(images)
+        for index in (1, 2):
+            x = Conv(self.stem_width, (3, 3), (2, 2), padding=1, name=f'conv{index}')(x)
+            x = nn.relu(BatchNorm(name=f'bn{index}')(x, train=train))
+        for index in range(self.first_blocks):
+            x = self.run(Bottleneck(self.first_width, name=f'layer1_{index}'), x, train=train)
+        out, maps = {'layer1': x}, [x]
+        for stage, count in enumerate(self.modules, start=2):
+            maps = self._with_one_more_branch(maps, f'transition{stage - 1}', train=train)
+            for index in range(count):
+                module = HighResolutionModule(self.width, self.blocks, name=f'stage{stage}_{index}')
+                maps = self.run(module, maps, train=train)
+            out |= {f'stage{stage}_{branch}': x for branch, x in enumerate(maps)}
+        out['final_layer'] = x = self._merged(maps, train=train)
+        return self.classified(x, out, train=train)
+
+    def _with_one_more_branch(self, maps, name, *, train):
+        """A branch of half the last one's resolution; the first time, from maps of other widths."""
+        new = _halved(maps[-1], self.width * 2 ** len(maps), f'{name}_{len(maps)}_0', train=train)
+        if len(maps) == 1 and maps[0].shape[-1] != self.width:
+            first = _conv_norm(maps[0], self.width, f'{name}_0', kernel_size=3, train=train)
+            maps = [nn.relu(first)]
+        return [*maps, nn.relu(new)]
+
+    def _merged(self, maps, *, train):
+        """One map from all branches, from high to low resolution."""
+        merged = None
+        for branch, x in enumerate(maps):
+            width = self.head_width * 2**branch
+            x = self.run(Bottleneck(width, name=f'incre_modules_{branch}_0'), x, train=train)
+            if branch:
+                name = f'downsamp_modules_{branch - 1}'
+                merged = _halved(merged, 4 * width, name, use_bias=True, train=train)
+                x = x + nn.relu(merged)
+            merged = x
+        name = 'final_layer'
+        merged = _conv_norm(merged, self.num_features, name, use_bias=True, train=train)
+        return nn.relu(merged)
+
+
+def _conv_norm(x, features, name, *, train, kernel_size=1, stride=1, use_bias=False):
+    """A convolution and its norm, as parts of the module that calls."""
+    x = Conv(
+        features,
+        (kernel_size, kernel_size),
+        (stride, stride),
+        padding=kernel_size // 2,
+        use_bias=use_bias,
+        name=f'{name}_0',
+    )(x)
+    return BatchNorm(name=f'{name}_1')(x, train=train)
+
+
+_halved = functools.partial(_conv_norm, kernel_size=3, stride=2)
+
+
+def _enlarged(x, factor, shape):
+    """Each value `factor` by `factor` times, cut to the sides of `shape`.
+
+    Halving rounds odd sides up, so the enlarged map may overhang; timm takes only images whose
+    sides are multiples of 32, where none does.
+    """
+    x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
+    return x[:, : shape[1], : shape[2]]
+
+
+MODELS = {
+    'hrnet_w18_small': functools.partial(
+        HRNet, width=16, first_width=32, first_blocks=1, modules=(1, 1, 1), blocks=2
+    ),
+    'hrnet_w18': functools.partial(
+        HRNet, width=18, first_width=64, first_blocks=4, modules=(1, 4, 3), blocks=4
+    ),
+}

@@ -1,0 +1,112 @@
+"""ResNets, and the residual blocks that other families build on. Module names are the source's,
+with `layer1.0` written `layer1_0`, and `head` for its `fc`."""
+
+import functools
+
+import flax.linen as nn
+
+from avsc_jax.layers.backbone import Backbone
+from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.drop_path import DropPath
+from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.pooling import max_pool
+from avsc_jax.types import Array, Float
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut, a projection where the shape changes."""
+
+    width: int
+    stride: int = 1
+    drop_path: float = 0.0
+    EXPANSION = 1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
+        strides = (self.stride, self.stride)
+        y = Conv(self.width, (3, 3), strides, padding=1, name='conv1')(x)
+        y = nn.relu(BatchNorm(name='bn1')(y, train=train))
+        y = Conv(self.width, (3, 3), padding=1, name='conv2')(y)
+        y = BatchNorm(name='bn2')(y, train=train)
+        y = DropPath(self.drop_path)(y, train=train)
+        return nn.relu(y + projected(x, self.width, self.stride, train=train))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions with a shortcut; a stride is in the 3x3 one."""
+
+    width: int
+    stride: int = 1
+    drop_path: float = 0.0
+    EXPANSION = 4
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
+        strides = (self.stride, self.stride)
+        y = Conv(self.width, name='conv1')(x)
+        y = nn.relu(BatchNorm(name='bn1')(y, train=train))
+        y = Conv(self.width, (3, 3), strides, padding=1, name='conv2')(y)
+        y = nn.relu(BatchNorm(name='bn2')(y, train=train))
+        y = Conv(4 * self.width, name='conv3')(y)
+        y = BatchNorm(name='bn3')(y, train=train)
+        y = DropPath(self.drop_path)(y, train=train)
+        return nn.relu(y + projected(x, 4 * self.width, self.stride, train=train))
+
+
+def projected(
+    x: Float[Array, 'B H W K'], features: int, stride: int, *, train: bool
+) -> Float[Array, 'B H2 W2 K2']:
+    """The shortcut of the block that calls: x, or its projection if that has another shape."""
+    if stride == 1 and x.shape[-1] == features:
+        return x
+    x = Conv(features, strides=(stride, stride), name='downsample_0')(x)
+    return BatchNorm(name='downsample_1')(x, train=train)
+
+
+class ResNet(Backbone, kw_only=True):
+    """Attributes:
+      layers: blocks in each of the four stages.
+      bottleneck: of the kind with three convolutions, not two.
+      width: channels inside of the first stage's blocks, doubled in each later stage.
+      drop_path_rate: of the last block; it grows from 0 at the first.
+
+    Source: He et al. 2016, Table 1, with the stride in the 3x3 convolution (torchvision, timm).
+    """
+
+    layers: tuple[int, int, int, int]
+    bottleneck: bool = True
+    width: int = 64
+    drop_path_rate: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, 'B H W K'], *, train: bool = False
+    ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
+        x, out = max_pool(self.stem(self.checked(images), train=train)), {}
+        rates = self.drop_path_rates(self.layers, self.drop_path_rate)
+        for stage, depth in enumerate(self.layers, start=1):
+            for index in range(depth):
+                block = self.block(
+                    width=self.width * 2 ** (stage - 1),
+                    stride=2 if stage > 1 and index == 0 else 1,
+                    drop_path=next(rates),
+                    name=f'layer{stage}_{index}',
+                )
+                x = self.run(block, x, train=train)
+            out[f'layer{stage}'] = x
+        return self.classified(x, out, train=train)
+
+    def stem(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
+        """The layers before the pooling."""
+        x = Conv(self.width, (7, 7), (2, 2), padding=3, name='conv1')(x)
+        return nn.relu(BatchNorm(name='bn1')(x, train=train))
+
+    def block(self, **options) -> nn.Module:
+        """One residual block."""
+        return (Bottleneck if self.bottleneck else BasicBlock)(**options)
+
+
+MODELS = {
+    'resnet18': functools.partial(ResNet, layers=(2, 2, 2, 2), bottleneck=False),
+    'resnet50': functools.partial(ResNet, layers=(3, 4, 6, 3)),
+}

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from avsc_jax.layers.pooling import average_pool_2, average_pool_3, max_pool
+
+ODD, EVEN = (5, 7), (4, 6)
+
+
+def grid(sides: tuple[int, int]) -> np.ndarray:
+    return -1 - np.random.default_rng(0).random((2, *sides, 3), dtype=np.float32)
+
+
+def windows(x: np.ndarray, first: int, size: int) -> np.ndarray:
+    """[B, H2, W2, K, size * size] at every second place; NaN outside."""
+    _, height, width, _ = x.shape
+    x = np.pad(x, ((0, 0), (-first, size), (-first, size), (0, 0)), constant_values=np.nan)
+    rows = range(0, 2 * -(-height // 2), 2)
+    columns = range(0, 2 * -(-width // 2), 2)
+    return np.stack(
+        [
+            np.stack([x[:, r : r + size, c : c + size].reshape(2, -1, 3) for c in columns], axis=1)
+            for r in rows
+        ],
+        axis=1,
+    ).swapaxes(3, 4)
+
+
+@pytest.mark.parametrize('sides', [ODD, EVEN])
+def test_the_largest_is_never_what_is_outside(sides):
+    x = grid(sides)  # negative, so that zeros outside would win
+    np.testing.assert_array_equal(max_pool(x), np.nanmax(windows(x, -1, 3), axis=-1))
+
+
+@pytest.mark.parametrize('sides', [ODD, EVEN])
+def test_three_by_three_counts_what_is_outside_as_zero(sides):
+    x = grid(sides)
+    np.testing.assert_allclose(average_pool_3(x), np.nansum(windows(x, -1, 3), -1) / 9, rtol=1e-6)
+
+
+@pytest.mark.parametrize('sides', [ODD, EVEN, (5, 6)])
+def test_two_by_two_counts_only_what_is_inside(sides):
+    x = grid(sides)
+    np.testing.assert_allclose(average_pool_2(x), np.nanmean(windows(x, 0, 2), -1), rtol=1e-6)

@@ -1,0 +1,388 @@
+"""timm's networks as the reference of ours: the same weights, pictures and labels, drawn by name.
+
+`make_goldens.py` beside this file writes what timm answers to small pictures into `goldens/`; the
+default tests compare with those files, and the tests marked `parity` with timm itself.
+"""
+
+import dataclasses
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+GOLDENS = Path(__file__).parent / 'goldens'
+NUM_CLASSES = 10
+ROWS, SIDE = 4, 64  # of the golden files' pictures
+VALUES_PER_OUTPUT, VALUES_PER_LEAF = 64, 4
+
+
+# The last norm of a residual branch, where branches of full size would let float32's rounding grow
+# to 1e-2 on the way through: timm's own answers differ that much from float64's.
+RESIDUAL_END = re.compile(
+    r'blocks\.\d+\.[1-9]\d*\.bn3\.weight|layer\d\.\d+\.bn3\.weight|s\d\.b\d+\.conv3\.bn\.weight'
+    r'|stage\d\.\d\.(branches\.\d\.\d\.bn2|fuse_layers\.[\d.]*\.1)\.weight'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """What of a timm network is compared.
+
+    Attributes:
+      stages: timm's modules; ours are in `out` with `_` for `.`, and `_0` ... added for a list.
+      channels_last: the stages are [B, H, W, K] in timm too.
+      name: of the network, where the key is not it (small ones, made by `options`).
+      timm_name: where timm calls it otherwise.
+      timm_options, options: of the two networks.
+    """
+
+    stages: tuple[str, ...]
+    channels_last: bool = False
+    name: str | None = None
+    timm_name: str | None = None
+    timm_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+RESNET = Peer(stages=('layer1', 'layer2', 'layer3', 'layer4'))
+REGNET = Peer(stages=('stem', 's1', 's2', 's3', 's4'))
+HRNET = Peer(stages=('layer1', 'stage2', 'stage3', 'stage4', 'final_layer'))
+EFFICIENTNET = Peer(stages=tuple(f'blocks.{n}' for n in range(7)))
+EFFICIENTNETV2 = Peer(stages=tuple(f'blocks.{n}' for n in range(6)))
+SMALL_V2 = {'channel_multiplier': 0.25, 'depth_multiplier': 0.125}
+SWIN = Peer(
+    stages=('patch_embed', *(f'layers.{n}' for n in range(4))),
+    channels_last=True,
+    timm_options={'drop_path_rate': 0.0},
+)
+NARROW_SWIN = {'window_size': 4, 'embed_dim': 16, 'depths': (2, 2, 1, 1), 'num_heads': (1, 2, 4, 8)}
+PEERS = {
+    'resnet18': RESNET,
+    'resnet50': RESNET,
+    'regnetx_002': REGNET,
+    'regnetx_064': REGNET,
+    'resnest14d': RESNET,
+    'resnest50d': RESNET,
+    'hrnet_w18_small': HRNET,
+    'hrnet_w18': HRNET,
+    'tf_efficientnet_lite0': EFFICIENTNET,
+    'tf_efficientnet_b0': EFFICIENTNET,
+    'tf_efficientnet_b1_ns': dataclasses.replace(EFFICIENTNET, timm_name='tf_efficientnet_b1'),
+    'tf_efficientnet_b5': EFFICIENTNET,
+    'efficientnet_b5': EFFICIENTNET,
+    'tf_efficientnetv2_s': EFFICIENTNETV2,
+    'efficientnetv2_s': EFFICIENTNETV2,
+    'efficientnetv2_small': dataclasses.replace(
+        EFFICIENTNETV2, name='efficientnetv2_s', timm_options=SMALL_V2, options=SMALL_V2
+    ),
+    'swin_tiny_patch4_window7_224': SWIN,
+    'swin_small': dataclasses.replace(
+        SWIN,
+        name='swin_tiny_patch4_window7_224',
+        timm_options={**SWIN.timm_options, **NARROW_SWIN, 'img_size': SIDE},
+        options={**NARROW_SWIN, 'image_size': SIDE},
+    ),
+    'swin_padded': dataclasses.replace(  # maps of 17, 9, 5 and 3 places a side
+        SWIN,
+        name='swin_tiny_patch4_window7_224',
+        timm_options={**SWIN.timm_options, **NARROW_SWIN, 'img_size': 68},
+        options={**NARROW_SWIN, 'image_size': 68},
+    ),
+}
+WITH_GOLDENS = (
+    'resnet18',
+    'regnetx_002',
+    'resnest14d',
+    'hrnet_w18_small',
+    'tf_efficientnet_lite0',
+    'tf_efficientnet_b0',
+    'efficientnetv2_small',
+    'swin_small',
+)
+
+
+def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of a source network's tensor, decided by its name and shape alone."""
+    draw = np.random.default_rng(zlib.crc32(f'{name} {shape}'.encode()))
+    normal = draw.standard_normal(shape)
+    if name.endswith('running_var'):
+        values = 0.5 + draw.random(shape)
+    elif len(shape) > 1:  # without a mean, so that deep networks still tell pictures apart
+        normal -= normal.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+        values = normal * (3 / np.prod(shape[1:])) ** 0.5
+    else:
+        values = 1 + 0.2 * normal if name.endswith('weight') else 0.1 * normal
+        if RESIDUAL_END.fullmatch(name):
+            values = 0.2 * values
+    return values.astype(np.float32)
+
+
+def pictures(rows: int = ROWS, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+    """Random colours, the same in patches of 4 by 4 and a little noise on top."""
+    draw = np.random.default_rng(0)
+    coarse = draw.standard_normal((rows, -(-height // 4), -(-width // 4), 3))
+    images = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
+    return (images + 0.3 * draw.standard_normal(images.shape)).astype(np.float32)
+
+
+def import_timm() -> ModuleType:
+    """timm beside a CPU torch; its torchvision is built for CUDA and lacks two operators."""
+    import torch
+
+    library = torch.library.Library('torchvision', 'FRAGMENT')
+    for operator in ('nms', 'qnms'):
+        if not hasattr(torch.ops.torchvision, operator):
+            library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    import timm
+
+    timm.torchvision_library = library  # the operators live as long as it does
+    return timm
+
+
+def timm_network(name: str, **options) -> Any:
+    """timm's network with drawn weights and statistics, and their shapes by name.
+
+    It computes in float64, for in float32 its own rounding would be half of what is compared.
+    """
+    peer = PEERS[name]
+    options = {'num_classes': NUM_CLASSES, **peer.timm_options, **options}
+    network = import_timm().create_model(peer.timm_name or peer.name or name, **options)
+    import torch
+
+    shapes = {}
+    for key, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            shapes[key] = tuple(tensor.shape)
+            tensor.copy_(torch.from_numpy(drawn(key, shapes[key])))
+    for module in network.modules():
+        if type(module).__name__ == 'HighResolutionModule':
+            cut_what_overhangs(module)
+    return network.double(), shapes
+
+
+def cut_what_overhangs(module: Any) -> None:
+    """Lets timm's HRNet take images of any sides: else it fails where a halved side was odd."""
+    sides = []
+    module.register_forward_pre_hook(
+        lambda _, inputs: sides.__setitem__(slice(None), [x.shape[2:] for x in inputs[0]])
+    )
+    for to, row in enumerate(module.fuse_layers):
+        for enlarging in row[to + 1 :]:
+            enlarging.register_forward_hook(
+                lambda _, __, x, to=to: x[:, :, : sides[to][0], : sides[to][1]]
+            )
+
+
+def smoothed(network: Any) -> Any:
+    """The network with SiLU for ReLU.
+
+    The gradients of a ReLU whose input is 0 but for rounding are one thing or another: in float32
+    timm's HRNet is off by 5e-2 from its own in float64. By SiLU they can be compared.
+    """
+    import torch
+
+    for module in network.modules():
+        for name, child in module.named_children():
+            if type(child) is torch.nn.ReLU:
+                setattr(module, name, torch.nn.SiLU())
+    return network.train()
+
+
+def by_timm(name: str, images: np.ndarray, *, train: bool = True) -> tuple[dict, dict]:
+    """What timm's network answers, and its tensors' shapes by name.
+
+    The answer has `eval/logits`, `eval/<stage>` and, with `train`, the same with the batch's
+    statistics and `smoothed`, `gradient/<tensor>` of the mean cross entropy, and
+    `statistic/<tensor>`, the running statistics after that one step.
+    """
+    import torch
+
+    network, shapes = timm_network(name)
+    answer = {}
+
+    def keep(key, value):
+        if isinstance(value, list):
+            for index, one in enumerate(value):
+                keep(f'{key}_{index}', one)
+        elif value.ndim == 4 and not PEERS[name].channels_last:
+            answer[key] = value.detach().permute(0, 2, 3, 1).numpy()
+        else:
+            answer[key] = value.detach().numpy()
+
+    modules = dict(network.named_modules())
+    mode = ''
+    for stage in PEERS[name].stages:
+        modules[stage].register_forward_hook(
+            lambda _, __, value, stage=stage: keep(f'{mode}/{stage.replace(".", "_")}', value)
+        )
+    x = torch.from_numpy(images).double().permute(0, 3, 1, 2)
+    network.eval()
+    mode = 'eval'
+    with torch.no_grad():
+        keep('eval/logits', network(x))
+    if train:
+        mode = 'train'
+        logits = smoothed(network)(x)
+        keep('train/logits', logits)
+        torch.nn.functional.cross_entropy(logits, torch.arange(len(x)) % NUM_CLASSES).backward()
+        for key, parameter in network.named_parameters():
+            answer[f'gradient/{key}'] = parameter.grad.numpy()
+        for key, value in network.named_buffers():
+            if key in shapes:
+                answer[f'statistic/{key}'] = value.numpy()
+    return answer, shapes
+
+
+def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) -> dict:
+    """What our network answers with the same weights, under the same keys as timm's."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from avsc_jax import models, weights
+
+    options = {'num_classes': NUM_CLASSES, **PEERS[name].options}
+    name = PEERS[name].name or name
+    model = models.create_model(name, **options)
+    variables = weights.convert(name, {key: drawn(key, s) for key, s in shapes.items()}, **options)
+    labels = jnp.arange(len(images)) % NUM_CLASSES
+
+    def loss(params, variables, x):
+        variables = {**variables, 'params': params}
+        with mock.patch.object(nn, 'relu', nn.silu):
+            (logits, out), new = model.apply(variables, x, train=True, mutable=['batch_stats'])
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), ({'logits': logits, **out}, new)
+
+    @jax.jit
+    def run(variables, x):
+        logits, out = model.apply(variables, x)
+        answer = {'eval': {'logits': logits, **out}}
+        if train:
+            grad = jax.grad(loss, has_aux=True)
+            gradients, (answer['train'], new) = grad(variables['params'], variables, x)
+            answer['leaves'] = {'params': gradients, **new}
+        return answer
+
+    answer = jax.tree.map(np.asarray, run(variables, images))
+    flat = {f'{m}/{key}': v for m in ('eval', 'train') for key, v in answer.get(m, {}).items()}
+    for key, value in as_source(name, answer.get('leaves'), shapes, options).items():
+        kind = 'statistic' if 'running_' in key else 'gradient'
+        flat[f'{kind}/{key}'] = value
+    return flat
+
+
+def as_source(name: str, leaves: dict | None, shapes: dict, options: dict) -> dict:
+    """Values in the shape of our variables, put back under the source's names and layout.
+
+    Conversion only moves values. So converting each tensor's number, and each value's place in
+    its tensor, says where a leaf's values come from.
+    """
+    import jax
+
+    from avsc_jax import weights
+
+    if leaves is None:
+        return {}
+    numbers = {key: np.full(shape, number) for number, (key, shape) in enumerate(shapes.items())}
+    places = {key: np.arange(np.prod(shape)).reshape(shape) for key, shape in shapes.items()}
+    numbers, places = (weights.convert(name, state, **options) for state in (numbers, places))
+    source = [np.full(shape, np.nan, np.float32).reshape(-1) for shape in shapes.values()]
+    for value, number, place in zip(*map(jax.tree.leaves, (leaves, numbers, places)), strict=True):
+        source[int(number.flat[0])][place.astype(int)] = value
+    return {
+        key: value.reshape(shape)
+        for (key, shape), value in zip(shapes.items(), source, strict=True)
+    }
+
+
+def summary(value: np.ndarray, count: int) -> np.ndarray:
+    """[largest, root mean square, values at even steps]: what a golden file holds of an array."""
+    places = np.linspace(0, value.size - 1, count).astype(int)
+    overall = np.abs(value).max(), np.sqrt(np.square(value, dtype=np.float64).mean())
+    return np.concatenate([overall, value.reshape(-1)[places]]).astype(np.float32)
+
+
+def summaries(answer: dict) -> dict:
+    """The summary of each array of an answer."""
+    counts = {'eval': VALUES_PER_OUTPUT, 'train': VALUES_PER_OUTPUT}
+    return {k: summary(v, counts.get(k.split('/')[0], VALUES_PER_LEAF)) for k, v in answer.items()}
+
+
+def write_golden(path: Path, answer: dict, shapes: dict, versions: dict) -> None:
+    """One file of three arrays and a JSON header: a zip entry for each array would be larger."""
+    short = summaries(answer)
+    outputs = {k: v for k, v in short.items() if len(v) == 2 + VALUES_PER_OUTPUT}
+    leaves = {k: v for k, v in short.items() if k not in outputs}
+    header = {'versions': versions, 'shapes': shapes, 'keys': [*outputs, *leaves]}
+    np.savez_compressed(
+        path,
+        header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+        outputs=np.stack(list(outputs.values())),
+        leaves=np.stack(list(leaves.values())),
+    )
+
+
+def read_golden(path: Path) -> tuple[dict, dict]:
+    """(summaries by key, shapes by tensor name) of a golden file."""
+    with np.load(path) as file:
+        header = json.loads(file['header'].tobytes())
+        rows = [*file['outputs'], *file['leaves']]
+    shapes = {key: tuple(shape) for key, shape in header['shapes'].items()}
+    return dict(zip(header['keys'], rows, strict=True)), shapes
+
+
+def assert_agree(ours: dict, theirs: dict) -> None:
+    """Outputs within 1e-4 of timm's largest value, train mode and gradients within 1e-3.
+
+    float32 over dozens of layers: eval mode has 1e-6 to 1e-5; batch statistics amplify. A
+    gradient that is zero but for rounding is compared with the largest of the network, at 1e-6.
+    """
+    missing = theirs.keys() - ours.keys()
+    assert not missing, missing
+    largest = max(
+        (np.abs(v).max() for k, v in theirs.items() if k.startswith('gradient')), default=0
+    )
+    worst = {}
+    for key, expected in theirs.items():
+        kind, _, name = key.partition('/')
+        assert ours[key].shape == expected.shape, (key, ours[key].shape, expected.shape)
+        scale = np.abs(expected).max() + (1e-3 * largest if kind == 'gradient' else 0)
+        error = np.abs(ours[key] - expected).max() / scale
+        worst.setdefault(kind, []).append((error, name))
+    for kind, errors in worst.items():
+        error, name = max(errors)
+        print(f'{kind}: largest relative error {error:.1e} ({name}) of {len(errors)}')
+        assert error < (1e-4 if kind == 'eval' else 1e-3), (kind, name)
+
+
+@pytest.fixture
+def agrees_with_golden() -> Callable[..., None]:
+    """Compares our network of a name with what timm's answered once, for small pictures."""
+
+    def check(name, *, train=True):
+        theirs, shapes = read_golden(GOLDENS / f'{name}.npz')
+        theirs = {k: v for k, v in theirs.items() if train or k.startswith('eval')}
+        assert_agree(summaries(by_us(name, shapes, pictures(), train=train)), theirs)
+
+    return check
+
+
+@pytest.fixture
+def agrees_with_timm() -> Callable[..., None]:
+    """Compares our network of a name with timm's, on pictures of any size, every value."""
+
+    def check(name, height, width, *, rows=2, train=False):
+        images = pictures(rows, height, width)
+        theirs, shapes = by_timm(name, images, train=train)
+        assert_agree(by_us(name, shapes, images, train=train), theirs)
+
+    return check

@@ -1,0 +1,23 @@
+"""Writes goldens/<name>.npz, what timm's small networks answer to small pictures.
+
+Needs torch and timm: `PYTHONPATH=. python tests/models/make_goldens.py [name ...]`
+"""
+
+import sys
+
+from conftest import GOLDENS, WITH_GOLDENS, by_timm, import_timm, pictures, write_golden
+
+
+def main(names: list[str]) -> None:
+    import torch
+
+    GOLDENS.mkdir(exist_ok=True)
+    versions = {'torch': torch.__version__, 'timm': import_timm().__version__}
+    for name in names:
+        path = GOLDENS / f'{name}.npz'
+        write_golden(path, *by_timm(name, pictures()), versions)
+        print(f'{path}: {path.stat().st_size:,} bytes')
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:] or list(WITH_GOLDENS))

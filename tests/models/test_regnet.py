@@ -1,0 +1,48 @@
+import jax
+import pytest
+
+from avsc_jax import models
+
+
+def test_answers_and_gradients_are_timm_s(agrees_with_golden):
+    agrees_with_golden('regnetx_002')
+
+
+@pytest.mark.parametrize(
+    ('name', 'parameters'), [('regnetx_002', 2_319_482), ('regnetx_064', 24_600_506)]
+)
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    assert models.count_parameters(name, num_classes=10) == parameters
+
+
+def test_stages_halve_the_grid():
+    model = models.create_model('regnetx_064', num_classes=10, image_size=448)
+    logits, out = jax.eval_shape(model.apply, models.variable_shapes(model), model.input_spec)
+    assert {key: value.shape[1:] for key, value in out.items()} == {
+        'stem': (224, 224, 32),
+        's1': (112, 112, 168),
+        's2': (56, 56, 392),
+        's3': (28, 28, 784),
+        's4': (14, 14, 1624),
+        'embedding': (1624,),
+    }
+    assert logits.shape == (1, 10)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(('height', 'width'), [(97, 131), (256, 100)])
+def test_small_network_is_timm_s_at_other_sizes(agrees_with_timm, height, width):
+    agrees_with_timm('regnetx_002', height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@pytest.mark.parametrize(('height', 'width'), [(224, 224), (256, 100), (97, 131)])
+def test_full_network_is_timm_s(agrees_with_timm, height, width):
+    agrees_with_timm('regnetx_064', height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_full_network_trains_as_timm_s(agrees_with_timm):
+    agrees_with_timm('regnetx_064', 64, 64, rows=4, train=True)

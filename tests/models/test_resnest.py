@@ -1,0 +1,47 @@
+import jax
+import pytest
+
+from avsc_jax import models
+
+
+def test_answers_and_gradients_are_timm_s(agrees_with_golden):
+    agrees_with_golden('resnest14d')
+
+
+@pytest.mark.parametrize(
+    ('name', 'parameters'), [('resnest14d', 8_583_178), ('resnest50d', 25_454_730)]
+)
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    assert models.count_parameters(name, num_classes=10) == parameters
+
+
+def test_stages_halve_the_grid():
+    model = models.create_model('resnest50d', num_classes=10)
+    logits, out = jax.eval_shape(model.apply, models.variable_shapes(model), model.input_spec)
+    assert {key: value.shape[1:] for key, value in out.items()} == {
+        'layer1': (56, 56, 256),
+        'layer2': (28, 28, 512),
+        'layer3': (14, 14, 1024),
+        'layer4': (7, 7, 2048),
+        'embedding': (2048,),
+    }
+    assert logits.shape == (1, 10)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(('height', 'width'), [(97, 131), (256, 100)])
+def test_small_network_is_timm_s_at_other_sizes(agrees_with_timm, height, width):
+    agrees_with_timm('resnest14d', height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@pytest.mark.parametrize(('height', 'width'), [(224, 224), (256, 100), (97, 131)])
+def test_full_network_is_timm_s(agrees_with_timm, height, width):
+    agrees_with_timm('resnest50d', height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_full_network_trains_as_timm_s(agrees_with_timm):
+    agrees_with_timm('resnest50d', 64, 64, rows=4, train=True)

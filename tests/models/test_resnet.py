@@ -1,0 +1,72 @@
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import models
+from avsc_jax.layers.drop_path import DropPath
+from avsc_jax.models import regnet, resnest, resnet
+
+
+def test_answers_and_gradients_are_timm_s(agrees_with_golden):
+    agrees_with_golden('resnet18')
+
+
+@pytest.mark.parametrize(
+    ('name', 'parameters'), [('resnet18', 11_181_642), ('resnet50', 23_528_522)]
+)
+def test_parameter_counts_are_the_published_ones(name, parameters):
+    assert models.count_parameters(name, num_classes=10) == parameters
+
+
+def test_stages_halve_the_grid_and_end_in_2048_channels():
+    model = models.create_model('resnet50', num_classes=10)
+    logits, out = jax.eval_shape(model.apply, models.variable_shapes(model), model.input_spec)
+    assert {key: value.shape[1:] for key, value in out.items()} == {
+        'layer1': (56, 56, 256),
+        'layer2': (28, 28, 512),
+        'layer3': (14, 14, 1024),
+        'layer4': (7, 7, 2048),
+        'embedding': (2048,),
+    }
+    assert logits.shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    'block',
+    [
+        resnet.BasicBlock(width=16),
+        resnet.Bottleneck(width=4),
+        resnest.Bottleneck(width=4, stride=1, drop_path=0.0),
+        regnet.Bottleneck(width=16, group_width=8, stride=1, drop_path=0.0),
+    ],
+)
+def test_a_block_whose_branch_is_dropped_gives_its_input(block):
+    x = np.random.default_rng(0).standard_normal((2, 4, 4, 16)).astype(np.float32)
+
+    def drop(method, args, kwargs, context):
+        return 0 * args[0] if isinstance(context.module, DropPath) else method(*args, **kwargs)
+
+    with nn.intercept_methods(drop):
+        y, _ = block.init_with_output(jax.random.key(0), x, train=False)
+    np.testing.assert_array_equal(y, nn.relu(x))
+    assert not np.array_equal(block.init_with_output(jax.random.key(0), x, train=False)[0], y)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(('height', 'width'), [(97, 131), (256, 100)])
+def test_small_network_is_timm_s_at_other_sizes(agrees_with_timm, height, width):
+    agrees_with_timm('resnet18', height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@pytest.mark.parametrize(('height', 'width'), [(224, 224), (256, 100), (97, 131)])
+def test_full_network_is_timm_s(agrees_with_timm, height, width):
+    agrees_with_timm('resnet50', height, width)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+def test_full_network_trains_as_timm_s(agrees_with_timm):
+    agrees_with_timm('resnet50', 64, 64, rows=4, train=True)
