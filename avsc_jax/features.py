@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -27,6 +28,9 @@ from avsc_jax.data.records import Dataset
 CLIPS_PER_BLOCK = 32
 FRAMES_PER_CALL = 64  # on each device
 CACHE_FORMAT = 1  # raise it when features change for the same spec
+# Of the two libraries that XLA has for matrices on CPU, the one it would not take is up to half as
+# fast again for batches of pictures (benchmarks/NOTES.md).
+CPU_COMPILER_OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Encoder:
         self._source = weights.SOURCES[spec.name]
         self._size = self._model.input_spec.shape[1]
         self._prepare = jax.jit(self._prepare_frames)
-        self._encode = jax.jit(lambda variables, x: self._model.apply(variables, x)[0])
+        self._encode = compiled(self._model)
 
     def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
         """uint8 RGB `[H, W, 3]` each, sizes may differ -> float32 `[T, D]`."""
@@ -98,6 +102,12 @@ class Encoder:
     def _prepare_frames(self, batch):
         cropped = images.resize_and_crop(batch, self._size)
         return images.normalize(cropped, self._source.mean, self._source.std)
+
+
+def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:
+    """(variables, images `[B, H, W, 3]`) -> embeddings `[B, D]`, as fast as the platform can."""
+    options = CPU_COMPILER_OPTIONS if jax.default_backend() == 'cpu' else None
+    return jax.jit(lambda variables, x: encoder.apply(variables, x)[0], compiler_options=options)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,9 +30,9 @@ PEERS = {
 def ours(name, images, dtype):
     """A function that encodes the batch once."""
     model = models.create_model(name, dtype=dtype)
-    encode = features.encode_function(model, weights.random_variables(model, 0))
-    placed = jax.device_put(images)
-    return lambda: encode(placed).block_until_ready()
+    variables, batch = jax.device_put((weights.random_variables(model, 0), images))
+    encode = features.compiled(model)
+    return lambda: encode(variables, batch).block_until_ready()
 
 
 def theirs(name, images, dtype, device, memory_format):
@@ -71,7 +71,7 @@ def compare(name, batch, rounds):
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     kinds = torch.bfloat16 if on_gpu else torch.float32
     runs = {
-        'avsc_jax': ours(name, images, jnp.bfloat16 if on_gpu else None),
+        'avsc_jax': ours(name, images, jnp.bfloat16 if on_gpu else jnp.float32),
         'PyTorch': theirs(name, images, kinds, device, torch.contiguous_format),
         'PyTorch channels last': theirs(name, images, kinds, device, torch.channels_last),
     }
