@@ -272,6 +272,11 @@ def about(config: ConfigDict, dataset: records.Dataset, specs: list[features.Enc
     warnings = []
     if data.source == 'demo':
         warnings.append('made-up clips: shows that the program works, says nothing about scenes')
+    if dataset.left_out:
+        warnings.append(
+            f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
+            'was built: the scores do not compare with published ones'
+        )
     if random:
         warnings.append('random encoders, not pretrained: the scores are not those of the system')
         if 'train' not in splits:

@@ -128,3 +128,14 @@ def test_a_wrong_prompt_style_fails_before_anything_is_made(tmp_path):
     with pytest.raises(ValueError, match="prompt_style is 'poem'; it must be one of literal"):
         job.run(config('poem'), workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
     assert not (tmp_path / 'run').exists()
+
+
+def test_the_report_warns_of_clips_that_the_build_left_out(data_dir, tmp_path):
+    shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
+    dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
+    assert not [w for w in job.about(config(), dataset, [])['warnings'] if 'left out' in w]
+    (file,) = tmp_path.glob('tfds_tau/demo/*/metadata.json')
+    file.write_text(json.dumps({'left_out': ['bus-lyon-1-2', 'tram-lyon-3-4']}))
+    dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
+    (warning,) = [w for w in job.about(config(), dataset, [])['warnings'] if 'left out' in w]
+    assert warning.startswith('2 clips are left out')

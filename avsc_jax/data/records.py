@@ -71,6 +71,11 @@ class Dataset:
         return tuple(self.builder.info.features['label'].names)
 
     @property
+    def left_out(self) -> list[str]:
+        """Ids of clips that the build left out, because their files were broken or missing."""
+        return list((self.builder.info.metadata or {}).get('left_out', ()))
+
+    @property
     def fingerprint(self) -> str:
         """Changes whenever the data was built anew with other content."""
         splits = self.builder.info.splits
