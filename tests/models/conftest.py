@@ -26,7 +26,8 @@ VALUES_PER_OUTPUT, VALUES_PER_LEAF = 64, 4
 # The last norm of a residual branch, where branches of full size would let float32's rounding grow
 # to 1e-2 on the way through: timm's own answers differ that much from float64's.
 RESIDUAL_END = re.compile(
-    r'blocks\.\d+\.[1-9]\d*\.bn3\.weight|layer\d\.\d+\.bn3\.weight|s\d\.b\d+\.conv3\.bn\.weight'
+    r'blocks\.(0\.1\.bn1|[12]\.[1-9]\d*\.bn2|\d+\.[1-9]\d*\.bn3)\.weight'
+    r'|layer\d\.\d+\.bn3\.weight|s\d\.b\d+\.conv3\.bn\.weight'
     r'|stage\d\.\d\.(branches\.\d\.\d\.bn2|fuse_layers\.[\d.]*\.1)\.weight'
 )
 
@@ -120,7 +121,8 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     else:
         values = 1 + 0.2 * normal if name.endswith('weight') else 0.1 * normal
         if RESIDUAL_END.fullmatch(name):
-            values = 0.2 * values
+            # EfficientNetV2 has 40 blocks, and gates that feed on what they let through.
+            values = (0.1 if name.startswith('blocks') else 0.2) * values
     return values.astype(np.float32)
 
 
