@@ -1,11 +1,11 @@
-"""The convolution of every network here: NHWC, explicit padding, one lowering per kind."""
+"""The convolutional layer of every network here: NHWC, explicit padding."""
 
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jax import lax
 
+from avsc_jax.layers.convolution import convolve
 from avsc_jax.types import Array, Float
 
 
@@ -50,15 +50,11 @@ class Conv(nn.Module):
         elif padding == 'SAME':
             window = [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
             padding = tuple(lax.padtype_to_pads(x.shape[1:3], window, self.strides, 'SAME'))
-        if kernel.shape[:2] == (1, 1) and self.groups == 1 and not any(sum(padding, ())):
-            # As a matrix product it runs 2 to 4 times faster on CPU.
-            return jnp.dot(x[:, :: self.strides[0], :: self.strides[1]], kernel[0, 0])
-        return lax.conv_general_dilated(
+        return convolve(
             x,
             kernel,
-            window_strides=self.strides,
+            strides=self.strides,
             padding=padding,
-            rhs_dilation=self.dilation,
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-            feature_group_count=self.groups,
+            dilation=self.dilation,
+            groups=self.groups,
         )

@@ -1,0 +1,152 @@
+"""The convolution as a function: one result, and the arithmetic that is fastest where it runs.
+
+| convolution         | CPU                                         | elsewhere |
+|---------------------|---------------------------------------------|-----------|
+| 1x1, one group      | matrix product                              | the same  |
+| depthwise           | sum of shifted products, gradients by hand  | XLA's own |
+| other groups        | an ordinary convolution for each group      | XLA's own |
+| all else            | XLA's own                                   | XLA's own |
+
+On CPU XLA's own takes 50 to 80 times as long as PyTorch's where groups are many, and 10 to 98 times
+for gradients; what is here takes 0.8 to 5 times as long (benchmarks/NOTES.md). Elsewhere cuDNN and
+the TPU's compiler know groups themselves.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from avsc_jax.types import Array, Float
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Pair = tuple[int, int]
+
+
+def convolve(
+    x: Float[Array, 'B H W K'],
+    kernel: Float[Array, 'h w I O'],
+    *,
+    strides: Pair,
+    padding: Pads,
+    dilation: Pair = (1, 1),
+    groups: int = 1,
+    platform: str | None = None,
+) -> Float[Array, 'B H2 W2 O']:
+    """As `lax.conv_general_dilated` of NHWC and HWIO with `feature_group_count=groups`.
+
+    Args:
+      padding: zeros at ((top, bottom), (left, right)).
+      platform: whose arithmetic; default, that of JAX's first device.
+    """
+    on_cpu = (platform or jax.default_backend()) == 'cpu'
+    if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
+        return jnp.dot(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
+        return _depthwise(x, kernel, strides, padding, dilation)
+    options = dict(
+        window_strides=strides,
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    if on_cpu and groups > 1:
+        parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        return jnp.concatenate([lax.conv_general_dilated(*p, **options) for p in parts], -1)
+    return lax.conv_general_dilated(x, kernel, feature_group_count=groups, **options)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _depthwise(x, kernel, strides, padding, dilation):
+    """One kernel `[h, w, 1, K]` a channel: the sum over its taps of shifted maps times a number."""
+    padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
+    return _shifted_sum(padded, kernel, strides, dilation)
+
+
+def _shifted_sum(padded, kernel, strides, dilation):
+    size = _output_size(padded.shape[1:3], kernel.shape[:2], strides, dilation)
+    return sum(
+        _tap(padded, i, j, size, strides, dilation) * kernel[i, j].reshape(1, 1, 1, -1)
+        for i, j in _taps(kernel)
+    )
+
+
+def _depthwise_forward(x, kernel, strides, padding, dilation):
+    return _depthwise(x, kernel, strides, padding, dilation), (x, kernel)
+
+
+def _depthwise_backward(strides, padding, dilation, saved, grad):
+    x, kernel = saved
+    if max(kernel.shape[:2]) <= 3:  # few taps: each adds its share where it read
+
+        def forward(x):
+            padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+            return _shifted_sum(padded, kernel, strides, dilation)
+
+        (grad_x,) = jax.vjp(forward, x)[1](grad)
+    else:
+        grad_x = _input_gradient(x.shape, kernel, grad, strides, padding, dilation)
+    return grad_x, _kernel_gradient(x, kernel, grad, strides, padding, dilation)
+
+
+def _input_gradient(shape, kernel, grad, strides, padding, dilation):
+    """The gradient, zeros between its places where there are strides, under the kernel turned."""
+    spread = []
+    for axis in (0, 1):
+        reach = (kernel.shape[axis] - 1) * dilation[axis]
+        low = reach - padding[axis][0]
+        long = (grad.shape[axis + 1] - 1) * strides[axis] + 1
+        spread.append((low, shape[axis + 1] + reach - low - long, strides[axis] - 1))
+    zero = jnp.zeros((), grad.dtype)
+    padded = lax.optimization_barrier(lax.pad(grad, zero, ((0, 0, 0), *spread, (0, 0, 0))))
+    return _shifted_sum(padded, kernel[::-1, ::-1], (1, 1), dilation)
+
+
+def _kernel_gradient(x, kernel, grad, strides, padding, dilation):
+    """Image by image, so that all taps find it in the cache; the sums stay in float32.
+
+    Rows are added up as explicit sums of at most 28 terms: XLA's own reduction of leading axes
+    walks through memory column by column.
+    """
+    height, width, channels = grad.shape[1:]
+    terms = max(r for r in range(1, 29) if height % r == 0)
+    size = (height, width)
+
+    def add_image(totals, image):
+        padded, grad = image
+        rows = [grad[h::terms] for h in range(terms)]
+        added = []
+        for total, (i, j) in zip(totals, _taps(kernel), strict=True):
+            seen = _tap(padded[None], i, j, size, strides, dilation)[0]
+            products = (seen[h::terms] * rows[h] for h in range(terms))
+            added.append(total + sum(p.astype(jnp.float32) for p in products))
+        return tuple(added), None
+
+    zeros = jnp.zeros((height // terms, width, channels), jnp.float32)
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    totals, _ = lax.scan(add_image, (zeros,) * len(_taps(kernel)), (padded, grad))
+    sums = jnp.stack(totals).sum((1, 2))
+    return sums.reshape(kernel.shape).astype(kernel.dtype)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _taps(kernel) -> list[Pair]:
+    return [(i, j) for i in range(kernel.shape[0]) for j in range(kernel.shape[1])]
+
+
+def _tap(padded, i, j, size, strides, dilation):
+    """What the tap (i, j) of a kernel sees: `[B, *size, K]`."""
+    i, j = i * dilation[0], j * dilation[1]
+    return padded[
+        :,
+        i : i + (size[0] - 1) * strides[0] + 1 : strides[0],
+        j : j + (size[1] - 1) * strides[1] + 1 : strides[1],
+    ]
+
+
+def _output_size(padded, kernel, strides, dilation) -> Pair:
+    sizes = zip(padded, kernel, strides, dilation, strict=True)
+    return tuple((n - (k - 1) * d - 1) // s + 1 for n, k, s, d in sizes)
