@@ -5,7 +5,7 @@
 | 1x1, one group      | matrix product                              | the same  |
 | depthwise           | sum of shifted products, gradients by hand  | XLA's own |
 | other groups        | an ordinary convolution for each group      | XLA's own |
-| all else            | XLA's own                                   | XLA's own |
+| all others          | XLA's own                                   | XLA's own |
 
 On CPU XLA's own takes 50 to 80 times as long as PyTorch's where groups are many, and 10 to 98 times
 for gradients; what is here takes 0.8 to 5 times as long (benchmarks/NOTES.md). Elsewhere cuDNN and
@@ -42,7 +42,7 @@ def convolve(
     """
     on_cpu = (platform or jax.default_backend()) == 'cpu'
     if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
-        return jnp.dot(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+        return _pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
     if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
         return _depthwise(x, kernel, strides, padding, dilation)
     options = dict(
@@ -55,6 +55,23 @@ def convolve(
         parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
         return jnp.concatenate([lax.conv_general_dilated(*p, **options) for p in parts], -1)
     return lax.conv_general_dilated(x, kernel, feature_group_count=groups, **options)
+
+
+@jax.custom_vjp
+def _pointwise(x, kernel):
+    return jnp.dot(x, kernel)
+
+
+def _pointwise_backward(saved, grad):
+    """As JAX's own, but XLA transposes the left of two factors on CPU: that is the narrower one."""
+    x, kernel = saved
+    read, made = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    if x.shape[-1] <= grad.shape[-1]:
+        return jnp.dot(grad, kernel.T), jnp.dot(read.T, made)
+    return jnp.dot(grad, kernel.T), jnp.dot(made.T, read).T
+
+
+_pointwise.defvjp(lambda x, kernel: (_pointwise(x, kernel), (x, kernel)), _pointwise_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

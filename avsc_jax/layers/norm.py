@@ -1,8 +1,11 @@
 """Batch normalisation over the rows that count, on every device."""
 
 import math
+from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -45,55 +48,95 @@ class BatchNorm(nn.Module):
         bias = self.param('bias', nn.initializers.zeros, shape)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
         var = self.variable('batch_stats', 'var', jnp.ones, shape)
-        values = x.astype(jnp.float32)
         if not train:
-            centred = values - _spread(mean.value, x)
-            return self._scaled(centred, var.value, scale, bias).astype(x.dtype)
+            normal = _quotient(x, None, Statistics(1, mean.value, var.value), self.epsilon)
+        else:
+            counted = None if mask is None else _rows(mask, x)
+            normal, batch = _normalized(x, counted, self.epsilon, axis_name)
+            if not self.is_initializing():
+                # A batch without a single row that counts changes nothing.
+                new = jnp.where(batch.count > 0, 1 - self.momentum, 0)
+                unbiased = batch.var * batch.count / jnp.maximum(batch.count - 1, 1)
+                mean.value += new * (batch.mean - mean.value)
+                var.value += new * (unbiased - var.value)
+        return (normal * _spread(scale, x) + _spread(bias, x)).astype(x.dtype)
 
-        count, shift, centred, batch_mean, batch_var = _statistics(values, mask, axis_name)
-        if not self.is_initializing():
-            # A batch without a single row that counts changes nothing.
-            new = jnp.where(count > 0, 1 - self.momentum, 0)
-            unbiased = batch_var * count / jnp.maximum(count - 1, 1)
-            mean.value += new * (shift + batch_mean - mean.value)
-            var.value += new * (unbiased - var.value)
-        centred = centred - _spread(batch_mean, x)
-        return self._scaled(centred, batch_var, scale, bias).astype(x.dtype)
 
-    def _scaled(self, centred, var, scale, bias):
-        factor = lax.rsqrt(var + self.epsilon) * scale
-        return centred * _spread(factor, centred) + _spread(bias, centred)
+class Statistics(NamedTuple):
+    """Of one batch: how many values of each channel count, their mean and biased variance."""
+
+    count: jax.Array
+    mean: jax.Array
+    var: jax.Array
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _normalized(x, mask, epsilon, axis_name):
+    """((x - mean) / sqrt(var + epsilon) in float32, 0 in rows that do not count; Statistics).
+
+    The gradient is written out (Ioffe and Szegedy 2015, Section 3), as JAX's own goes through
+    every step of the sums. Both end in a division because XLA computes a quotient once, and sums
+    and products again inside of all that read them, in whatever order these read.
+    """
+    batch = _statistics(x, mask, axis_name)
+    return _quotient(x, mask, batch, epsilon), batch
+
+
+def _normalized_forward(x, mask, epsilon, axis_name):
+    normal, batch = _normalized(x, mask, epsilon, axis_name)
+    return (normal, batch), (x, mask, batch)
+
+
+def _normalized_backward(epsilon, axis_name, saved, grads):
+    x, mask, batch = saved
+    grad, _ = grads  # the statistics go into no loss
+    normal, axes = _quotient(x, mask, batch, epsilon), tuple(range(x.ndim - 1))
+    grad = _counted(grad, mask)
+    sums = _total(jnp.stack([grad.sum(axes), (grad * normal).sum(axes)]), axis_name)
+    mean, slope = sums / jnp.maximum(batch.count, 1)
+    grad -= _spread(mean, x) + normal * _spread(slope, x)
+    grad_x = _counted(grad * _spread(lax.rsqrt(batch.var + epsilon), x), mask)
+    return grad_x.astype(x.dtype), None
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)
+
+
+def _quotient(x, mask, batch, epsilon):
+    centred = x.astype(jnp.float32) - _spread(batch.mean, x)
+    return _counted(centred * _spread(lax.rsqrt(batch.var + epsilon), x), mask)
+
+
+def _statistics(x, mask, axis_name) -> Statistics:
+    """Twice the mean: of x, and of x less the first, so that no large numbers are subtracted."""
+    axes, x = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
+    count = jnp.float32(x.shape[0]) if mask is None else mask.sum(dtype=jnp.float32)
+    count = _total(count, axis_name) * math.prod(x.shape[1:-1])
+
+    def mean(values):
+        return _total(_counted(values, mask).sum(axes), axis_name) / jnp.maximum(count, 1)
+
+    first = mean(x)
+    centred = x - _spread(first, x)
+    rest, square = mean(centred), mean(jnp.square(centred))
+    return Statistics(count, first + rest, jnp.maximum(square - jnp.square(rest), 0))
+
+
+def _rows(mask, x):
+    """The mask `[rows, 1, ...]`, each entry as often as x holds rows for it."""
+    rows = x.shape[0]
+    if rows % mask.shape[0]:
+        raise ValueError(f'a mask of {mask.shape[0]} rows does not fit x with {rows} rows')
+    return jnp.repeat(mask, rows // mask.shape[0]).reshape(rows, *[1] * (x.ndim - 1))
+
+
+def _counted(values, mask):
+    return values if mask is None else jnp.where(mask, values, 0)
+
+
+def _total(value, axis_name):
+    return value if axis_name is None else lax.psum(value, axis_name)
 
 
 def _spread(vector, x):
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
-
-
-def _statistics(x, mask, axis_name):
-    """(count, shift, x - shift, mean and variance of x - shift) over the rows that count.
-
-    The shift is the mean as a first sum gives it, and a constant to the gradient: whatever its
-    rounding error, the second sums correct it, and no large numbers are subtracted.
-    """
-    rows, *inner, _ = x.shape
-    axes = tuple(range(x.ndim - 1))
-    count = jnp.float32(math.prod(x.shape[:-1]))
-    if mask is not None:
-        if rows % mask.shape[0]:
-            raise ValueError(f'a mask of {mask.shape[0]} rows does not fit x with {rows} rows')
-        mask = jnp.repeat(mask, rows // mask.shape[0])
-        count = mask.sum(dtype=jnp.float32) * math.prod(inner)
-        mask = mask.reshape(rows, *[1] * (x.ndim - 1))
-
-    def total(value):
-        return value if axis_name is None else lax.psum(value, axis_name)
-
-    def counted(value):
-        return value if mask is None else jnp.where(mask, value, 0)
-
-    count = total(count)
-    divisor = jnp.maximum(count, 1)
-    shift = lax.stop_gradient(total(counted(x).sum(axes)) / divisor)
-    centred = counted(x - _spread(shift, x))
-    mean, square = total(jnp.stack([centred.sum(axes), jnp.square(centred).sum(axes)])) / divisor
-    return count, shift, centred, mean, jnp.maximum(square - jnp.square(mean), 0)

@@ -1,14 +1,60 @@
 """Pooling of maps, with the edges as PyTorch treats them."""
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
 
 from avsc_jax.types import Array, Float
 
 
+@jax.custom_vjp
 def max_pool(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
-    """The largest of 3 by 3 at every second place; what is outside never is the largest."""
-    around = ((1, 1), (1, 1))
-    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=around)
+    """The largest of 3 by 3 at every second place; what is outside never is the largest.
+
+    The gradient goes to the first of equals, as PyTorch's. XLA's own takes a tenth of a ResNet's
+    training step on CPU: it carries every place's index along.
+    """
+    return _largest(x)[0]
+
+
+def _max_pool_forward(x):
+    largest, tap = _largest(x)
+    return largest, (tap, x)
+
+
+def _max_pool_backward(saved, grad):
+    tap, x = saved
+    height, width = (
+        side - 2 * pooled for side, pooled in zip(x.shape[1:3], tap.shape[1:3], strict=True)
+    )
+    zero = jnp.zeros((), grad.dtype)
+    total = 0
+    for k, (i, j) in enumerate(_TAPS):
+        places = ((0, 0, 0), (i - 1, height + 2 - i, 1), (j - 1, width + 2 - j, 1), (0, 0, 0))
+        total += lax.pad(jnp.where(tap == k, grad, zero), zero, places)
+    return (total,)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+_TAPS = [(i, j) for i in range(3) for j in range(3)]
+
+
+def _largest(x):
+    """The largest of each window, and at which of its nine places the first of them stands."""
+    height, width = (-(-side // 2) for side in x.shape[1:3])
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
+    padded = jnp.pad(x, around, constant_values=-jnp.inf)
+    largest = tap = None
+    for k, (i, j) in enumerate(_TAPS):
+        seen = padded[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
+        if k == 0:
+            largest, tap = seen, jnp.zeros(seen.shape, jnp.int32)
+        else:
+            tap = jnp.where(seen > largest, k, tap)
+            largest = jnp.maximum(seen, largest)
+    return largest, tap
 
 
 def average_pool_3(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:

@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -29,6 +30,20 @@ def windows(x: np.ndarray, first: int, size: int) -> np.ndarray:
 def test_the_largest_is_never_what_is_outside(sides):
     x = grid(sides)  # negative, so that zeros outside would win
     np.testing.assert_array_equal(max_pool(x), np.nanmax(windows(x, -1, 3), axis=-1))
+
+
+@pytest.mark.parametrize('sides', [ODD, EVEN])
+def test_the_gradient_goes_to_the_first_of_the_largest(sides):
+    x = np.random.default_rng(0).integers(0, 3, (2, *sides, 3)).astype(np.float32)  # many equals
+    weights = np.random.default_rng(1).random(max_pool(x).shape, dtype=np.float32)
+    expected = np.zeros_like(x)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    for b, r, c, k in np.ndindex(weights.shape):
+        window = padded[b, 2 * r : 2 * r + 3, 2 * c : 2 * c + 3, k]
+        i, j = np.unravel_index(window.argmax(), window.shape)
+        expected[b, 2 * r + i - 1, 2 * c + j - 1, k] += weights[b, r, c, k]
+    found = jax.grad(lambda x: (max_pool(x) * weights).sum())(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('sides', [ODD, EVEN])
