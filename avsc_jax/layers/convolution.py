@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Float
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -41,10 +42,11 @@ def convolve(
       platform: whose arithmetic; default, that of JAX's first device.
     """
     on_cpu = (platform or jax.default_backend()) == 'cpu'
+    x = settled(x)
     if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
-        return _pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+        return pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
     if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
-        return _depthwise(x, kernel, strides, padding, dilation)
+        return settled(_depthwise(x, kernel, strides, padding, dilation))
     options = dict(
         window_strides=strides,
         padding=padding,
@@ -58,7 +60,7 @@ def convolve(
 
 
 @jax.custom_vjp
-def _pointwise(x, kernel):
+def pointwise(x, kernel):
     return jnp.dot(x, kernel)
 
 
@@ -71,7 +73,7 @@ def _pointwise_backward(saved, grad):
     return jnp.dot(grad, kernel.T), jnp.dot(made.T, read).T
 
 
-_pointwise.defvjp(lambda x, kernel: (_pointwise(x, kernel), (x, kernel)), _pointwise_backward)
+pointwise.defvjp(lambda x, kernel: (pointwise(x, kernel), (x, kernel)), _pointwise_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

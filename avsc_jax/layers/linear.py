@@ -5,8 +5,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
+from avsc_jax.layers.convolution import pointwise
 from avsc_jax.types import Array, Float
 
 
@@ -30,7 +30,7 @@ class Linear(nn.Module):
 
         dtype = self.dtype or x.dtype
         kernel = self.param('kernel', uniform, (x.shape[-1], self.features))
-        y = jnp.dot(x.astype(dtype), kernel.astype(dtype))
+        y = pointwise(x.astype(dtype), kernel.astype(dtype))
         if self.use_bias:
             bias = self.param('bias', uniform, (self.features,)).astype(dtype)
             y = y + bias.reshape((1,) * (x.ndim - 1) + bias.shape)

@@ -96,7 +96,7 @@ def _normalized_backward(epsilon, axis_name, saved, grads):
     mean, slope = sums / jnp.maximum(batch.count, 1)
     grad -= _spread(mean, x) + normal * _spread(slope, x)
     grad_x = _counted(grad * _spread(lax.rsqrt(batch.var + epsilon), x), mask)
-    return grad_x.astype(x.dtype), None
+    return lax.optimization_barrier(grad_x.astype(x.dtype)), None
 
 
 _normalized.defvjp(_normalized_forward, _normalized_backward)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Float
 
 IMAGE_TO_GRID = 32  # pixels of the image to one of the last feature map
@@ -35,7 +36,7 @@ class Bottleneck(nn.Module):
             x = _average_pool(x, self.stride)
             x = Conv(4 * self.width, name='downsample_0')(x)
             x = BatchNorm(name='downsample_1')(x, train=train)
-        return nn.relu(x + y)
+        return settled(nn.relu(x + y))
 
 
 class AttentionPool(nn.Module):

@@ -12,6 +12,7 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.settle import settled
 from avsc_jax.layers.squeeze_excite import SqueezeExcite
 from avsc_jax.types import Array, Float
 
@@ -66,7 +67,7 @@ class Block(nn.Module):
             y = conv(self._squeezed(y), 'conv_pwl', 'bn3', self.features)
         if self.stride > 1 or x.shape[-1] != self.features:
             return y
-        return x + DropPath(self.drop_path)(y, train=train)
+        return settled(x + DropPath(self.drop_path)(y, train=train))
 
     def _squeezed(self, x):
         if not self.squeeze:

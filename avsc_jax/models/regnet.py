@@ -9,6 +9,7 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Float
 
 
@@ -50,7 +51,7 @@ class Bottleneck(nn.Module):
         y = DropPath(self.drop_path)(y, train=train)
         if self.stride > 1 or x.shape[-1] != self.width:
             x = ConvNorm(self.width, stride=self.stride, name='downsample')(x, train=train)
-        return nn.relu(y + x)
+        return settled(nn.relu(y + x))
 
 
 class RegNetX(Backbone, kw_only=True):

@@ -10,6 +10,7 @@ from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import average_pool_2, average_pool_3
+from avsc_jax.layers.settle import settled
 from avsc_jax.models.resnet import ResNet
 from avsc_jax.types import Array, Float
 
@@ -62,7 +63,7 @@ class Bottleneck(nn.Module):
         if x.shape[-1] != 4 * self.width:
             x = Conv(4 * self.width, name='downsample_1')(x)
             x = BatchNorm(name='downsample_2')(x, train=train)
-        return nn.relu(y + x)
+        return settled(nn.relu(y + x))
 
 
 class ResNeSt(ResNet, kw_only=True):

@@ -10,6 +10,7 @@ from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import max_pool
+from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Float
 
 
@@ -29,7 +30,7 @@ class BasicBlock(nn.Module):
         y = Conv(self.width, (3, 3), padding=1, name='conv2')(y)
         y = BatchNorm(name='bn2')(y, train=train)
         y = DropPath(self.drop_path)(y, train=train)
-        return nn.relu(y + projected(x, self.width, self.stride, train=train))
+        return settled(nn.relu(y + projected(x, self.width, self.stride, train=train)))
 
 
 class Bottleneck(nn.Module):
@@ -50,7 +51,7 @@ class Bottleneck(nn.Module):
         y = Conv(4 * self.width, name='conv3')(y)
         y = BatchNorm(name='bn3')(y, train=train)
         y = DropPath(self.drop_path)(y, train=train)
-        return nn.relu(y + projected(x, 4 * self.width, self.stride, train=train))
+        return settled(nn.relu(y + projected(x, 4 * self.width, self.stride, train=train)))
 
 
 def projected(

@@ -11,6 +11,7 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.linear import Linear
+from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Float
 
 MLP_RATIO = 4
@@ -80,9 +81,9 @@ class Block(nn.Module):
         mask = _shift_mask(padded, window, shift)
         y = WindowAttention(self.heads, window, name='attn')(_split(y, window), mask)
         y = _join(y, padded, window)[:, : size[0], : size[1]]
-        x = x + DropPath(self.drop_path)(jnp.roll(y, shift, axis=(1, 2)), train=train)
+        x = settled(x + DropPath(self.drop_path)(jnp.roll(y, shift, axis=(1, 2)), train=train))
         y = Mlp(name='mlp')(_norm('norm2', x))
-        return x + DropPath(self.drop_path)(y, train=train)
+        return settled(x + DropPath(self.drop_path)(y, train=train))
 
 
 class PatchMerging(nn.Module):
