@@ -23,10 +23,10 @@ def check_probs(probs: Array) -> np.ndarray:
     inside = (probs >= -TOLERANCE) & (probs <= 1 + TOLERANCE)
     bad = np.flatnonzero(~inside.all(axis=1))
     if bad.size:
-        seen = probs[bad[0]][~inside[bad[0]]][0]
+        worst = ', '.join(f'row {row} ({probs[row][~inside[row]][0]})' for row in bad[:3])
         raise ValueError(
-            f'{bad.size} of {len(probs)} rows hold values outside [0, 1], first row {bad[0]} '
-            f'({seen}); give softmax probabilities, not logits'
+            f'{bad.size} of {len(probs)} rows hold values outside [0, 1], first {worst}; '
+            'give softmax probabilities, not logits'
         )
     return probs
 

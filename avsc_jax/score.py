@@ -4,17 +4,17 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import cli, ensemble, report, tables
+from avsc_jax import cli, mixing, report, tables
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
-calibration, with intervals over recording locations. Several tables are averaged, and the members
-and their mix are shown side by side.
+calibration, with intervals over recording locations. Several tables are mixed, and the members and
+their mix are shown side by side.
 
 A table is the predictions/test.npz of a run, or a tab-separated DCASE file (filename, scene_label,
 airport ... tram). A prefix names its role in the output: audio=a.npz visual=v.npz.
@@ -27,6 +27,14 @@ examples:
   average two systems, clamp each as Okazaki et al. do, and write the report and the table
     python -m avsc_jax.score audio=runs/a/predictions/test.npz visual=runs/v/predictions/test.npz \\
       --weights .4,.6 --clamp=per_model --out report/
+
+  Hitachi's E02 from the tables of its three parts
+    python -m avsc_jax.score audio=A04.npz visual=V04.npz clip=C04.npz --recipe=hitachi \\
+      --clamp=per_model
+
+  find weights and a temperature on one split and report on another
+    python -m avsc_jax.score --recipe=weights --calibrate=temperature \\
+      --fit-on a=a/valid.npz b=b/valid.npz --report-on a=a/test.npz b=b/test.npz
 """
 SUM_TOLERANCE = 1e-3  # what rounding to four decimals or more can do to the sum of a row
 
@@ -34,17 +42,30 @@ SUM_TOLERANCE = 1e-3  # what rounding to four decimals or more can do to the sum
 def main(argv: list[str]) -> int:
     """Reads, mixes, scores; files are written only once everything else has worked."""
     options = _parser().parse_args(argv)
-    paths = _named(options.table)
+    paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
+    _check_options(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
     if written:
-        _check_output(written, paths.values())
-    members = {name: _read(path, options) for name, path in paths.items()}
-    members = _alike(members, pooled=options.clamp is not None)
+        _check_output(written, [*paths.values(), *fit_paths.values()])
+    members = {name: _read(path, options, options.truth) for name, path in paths.items()}
+    members = mixing.alike(members, pooled=options.clamp is not None)
     weights = _weights(options.weights, members)
-    about = _about(members, _sentence(paths, weights, options))
-    mixed = _mix(members, weights, options.clamp, about)
+    adjust, fitted, cautions = None, '', []
+    if fit_paths:
+        fit = {name: _read(path, options) for name, path in fit_paths.items()}
+        fit = mixing.alike(fit, pooled=options.clamp is not None)
+        fit = mixing.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
+        if options.recipe == 'weights':
+            weights = mixing.fit_weights(fit)
+        if options.calibrate:
+            mixed = mixing.mix(fit, options.recipe, weights, options.clamp)
+            adjust, fitted = mixing.fit_calibration(options.calibrate, mixed, fit)
+        cautions = filter(None, [mixing.overlap(fit, members)])
+    probs = mixing.mix(members, options.recipe, weights, options.clamp)
+    about = _about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
+    mixed = _result(members, adjust(probs) if adjust else probs, options, about)
     result = report.make(mixed, title=mixed.meta['system'], about=about)
-    if len(members) > 1 or options.clamp:
+    if len(members) > 1 or options.clamp or options.calibrate:
         result['members'] = [_member(*item) for item in [*members.items(), ('result', mixed)]]
     print(report.text(result))
     if written:
@@ -66,9 +87,35 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('table', nargs='+', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
+    parser.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
     parser.add_argument(
-        '--recipe', choices=['mean'], default='mean', help='how several tables are mixed (mean)'
+        '--recipe',
+        choices=list(mixing.RECIPES),
+        default='mean',
+        help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
+        'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
+        'with weights in steps of 0.05 that are best on the tables of --fit-on',
+    )
+    parser.add_argument(
+        '--fit-on',
+        nargs='+',
+        default=[],
+        metavar='[role=]table',
+        help="the members' tables of the split on which --recipe=weights and --calibrate are "
+        'fitted, in the order or with the roles of those reported on',
+    )
+    parser.add_argument(
+        '--report-on',
+        nargs='+',
+        default=[],
+        metavar='[role=]table',
+        help='the tables to score; the same as naming them first',
+    )
+    parser.add_argument(
+        '--calibrate',
+        choices=list(mixing.CALIBRATIONS),
+        help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
+        'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
     )
     parser.add_argument(
         '--weights', metavar='W,W,...', help='weights of the mean, one a table; made to sum to one'
@@ -109,6 +156,49 @@ def _named(arguments: Sequence[str]) -> dict[str, Path]:
     return named
 
 
+def _with_roles(paths: Mapping[str, Path]) -> bool:
+    return any(name != str(path) for name, path in paths.items())
+
+
+def _check_options(
+    options: argparse.Namespace, paths: Mapping[str, Path], fit_paths: Mapping[str, Path]
+) -> None:
+    """Options that need or exclude each other."""
+    found = options.recipe == 'weights'
+    for wrong, sentence in (
+        (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
+        (
+            (found or options.calibrate) and not fit_paths,
+            '--recipe=weights and --calibrate need --fit-on: the tables of the split to fit on',
+        ),
+        (
+            fit_paths and not (found or options.calibrate),
+            '--fit-on fits nothing here; pass --recipe=weights or --calibrate, or leave it out',
+        ),
+        (
+            options.weights and options.recipe not in ('mean', 'geometric'),
+            f'--weights are for a mean; --recipe={options.recipe} has its own, so leave one out',
+        ),
+        (
+            found and (options.clamp == 'per_model' or options.clamped),
+            '--recipe=weights searches tables whose rows sum to one; clamp the mix '
+            '(--clamp=fused), not the tables',
+        ),
+        (
+            options.clamp and options.calibrate == 'clamp',
+            '--clamp and --calibrate=clamp would clamp twice; leave one out',
+        ),
+        (
+            options.recipe == 'hitachi'
+            and {*paths} not in ({'audio', 'visual'}, {'audio', 'visual', 'clip'}),
+            f'--recipe=hitachi takes audio=table visual=table and perhaps clip=table, not '
+            f'{mixing.listed(paths)}',
+        ),
+    ):
+        if wrong:
+            raise ValueError(sentence)
+
+
 def _check_output(written: Path, inputs: Sequence[Path]) -> None:
     if written.parent.exists() and not written.parent.is_dir():
         raise ValueError(f'--out {written.parent} is a file; name a folder')
@@ -118,7 +208,7 @@ def _check_output(written: Path, inputs: Sequence[Path]) -> None:
         )
 
 
-def _read(path: Path, options: argparse.Namespace) -> tables.Predictions:
+def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> tables.Predictions:
     with warnings.catch_warnings():  # about sums, which are checked here and told by the report
         warnings.simplefilter('ignore', UserWarning)
         try:
@@ -139,23 +229,9 @@ def _read(path: Path, options: argparse.Namespace) -> tables.Predictions:
             f'to 1 (so {bad.size} of {len(sums)} rows); give softmax probabilities, or pass '
             '--clamped if they were clamped on purpose'
         )
-    if options.truth:
-        table = tables.with_truth(table, tables.truth(options.truth))
+    if truth:
+        table = tables.with_truth(table, tables.truth(truth))
     return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
-
-
-def _alike(
-    members: Mapping[str, tables.Predictions], pooled: bool
-) -> dict[str, tables.Predictions]:
-    """The same items in the same order in all; clips where frames would meet seconds."""
-    kinds = {table.meta.get('granularity') for table in members.values()}
-    found = list(members.values())
-    if pooled or len(kinds) > 1:
-        found = [tables.pool(table) for table in found]
-    found = tables.aligned(found)
-    label = np.max([table.label for table in found], axis=0)  # -1 where none knows it
-    found = [dataclasses.replace(table, label=label) for table in found]
-    return dict(zip(members, found, strict=True))
 
 
 def _weights(text: str | None, members: Mapping[str, tables.Predictions]) -> np.ndarray:
@@ -173,42 +249,52 @@ def _weights(text: str | None, members: Mapping[str, tables.Predictions]) -> np.
     return weights / weights.sum()
 
 
-def _mix(
+def _result(
     members: Mapping[str, tables.Predictions],
-    weights: np.ndarray,
-    clamp: str | None,
+    probs: np.ndarray,
+    options: argparse.Namespace,
     about: Mapping[str, object],
 ) -> tables.Predictions:
     first, *others = members.values()
-    probs = np.stack([table.probs for table in members.values()])
-    if clamp == 'per_model':
-        probs = ensemble.clamp(probs)
-    probs = ensemble.mean(probs, weights)
-    if clamp == 'fused':
-        probs = ensemble.clamp(probs)
     meta = {'system': next(iter(members)), **first.meta}
     if others:  # what is one member's own is not the mix's
         meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
-        meta['system'] = f'mean of {", ".join(members)}'
-    calibrated = clamp is not None or any(t.meta['calibrated'] for t in members.values())
+        meta['system'] = f'{mixing.RECIPES[options.recipe]} of {", ".join(members)}'
+    clamped = options.clamp or options.calibrate == 'clamp'
+    calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
     meta |= {'calibrated': calibrated, 'about': about}
     return dataclasses.replace(first, probs=probs, meta=meta)
 
 
-def _sentence(paths: Mapping[str, Path], weights: np.ndarray, options: argparse.Namespace) -> str:
+def _sentence(
+    paths: Mapping[str, Path],
+    fit_paths: Mapping[str, Path],
+    weights: np.ndarray,
+    fitted: str,
+    options: argparse.Namespace,
+) -> str:
     """What was done to the tables, with the exact numbers."""
-    names = [name if name == str(path) else f'{name} ({path})' for name, path in paths.items()]
-    if len(names) == 1:
-        done = names[0]
-    else:
-        parts = (f'{weight:.4g} {name}' for weight, name in zip(weights, names, strict=True))
-        done = f'mean: {" + ".join(parts)}'
+    names, fit_names = (
+        [name if name == str(path) else f'{name} ({path})' for name, path in group.items()]
+        for group in (paths, fit_paths)
+    )
+    parts = ' + '.join(
+        name if options.recipe == 'hitachi' else f'{weight:.4g} {name}'
+        for weight, name in zip(weights, names, strict=True)
+    )
+    done = f'{mixing.RECIPES[options.recipe]}: {parts}' if len(names) > 1 else names[0]
     if options.clamp:
         done += f'; clamped (Okazaki 2021, Eq. 1), {options.clamp.replace("_", " ")}'
+    if fitted:
+        done += f'; calibrated: {fitted}'
+    if fit_names:
+        done += f'; fitted on {mixing.listed(fit_names)}'
     return done + (f'; true scenes from {options.truth}' if options.truth else '')
 
 
-def _about(members: Mapping[str, tables.Predictions], steps: str) -> dict[str, object]:
+def _about(
+    members: Mapping[str, tables.Predictions], steps: str, cautions: Iterable[str]
+) -> dict[str, object]:
     """What the tables' own `about` says of data, protocol, weights and warnings, joined."""
     abouts = {name: table.meta.get('about', {}) for name, table in members.items()}
 
@@ -223,7 +309,10 @@ def _about(members: Mapping[str, tables.Predictions], steps: str) -> dict[str, o
             for name, about in abouts.items()
             for encoder, origin in about.get('weights', {}).items()
         },
-        'warnings': [line for about in abouts.values() for line in about.get('warnings', ())],
+        'warnings': [
+            *(line for about in abouts.values() for line in about.get('warnings', ())),
+            *cautions,
+        ],
     }
 
 

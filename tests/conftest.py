@@ -15,7 +15,18 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 _CHECKED = tuple(
     f'avsc_jax.{name}'
-    for name in ('audio', 'images', 'losses', 'metrics', 'ensemble', 'layers', 'models', 'weights')
+    for name in (
+        'audio',
+        'augment',
+        'images',
+        'losses',
+        'metrics',
+        'calibration',
+        'ensemble',
+        'layers',
+        'models',
+        'weights',
+    )
 )
 jaxtyping.install_import_hook(_CHECKED, 'beartype.beartype')
 for name in _CHECKED:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import score, tables
+from avsc_jax import ensemble, score, tables
 from avsc_jax.scenes import SCENES
 
 CLIPS = ['bus-oslo-1-1', 'park-oslo-2-2', 'tram-rome-3-3']
@@ -188,6 +188,126 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(folder, prepare, argumen
     assert not (folder / 'out').exists()
 
 
+# Of three clips: what a member gives the true scene, on the split to fit on and on the other.
+def split(name, fit, test, **meta):
+    renamed = np.array(['bus-oslo-1-9', 'park-oslo-2-9', 'tram-rome-3-9'])
+    tables.write(dataclasses.replace(table(fit), clip_id=renamed), f'{name}_fit.npz')
+    tables.write(table(test, **meta), f'{name}_test.npz')
+
+
+def test_weights_are_fitted_on_one_split_and_used_on_the_other(folder):
+    split('a', 0.9, 0.2)
+    split('b', 0.6, 0.8)
+    arguments = ['--recipe=weights', '--fit-on', 'x=a_fit.npz', 'y=b_fit.npz']
+    reported = ['--report-on', 'y=b_test.npz', 'x=a_test.npz']
+    assert score.main([*arguments, *reported, '--out', 'out']) == 0
+    found = result(folder)
+    assert found['title'] == 'weighted mean of y, x'
+    assert found['scores']['clip']['log_loss_micro'] == pytest.approx(-math.log(0.2))
+    assert found['about']['protocol'].endswith(
+        'weighted mean: 0 y (b_test.npz) + 1 x (a_test.npz); fitted on x (a_fit.npz), y (b_fit.npz)'
+    )
+    assert found['about']['warnings'] == []
+
+
+def test_members_without_roles_are_paired_by_order(folder):
+    split('a', 0.9, 0.2)
+    split('b', 0.6, 0.8)
+    fitted = ['--recipe=weights', '--fit-on', 'b_fit.npz', 'a_fit.npz', '--out', 'out']
+    assert score.main(['a_test.npz', 'b_test.npz', *fitted]) == 0
+    found = result(folder)['scores']['clip']['log_loss_micro']
+    assert found == pytest.approx(-math.log(0.8))
+
+
+def test_fitting_on_the_clips_reported_on_is_told(folder):
+    assert score.main(['a.npz', '--calibrate=temperature', '--fit-on=a.npz', '--out=out']) == 0
+    assert result(folder)['about']['warnings'] == ['fitted on 3 of the 3 clips it is reported on']
+
+
+@pytest.mark.parametrize('kind', ['temperature', 'vector', 'clamp'])
+def test_a_calibration_is_fitted_on_one_split_and_used_on_the_other(folder, kind):
+    # All right at .55: the fit makes them surer, which helps on the other split too.
+    split('a', 0.55, 0.55)
+    arguments = ['a_test.npz', f'--calibrate={kind}', '--fit-on', 'a_fit.npz', '--out', 'out']
+    assert score.main(arguments) == 0
+    found = result(folder)
+    assert found['scores']['clip']['log_loss_micro'] < 0.02
+    assert f'; calibrated: {kind} ' in found['about']['protocol']
+    assert found['calibrated'] is (kind == 'clamp')
+    assert [member['name'] for member in found['members']] == ['a_test.npz', 'result']
+
+
+def test_the_geometric_mean_and_the_decision_stage_are_recipes(folder):
+    assert score.main(['a.npz', 'b.npz', '--recipe=geometric', '--out', 'out']) == 0
+    roots = np.sqrt(table(0.55).probs * table(0.75).probs)
+    written = tables.read('out/predictions.npz').probs
+    np.testing.assert_allclose(written, roots / roots.sum(axis=1, keepdims=True))
+    tables.write(table(0.35), 'c.npz')
+    roles = ['visual=a.npz', 'audio=b.npz', 'clip=c.npz', '--recipe=hitachi']
+    assert score.main([*roles, '--clamp=per_model', '--out', 'out']) == 0
+    fused = ensemble.hitachi(
+        *(table(truth).probs for truth in (0.75, 0.55, 0.35)), classes=SCENES, clamp='per_model'
+    )
+    np.testing.assert_allclose(tables.read('out/predictions.npz').probs, fused)
+    assert result(folder)['title'] == 'decision stage of visual, audio, clip'
+
+
+def unlabelled_fit(name):
+    split('a', 0.5, 0.5)
+    unlabelled(name)
+
+
+@pytest.mark.parametrize(
+    ('prepare', 'arguments', 'sentence'),
+    [
+        (None, [], r'no table is named'),
+        (None, ['a.npz', '--recipe=weights'], r'need --fit-on'),
+        (None, ['a.npz', '--calibrate=vector'], r'need --fit-on'),
+        (None, ['a.npz', '--fit-on=a.npz'], r'--fit-on fits nothing here'),
+        (None, ['a.npz', 'b.npz', '--recipe=hitachi'], r'audio=table visual=table .* a.npz, b.npz'),
+        (
+            None,
+            ['audio=a.npz', 'visual=b.npz', '--recipe=hitachi', '--weights=1,1'],
+            r'--recipe=hitachi has its own',
+        ),
+        (
+            None,
+            ['a.npz', '--recipe=weights', '--fit-on=a.npz', '--clamp=per_model'],
+            r'rows sum to one; clamp the mix',
+        ),
+        (
+            None,
+            ['a.npz', '--calibrate=clamp', '--clamp=fused', '--fit-on=a.npz'],
+            r'would clamp twice',
+        ),
+        (
+            None,
+            ['x=a.npz', '--recipe=weights', '--fit-on', 'y=a.npz'],
+            r'fit on are y, those to report on x; give the same members',
+        ),
+        (
+            None,
+            ['a.npz', 'b.npz', '--recipe=weights', '--fit-on', 'a.npz'],
+            r'fit on are a.npz, those to report on a.npz, b.npz',
+        ),
+        (
+            unlabelled_fit,
+            ['a_test.npz', '--calibrate=clamp', '--fit-on=bad.npz'],
+            r'3 of 3 rows to fit on have no true label: bus-oslo-1-1, park-oslo-2-2, tram-rome-3-3',
+        ),
+        (
+            bad_sum,
+            ['a.npz', '--calibrate=clamp', '--fit-on=bad.npz'],
+            r'bad.npz: the probabilities of bus-oslo-1-1 sum to 0.9',
+        ),
+    ],
+)
+def test_bad_fits_and_recipes_are_a_sentence_and_nothing_is_written(
+    folder, prepare, arguments, sentence
+):
+    test_bad_input_is_a_sentence_and_nothing_is_written(folder, prepare, arguments, sentence)
+
+
 def test_clamped_tables_pass_when_that_is_said(folder):
     bad_sum('bad.npz')
     assert score.main(['bad.npz', '--clamped', '--out', 'out']) == 0
@@ -201,6 +321,9 @@ def test_a_table_that_was_read_is_never_overwritten(folder):
     with pytest.raises(ValueError, match='would be lost'):
         score.main(['out/predictions.npz', 'a.npz', '--out', 'out'])
     assert (folder / 'out' / 'predictions.npz').read_bytes() == before
+    with pytest.raises(ValueError, match='would be lost'):
+        fit = ['--calibrate=clamp', '--fit-on', 'out/predictions.npz']
+        score.main(['a.npz', *fit, '--out', 'out'])
     with pytest.raises(ValueError, match=r'a.npz is a file; name a folder'):
         score.main(['b.npz', '--out', 'a.npz'])
 

@@ -1,0 +1,120 @@
+"""Tables of several members become one: brought in line, mixed, calibrated on another split.
+
+A group of members is a dictionary of name to table. What is done to the numbers is in
+`avsc_jax.ensemble`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from avsc_jax import ensemble, tables
+
+Members = Mapping[str, tables.Predictions]
+
+RECIPES = {
+    'mean': 'mean',
+    'geometric': 'geometric mean',
+    'hitachi': 'decision stage',
+    'weights': 'weighted mean',
+}
+CALIBRATIONS = {
+    'temperature': (ensemble.fit_temperature, ensemble.temperature_scale),
+    'vector': (ensemble.fit_vector_scale, ensemble.vector_scale),
+    'clamp': (ensemble.fit_clamp, ensemble.piecewise_clamp),
+}
+
+
+def alike(members: Members, pooled: bool = False) -> dict[str, tables.Predictions]:
+    """The same items in the same order in all; clips where frames would meet seconds."""
+    kinds = {table.meta.get('granularity') for table in members.values()}
+    found = list(members.values())
+    if pooled or len(kinds) > 1:
+        found = [tables.pool(table) for table in found]
+    found = tables.aligned(found)
+    label = np.max([table.label for table in found], axis=0)  # -1 where none knows it
+    found = [dataclasses.replace(table, label=label) for table in found]
+    return dict(zip(members, found, strict=True))
+
+
+def paired(fit: Members, members: Members, by_name: bool) -> dict[str, tables.Predictions]:
+    """The members as they are on the split to fit on, found by name or else by order."""
+    if len(fit) != len(members) or (by_name and fit.keys() != members.keys()):
+        raise ValueError(
+            f'the tables to fit on are {listed(fit)}, those to report on {listed(members)}; give '
+            'the same members in both'
+        )
+    fit = fit if by_name else dict(zip(members, fit.values(), strict=True))
+    ours, theirs = first(members), first(fit)
+    if ours.meta['classes'] != theirs.meta['classes']:
+        raise ValueError(
+            f'the tables to fit on have the classes {" ".join(theirs.meta["classes"])}, those to '
+            f'report on {" ".join(ours.meta["classes"])}; give tables of one kind'
+        )
+    unknown = theirs.clip_id[theirs.label < 0]
+    if len(unknown):
+        raise ValueError(
+            f'{len(unknown)} of {len(theirs.label)} rows to fit on have no true label: '
+            f'{listed(unknown[:3])}; give tables that hold their labels'
+        )
+    return {name: fit[name] for name in members}
+
+
+def fit_weights(fit: Members) -> np.ndarray:
+    """The weights in steps of 0.05 that are best on these tables."""
+    weights, _ = ensemble.search_weights(_stacked(fit), first(fit).label)
+    return weights
+
+
+def mix(members: Members, recipe: str, weights: np.ndarray, clamp: str | None) -> np.ndarray:
+    """The probabilities of the mix [N, C].
+
+    Args:
+      members: tables of the same items; for 'hitachi', audio, visual and perhaps clip.
+      recipe: one of RECIPES.
+      weights: one a member; 'hitachi' needs none.
+      clamp: None, or Eq. (1) on each member ('per_model') or on the mix ('fused').
+    """
+    if recipe == 'hitachi':
+        roles = {name: table.probs for name, table in members.items()}
+        return ensemble.hitachi(**roles, classes=first(members).meta['classes'], clamp=clamp)
+    probs = _stacked(members)
+    if clamp == 'per_model':
+        probs = ensemble.clamp(probs)
+    mean = ensemble.geometric_mean if recipe == 'geometric' else ensemble.mean
+    probs = mean(probs, weights)
+    return ensemble.clamp(probs) if clamp == 'fused' else probs
+
+
+def fit_calibration(
+    kind: str, probs: np.ndarray, fit: Members
+) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """A calibration that is best for this mix of the tables to fit on, and its numbers as text."""
+    fitter, adjust = CALIBRATIONS[kind]
+    numbers = fitter(probs, first(fit).label)
+    groups = numbers if isinstance(numbers, tuple) else (numbers,)
+    shown = ' | '.join(' '.join(f'{x:.4g}' for x in np.atleast_1d(group)) for group in groups)
+    # NaN in a clamp keeps what it finds.
+    return (lambda mixed: adjust(mixed, *groups)), f'{kind} {shown.replace("nan", "kept")}'
+
+
+def overlap(fit: Members, members: Members) -> str | None:
+    """A warning when clips are fitted on and reported on."""
+    reported = {*first(members).clip_id}
+    both = len(reported & {*first(fit).clip_id})
+    return f'fitted on {both} of the {len(reported)} clips it is reported on' if both else None
+
+
+def first(members: Members) -> tables.Predictions:
+    """Any member's table: what they share, such as labels and classes, can be read off it."""
+    return next(iter(members.values()))
+
+
+def listed(names: Iterable[str]) -> str:
+    """'a, b, c'."""
+    return ', '.join(map(str, names))
+
+
+def _stacked(members: Members) -> np.ndarray:
+    return np.stack([table.probs for table in members.values()])
