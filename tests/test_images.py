@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -10,17 +11,20 @@ from avsc_jax import images
 FILES = Path(__file__).parent / 'data_files'
 
 
-def check_against_pillow(picture: np.ndarray, to: int) -> None:
+def check_against_pillow(picture: np.ndarray, to: int, *, sides=None, **options) -> None:
     """Within a byte, and nearly always equal: float32 against Pillow's fixed point."""
     height, width = picture.shape[:2]
     short = min(height, width)
-    resized = (int(to * height / short), int(to * width / short))
-    expected = np.asarray(Image.fromarray(picture).resize(resized[::-1], Image.BICUBIC), float)
-    top, left = (round((n - to) / 2) for n in resized)
+    sides = sides or (int(to * height / short), int(to * width / short))
+    kernel = Image.Resampling[options.get('interpolation', 'bicubic').upper()]
+    expected = np.asarray(Image.fromarray(picture).resize(sides[::-1], kernel), float)
+    top, left = (round((n - to) / 2) for n in sides)
     expected = expected[top : top + to, left : left + to]
-    got = np.asarray(jax.jit(images.resize_and_crop, static_argnums=1)(picture[None], to))[0]
+    resize = jax.jit(partial(images.resize_and_crop, size=to, **options))
+    got = np.asarray(resize(picture[None]))[0]
     assert np.abs(got - expected).max() <= 1
-    assert (got != expected).mean() < 2e-3
+    # a triangle's weights are simple fractions, so sums end in a half more often
+    assert (got != expected).mean() < (1e-2 if kernel == Image.Resampling.BILINEAR else 2e-3)
 
 
 @pytest.mark.parametrize('size', [(97, 160), (160, 97), (64, 64), (30, 45), (720, 1280)])
@@ -38,6 +42,25 @@ def test_resizing_and_cropping_equals_pillow_and_a_centre_crop(size, to):
 @pytest.mark.parametrize('file', ['cat.jpg', 'parrot.jpg', 'CLIP.png'])
 def test_real_pictures_are_resized_as_by_pillow(file, to):
     check_against_pillow(np.asarray(Image.open(FILES / file).convert('RGB')), to)
+
+
+@pytest.mark.parametrize(
+    ('options', 'sides'),
+    [
+        ({'resized': 72}, (72, 121)),
+        ({'resized': 73, 'interpolation': 'bilinear'}, (73, 122)),
+        ({'keep_aspect': False}, (64, 64)),
+        ({'resized': 80, 'keep_aspect': False, 'interpolation': 'bilinear'}, (80, 80)),
+    ],
+)
+def test_pictures_are_resized_beyond_the_crop_and_as_wanted(options, sides):
+    picture = np.asarray(Image.open(FILES / 'cat.jpg').convert('RGB').resize((251, 149)))
+    check_against_pillow(picture, 64, sides=sides, **options)
+
+
+def test_an_unknown_interpolation_is_one_sentence():
+    with pytest.raises(ValueError, match="'lanczos', it must be 'bicubic' or 'bilinear'"):
+        images.resize_and_crop(np.zeros((1, 8, 8, 3), np.uint8), 4, interpolation='lanczos')
 
 
 def test_normalising_centres_and_scales_each_channel():

@@ -7,6 +7,8 @@ import pytest
 
 from avsc_jax.audio.frontends import hitachi_logmel
 
+LOGMEL = jax.jit(partial(hitachi_logmel, sample_rate_hz=48000))
+
 
 def sounds():
     rng = np.random.default_rng(0)
@@ -29,10 +31,30 @@ def reference(audio):
     return np.stack([level, *deltas], axis=-1)
 
 
+def lineage_reference(audio):
+    """Written out in float64: filters from the definition of HTK's scale, line fits by polyfit."""
+    padded = np.pad(audio.astype(float).mean(1), 2048)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(4096) / 4096)
+    num = 1 + len(audio) // 512
+    frames = np.stack([padded[512 * t : 512 * t + 4096] * window for t in range(num)])
+    power = np.abs(np.fft.rfft(frames)) ** 2
+    top = 2595 * np.log10(1 + 24000 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, 258) / 2595) - 1)
+    bins = np.arange(2049) * 48000 / 4096
+    filters = np.stack([np.interp(bins, edges[m : m + 3], [0, 1, 0]) for m in range(256)])
+    level = np.log(power @ filters.T + 1e-8)
+    level = (level - level.min()) / max(np.ptp(level), 1e-30)
+
+    def slopes(x):
+        return np.stack([np.polyfit(np.arange(5), x[t : t + 5], 1)[0] for t in range(len(x) - 4)])
+
+    delta = slopes(level)
+    return np.stack([level[4:-4].T, delta[2:-2].T, slopes(delta).T], -1)
+
+
 def test_hitachi_logmel_equals_librosa_within_a_thousandth_of_a_decibel():
     audio = sounds()
-    got = jax.jit(partial(hitachi_logmel, sample_rate_hz=48000))(audio)
-    got = np.asarray(got)
+    got = np.asarray(LOGMEL(audio))
     assert got.shape == (5, 256, 94, 3)
     for ours, clip in zip(got, audio, strict=True):
         np.testing.assert_allclose(ours, reference(clip), atol=1e-3)
@@ -40,21 +62,41 @@ def test_hitachi_logmel_equals_librosa_within_a_thousandth_of_a_decibel():
 
 def test_ten_seconds_equal_librosa_too():
     audio = np.concatenate(list(sounds())[:3] * 4)[: 10 * 48000]
-    got = hitachi_logmel(audio, sample_rate_hz=48000)
-    np.testing.assert_allclose(np.asarray(got), reference(audio), atol=1e-3)
+    np.testing.assert_allclose(np.asarray(LOGMEL(audio)), reference(audio), atol=1e-3)
 
 
 def test_each_piece_of_a_batch_has_a_floor_of_its_own():
-    audio = sounds()[[0, 2]]
-    both = hitachi_logmel(audio, sample_rate_hz=48000)
-    alone = hitachi_logmel(audio[0], sample_rate_hz=48000)
-    np.testing.assert_allclose(both[0], alone, atol=1e-4)
+    audio = sounds()
+    audio[3] *= 5  # 80 dB below its maximum is then above the least power of -100 dB
+    clipped, burst = np.asarray(LOGMEL(audio)[..., 0])[2:4]
+    assert clipped.max() > burst.max() + 20
+    np.testing.assert_allclose(burst.min(), burst.max() - 80, atol=1e-3)  # half of it is silent
+
+
+def test_the_lineage_equals_its_definition():
+    audio = sounds()[[0, 3, 4]]  # noise, half noise, silence
+    got = jax.jit(partial(hitachi_logmel, sample_rate_hz=48000, lineage=True))(audio)
+    assert got.shape == (3, 256, 86, 3)
+    for ours, clip in zip(got[:2], audio[:2], strict=True):
+        np.testing.assert_allclose(ours, lineage_reference(clip), atol=5e-6)  # float32
+    assert not np.any(got[2])  # of silence, whose lowest and highest values are one
+
+
+def test_every_way_of_batching_gives_the_same():
+    audio = sounds()[:3]  # odd, so that the last of a few at a time stands alone
+    whole = np.asarray(LOGMEL(audio))
+    mapped = jax.jit(jax.vmap(LOGMEL))(audio)
+    np.testing.assert_allclose(mapped, whole, atol=1e-4)
 
 
 def test_the_gradient_reaches_the_sound():
-    audio = sounds()[0]
-    gradient = jax.grad(lambda x: hitachi_logmel(x, sample_rate_hz=48000).sum())(audio)
-    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    audio = sounds()[0, :8192]
+    direction = np.random.default_rng(1).normal(size=audio.shape).astype(np.float32) * 1e-3
+    loss = jax.jit(jax.value_and_grad(lambda x: LOGMEL(x)[..., 0].mean()))
+    slope = (loss(audio)[1] * direction).sum()
+    step = 0.02
+    difference = (loss(audio + step * direction)[0] - loss(audio - step * direction)[0]) / 2 / step
+    np.testing.assert_allclose(slope, difference, rtol=0.02)
 
 
 def test_another_sample_rate_is_refused():
