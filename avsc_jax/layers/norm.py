@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Bool, Float
 
 
@@ -75,8 +76,7 @@ def _normalized(x, mask, epsilon, axis_name):
     """((x - mean) / sqrt(var + epsilon) in float32, 0 in rows that do not count; Statistics).
 
     The gradient is written out (Ioffe and Szegedy 2015, Section 3), as JAX's own goes through
-    every step of the sums. Both end in a division because XLA computes a quotient once, and sums
-    and products again inside of all that read them, in whatever order these read.
+    every step of the sums.
     """
     batch = _statistics(x, mask, axis_name)
     return _quotient(x, mask, batch, epsilon), batch
@@ -90,13 +90,12 @@ def _normalized_forward(x, mask, epsilon, axis_name):
 def _normalized_backward(epsilon, axis_name, saved, grads):
     x, mask, batch = saved
     grad, _ = grads  # the statistics go into no loss
-    normal, axes = _quotient(x, mask, batch, epsilon), tuple(range(x.ndim - 1))
-    grad = _counted(grad, mask)
-    sums = _total(jnp.stack([grad.sum(axes), (grad * normal).sum(axes)]), axis_name)
-    mean, slope = sums / jnp.maximum(batch.count, 1)
+    normal = _quotient(x, mask, batch, epsilon)
+    sums = jnp.stack([_sum(grad, mask), _sum(grad * normal, mask)])
+    mean, slope = _total(sums, axis_name) / jnp.maximum(batch.count, 1)
     grad -= _spread(mean, x) + normal * _spread(slope, x)
     grad_x = _counted(grad * _spread(lax.rsqrt(batch.var + epsilon), x), mask)
-    return lax.optimization_barrier(grad_x.astype(x.dtype)), None
+    return settled(grad_x.astype(x.dtype)), None
 
 
 _normalized.defvjp(_normalized_forward, _normalized_backward)
@@ -109,12 +108,12 @@ def _quotient(x, mask, batch, epsilon):
 
 def _statistics(x, mask, axis_name) -> Statistics:
     """Twice the mean: of x, and of x less the first, so that no large numbers are subtracted."""
-    axes, x = tuple(range(x.ndim - 1)), x.astype(jnp.float32)
+    x = x.astype(jnp.float32)
     count = jnp.float32(x.shape[0]) if mask is None else mask.sum(dtype=jnp.float32)
     count = _total(count, axis_name) * math.prod(x.shape[1:-1])
 
     def mean(values):
-        return _total(_counted(values, mask).sum(axes), axis_name) / jnp.maximum(count, 1)
+        return _total(_sum(values, mask), axis_name) / jnp.maximum(count, 1)
 
     first = mean(x)
     centred = x - _spread(first, x)
@@ -128,6 +127,12 @@ def _rows(mask, x):
     if rows % mask.shape[0]:
         raise ValueError(f'a mask of {mask.shape[0]} rows does not fit x with {rows} rows')
     return jnp.repeat(mask, rows // mask.shape[0]).reshape(rows, *[1] * (x.ndim - 1))
+
+
+def _sum(values, mask):
+    """Of the rows that count; the mask takes no pass over the maps, but over the rows' sums."""
+    rows = values.sum(tuple(range(1, values.ndim - 1)))
+    return _counted(rows, None if mask is None else mask.reshape(-1, 1)).sum(0)
 
 
 def _counted(values, mask):

@@ -35,6 +35,7 @@ CASES = {
     '3x1, dilated': ((3, 1, 6, 8), 1, (1, 1), ((2, 0), (0, 0)), (2, 1)),
     'groups': ((3, 3, 2, 9), 3, (1, 1), ONE, (1, 1)),
     'groups, strides': ((3, 3, 3, 8), 2, (2, 2), ONE, (1, 1)),
+    'groups, some as one': ((3, 3, 20, 8), 4, (1, 1), ONE, (1, 1)),
     'two channels made of each': ((3, 3, 1, 12), 6, (1, 1), ONE, (1, 1)),
     'depthwise 3x3': ((3, 3, 1, 6), 6, (1, 1), ONE, (1, 1)),
     'depthwise 3x3, strides': ((3, 3, 1, 6), 6, (2, 2), ONE, (1, 1)),
@@ -54,7 +55,7 @@ def test_every_lowering_is_the_plain_convolution(case, platform):
     shape, groups, strides, padding, dilation = CASES[case]
     options = dict(strides=strides, padding=padding, dilation=dilation, groups=groups)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((3, 9, 7, 6)).astype(np.float32)
+    x = rng.standard_normal((3, 9, 7, shape[2] * groups)).astype(np.float32)
     kernel = rng.standard_normal(shape).astype(np.float32)
 
     def values_and_gradients(function, x, kernel):
