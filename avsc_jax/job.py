@@ -1,7 +1,7 @@
 """The whole job of a config: data, features, training, predictions, report."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +12,10 @@ import optax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from avsc_jax import features, hosts, losses, models, prompts, report, tables, weights
-from avsc_jax.data import media, records
+from avsc_jax import features, hosts, inputs, losses, models, plan, prompts, report, tables, weights
+from avsc_jax.augment.mix import mixup
+from avsc_jax.data import records
+from avsc_jax.data.batches import Rows
 from avsc_jax.models import clip_zero_shot
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import loop, optimizer, run_folder
@@ -50,33 +52,40 @@ def run(
         prompts.prompts(SCENES, config.prompt_style)
     if download_weights and config.weights == 'pretrained':
         if hosts.is_first():
-            weights.download_all([*config.encoders, *config.get('text_encoder', ())], weights_dir)
+            weights.download_all(published(config), weights_dir)
         hosts.wait('weights')
-    specs = encoder_specs(config, config.encoders, weights_dir)
-    texts = [] if trained else encoder_specs(config, config.text_encoder, weights_dir)
+    specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
+    texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
+    used = origins(config, [*specs, *texts], weights_dir)
     if dry_run:
-        print(plan(config, [*specs, *texts], data_dir))
+        print(plan.text(config, [*specs, *texts], data_dir))
         return
     folder.begin(config.to_dict())
-    dataset = prepare(config, data_dir)
+    dataset = prepare_data(config, data_dir)
     model = run_folder.make_model(config.model, num_classes=len(dataset.classes))
-    describe(folder, config, dataset, specs, texts)
+    folder.record_environment(f'{dataset.name} {dataset.fingerprint}', used)
+    folder.write_json('classes.json', dataset.classes)
+    folder.write_json('preprocessing.json', preprocessing(config, specs))
     if not trained:
         write_text_head(config, folder, model, *texts, dataset.classes, weights_dir)
-    rows = load_rows(config, dataset, specs, data_dir=data_dir, weights_dir=weights_dir)
+    rows, prepare = load_rows(
+        config, folder, dataset, specs, data_dir=data_dir, weights_dir=weights_dir
+    )
     if trained:
-        probs, step, history = train(config, folder, model, loss, rows)
+        start = start_from(config, model, used, weights_dir)
+        probs, step, history = train(config, folder, model, loss, rows, prepare, start)
     else:
         probs, step, history = classify(config, folder, model, rows)
     if not hosts.is_first():
         return  # the first process writes for all
+    items = 'clip' if (rows['test'].segment < 0).all() else config.data['items']
     meta = {
         'system': workdir.name,
-        'about': about(config, dataset, [*specs, *texts]),
+        'about': plan.about(config, dataset, used),
         'split': config.data.test,
         'classes': list(dataset.classes),
-        'granularity': config.data['items'],
-        'pooled': config.data['items'] == 'clip',
+        'granularity': items,
+        'pooled': items == 'clip',
         'calibrated': False,
         'config_hash': run_folder.config_hash(config.to_dict()),
         'step': step,
@@ -97,45 +106,46 @@ def run(
     print(f'report: {page}')
 
 
-def describe(
-    folder: run_folder.RunFolder,
-    config: ConfigDict,
-    dataset: records.Dataset,
-    specs: list[features.EncoderSpec],
-    texts: list[features.EncoderSpec],
-) -> None:
-    """Writes what the run is made of, so that others can open it."""
-    weights_used = {spec.name: spec.weights for spec in [*specs, *texts]}
-    folder.record_environment(f'{dataset.name} {dataset.fingerprint}', weights_used)
-    folder.write_json('classes.json', dataset.classes)
-    settings = {
-        'items': config.data['items'],
-        'frames': config.frames,
-        'short_side': config.short_side,
-        'encoders': [spec.to_json() for spec in specs],
-    }
-    folder.write_json('preprocessing.json', settings)
+def preprocessing(config: ConfigDict, specs: list[features.EncoderSpec]) -> dict:
+    """What a record goes through before the network, for others who open the run."""
+    names = ('frames', 'short_side', 'front_end', 'piece_s', 'size')
+    settings = {'items': config.data['items']}
+    settings |= {name: value for name, value in config.to_dict().items() if name in names}
+    if specs:
+        settings['encoders'] = [spec.to_json() for spec in specs]
+    elif 'frames' in config:
+        source = weights.SOURCES[config.pretrained]
+        settings |= {'mean': source.mean, 'std': source.std}
+    return settings
 
 
 def load_rows(
     config: ConfigDict,
+    folder: run_folder.RunFolder,
     dataset: records.Dataset,
     specs: list[features.EncoderSpec],
     *,
     data_dir: Path,
     weights_dir: Path,
-) -> dict[str, loop.Rows]:
-    """The rows of the splits in use, whose features are extracted where missing."""
-    splits = splits_used(config)
-    found = features.extract(
-        dataset,
-        dict.fromkeys(splits.values()),
-        specs,
-        cache_dir=data_dir / 'features',
-        weights_dir=weights_dir,
-    )
-    rows = {split: feature_rows(those) for split, those in found.items()}
-    return {part: rows[split] for part, split in splits.items()}
+) -> tuple[dict[str, Rows], Callable | None]:
+    """The rows of the splits in use, and what makes the network's inputs of them (see Steps)."""
+    splits = plan.splits_used(config)
+    names = list(dict.fromkeys(splits.values()))
+    if specs:
+        found = features.extract(
+            dataset, names, specs, cache_dir=data_dir / 'features', weights_dir=weights_dir
+        )
+        rows, prepare = {name: feature_rows(found[name]) for name in names}, None
+    else:
+        settings, augmentation = preprocessing(config, specs), config.augment.to_dict()
+        reader = inputs.make(settings, None, augmentation)
+        rows = {name: inputs.rows(dataset, name, reader) for name in names}
+        stats = None
+        if reader.takes_stats:
+            train, batch_size = rows[config.data.train], config.batch_size
+            stats = folder.stats(lambda: inputs.measure(reader, train, batch_size=batch_size))
+        prepare = inputs.make(settings, stats, augmentation).prepare
+    return {part: rows[name] for part, name in splits.items()}, prepare
 
 
 def train(
@@ -143,16 +153,24 @@ def train(
     folder: run_folder.RunFolder,
     model: nn.Module,
     loss: Callable[[jax.Array, jax.Array], jax.Array],
-    rows: dict[str, loop.Rows],
+    rows: dict[str, Rows],
+    prepare: Callable | None,
+    start: Mapping,
 ) -> tuple[np.ndarray, int, list[dict]]:
-    """Test probabilities `[N, C]` by the best epoch, its step, and the history of all epochs."""
+    """Test probabilities `[N, C]` by the best epoch, its step, and the history of all epochs.
+
+    Args:
+      start: variables that take the place of freshly drawn ones; may be empty.
+    """
     steps_per_epoch = -(-len(rows['train']) // config.batch_size)
     transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch)
-    steps = Steps(model, transformation, loss)
+    alpha = config.get('mixup_alpha', 0.0)
+    mix = partial(mixup, alpha=alpha) if alpha else None
+    steps = Steps(model, transformation, loss, prepare=prepare, mix=mix)
     checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
     loop.fit(
         steps,
-        TrainState.create(model, transformation, seed=config.seed),
+        TrainState.create(model, transformation, seed=config.seed).replace(**start),
         rows['train'],
         rows['valid'],
         epochs=config.epochs,
@@ -191,7 +209,7 @@ def write_text_head(
 
 
 def classify(
-    config: ConfigDict, folder: run_folder.RunFolder, model: nn.Module, rows: dict[str, loop.Rows]
+    config: ConfigDict, folder: run_folder.RunFolder, model: nn.Module, rows: dict[str, Rows]
 ) -> tuple[np.ndarray, int, list[dict]]:
     """As `train`, for a network whose checkpoint is there and which is not trained."""
     checkpoints = Checkpoints(folder.path / 'checkpoints')
@@ -200,12 +218,7 @@ def classify(
     return loop.predict(steps, variables, rows['test'], batch_size=config.batch_size), step, []
 
 
-def splits_used(config: ConfigDict) -> dict[str, str]:
-    """'train' and 'valid', of a system that is trained, and 'test' -> the data's split."""
-    return {part: config.data[part] for part in ('train', 'valid', 'test') if part in config.data}
-
-
-def prepare(config: ConfigDict, data_dir: Path) -> records.Dataset:
+def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
     """Opens the data; the demo is rendered and built first where it is missing."""
     data = config.data
     missing = data.source == 'demo' and not records.is_prepared(data.name, 'demo', data_dir)
@@ -233,10 +246,41 @@ def encoder_specs(
     ]
 
 
-def feature_rows(found: features.Features) -> loop.Rows:
+def published(config: ConfigDict) -> list[str]:
+    """Networks whose published weights the config takes."""
+    return [
+        *config.get('encoders', ()),
+        *config.get('text_encoder', ()),
+        *([config.pretrained] if 'pretrained' in config else ()),
+    ]
+
+
+def origins(
+    config: ConfigDict, specs: list[features.EncoderSpec], weights_dir: Path
+) -> dict[str, str]:
+    """Network -> where its weights come from: those of encoders, and those training begins with."""
+    used = {spec.name: spec.weights for spec in specs}
+    if 'pretrained' not in config:
+        return used
+    if config.weights == 'random':
+        return used | {config.model.name: f'random:{config.seed}'}
+    return used | {config.pretrained: weights.identify(config.pretrained, weights_dir)}
+
+
+def start_from(
+    config: ConfigDict, model: nn.Module, used: Mapping[str, str], weights_dir: Path
+) -> dict:
+    """The published variables that training begins with, but for the head; else none."""
+    if 'pretrained' not in config or config.weights == 'random':
+        return {}
+    name = config.pretrained
+    return weights.load(model, name, used[name], weights_dir, head='drop', key=config.seed)
+
+
+def feature_rows(found: features.Features) -> Rows:
     """A row for each frame of each clip, with the features of every encoder."""
     frames = next(iter(found.arrays.values())).shape[1]
-    return loop.Rows(
+    return Rows(
         clip_id=np.repeat(found.clip_id, frames).tolist(),
         segment=np.tile(np.arange(frames, dtype=np.int32), len(found.clip_id)),
         label=np.repeat(found.label, frames),
@@ -254,70 +298,3 @@ def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Arra
     if name not in LOSSES:
         raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
     return partial(LOSSES[name], **settings)
-
-
-def about(config: ConfigDict, dataset: records.Dataset, specs: list[features.EncoderSpec]) -> dict:
-    """What the report says of data, protocol and weights."""
-    data, random = config.data, config.weights == 'random'
-    splits = splits_used(config)
-    verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
-    protocol = ', '.join(
-        f'{verbs[part]} {split} ({dataset.num_records(split)} records)'
-        for part, split in splits.items()
-    )
-    if 'train' not in splits:
-        protocol = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {protocol}'
-    elif data.valid == data.test:
-        protocol += '; selected on the reported split'
-    warnings = []
-    if data.source == 'demo':
-        warnings.append('made-up clips: shows that the program works, says nothing about scenes')
-    if dataset.left_out:
-        warnings.append(
-            f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
-            'was built: the scores do not compare with published ones'
-        )
-    if random:
-        warnings.append('random encoders, not pretrained: the scores are not those of the system')
-        if 'train' not in splits:
-            warnings.append('random encoders know no words: their zero-shot prediction is chance')
-    used = {spec.name: spec.weights for spec in specs}
-    return {'data': dataset.name, 'protocol': protocol, 'weights': used, 'warnings': warnings}
-
-
-def plan(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) -> str:
-    """What a run would do: shapes, parameters, steps and disk."""
-    data, trained = config.data, 'train' in config.data
-    lines = [f'data: {data.name}/{data.config} in {data_dir}']
-    if records.is_prepared(data.name, data.config, data_dir):
-        dataset = records.open_dataset(data.name, data.config, data_dir)
-        clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
-        classes = dataset.classes
-    else:
-        classes, clips = SCENES, {}
-        lines.append('it is not prepared yet; the run builds it first')
-    for spec in specs:
-        count = models.count_parameters(spec.name, **spec.options)
-        shape = models.input_spec(spec.name, **spec.options).shape[1:]
-        lines.append(f'encoder {spec.name}: {count:,} parameters, input {shape}, {spec.weights}')
-    if not trained:
-        texts = prompts.prompts(classes, config.prompt_style)
-        lines.append(f'prompts: {", ".join(map(repr, texts))}')
-    model = run_folder.make_model(config.model, num_classes=len(classes))
-    inputs = ', '.join(f'{name} {spec.shape[1:]}' for name, spec in model.input_spec.items())
-    sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
-    lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}')
-    frames = len(media.pick_frames(config.frames, 300, duration_s=10.0))
-    width = sum(spec.shape[-1] for spec in model.input_spec.values())
-    for split, count in clips.items():
-        lines.append(
-            f'split {split}: {count:,} clips, {count * frames:,} rows, '
-            f'{count * frames * width * 4 / 1e6:,.1f} MB of features'
-        )
-    if clips and trained:
-        batches = -(-clips[data.train] * frames // config.batch_size)
-        lines.append(
-            f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
-        )
-    lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
-    return '\n'.join(lines)

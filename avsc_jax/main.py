@@ -27,7 +27,8 @@ flags.DEFINE_string('data_dir', None, "Prepared datasets; default TFDS_DATA_DIR 
 flags.DEFINE_string('weights_dir', None, 'Pretrained weights; default ~/.cache/avsc_jax/weights.')
 flags.DEFINE_enum(
     'weights', 'auto', ['auto', 'pretrained', 'random'],
-    'Of the frozen encoders. auto: random on demo data, pretrained (or an error) on TAU.',
+    'Of frozen encoders, and of networks that start from published weights. auto: random on demo '
+    'data, pretrained (or an error) on TAU.',
 )  # fmt: skip
 flags.DEFINE_bool(
     'download_weights', False, 'Fetch the pretrained weights that the config needs, where missing.'

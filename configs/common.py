@@ -7,6 +7,15 @@ from ml_collections import ConfigDict
 DATA_TOKENS = ('demo', 'tau')  # neither: TAU where it is prepared, else the demo
 PROTOCOL_TOKENS = ('strict',)  # none: the paper's own protocol
 
+# Small networks of the same families, for demo data. A RegNetX of few groups, because on CPU each
+# group of a convolution is compiled as a convolution of its own.
+SIBLINGS = dict(
+    regnetx_064=dict(name='regnetx_002', widths=(24, 48, 96, 192), group_width=24),
+    resnest50d=dict(name='resnest14d'),
+    tf_efficientnet_b1_ns=dict(name='tf_efficientnet_b0'),
+    hrnet_w18=dict(name='hrnet_w18_small'),
+)
+
 
 def parse(argument: str | None, variants: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """Comma-separated tokens in any order, at most one of each axis -> {axis: token}.

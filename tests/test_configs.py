@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avsc_jax import configs, losses, models, prompts
+from avsc_jax import configs, inputs, job, losses, models, prompts, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.training import loop, optimizer, run_folder
@@ -29,11 +29,18 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
     config = module.get_config(argument)
     json.dumps(config.to_dict())  # config.json
     model = run_folder.make_model(config.model, num_classes=10)
-    assert models.variable_shapes(model)['params']['head']['kernel'].shape[-1] == 10
-    for options in (config.encoders, config.demo.encoders):
+    if 'pretrained' in config:  # a backbone, too large to trace here; tests/models does
+        assert model.num_classes == 10 and config.pretrained == config.model.name
+        assert config.pretrained in weights.SOURCES
+        sibling = config.model.to_dict() | config.demo.model.to_dict()
+        assert run_folder.make_model(sibling, num_classes=10).num_classes == 10
+        inputs.make(job.preprocessing(config, []), None, config.augment.to_dict())
+    else:
+        assert models.variable_shapes(model)['params']['head']['kernel'].shape[-1] == 10
+    for options in (config.get('encoders', {}), config.demo.get('encoders', {})):
         for name in options:
             models.input_spec(name, **options[name].to_dict())
-    assert config.frames in media.FRAME_RULES
+    assert 'piece_s' in config or config.frames in media.FRAME_RULES
     if 'train' in config.data:
         assert hasattr(losses, config.loss.name)
         assert config.select in loop.SELECT

@@ -15,15 +15,17 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ('main', 'predict', 'score', 'convert', 'export', 'serve'),
     ('job',),
-    ('report', 'training'),
-    ('features',),
+    ('plan',),
+    ('report', 'training', 'mixing'),
+    ('features', 'inputs'),
     ('data', 'weights', 'tables', 'hosts'),
     ('models',),
     ('layers',),
     ('ensemble',),
+    ('calibration',),
     ('audio', 'augment', 'images', 'losses', 'metrics'),
     ('configs',),
-    ('scenes', 'types', 'prompts', 'cli', 'download'),
+    ('scenes', 'types', 'prompts', 'cli', 'download', 'compiler'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('serve', 'predict')}

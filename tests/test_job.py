@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import job, models, prompts, tables, weights
+from avsc_jax import job, models, plan, prompts, tables, weights
 from avsc_jax.configs import clip_zero_shot
 from avsc_jax.data import records
 from avsc_jax.training import load_run
@@ -115,13 +115,14 @@ def test_a_dry_run_tells_both_towers_and_the_prompts(data_dir, tmp_path):
         *job.encoder_specs(made, made.encoders, tmp_path),
         *job.encoder_specs(made, made.text_encoder, tmp_path),
     ]
-    plan = job.plan(made, specs, data_dir)
-    assert 'encoder clip_vit_b32_text: ' in plan and 'input (77,), random:0' in plan
-    assert "prompts: 'a photo of a airport', 'a photo of a bus'" in plan
-    assert 'split test: 10 clips, 120 rows' in plan
-    assert 'training' not in plan and 'split train' not in plan
+    told = plan.text(made, specs, data_dir)
+    assert 'encoder clip_vit_b32_text: ' in told and 'input (77,), random:0' in told
+    assert "prompts: 'a photo of a airport', 'a photo of a bus'" in told
+    assert 'split test: 10 clips, 120 rows' in told
+    assert 'training' not in told and 'split train' not in told
     # where nothing is prepared yet, the demo's classes are known all the same
-    assert plan.count('a photo of') == job.plan(made, specs, tmp_path).count('a photo of') == 10
+    elsewhere = plan.text(made, specs, tmp_path)
+    assert told.count('a photo of') == elsewhere.count('a photo of') == 10
 
 
 def test_a_wrong_prompt_style_fails_before_anything_is_made(tmp_path):
@@ -133,9 +134,9 @@ def test_a_wrong_prompt_style_fails_before_anything_is_made(tmp_path):
 def test_the_report_warns_of_clips_that_the_build_left_out(data_dir, tmp_path):
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
     dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
-    assert not [w for w in job.about(config(), dataset, [])['warnings'] if 'left out' in w]
+    assert not [w for w in plan.about(config(), dataset, {})['warnings'] if 'left out' in w]
     (file,) = tmp_path.glob('tfds_tau/demo/*/metadata.json')
     file.write_text(json.dumps({'left_out': ['bus-lyon-1-2', 'tram-lyon-3-4']}))
     dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
-    (warning,) = [w for w in job.about(config(), dataset, [])['warnings'] if 'left out' in w]
+    (warning,) = [w for w in plan.about(config(), dataset, {})['warnings'] if 'left out' in w]
     assert warning.startswith('2 clips are left out')

@@ -1,6 +1,7 @@
 """The order of rows in an epoch, and batches read ahead of the device."""
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain.python as grain
 import numpy as np
@@ -51,13 +52,29 @@ class Stream:
     """
 
     def __init__(self, load: Callable[[int], dict[str, np.ndarray]]):
-        self._load = load
+        self.load = load
 
     def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""
-        rows = read_ahead(
-            lambda place: self._load(int(order[place])), list(np.ndindex(order.shape))
-        )
+        rows = read_ahead(lambda place: self.load(int(order[place])), list(np.ndindex(order.shape)))
         for line in mask:
             group = [next(rows) for _ in range(len(line))]
             yield {k: np.stack([row[k] for row in group]) for k in group[0]} | {'mask': line}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The examples of one split.
+
+    Args:
+      segment: which frame or second of the clip a row is; -1 for whole clips.
+      inputs: arrays `[N, ...]` that fit on the device, or a Stream of such rows.
+    """
+
+    clip_id: list[str]
+    segment: np.ndarray
+    label: np.ndarray
+    inputs: Mapping[str, np.ndarray] | Stream
+
+    def __len__(self) -> int:
+        return len(self.clip_id)

@@ -60,14 +60,20 @@ def _hou(n: int, duration_s: float) -> np.ndarray:
     return _nearest(0.05 + 0.1 * k if duration_s < 2 else 0.4 + k, n, duration_s)
 
 
-# Source: Okazaki 2021 (clip12, evaluation5; the papers are silent on the offset), Wang 2021
-# (second_centres), the official DCASE 2021 1B baseline (openl3), Hou 2021 (hou).
+def _hitachi(n: int, duration_s: float) -> np.ndarray:
+    """12 frames of a clip; 5 of a one-second piece."""
+    return _even(5 if duration_s < 2 else 12)(n, duration_s)
+
+
+# Source: Okazaki 2021 (clip12, evaluation5, both by length in hitachi; the papers are silent on the
+# offset), Wang 2021 (second_centres), the official DCASE 2021 1B baseline (openl3), Hou 2021 (hou).
 FRAME_RULES: dict[str, Callable[[int, float], np.ndarray]] = {
     'clip12': _even(12),
     'second_centres': _second_centres,
     'evaluation5': _even(5),
     'openl3': _openl3,
     'hou': _hou,
+    'hitachi': _hitachi,
 }
 
 
@@ -244,6 +250,13 @@ def decode_jpeg(data: bytes) -> np.ndarray:
         raise ValueError(f'cannot decode a picture of {len(data)} bytes: {error}') from error
 
 
+def resize_picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The whole picture [H, W, 3] uint8 at another size, by Pillow's antialiased bilinear."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
 def encode_flac(samples: np.ndarray, sample_rate_hz: int, bits: int) -> bytes:
     """Packs float32 [N, K] in [-1, 1) as FLAC of 16 or 24 bits, without loss at that depth."""
     if bits not in (16, 24) or not len(samples):
@@ -263,6 +276,12 @@ def decode_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndar
         _check_sound(name, sound.frames, sound.samplerate)
         sound.seek(min(start, sound.frames))
         return _stereo(sound.read(max(0, stop - start), dtype='float32', always_2d=True))
+
+
+def flac_length(data: bytes) -> int:
+    """Samples of each channel, by the file's header."""
+    with _opened_pcm(io.BytesIO(data)) as (sound, _):
+        return sound.frames
 
 
 def _stereo(samples: np.ndarray) -> np.ndarray:

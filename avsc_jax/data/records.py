@@ -5,9 +5,10 @@ Another dataset works everywhere if its builder yields the features of `tfds_tau
 `city`, `location`.
 """
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +40,43 @@ class Records(Sequence):
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
-        try:
-            stored = self._source[index]
-            record = {name: stored[name] for name in ('sample_rate', 'label', 'segment')}
-            record |= {name: _text(stored[name]) for name in ('clip_id', 'city', 'location')}
+        with self._opened(index) as stored:
+            record = _facts(stored)
             if 'frames' in self._fields:
                 record['frames'] = [media.decode_jpeg(data) for data in stored['frames']]
                 record['frame_times'] = np.asarray(stored['frame_times'], np.float32)
             if 'audio' in self._fields:
                 record['audio'] = media.decode_flac(stored['audio'])
+        return record
+
+    def outline(self, index: int) -> dict:
+        """What there is to read of a record: its plain fields, `num_frames` and `num_samples`."""
+        with self._opened(index) as stored:
+            return _facts(stored) | {
+                'num_frames': len(stored['frames']),
+                'num_samples': media.flac_length(stored['audio']),
+            }
+
+    def frame(self, index: int, number: int) -> np.ndarray:
+        """One frame of a record, uint8 RGB `[H, W, 3]`; no other is decoded."""
+        with self._opened(index) as stored:
+            return media.decode_jpeg(stored['frames'][number])
+
+    def sound(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Samples start to stop of a record, float32 `[N, 2]`; only that part is decoded."""
+        with self._opened(index) as stored:
+            return media.decode_flac(stored['audio'], start, stop)
+
+    @contextlib.contextmanager
+    def _opened(self, index: int) -> Iterator[dict]:
+        """A record as it is stored; whatever is wrong with it becomes one sentence."""
+        try:
+            yield self._source[index]
         except Exception as error:  # array_record and the decoders raise many kinds
             raise ValueError(
                 f'record {index} of {self._where} is corrupt ({error}); delete that folder and '
                 'build the dataset again with python -m tfds_tau.build'
             ) from error
-        return record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +141,11 @@ def _version_dir(name: str, config: str, data_dir: Path) -> Path | None:
     folders = [f.parent for f in (data_dir / name / config).glob('*.*.*/dataset_info.json')]
     by_version = sorted(folders, key=lambda f: [int(n) for n in f.name.split('.')])
     return by_version[-1] if by_version else None
+
+
+def _facts(stored: dict) -> dict:
+    plain = {name: stored[name] for name in ('sample_rate', 'label', 'segment')}
+    return plain | {name: _text(stored[name]) for name in ('clip_id', 'city', 'location')}
 
 
 def _text(value: bytes | str) -> str:

@@ -1,5 +1,6 @@
 """Best and last checkpoints of a run, by Orbax."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -15,9 +16,9 @@ from avsc_jax.training.state import TrainState
 class Checkpoints:
     """`folder/best/STEP` (params and batch statistics) and `folder/last/STEP` (the whole state).
 
-    `last` also holds the run's history as JSON. Orbax writes beside and renames, so a killed run
-    leaves whole checkpoints only. `best` is written first: a `last` never speaks of a best that is
-    not there.
+    `last` also holds the run's history as JSON, and the losses of the steps done since. Orbax
+    writes beside and renames, so a killed run leaves whole checkpoints only. `best` is written
+    first: a `last` never speaks of a best that is not there.
     """
 
     def __init__(self, folder: Path):
@@ -29,10 +30,21 @@ class Checkpoints:
         self._best = ocp.CheckpointManager(folder / 'best', options=options)
         self._last = ocp.CheckpointManager(folder / 'last', options=options)
 
-    def save(self, state: TrainState, history: list[dict], *, is_best: bool) -> None:
-        """Saves the end of an epoch; `history` is one dict an epoch so far.
+    def save(
+        self,
+        state: TrainState,
+        history: list[dict],
+        losses: Sequence[float] = (),
+        *,
+        is_best: bool,
+    ) -> None:
+        """Saves the end of an epoch, or a moment within one.
 
         All processes call it with the same, and Orbax has each write its share.
+
+        Args:
+          history: one dict a finished epoch.
+          losses: of the steps of the unfinished one.
         """
         step = int(state.step)
         if jax.process_count() > 1:  # to Orbax, a process's own arrays would be different ones
@@ -42,13 +54,14 @@ class Checkpoints:
         # A try killed between the two saves has left this step's best already, bit for bit.
         if is_best and step != self._best.latest_step():
             self._best.save(step, args=ocp.args.StandardSave(state.variables), force=True)
+        told = {'epochs': history, 'losses': [float(loss) for loss in losses]}
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(history)
+            state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(told)
         )
         self._last.save(step, args=arguments, force=True)
 
-    def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict]] | None:
-        """The newest state and history, or None where there is none; `like` gives the shapes."""
+    def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict], list[float]] | None:
+        """The newest state, history and losses, or None; `like` gives the shapes."""
         step = self._last.latest_step()
         if step is None:
             return None
@@ -56,7 +69,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(_abstract(like)), history=ocp.args.JsonRestore()
         )
         restored = _read(self._last, step, arguments, self.folder / 'last')
-        return restored['state'], restored['history']
+        return restored['state'], restored['history']['epochs'], restored['history']['losses']
 
     def restore_best(self, like: dict) -> tuple[dict, int]:
         """The best epoch's variables and their step."""

@@ -1,7 +1,8 @@
 """The one training loop: epochs of steps, scored, checkpointed, resumable, stopped on NaN."""
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,31 +11,15 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from avsc_jax import ensemble, hosts, metrics, tables
-from avsc_jax.data.batches import Stream, epoch_order
+from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.logging import History
 from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
+SAVE_EVERY_S = 600.0  # within an epoch
+SAVE_EVERY_STEPS = 1000  # of several processes, which must save together and share no clock
 SELECT = {'accuracy': ('valid_accuracy', 1), 'log_loss': ('valid_log_loss', -1)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    """The examples of one split.
-
-    Args:
-      segment: which frame or second of the clip a row is; -1 for whole clips.
-      inputs: arrays `[N, ...]` that fit on the device, or a Stream of such rows.
-    """
-
-    clip_id: list[str]
-    segment: np.ndarray
-    label: np.ndarray
-    inputs: Mapping[str, np.ndarray] | Stream
-
-    def __len__(self) -> int:
-        return len(self.clip_id)
 
 
 def fit(
@@ -53,16 +38,17 @@ def fit(
 ) -> None:
     """Trains to the end of the last epoch, going on from the last checkpoint if there is one.
 
-    Afterwards `checkpoints` holds the best epoch (the first of equals by `select` on `valid`) and
-    the last, and `history` a line per epoch.
+    Epochs of a Stream are saved on the way too, and go on from the very step. Afterwards
+    `checkpoints` holds the best epoch (the first of equals by `select` on `valid`) and the last,
+    and `history` a line per epoch.
 
     Raises:
       FloatingPointError: the loss is NaN or infinite; names step and learning rate.
     """
     column, sign = selection(select)
-    restored = checkpoints.restore_last(state)
+    restored, losses = checkpoints.restore_last(state), []
     if restored is not None:
-        state, lines = restored
+        state, lines, losses = restored
         history.restart(lines)
     state = steps.place(state)
     train_rows, valid_rows = _place(steps, train), _place(steps, valid)
@@ -74,9 +60,18 @@ def fit(
         order, mask = epoch_order(
             len(train), batch_size, multiple=steps.num_devices, shuffle_by=(seed, epoch)
         )
-        first_step = int(state.step)
-        state, losses = _run_epoch(steps, state, train_rows, order, mask)
-        _check_finite(losses, first_step, epoch, schedule, checkpoints)
+        first_step = int(state.step) - len(losses)
+
+        check = partial(
+            _check_finite,
+            first_step=first_step,
+            epoch=epoch,
+            schedule=schedule,
+            checkpoints=checkpoints,
+        )
+        save = partial(_save_within, check, checkpoints, history.lines)
+        state, losses = _run_epoch(steps, state, train_rows, order, mask, losses, save)
+        check(losses)
         weights = mask.sum(1) / mask.sum()
         probs, valid_loss = _evaluate(steps, state.variables, valid, valid_rows, batch_size)
         pooled = ensemble.pool(probs, group, len(first))
@@ -93,6 +88,7 @@ def fit(
         line['best'] = bool(sign * line[column] > best)
         history.append(line)
         checkpoints.save(state, history.lines, is_best=line['best'])
+        losses = []
 
 
 def selection(name: str) -> tuple[str, int]:
@@ -125,17 +121,48 @@ def _place(steps: Steps, rows: Rows):
     return steps.place({**rows.inputs, 'label': rows.label})
 
 
-def _run_epoch(steps: Steps, state: TrainState, rows, order, mask) -> tuple[TrainState, np.ndarray]:
-    """One pass over the rows; returns the state and the loss of every step `[K]`."""
+def _run_epoch(
+    steps: Steps,
+    state: TrainState,
+    rows,
+    order: np.ndarray,
+    mask: np.ndarray,
+    losses: Sequence[float],
+    save: Callable[[TrainState, Sequence[float]], None],
+) -> tuple[TrainState, np.ndarray]:
+    """One pass over the rows; returns the state and the loss of every step `[K]`.
+
+    Args:
+      losses: of the steps that are done already; only a stream's epoch can be cut.
+      save: called with the state and the losses so far, now and then.
+    """
     order, mask = steps.local(order), steps.local(mask)
     if not isinstance(rows, Stream):
         state, losses = steps.train_rows(state, rows, order, mask)
         return state, np.asarray(losses)
-    losses = []
-    for batch in _progress(rows.batches(order, mask), total=len(order), desc='steps', leave=False):
+    losses, done, saved = list(losses), len(losses), time.monotonic()
+    batches = rows.batches(order[done:], mask[done:])
+    for batch in _progress(batches, desc='steps', leave=False, initial=done, total=len(order)):
         state, loss = steps.train(state, batch)
         losses.append(loss)
-    return state, np.asarray(jax.device_get(losses))
+        # While the device works on this step the host makes the next batch, and no third waits.
+        losses[-2:-1] = jax.device_get(losses[-2:-1])
+        if len(losses) < len(order) and _is_time_to_save(len(losses), saved):
+            losses[-1:] = jax.device_get(losses[-1:])
+            save(state, losses)
+            saved = time.monotonic()
+    return state, np.asarray(jax.device_get(losses), np.float32)
+
+
+def _save_within(check, checkpoints, lines, state: TrainState, losses: Sequence[float]) -> None:
+    check(losses)  # the last good checkpoint stays where the loss is not finite
+    checkpoints.save(state, lines, losses, is_best=False)
+
+
+def _is_time_to_save(step: int, saved: float) -> bool:
+    if jax.process_count() > 1:
+        return step % SAVE_EVERY_STEPS == 0
+    return time.monotonic() - saved >= SAVE_EVERY_S
 
 
 def _evaluate(

@@ -4,15 +4,16 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
-from avsc_jax import hosts, models
+from avsc_jax import hosts, inputs, models
 from avsc_jax.features import FeatureInputs
 from avsc_jax.training.checkpoint import Checkpoints
 
@@ -92,6 +93,21 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
 
+    def stats(self, measure: Callable[[], Mapping[str, np.ndarray]] | None = None) -> dict:
+        """The fitted normalisation; the first process measures it where it is not there yet."""
+        file = self.path / 'stats.npz'
+        if measure is not None:
+            if not file.exists() and hosts.is_first():
+                beside = self.path / f'stats.{os.getpid()}.tmp'
+                with beside.open('wb') as out:
+                    np.savez(out, **measure())
+                beside.replace(file)
+            hosts.wait('stats')
+        if not file.exists():
+            raise FileNotFoundError(f'{file} is missing: train the run again')
+        with np.load(file, allow_pickle=False) as found:
+            return dict(found)
+
     def predictions_file(self, split: str) -> Path:
         return self.path / 'predictions' / f'{split}.npz'
 
@@ -114,7 +130,7 @@ def config_hash(config: Mapping) -> str:
 
 def load_run(
     folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
-) -> tuple[nn.Module, dict, FeatureInputs, tuple[str, ...]]:
+) -> tuple[nn.Module, dict, FeatureInputs | inputs.Inputs, tuple[str, ...]]:
     """Opens a finished run: `(model, variables, preprocess, classes)`.
 
     `model.apply(variables, preprocess(record))` gives the logits of a record's rows. The variables
@@ -126,8 +142,12 @@ def load_run(
     settings = run.read_json('preprocessing.json')
     model = make_model(config['model'], num_classes=len(classes))
     variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(variable_shapes(model))
-    weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-    return model, variables, FeatureInputs(settings, weights_dir), classes
+    if 'encoders' in settings:
+        weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
+        preprocess = FeatureInputs(settings, weights_dir)
+    else:
+        preprocess = inputs.make(settings, run.stats() if 'front_end' in settings else None)
+    return model, variables, preprocess, classes
 
 
 def variable_shapes(model: nn.Module) -> dict:

@@ -7,7 +7,6 @@ batches gain one here. Of a global batch each process passes its `local` part an
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -17,6 +16,7 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from avsc_jax import compiler
 from avsc_jax.layers.global_batch import global_batch
 from avsc_jax.training.state import TrainState
 
@@ -38,6 +38,11 @@ class Steps:
       optimizer: an optax transformation.
       loss: (logits [B, C], labels [B]) -> [B].
       devices: default all, of every process.
+      prepare: (keys [B], batch) -> batch with the model's inputs, run inside each step: what the
+        host read in, front end and augmentation done. Each example's key comes from the step and
+        from its index in the global batch; in evaluation the keys are None.
+      mix: (key, images, targets [B, C], mask, axis_name=) -> (images, targets), run inside each
+        training step; see `augment.mix.mixup`.
     """
 
     def __init__(
@@ -46,23 +51,41 @@ class Steps:
         optimizer: optax.GradientTransformation,
         loss: Callable[[jax.Array, jax.Array], jax.Array],
         devices: list | None = None,
+        prepare: Callable | None = None,
+        mix: Callable | None = None,
     ):
         self._model, self._optimizer, self.loss = model, optimizer, loss
-        local = devices or jax.local_devices()
+        self._prepare, self._mix = prepare, mix
+        self._devices, local = devices, devices or jax.local_devices()
         self._num_local = len(local)
         self._mesh = Mesh(np.asarray(local), (AXIS,))
         self.num_devices = self._num_local * jax.process_count()  # batches divide by it
         # A lone device has nothing to sum with; XLA would copy every gradient all the same.
         self._axis = AXIS if self.num_devices > 1 else None
-        pmap = partial(jax.pmap, axis_name=AXIS, devices=devices)
-        self._train = pmap(
-            self._train_step, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+        self._train = self._pmap(self._train_step, (None, 0), (None, None), training=True)
+        self._logits = self._pmap(self._eval_step, (None, 0), 0)
+        self._train_rows = self._pmap(
+            self._train_scan, (None, None, 0), (None, None), training=True
         )
-        self._logits = pmap(self._eval_step, in_axes=(None, 0), out_axes=0)
-        self._train_rows = pmap(
-            self._train_scan, in_axes=(None, None, 0), out_axes=(None, None), donate_argnums=0
+        self._logits_rows = self._pmap(self._eval_scan, (None, None, 0), 0)
+
+    def _pmap(self, step: Callable, in_axes, out_axes, *, training: bool = False) -> Callable:
+        """The pmapped step; one that trains takes its state over."""
+        donated = 0 if training else ()
+        pmapped = jax.pmap(
+            step,
+            AXIS,
+            in_axes=in_axes,
+            out_axes=out_axes,
+            devices=self._devices,
+            donate_argnums=donated,
         )
-        self._logits_rows = pmap(self._eval_scan, in_axes=(None, None, 0), out_axes=0)
+        options = compiler.options(training=training)
+        if not options or self.num_devices > 1:
+            return pmapped
+        # pmap takes no options, but jit takes a pmapped function; of several devices only pmap
+        # itself brings what lies on one of them to all
+        return jax.jit(pmapped, donate_argnums=donated, compiler_options=options)
 
     def local(self, order: np.ndarray) -> np.ndarray:
         """This process's part `[K, B / processes]` of the global `order` or `mask` `[K, B]`."""
@@ -96,7 +119,8 @@ class Steps:
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
-        labels, mask = batch['label'], batch['mask']
+        key = jax.random.fold_in(state.key, state.step)
+        batch, mask = self._prepared(key, batch), batch['mask']
         count = jnp.maximum(self._total(mask.sum()), 1)
 
         def local_loss(params):
@@ -107,9 +131,9 @@ class Steps:
                     model_inputs(self._model, batch),
                     train=True,
                     mutable=['batch_stats'],
-                    rngs={'dropout': jax.random.fold_in(state.key, state.step)},
+                    rngs={'dropout': key},
                 )
-            losses = jnp.where(mask, self.loss(logits, labels), 0.0)
+            losses = jnp.where(mask, self._losses(logits, batch), 0.0)
             return losses.sum() / count, updates.get('batch_stats', {})
 
         (loss, batch_stats), grads = jax.value_and_grad(local_loss, has_aux=True)(state.params)
@@ -125,7 +149,32 @@ class Steps:
     def _total(self, tree):
         return tree if self._axis is None else jax.lax.psum(tree, self._axis)
 
+    def _prepared(self, key: jax.Array, batch: Batch) -> Batch:
+        """A training batch with the model's inputs, augmented and mixed."""
+        if self._prepare is not None:
+            place = jnp.arange(len(batch['mask']))  # in the global batch
+            if self._axis is not None:
+                place += jax.lax.axis_index(self._axis) * len(place)
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1), place)
+            batch = self._prepare(keys, batch)
+        if self._mix is not None:
+            key = jax.random.fold_in(key, 2)
+            targets = jax.nn.one_hot(batch['label'], self._model.num_classes)
+            mixed = self._mix(key, batch['image'], targets, batch['mask'], axis_name=self._axis)
+            batch |= dict(zip(('image', 'target'), mixed, strict=True))
+        return batch
+
+    def _losses(self, logits: jax.Array, batch: Batch) -> jax.Array:
+        """`[B]`; where targets are mixed, the mean of the classes' losses weighted by them."""
+        if 'target' not in batch:
+            return self.loss(logits, batch['label'])
+        classes = jnp.broadcast_to(jnp.arange(logits.shape[1])[:, None], logits.shape[::-1])
+        each = jax.vmap(self.loss, (None, 0), 1)(logits, classes)
+        return (batch['target'] * each).sum(axis=1)
+
     def _eval_step(self, variables: dict, batch: Batch) -> jax.Array:
+        if self._prepare is not None:
+            batch = self._prepare(None, batch)
         logits, _ = self._model.apply(variables, model_inputs(self._model, batch))
         return logits.astype(jnp.float32)
 

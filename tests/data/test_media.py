@@ -273,3 +273,20 @@ def test_media_imports_neither_tensorflow_nor_jax():
     source = Path(media.__file__).read_text()
     assert 'tensorflow' not in source
     assert 'jax' not in source
+
+
+def test_hitachi_takes_twelve_frames_of_a_clip_and_five_of_a_second():
+    for duration_s, rule in ((10.0, 'clip12'), (1.0, 'evaluation5')):
+        expected = media.pick_frames(rule, 250, duration_s=duration_s)
+        np.testing.assert_array_equal(
+            media.pick_frames('hitachi', 250, duration_s=duration_s), expected
+        )
+
+
+def test_a_picture_is_resized_as_a_whole():
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, 4:] = 200
+    resized = media.resize_picture(image, 2, 4)
+    np.testing.assert_array_equal(resized[:, 0], 0)
+    np.testing.assert_array_equal(resized[:, 3], 200)
+    assert resized.shape == (2, 4, 3) and media.resize_picture(image, 4, 8) is image

@@ -31,6 +31,16 @@ def test_only_the_fields_asked_for_are_decoded(dataset):
     assert 'frames' not in dataset.records('test', fields=('audio',))[0]
 
 
+def test_a_part_of_a_record_is_what_the_whole_record_holds(dataset):
+    found, record = dataset.records('test'), dataset.records('test')[3]
+    np.testing.assert_array_equal(found.frame(3, 7), record['frames'][7])
+    np.testing.assert_array_equal(found.sound(3, 48000, 50000), record['audio'][48000:50000])
+    assert found.sound(3, 95000, 99000).shape == (1000, 2)  # what there is
+    outline = found.outline(3)
+    assert (outline['num_frames'], outline['num_samples']) == (12, 96000)
+    assert outline.items() > {k: record[k] for k in ('clip_id', 'label', 'segment')}.items()
+
+
 def test_classes_and_sizes_are_those_of_the_data(dataset):
     assert dataset.classes == SCENES
     sizes = {split: dataset.num_records(split) for split in ('train', 'train_inner', 'validation')}

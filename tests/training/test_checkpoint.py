@@ -22,10 +22,10 @@ def test_an_epoch_killed_after_its_best_was_saved_can_be_saved_again(tmp_path):
     shutil.copytree(tmp_path / 'kept', tmp_path / 'run/last')
 
     again = Checkpoints(tmp_path / 'run')
-    restored, history = again.restore_last(state)
+    restored, history, _ = again.restore_last(state)
     assert (int(restored.step), len(history)) == (4, 1)
     again.save(second, [{'epoch': 0}, {'epoch': 1}], is_best=True)
-    restored, history = again.restore_last(state)
+    restored, history, _ = again.restore_last(state)
     assert (int(restored.step), len(history)) == (8, 2)
     variables, step = again.restore_best(state.variables)
     assert step == 8

@@ -2,6 +2,7 @@ import dataclasses
 import json
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
@@ -120,6 +121,44 @@ def test_a_stream_of_rows_trains_to_the_same_numbers(system, tmp_path):
     _, resident = train(system, tmp_path / 'b')
     for a, b in zip(streamed.lines, resident.lines, strict=True):
         assert a['train_loss'] == pytest.approx(b['train_loss'], rel=1e-5)
+
+
+class Unsteady(Stream):
+    """Counts the batches it gives, and fails in place of one of them."""
+
+    given, last = 0, None
+
+    def batches(self, order, mask):
+        for batch in super().batches(order, mask):
+            if self.given == self.last:
+                raise OSError('the power failed')
+            self.given += 1
+            yield batch
+
+
+def test_a_run_cut_within_an_epoch_goes_on_from_the_very_step(system, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, 'SAVE_EVERY_S', 0)
+    rows = make_rows(0)
+    arrays = {**rows.inputs, 'label': rows.label}
+    stream = Unsteady(lambda i: {name: array[i] for name, array in arrays.items()})
+    rows = dataclasses.replace(rows, inputs=stream)
+    train(system, tmp_path / 'whole', train_rows=rows)
+    stream.given, stream.last = 0, 14
+    with pytest.raises(OSError, match='the power failed'):  # after two batches of the last epoch
+        train(system, tmp_path / 'cut', train_rows=rows)
+    assert Checkpoints(tmp_path / 'cut/checkpoints').last_step() == 14
+    load, stream.last = stream.load, None
+    stream.load = lambda i: load(i) | {'features/clip_rn101': np.full(8, np.nan, np.float32)}
+    with pytest.raises(FloatingPointError, match=r'nan at step 14 of epoch 3.*last/14;'):
+        train(system, tmp_path / 'cut', train_rows=rows)
+    stream.load, stream.given = load, 14
+    train(system, tmp_path / 'cut', train_rows=rows)
+    assert stream.given == 16
+    whole, cut = (tmp_path / name for name in ('whole', 'cut'))
+    assert (whole / 'metrics.jsonl').read_bytes() == (cut / 'metrics.jsonl').read_bytes()
+    like = TrainState.create(*system[:2], seed=1)
+    whole, cut = (Checkpoints(run / 'checkpoints').restore_last(like)[0] for run in (whole, cut))
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, cut.variables)
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, tmp_path):

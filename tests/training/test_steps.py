@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -6,6 +8,7 @@ import optax
 import pytest
 
 from avsc_jax import losses
+from avsc_jax.augment.mix import mixup
 from avsc_jax.data.batches import epoch_order
 from avsc_jax.layers.dropout import Dropout
 from avsc_jax.layers.linear import Linear
@@ -36,9 +39,9 @@ def rows():
     return {'features/x': x, 'label': (x[:, 0] > 0).astype(np.int32)}
 
 
-def make(devices=None):
+def make(devices=None, **options):
     optimizer = optax.sgd(0.1, momentum=0.9)
-    steps = Steps(Net(), optimizer, losses.cross_entropy, devices)
+    steps = Steps(Net(), optimizer, losses.cross_entropy, devices, **options)
     return steps, steps.place(TrainState.create(Net(), optimizer, seed=0))
 
 
@@ -116,3 +119,55 @@ def test_the_loss_of_a_step_is_the_mean_over_the_rows_that_count(rows):
     other = {name: np.concatenate([array[:6], array[30:32]]) for name, array in rows.items()}
     _, same = steps.train(state, other | {'mask': mask})
     assert float(loss) == pytest.approx(float(same), rel=1e-6)
+
+
+def noisy(keys, batch):
+    """Adds noise by each example's key, as an augmentation does."""
+    x = batch['raw'] / 2
+    if keys is not None:
+        x += jax.vmap(lambda key: jax.random.normal(key, (6,)))(keys)
+    return batch | {'features/x': x}
+
+
+def test_prepared_inputs_draw_by_step_and_place_in_the_global_batch(rows):
+    raw = {'raw': 2 * rows['features/x'][:8], 'label': rows['label'][:8]}
+    batch = raw | {'mask': np.arange(8) < 7}
+    ends, found = [], []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        steps, state = make(devices, prepare=noisy)
+        for _ in range(2):
+            state, loss = steps.train(state, batch)
+            found.append(float(loss))
+        ends.append(state.variables)
+    assert differences(*ends) < 1e-6
+    assert found[0] == pytest.approx(found[2], rel=1e-6)
+    plain, state = make()
+    expected = plain.logits(state.variables, {'features/x': raw['raw'] / 2})
+    np.testing.assert_allclose(make(prepare=noisy)[0].logits(state.variables, raw), expected)
+
+
+class Mixable(Net):
+    """As a network of pictures: one input, `image`, and a number of classes."""
+
+    num_classes = 3
+    input_spec = jax.ShapeDtypeStruct((1, 6), jnp.float32)
+
+    @nn.compact
+    def __call__(self, image, *, train=False):
+        return super().__call__({'features/x': image}, train=train)
+
+
+def test_mixed_examples_count_for_both_their_classes_on_one_and_two_devices(rows):
+    x, label, mask = rows['features/x'][:8], np.arange(8, dtype=np.int32) % 3, np.arange(8) < 6
+    optimizer, model, ends = optax.sgd(0.1), Mixable(), []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        mix = partial(mixup, alpha=0.4)
+        steps = Steps(model, optimizer, losses.cross_entropy, devices, mix=mix)
+        state = steps.place(TrainState.create(model, optimizer, seed=0))
+        state, loss = steps.train(state, {'image': x, 'label': label, 'mask': mask})
+        ends.append((state.variables, loss))
+    assert differences(*ends) < 1e-6
+    logits, target = jnp.float32([[1, 2, 0]]), jnp.float32([[0.7, 0, 0.3]])
+    found = steps._losses(logits, {'target': target})
+    expected = optax.softmax_cross_entropy(logits, target)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

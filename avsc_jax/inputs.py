@@ -1,0 +1,228 @@
+"""The inputs of networks that train on media: which rows a split has, and how a row is read.
+
+A row is one frame of a record, or one piece of its sound. The host decodes it and nothing more;
+`prepare` does the rest on the device, inside the jitted step: front end or normalisation, and in
+training the augmentation, by one key for each example.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import librosa
+import numpy as np
+
+from avsc_jax import images
+from avsc_jax.audio import frontends
+from avsc_jax.augment import image, spectrogram
+from avsc_jax.data import media
+from avsc_jax.data.batches import Rows, Stream, epoch_order, read_ahead
+from avsc_jax.data.records import Dataset, Records
+
+Batch = dict[str, jax.Array]
+
+# What a config's `augment` section may name, in the order in which it is applied.
+WAVEFORM = (spectrogram.random_gain,)
+SPECTRUM = (spectrogram.frequency_mask, spectrogram.time_mask)
+PICTURE = (
+    image.random_resized_crop,
+    image.horizontal_flip,
+    image.random_affine,
+    image.color_jitter,
+    image.gaussian_blur,
+)
+NORMALIZED = (image.random_erasing,)
+Op = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Sound:
+    """Pieces of a record's sound, as pictures of their spectrum.
+
+    Args:
+      settings: the run folder's preprocessing: `piece_s`, `front_end` (`name`, `sample_rate_hz`
+        and other options) and `size` (bands and columns after the resize).
+      stats: `mean` and `std` of each channel (see `measure`); None leaves values as they are.
+      augmentation: op -> its settings.
+    """
+
+    takes_stats = True
+    frame_rule = short_side = None  # takes no pictures
+
+    def __init__(
+        self,
+        settings: Mapping,
+        stats: Mapping[str, np.ndarray] | None = None,
+        augmentation: Mapping[str, Mapping] | None = None,
+    ):
+        self.settings, self._stats = dict(settings), stats
+        self._waveform, self._spectrum = _chosen(augmentation or {}, WAVEFORM, SPECTRUM)
+        options = dict(settings['front_end'])
+        self._front_end = partial(getattr(frontends, options.pop('name')), **options)
+        self._rate = options['sample_rate_hz']
+        self._length = round(settings['piece_s'] * self._rate)
+        self._jitted = jax.jit(partial(self.prepare, None))
+
+    def count(self, outline: Mapping) -> int:
+        """Rows of a record; the last piece may be padded or cut short by less than half."""
+        if outline['sample_rate'] != self._rate:
+            raise ValueError(
+                f'{outline["clip_id"]} has {outline["sample_rate"]} Hz, the config wants '
+                f'{self._rate} Hz; build the data from files of that rate'
+            )
+        return max(1, round(outline['num_samples'] / self._length))
+
+    def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
+        start = part * self._length
+        return {'audio': _padded(records.sound(index, start, start + self._length), self._length)}
+
+    def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """`audio [B, N, K]` -> `image [B, bands, columns, channels]`.
+
+        Args:
+          keys: one for each example; None where nothing is augmented.
+        """
+        x = self._front_end(_augmented(keys, self._waveform, batch['audio']))
+        if self._stats is not None:  # before the masks, whose 0 is then the mean
+            mean, std = (self._stats[name].reshape(1, 1, 1, -1) for name in ('mean', 'std'))
+            x = (x - mean) / std
+        x = _augmented(keys, self._spectrum, x)
+        x = images.resize_bilinear(x, tuple(self.settings['size']))
+        return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
+
+    def __call__(self, record: Mapping) -> np.ndarray:
+        """Network inputs for each piece of a decoded record, whatever its sample rate."""
+        audio, rate = record['audio'], record['sample_rate']
+        if rate != self._rate:
+            audio = librosa.resample(audio, orig_sr=rate, target_sr=self._rate, axis=0)
+        count = max(1, round(len(audio) / self._length))
+        pieces = _padded(audio, count * self._length).reshape(count, 1, self._length, -1)
+        return np.concatenate([self._jitted({'audio': piece})['image'] for piece in pieces])
+
+
+class Frames:
+    """A record's frames, each resized as a whole.
+
+    Frames are resized on the host: there they may differ in size, and Pillow takes 2 ms for one
+    of 796 x 448 where XLA takes 27 on the same cores.
+
+    Args:
+      settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
+        (height and width), and `mean` and `std` of each channel, pixels being in [0, 1].
+      augmentation: op -> its settings.
+    """
+
+    takes_stats = False
+
+    def __init__(self, settings: Mapping, augmentation: Mapping[str, Mapping] | None = None):
+        self.settings = dict(settings)
+        self.frame_rule: str = settings['frames']
+        self.short_side: int = settings['short_side']
+        self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
+        self._picture, self._normalized = _chosen(augmentation or {}, PICTURE, NORMALIZED)
+        self._jitted = jax.jit(partial(self.prepare, None))
+
+    def count(self, outline: Mapping) -> int:
+        """Rows of a record: its frames."""
+        return outline['num_frames']
+
+    def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
+        return {'frame': self._resized(records.frame(index, part))}
+
+    def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """`frame [B, H, W, 3]` of bytes -> `image [B, H, W, 3]`; see Sound.prepare."""
+        x = _augmented(keys, self._picture, batch['frame'].astype(jnp.float32) / 255)
+        x = images.normalize(255 * x, self._mean, self._std)
+        x = _augmented(keys, self._normalized, x)
+        return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
+
+    def __call__(self, record: Mapping) -> np.ndarray:
+        """Network inputs for each frame of a decoded record."""
+        frames = [self._resized(frame)[None] for frame in record['frames']]
+        return np.concatenate([self._jitted({'frame': frame})['image'] for frame in frames])
+
+    def _resized(self, frame: np.ndarray) -> np.ndarray:
+        return media.resize_picture(frame, *self.settings['size'])
+
+
+Inputs = Sound | Frames
+
+
+def make(
+    settings: Mapping,
+    stats: Mapping[str, np.ndarray] | None = None,
+    augmentation: Mapping[str, Mapping] | None = None,
+) -> Inputs:
+    """Sound where the settings name a front end, else frames."""
+    if 'front_end' in settings:
+        return Sound(settings, stats, augmentation)
+    return Frames(settings, augmentation)
+
+
+def rows(dataset: Dataset, split: str, inputs: Inputs) -> Rows:
+    """Every row of a split, in the order of its records; each is read when its batch is near."""
+    records = dataset.records(split)
+    outlines = list(read_ahead(records.outline, range(len(records))))
+    counts = [inputs.count(outline) for outline in outlines]
+    record = np.repeat(np.arange(len(counts)), counts)
+    part = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    # the only piece of a record is what the record is: a second of a clip, or a whole clip
+    whole = np.array([o['segment'] for o in outlines], np.int32)[record]
+    label = np.array([o['label'] for o in outlines], np.int32)[record]
+
+    def load(row: int) -> dict[str, np.ndarray]:
+        read = inputs.read(records, int(record[row]), int(part[row]))
+        return read | {'label': label[row]}
+
+    return Rows(
+        clip_id=[outlines[i]['clip_id'] for i in record],
+        segment=np.where(np.array(counts)[record] > 1, part, whole),
+        label=label,
+        inputs=Stream(load),
+    )
+
+
+def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndarray]:
+    """Mean and deviation of each channel over all rows, as `inputs` without stats prepares them."""
+
+    @jax.jit
+    def moments(batch):
+        x = inputs.prepare(None, batch)['image']
+        return x.mean(axis=(1, 2)), x.var(axis=(1, 2))
+
+    found = []
+    for batch in rows.inputs.batches(*epoch_order(len(rows), batch_size)):
+        mask = batch['mask']
+        found.append([np.asarray(each, np.float64)[mask] for each in moments(batch)])
+    means, variances = (np.concatenate(each) for each in zip(*found, strict=True))
+    std = np.sqrt(variances.mean(axis=0) + means.var(axis=0))
+    return {'mean': means.mean(axis=0).astype(np.float32), 'std': std.astype(np.float32)}
+
+
+def _chosen(augmentation: Mapping[str, Mapping], *stages: tuple[Op, ...]) -> list[dict[int, Op]]:
+    """For each stage the ops that a config names, with its settings, by their place in all."""
+    names = [op.__name__ for stage in stages for op in stage]
+    if unknown := sorted(set(augmentation) - set(names)):
+        raise ValueError(
+            f'no augmentation here is called {unknown[0]!r}; there are {", ".join(names)}'
+        )
+    return [
+        {
+            names.index(op.__name__): partial(op, **augmentation[op.__name__])
+            for op in stage
+            if op.__name__ in augmentation
+        }
+        for stage in stages
+    ]
+
+
+def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: jax.Array) -> jax.Array:
+    """Applies the ops to each example by a key of its own; without keys, none."""
+    for place, op in ops.items() if keys is not None else ():
+        x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), x)
+    return x
+
+
+def _padded(audio: np.ndarray, length: int) -> np.ndarray:
+    """Samples cut, or filled with silence, to a length."""
+    return np.pad(audio[:length], ((0, max(0, length - len(audio))), (0, 0)))

@@ -1,0 +1,100 @@
+"""What a run will do and what its report says of it: data, protocol, weights, sizes."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from avsc_jax import features, models, prompts
+from avsc_jax.data import media, records
+from avsc_jax.scenes import SCENES
+from avsc_jax.training import run_folder
+
+
+def splits_used(config: ConfigDict) -> dict[str, str]:
+    """'train' and 'valid', of a system that is trained, and 'test' -> the data's split."""
+    return {part: config.data[part] for part in ('train', 'valid', 'test') if part in config.data}
+
+
+def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str]) -> dict:
+    """What the report says of data, protocol and weights (network -> origin)."""
+    data, random = config.data, config.weights == 'random'
+    splits = splits_used(config)
+    verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
+    protocol = ', '.join(
+        f'{verbs[part]} {split} ({dataset.num_records(split)} records)'
+        for part, split in splits.items()
+    )
+    if 'train' not in splits:
+        protocol = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {protocol}'
+    elif data.valid == data.test:
+        protocol += '; selected on the reported split'
+    warnings = []
+    if data.source == 'demo':
+        warnings.append('made-up clips: shows that the program works, says nothing about scenes')
+    if dataset.left_out:
+        warnings.append(
+            f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
+            'was built: the scores do not compare with published ones'
+        )
+    if random and 'pretrained' in config:
+        warnings.append(
+            'trained from random initial weights, not from published ones: the scores are not '
+            'those of the system'
+        )
+    elif random:
+        warnings.append('random encoders, not pretrained: the scores are not those of the system')
+        if 'train' not in splits:
+            warnings.append('random encoders know no words: their zero-shot prediction is chance')
+    return {'data': dataset.name, 'protocol': protocol, 'weights': dict(used), 'warnings': warnings}
+
+
+def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) -> str:
+    """What a run would do: shapes, parameters, steps and disk."""
+    data, trained = config.data, 'train' in config.data
+    lines = [f'data: {data.name}/{data.config} in {data_dir}']
+    if records.is_prepared(data.name, data.config, data_dir):
+        dataset = records.open_dataset(data.name, data.config, data_dir)
+        clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
+        classes = dataset.classes
+    else:
+        classes, clips = SCENES, {}
+        lines.append('it is not prepared yet; the run builds it first')
+    for spec in specs:
+        count = models.count_parameters(spec.name, **spec.options)
+        shape = models.input_spec(spec.name, **spec.options).shape[1:]
+        lines.append(f'encoder {spec.name}: {count:,} parameters, input {shape}, {spec.weights}')
+    if not trained:
+        texts = prompts.prompts(classes, config.prompt_style)
+        lines.append(f'prompts: {", ".join(map(repr, texts))}')
+    model = run_folder.make_model(config.model, num_classes=len(classes))
+    sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
+    if specs:
+        shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
+    else:
+        shapes = {'image': (*config.size, model.in_chans)}
+    wanted = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
+    lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {wanted}')
+    parts = rows_of_a_clip(config)
+    for split, count in clips.items():
+        line = f'split {split}: {count:,} clips, {count * parts:,} rows'
+        if specs:
+            width = sum(math.prod(shape) for shape in shapes.values())
+            line += f', {count * parts * width * 4 / 1e6:,.1f} MB of features'
+        lines.append(line)
+    if clips and trained:
+        batches = -(-clips[data.train] * parts // config.batch_size)
+        lines.append(
+            f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
+        )
+    lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
+    return '\n'.join(lines)
+
+
+def rows_of_a_clip(config: ConfigDict) -> int:
+    """Frames, or pieces of sound, of ten seconds."""
+    if 'piece_s' in config:
+        return max(1, round(10 / config.piece_s))
+    return len(media.pick_frames(config.frames, 300, duration_s=10.0))

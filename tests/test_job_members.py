@@ -1,0 +1,154 @@
+"""The job of networks that train on media, from data to a run folder that predicts."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import job, models, plan, predict, tables, weights
+from avsc_jax.configs import hitachi_audio, hitachi_image
+from avsc_jax.data import records
+from avsc_jax.training import load_run
+from avsc_jax.training.checkpoint import Checkpoints
+
+# As small as a RegNet can be; the demo's own network compiles for longer than a test may last.
+NETWORK = dict(widths=(8, 8, 8, 8), layers=(1, 1, 1, 1), group_width=8, stem_width=8)
+SIZES = {hitachi_audio: (64, 48), hitachi_image: (32, 32)}
+
+
+def config(module, **changes):
+    """As main resolves it on demo data."""
+    made = module.get_config('demo')
+    made.update(made.demo)
+    del made.demo
+    with made.unlocked():
+        made.update(dict(epochs=2, size=SIZES[module], weights='random'))
+        made.model.update(NETWORK)
+        made.data.update(dict(config='demo', source='demo'))
+        made.update(changes)
+    return made.lock()
+
+
+@pytest.fixture(scope='module', params=[hitachi_audio, hitachi_image], ids=['audio', 'image'])
+def finished(request, data_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('runs') / 'member'
+    made = config(request.param)
+    job.run(made, workdir=workdir, data_dir=data_dir, weights_dir=workdir / 'none')
+    return made, workdir, tables.read(workdir / 'predictions/test.npz')
+
+
+def test_a_member_writes_a_row_for_each_part_of_a_clip_and_its_report(finished):
+    made, workdir, table = finished
+    items = made.data['items']
+    parts = {'second': 2, 'frame': 12}[items]
+    assert len(table.clip_id) == 10 * parts and table.meta['granularity'] == items
+    assert table.segment[: parts + 1].tolist() == [*range(parts), 0]
+    assert len((workdir / 'metrics.jsonl').read_text().splitlines()) == 2
+    told = json.loads((workdir / 'report.json').read_text())
+    assert told['paper']['row'] == made.paper.row
+    assert any('trained from random initial weights' in w for w in told['about']['warnings'])
+    used = {'regnetx_002': 'random:0'}
+    assert json.loads((workdir / 'environment.json').read_text())['weights'] == used
+    assert (workdir / 'stats.npz').exists() == (items == 'second')
+
+
+def test_the_run_folder_alone_gives_what_the_table_was_made_of(finished, data_dir):
+    _, workdir, table = finished
+    model, variables, preprocess, classes = load_run(workdir)
+    record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
+    logits, _ = model.apply(variables, preprocess(record))
+    expected = table.probs[table.clip_id == record['clip_id']]
+    np.testing.assert_allclose(jax.nn.softmax(logits), expected, atol=1e-4)
+    assert list(classes) == table.meta['classes']
+
+
+def test_predict_names_the_scene_of_a_file_with_picture_or_sound(finished, data_dir, tmp_path):
+    made, workdir, table = finished
+    kind = {'second': 'audio/*.wav', 'frame': 'video/*.mp4'}[made.data['items']]
+    clip_id = table.clip_id[0]
+    (file,) = (f for f in data_dir.rglob(f'tfds_tau_demo*/{kind}') if f.stem == clip_id)
+    out = tmp_path / 'out.csv'
+    assert predict.main([str(file), f'--model={workdir}', f'--csv={out}']) == 0
+    pooled = tables.pool(table)
+    expected = pooled.probs[pooled.clip_id.tolist().index(clip_id)]
+    # JPEG stands between the frames of the two, and 24 bits between the samples
+    assert np.abs(tables.read(out).probs[0] - expected).max() < 0.1
+
+
+def test_predict_takes_the_records_of_a_dataset_too(finished, data_dir, tmp_path):
+    _, workdir, table = finished
+    out = tmp_path / 'out.npz'
+    arguments = ['--dataset=demo', f'--data_dir={data_dir}', f'--model={workdir}', f'--csv={out}']
+    assert predict.main(arguments) == 0
+    found, expected = tables.read(out), tables.pool(table)
+    assert found.clip_id.tolist() == expected.clip_id.tolist()
+    np.testing.assert_allclose(found.probs, expected.probs, atol=1e-4)
+    assert found.label.tolist() == expected.label.tolist()
+
+
+@pytest.mark.slow
+def test_a_killed_run_measures_nothing_twice_and_ends_with_the_same_table(
+    finished, data_dir, tmp_path, monkeypatch
+):
+    made, workdir, table = finished
+    shutil.copytree(workdir, tmp_path / 'cut')
+    for name in ('DONE', 'report.json', 'predictions/test.npz'):
+        (tmp_path / 'cut' / name).unlink()
+    monkeypatch.setattr(job.inputs, 'measure', None)
+    job.run(made, workdir=tmp_path / 'cut', data_dir=data_dir, weights_dir=tmp_path)
+    again = tables.read(tmp_path / 'cut/predictions/test.npz')
+    assert again.probs.tobytes() == table.probs.tobytes()
+
+
+@pytest.mark.slow
+def test_whole_clips_of_sound_are_rows_of_their_own(data_dir, tmp_path):
+    made = config(hitachi_audio, piece_s=10.0, epochs=1, batch_size=20, mixup_alpha=0.2)
+    job.run(made, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
+    table = tables.read(tmp_path / 'run/predictions/test.npz')
+    assert len(table.clip_id) == 10 and table.meta['granularity'] == 'clip'
+    assert table.meta['pooled'] and (table.segment == -1).all()
+
+
+def test_training_begins_with_published_weights_and_a_head_of_its_own(tmp_path):
+    made = config(hitachi_image, weights='pretrained', pretrained='regnetx_002')
+    published = models.create_model('regnetx_002', image_size=32, **NETWORK)
+    state = weights.random_variables(published, 7)
+    weights.write(state, tmp_path / 'regnetx_002.safetensors', {})
+    model = job.run_folder.make_model(made.model, num_classes=10)
+    used = job.origins(made, [], tmp_path)
+    assert used == {'regnetx_002': weights.identify('regnetx_002', tmp_path)}
+    start = job.start_from(made, model, used, tmp_path)
+    kernel = start['params']['stem']['conv']['kernel']
+    np.testing.assert_array_equal(kernel, state['params']['stem']['conv']['kernel'])
+    assert start['params']['head']['kernel'].shape == (8, 10)
+    assert job.start_from(config(hitachi_image), model, {}, tmp_path) == {}
+
+
+def test_pretrained_weights_that_lack_are_one_sentence_before_anything_is_made(data_dir, tmp_path):
+    made = config(hitachi_audio, weights='pretrained')
+    with pytest.raises(FileNotFoundError, match='no weights of regnetx_064 in'):
+        job.run(made, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(('module', 'rows'), [(hitachi_audio, 200), (hitachi_image, 240)])
+def test_a_dry_run_tells_rows_and_steps(data_dir, module, rows):
+    told = plan.text(config(module), [], data_dir)
+    assert f'split train: 20 clips, {rows} rows' in told
+    assert 'network regnetx_002' in told and f'input image ({SIZES[module][0]}, ' in told
+    assert f'2 epochs of {-(-rows // config(module).batch_size)} steps of' in told
+
+
+def test_a_wrong_augmentation_is_one_sentence(data_dir, tmp_path):
+    made = config(hitachi_image, augment={'rotate': {}})
+    with pytest.raises(ValueError, match="no augmentation here is called 'rotate'; there are"):
+        job.run(made, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
+    assert Checkpoints(tmp_path / 'run/checkpoints').last_step() is None
+
+
+@pytest.mark.parametrize('arguments', [['clip.mp4', '--dataset=demo'], []])
+def test_predict_takes_files_or_a_dataset(arguments):
+    with pytest.raises(ValueError, match='or a --dataset: one of the two'):
+        predict.main([*arguments, '--model=run'])
