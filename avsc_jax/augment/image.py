@@ -8,10 +8,12 @@ Source: torchvision 0.28; the defaults are those of Okazaki et al. 2021, Sec. 2.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from avsc_jax.types import Array, Float
 
-Picture = Float[Array, 'H W 3']
+Picture = Float[Array, 'H W K']  # of any channels
+Colors = Float[Array, 'H W 3']
 Range = tuple[float, float]
 
 ATTEMPTS = 10  # of torchvision to draw a rectangle that fits
@@ -52,7 +54,7 @@ def draw_affine(
     return _uniform(angle_key, (-degrees, degrees)), shift, _uniform(scale_key, scale)
 
 
-def affine(x: Picture, angle: jax.Array, shift: jax.Array, scale: jax.Array) -> Picture:
+def affine(x: Picture, angle: ArrayLike, shift: ArrayLike, scale: ArrayLike) -> Picture:
     """Rotation clockwise by `angle` degrees, scale, then shift; nearest pixel, zeros outside."""
     height, width, channels = x.shape
     cos, sin = jnp.cos(jnp.radians(angle)) / scale, jnp.sin(jnp.radians(angle)) / scale
@@ -68,13 +70,13 @@ def affine(x: Picture, angle: jax.Array, shift: jax.Array, scale: jax.Array) -> 
 
 def color_jitter(
     key: jax.Array,
-    x: Picture,
+    x: Colors,
     *,
     brightness: float = 0.0,
     contrast: float = 0.0,
     saturation: float = 0.0,
     hue: float = 0.0,
-) -> Picture:
+) -> Colors:
     """Brightness, contrast, saturation and hue changed in random order; by default not at all.
 
     Args:
@@ -101,14 +103,14 @@ def draw_colors(
 
 
 def adjust_colors(
-    x: Picture, order: jax.Array, factors: jax.Array, turn: jax.Array | None
-) -> Picture:
+    x: Colors, order: ArrayLike, factors: ArrayLike, turn: ArrayLike | None
+) -> Colors:
     """Applies the operations in `order`; without a `turn` the hue stays.
 
     The first three are one: a mixture of the picture with black, its mean grey, or its own greys.
     """
 
-    def step(x: Picture, operation: jax.Array) -> tuple[Picture, None]:
+    def step(x: Colors, operation: jax.Array) -> tuple[Colors, None]:
         grey = (x * np.array(GREY, np.float32).reshape(1, 1, 3)).sum(-1, keepdims=True)
         other = jnp.where(operation == CONTRAST, grey.mean(), grey)
         other = jnp.where(operation == BRIGHTNESS, 0, other)
@@ -121,7 +123,7 @@ def adjust_colors(
     return jax.lax.scan(step, x, order)[0]  # unrolled, XLA compiles for minutes
 
 
-def shift_hue(x: Picture, turn: jax.Array) -> Picture:
+def shift_hue(x: Colors, turn: ArrayLike) -> Colors:
     """Turns the colour wheel by a part of the circle, with saturation and value of HSV kept."""
     red, green, blue = x[..., 0], x[..., 1], x[..., 2]
     value = x.max(-1)
@@ -143,7 +145,7 @@ def gaussian_blur(
     return blur(x, _uniform(key, sigma), size)
 
 
-def blur(x: Picture, sigma: jax.Array, size: int) -> Picture:
+def blur(x: Picture, sigma: ArrayLike, size: int) -> Picture:
     """Gaussian of `size` taps along both axes, the borders mirrored (without the edge itself)."""
     height, width, channels = x.shape
     reach = size // 2
@@ -186,7 +188,7 @@ def draw_erasing(
 
 
 def erase(
-    x: Picture, top: jax.Array, left: jax.Array, height: jax.Array, width: jax.Array
+    x: Picture, top: ArrayLike, left: ArrayLike, height: ArrayLike, width: ArrayLike
 ) -> Picture:
     """Zeroes a rectangle."""
     row, column = jnp.arange(x.shape[0])[:, None], jnp.arange(x.shape[1])[None, :]
@@ -206,7 +208,7 @@ def random_resized_crop(
     size: tuple[int, int],
     area: Range = (0.08, 1.0),
     aspect: Range = (3 / 4, 4 / 3),
-) -> Float[Array, 'h w 3']:
+) -> Float[Array, 'h w K']:
     """A rectangle of the picture, resized to `size` (height, width).
 
     Args:
@@ -233,12 +235,12 @@ def draw_crop(
 
 def resized_crop(
     x: Picture,
-    top: jax.Array,
-    left: jax.Array,
-    height: jax.Array,
-    width: jax.Array,
+    top: ArrayLike,
+    left: ArrayLike,
+    height: ArrayLike,
+    width: ArrayLike,
     size: tuple[int, int],
-) -> Float[Array, 'h w 3']:
+) -> Float[Array, 'h w K']:
     """The rectangle resized bilinearly, with antialias; nothing outside it is looked at."""
     rows = _triangles(top, height, x.shape[0], size[0])
     columns = _triangles(left, width, x.shape[1], size[1])
@@ -246,7 +248,7 @@ def resized_crop(
     return jnp.einsum('vw,uwk->uvk', columns, x, precision='highest')
 
 
-def _triangles(start: jax.Array, length: jax.Array, total: int, size: int) -> jax.Array:
+def _triangles(start: ArrayLike, length: ArrayLike, total: int, size: int) -> jax.Array:
     """`[size, total]`: how each of `size` pixels is made of those from `start` on."""
     scale = length / size
     centre = start + (jnp.arange(size)[:, None] + 0.5) * scale - 0.5

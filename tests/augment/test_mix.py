@@ -62,4 +62,4 @@ def test_the_split_over_devices_changes_nothing(drawn):
 
 def test_an_alpha_of_zero_is_refused():
     with pytest.raises(ValueError, match='alpha above 0, not 0; leave mixup out'):
-        mixup(KEYS[0], ROWS, TARGETS, MASK, alpha=0)
+        mixup(KEYS[0], ROWS, TARGETS, MASK, alpha=0.0)
