@@ -28,7 +28,7 @@ def mixup(
     Source: Zhang et al. 2018, Sec. 2, with one weight for a batch, as in its Figure 1a.
     """
     if alpha <= 0:
-        raise ValueError(f'mixup takes an alpha above 0, not {alpha}; leave mixup out instead')
+        raise ValueError(f'mixup takes an alpha above 0, not {alpha:g}; leave mixup out instead')
     order_key, weight_key = jax.random.split(key)
     everyone, first = (inputs, targets, mask), 0
     if axis_name is not None:
