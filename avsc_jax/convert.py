@@ -17,7 +17,8 @@ Reads published weights, fits them to a network of this package, every name acco
 writes them as safetensors under the paths of the network's variables (params/..., batch_stats/...).
 
 There is no need to: all commands read the published files too. The result opens faster, holds this
-one network only, and needs no trust in its origin.
+one network only, and needs no trust in its origin. --head=drop leaves out the last layer, which
+belongs to the publisher's classes: a network of other classes draws its own.
 """
 EPILOG = f"""\
 files read: {' '.join(weights.SUFFIXES)}
@@ -39,10 +40,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument('name', help='the network, such as clip_rn101')
     parser.add_argument('source', type=Path, help='the published file')
     parser.add_argument('out', type=Path, help='the file to write, NAME.safetensors')
+    parser.add_argument('--head', choices=['keep', 'drop'], default='keep', help='(default keep)')
     args = parser.parse_args(arguments)
     _check_paths(args.source, args.out)
-    model = models.create_model(args.name)
-    variables = weights.convert_file(model, args.source)
+    model = models.create_model(args.name, **({'num_classes': 0} if args.head == 'drop' else {}))
+    variables = weights.convert_file(model, args.source, head=args.head)
     about = {
         'network': args.name,
         'source': args.source.name,

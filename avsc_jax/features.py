@@ -9,10 +9,11 @@ blocks, and each spreads its own over its devices.
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -21,16 +22,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from avsc_jax import hosts, images, models, weights
+from avsc_jax import compiler, hosts, images, models, weights
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 
 CLIPS_PER_BLOCK = 32
 FRAMES_PER_CALL = 64  # on each device
 CACHE_FORMAT = 1  # raise it when features change for the same spec
-# Of the two libraries that XLA has for matrices on CPU, the one it would not take is up to half as
-# fast again for batches of pictures (benchmarks/NOTES.md).
-CPU_COMPILER_OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,8 @@ class EncoderSpec:
     def key(self, fingerprint: str) -> str:
         """Hash of this encoder, its preprocessing, and the data it sees."""
         source = weights.SOURCES[self.name]
-        facts = [CACHE_FORMAT, self.to_json(), source.mean, source.std, fingerprint]
+        seen = [source.resize, source.interpolation, source.crop_fraction, source.mean, source.std]
+        facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -71,13 +70,14 @@ class Encoder:
         mesh = Mesh(np.asarray(devices), ('frames',))
         self._num_devices = len(devices)
         self._sharding = NamedSharding(mesh, PartitionSpec('frames'))
+        # published files have a head, features do not
+        head = 'keep' if self._model.num_classes else 'drop'
         self._variables = jax.device_put(
-            weights.load(self._model, spec.name, spec.weights, weights_dir),
+            weights.load(self._model, spec.name, spec.weights, weights_dir, head=head),
             NamedSharding(mesh, PartitionSpec()),
         )
-        self._source = weights.SOURCES[spec.name]
-        self._size = self._model.input_spec.shape[1]
-        self._prepare = jax.jit(self._prepare_frames)
+        size = self._model.input_spec.shape[1]
+        self._prepare = jax.jit(partial(prepared, weights.SOURCES[spec.name], size))
         self._encode = compiled(self._model)
 
     def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
@@ -99,14 +99,22 @@ class Encoder:
         found = [np.asarray(e)[: len(p)] for e, p in zip(embeddings, parts, strict=True)]
         return np.concatenate(found)[np.argsort(np.concatenate(parts))]
 
-    def _prepare_frames(self, batch):
-        cropped = images.resize_and_crop(batch, self._size)
-        return images.normalize(cropped, self._source.mean, self._source.std)
+
+def prepared(source: weights.Source, size: int, frames: jax.Array) -> jax.Array:
+    """uint8 frames `[B, H, W, 3]` as the weights expect them, `[B, size, size, 3]`."""
+    cropped = images.resize_and_crop(
+        frames,
+        size,
+        resized=math.floor(size / source.crop_fraction),
+        keep_aspect=source.resize == 'short side',
+        interpolation=source.interpolation,
+    )
+    return images.normalize(cropped, source.mean, source.std)
 
 
 def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:
     """(variables, images `[B, H, W, 3]`) -> embeddings `[B, D]`, as fast as the platform can."""
-    options = CPU_COMPILER_OPTIONS if jax.default_backend() == 'cpu' else None
+    options = compiler.options(training=False)
     return jax.jit(lambda variables, x: encoder.apply(variables, x)[0], compiler_options=options)
 
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from torch_peers import import_open_clip
 
 from avsc_jax import features, models, weights
 
@@ -37,7 +38,7 @@ def ours(name, images, dtype):
 
 def theirs(name, images, dtype, device, memory_format):
     """The same in PyTorch."""
-    tower = open_clip().create_model(PEERS[name], pretrained=None).visual.eval()
+    tower = import_open_clip().create_model(PEERS[name], pretrained=None).visual.eval()
     tower = tower.to(device, dtype, memory_format=memory_format)
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     batch = batch.to(device, dtype).to(memory_format=memory_format)
@@ -49,18 +50,6 @@ def theirs(name, images, dtype, device, memory_format):
             torch.cuda.synchronize()
 
     return encode
-
-
-def open_clip():
-    """open_clip beside a CPU torch, whose torchvision is built for CUDA and lacks two operators."""
-    library = torch.library.Library('torchvision', 'FRAGMENT')
-    for operator in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    open_clip.library = library  # the definitions live as long as it does
-    import open_clip as package
-
-    return package
 
 
 def compare(name, batch, rounds):

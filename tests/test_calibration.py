@@ -154,7 +154,7 @@ def test_trades_lead_from_any_point_to_the_best():
     ('change', 'sentence'),
     [
         ({'step': 0.03}, 'step is 0.03; give 1 divided by a whole number'),
-        ({'step': 0}, 'step is 0'),
+        ({'step': 0.0}, 'step is 0'),
         ({'labels': np.array([0, -1, 1])}, r'1 of 3 labels are outside \[0, 4\)'),
         ({'members': noisy(2, 3)[0] - 0.9}, r'rows hold values outside \[0, 1\]'),
         ({'members': noisy(2, 3)[0] * np.nan}, r'3 of 3 rows hold values outside \[0, 1\]'),

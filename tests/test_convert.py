@@ -77,6 +77,25 @@ def test_a_converted_file_converts_to_the_same_bytes_but_for_its_origin(source, 
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
+def test_the_head_can_be_left_out(tmp_path, monkeypatch, capsys):
+    constructor = models._constructors()['resnet18']
+    narrow = functools.partial(constructor, width=2, image_size=32)
+    monkeypatch.setitem(models._constructors(), 'resnet18', narrow)
+    published = weights.random_variables(models.create_model('resnet18'), 0)
+    source, out = tmp_path / 'source.safetensors', tmp_path / 'resnet18.safetensors'
+    weights.write(published, source, {})
+    assert convert.main(['resnet18', str(source), str(out), '--head=drop']) == 0
+    assert 'licence: Apache-2.0' in capsys.readouterr().out
+    del published['params']['head']
+    jax.tree.map(
+        functools.partial(np.testing.assert_array_equal, strict=True),
+        weights.convert('resnet18', weights.read(out), num_classes=0),
+        published,
+    )
+    ten = weights.convert('resnet18', weights.read(out), num_classes=10, head='drop')
+    assert ten['params']['head']['bias'].shape == (10,)
+
+
 @pytest.mark.parametrize('change', ['missing', 'unexpected', 'wrong shape'])
 def test_a_converted_file_is_taken_strictly(source, change):
     state = weights.convert('clip_vit_b32', weights.read(source))

@@ -1,8 +1,9 @@
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
-from avsc_jax import features, hosts
+from avsc_jax import features, hosts, models, weights
 from avsc_jax.data import records
 
 SPECS = [
@@ -73,6 +74,24 @@ def test_one_and_two_devices_give_the_same_features(spec, tmp_path, monkeypatch)
     # A device sees four frames a call either way; measured: no bit differs.
     np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-6)
     assert found[0].std() > 0
+
+
+def test_an_encoder_of_timm_s_sees_what_its_weights_expect(tmp_path):
+    """ImageNet's head in the file is passed over; 32 px are cut out of floor(32 / 0.95) = 33."""
+    options = {'width': 4, 'image_size': 32}
+    trained = weights.random_variables(models.create_model('resnet18', **options), 0)
+    weights.write(trained, tmp_path / 'resnet18.safetensors', {})
+    origin = weights.identify('resnet18', tmp_path)
+    spec = features.EncoderSpec('resnet18', {**options, 'num_classes': 0}, origin)
+    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(frame).resize((41, 33), Image.BICUBIC), np.float32)
+    picture = picture[0:32, 4:36] / 255  # round(0.5) is 0, round(4.5) is 4
+    x = (picture - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    model = models.create_model('resnet18', **spec.options)
+    expected = model.apply(trained, x[None].astype(np.float32))[0]
+    found = features.Encoder(spec, tmp_path, jax.devices()[:1])([frame])
+    # Pillow's fixed point is a byte off at some of the pixels
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * np.std(expected))
 
 
 def test_each_process_makes_its_share_of_the_blocks(dataset, tmp_path, small_blocks, monkeypatch):

@@ -1,6 +1,6 @@
 """Every network by name: `create_model('clip_rn101', width=8)` and what can be asked about it.
 
-Each file of this folder ends with `MODELS`, name -> constructor; they are gathered on first use.
+Each network's file ends with `MODELS`, name -> constructor; they are gathered on first use.
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
 first of the two is the embedding.
@@ -17,6 +17,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+
+from avsc_jax.models.folding import fold_batchnorm as fold_batchnorm
 
 
 def list_models() -> list[str]:
@@ -69,5 +71,6 @@ def count_parameters(name: str, **options: Any) -> int:
 def _constructors() -> dict[str, Callable[..., nn.Module]]:
     gathered = {}
     for file in pkgutil.iter_modules(__path__):
-        gathered |= importlib.import_module(f'{__name__}.{file.name}').MODELS
+        module = importlib.import_module(f'{__name__}.{file.name}')
+        gathered |= getattr(module, 'MODELS', {})
     return gathered

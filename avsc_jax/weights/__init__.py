@@ -7,11 +7,12 @@ from avsc_jax.weights.conversion import convert
 from avsc_jax.weights.files import SUFFIXES, fingerprint, read, write
 from avsc_jax.weights.folder import convert_file, download, download_all, identify, load
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.sources import SOURCES
+from avsc_jax.weights.sources import SOURCES, Source
 
 __all__ = [
     'SOURCES',
     'SUFFIXES',
+    'Source',
     'convert',
     'convert_file',
     'download',

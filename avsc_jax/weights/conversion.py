@@ -118,7 +118,7 @@ def convert_for(
     expected = {path: leaf.shape for path, leaf in shapes.items()}
     new = {}
     if head == 'drop':
-        new = _new_head(model, key)
+        new = _new_head(model, key) if any(path.startswith(HEAD) for path in expected) else {}
         expected = {path: shape for path, shape in expected.items() if path not in new}
         state = {name: value for name, value in state.items() if not _is_of_head(name, rules)}
     leaves = apply(rules, ignore, state, expected)

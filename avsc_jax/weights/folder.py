@@ -8,6 +8,7 @@ from pathlib import Path
 
 import flax.linen as nn
 import huggingface_hub
+import jax
 
 from avsc_jax.download import fetch
 from avsc_jax.weights.conversion import convert_for
@@ -21,11 +22,20 @@ def identify(name: str, folder: str | os.PathLike) -> str:
     return fingerprint(_existing(name, Path(folder)))
 
 
-def load(model: nn.Module, name: str, origin: str, folder: str | os.PathLike) -> dict:
+def load(
+    model: nn.Module,
+    name: str,
+    origin: str,
+    folder: str | os.PathLike,
+    *,
+    head: str = 'keep',
+    key: int | jax.Array = 0,
+) -> dict:
     """Variables of a network that goes by `name`.
 
     Args:
       origin: `random:SEED`, or the SHA-256 that the weights file in the folder must have.
+      head: `drop` passes over the file's last layer, and draws the network's (if any) from `key`.
     """
     kind, _, seed = origin.partition(':')
     if kind == 'random':
@@ -37,14 +47,16 @@ def load(model: nn.Module, name: str, origin: str, folder: str | os.PathLike) ->
             f'{path} has SHA-256 {found}, but {origin} was asked for: put back the file that the '
             'run was made with'
         )
-    return convert_file(model, path)
+    return convert_file(model, path, head=head, key=key)
 
 
-def convert_file(model: nn.Module, path: Path) -> dict:
+def convert_file(
+    model: nn.Module, path: Path, *, head: str = 'keep', key: int | jax.Array = 0
+) -> dict:
     """Variables of a network from a weights file, its publisher's or a converted one."""
     state = read(path)
     try:
-        return convert_for(model, state)
+        return convert_for(model, state, head=head, key=key)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
 

@@ -15,8 +15,13 @@ from avsc_jax import models
 # the positive mean that every ReLU leaves; what remains of its input is the variance of a
 # rectified normal value, 1/2 - 1/(2 pi), so that is what keeps activations at one size.
 RECTIFIED_VARIANCE = 0.5 - 0.5 / math.pi
-# And each residual branch adds little to what it is added to.
-LAST_NORM = re.compile(r'layer\d+_\d+/bn3/scale$')
+# And each residual branch adds little to what it is added to. These norms end one, unless a bn3
+# comes after the bn2, or lie on the way from one of HRNet's branches to the sum in another.
+LAST_NORM = re.compile(
+    r'(layer\d+|branches_\d+|incre_modules_\d+)_\d+/bn[23]/scale'
+    r'|s\d+_b\d+/conv3/bn/scale'
+    r'|fuse_layers_\d+_\d+(_\d+)?_1/scale'
+)
 LAST_NORM_SCALE = 0.1
 EMBEDDING_DEVIATION = 0.02
 
@@ -30,13 +35,16 @@ def random_variables(model: nn.Module, seed: int) -> dict:
     """
     shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
     leaves = {path: _values(path, leaf.shape, seed) for path, leaf in shapes.items()}
+    for path in filter(LAST_NORM.search, shapes):
+        if not path.endswith('bn2/scale') or path.replace('bn2/', 'bn3/') not in shapes:
+            leaves[path] *= np.float32(LAST_NORM_SCALE)
     return traverse_util.unflatten_dict(leaves, sep='/')
 
 
 def _values(path, shape, seed):
     leaf = path.rpartition('/')[2]
     if leaf in ('scale', 'var'):
-        return np.full(shape, LAST_NORM_SCALE if LAST_NORM.search(path) else 1, np.float32)
+        return np.ones(shape, np.float32)
     if leaf in ('bias', 'mean'):
         return np.zeros(shape, np.float32)
     digest = hashlib.sha256(f'{seed} {path} {shape}'.encode()).digest()

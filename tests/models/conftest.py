@@ -5,22 +5,29 @@ default tests compare with those files, and the tests marked `parity` with timm 
 """
 
 import dataclasses
+import functools
 import json
 import re
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 
+sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))  # where torch_peers lies
+
+import torch_peers
+
 GOLDENS = Path(__file__).parent / 'goldens'
 NUM_CLASSES = 10
 ROWS, SIDE = 4, 64  # of the golden files' pictures
 VALUES_PER_OUTPUT, VALUES_PER_LEAF = 64, 4
+# LLVM's optimisation takes a third of a test, and few pictures gain nothing by it.
+COMPILE_SOONER = {'xla_backend_optimization_level': 0}
 
 
 # The last norm of a residual branch, where branches of full size would let float32's rounding grow
@@ -40,14 +47,12 @@ class Peer:
       stages: timm's modules; ours are in `out` with `_` for `.`, and `_0` ... added for a list.
       channels_last: the stages are [B, H, W, K] in timm too.
       name: of the network, where the key is not it (small ones, made by `options`).
-      timm_name: where timm calls it otherwise.
       timm_options, options: of the two networks.
     """
 
     stages: tuple[str, ...]
     channels_last: bool = False
     name: str | None = None
-    timm_name: str | None = None
     timm_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -58,15 +63,17 @@ HRNET = Peer(stages=('layer1', 'stage2', 'stage3', 'stage4', 'final_layer'))
 EFFICIENTNET = Peer(stages=tuple(f'blocks.{n}' for n in range(7)))
 EFFICIENTNETV2 = Peer(stages=tuple(f'blocks.{n}' for n in range(6)))
 SMALL_V2 = {'channel_multiplier': 0.25, 'depth_multiplier': 0.125}
-SWIN = Peer(
-    stages=('patch_embed', *(f'layers.{n}' for n in range(4))),
-    channels_last=True,
-    timm_options={'drop_path_rate': 0.0},
-)
+SWIN = Peer(stages=('patch_embed', *(f'layers.{n}' for n in range(4))), channels_last=True)
 NARROW_SWIN = {'window_size': 4, 'embed_dim': 16, 'depths': (2, 2, 1, 1), 'num_heads': (1, 2, 4, 8)}
 PEERS = {
     'resnet18': RESNET,
     'resnet50': RESNET,
+    'regnetx_small': dataclasses.replace(
+        REGNET,
+        name='regnetx_002',
+        timm_options={'depth': 5, 'w0': 8, 'wa': 14.0, 'wm': 2.0},
+        options={'widths': (8, 16, 32, 64), 'layers': (1, 1, 1, 2)},
+    ),
     'regnetx_002': REGNET,
     'regnetx_064': REGNET,
     'resnest14d': RESNET,
@@ -75,7 +82,7 @@ PEERS = {
     'hrnet_w18': HRNET,
     'tf_efficientnet_lite0': EFFICIENTNET,
     'tf_efficientnet_b0': EFFICIENTNET,
-    'tf_efficientnet_b1_ns': dataclasses.replace(EFFICIENTNET, timm_name='tf_efficientnet_b1'),
+    'tf_efficientnet_b1_ns': EFFICIENTNET,
     'tf_efficientnet_b5': EFFICIENTNET,
     'efficientnet_b5': EFFICIENTNET,
     'tf_efficientnetv2_s': EFFICIENTNETV2,
@@ -87,19 +94,19 @@ PEERS = {
     'swin_small': dataclasses.replace(
         SWIN,
         name='swin_tiny_patch4_window7_224',
-        timm_options={**SWIN.timm_options, **NARROW_SWIN, 'img_size': SIDE},
+        timm_options={**NARROW_SWIN, 'img_size': SIDE},
         options={**NARROW_SWIN, 'image_size': SIDE},
     ),
     'swin_padded': dataclasses.replace(  # maps of 17, 9, 5 and 3 places a side
         SWIN,
         name='swin_tiny_patch4_window7_224',
-        timm_options={**SWIN.timm_options, **NARROW_SWIN, 'img_size': 68},
+        timm_options={**NARROW_SWIN, 'img_size': 68},
         options={**NARROW_SWIN, 'image_size': 68},
     ),
 }
 WITH_GOLDENS = (
     'resnet18',
-    'regnetx_002',
+    'regnetx_small',
     'resnest14d',
     'hrnet_w18_small',
     'tf_efficientnet_lite0',
@@ -134,20 +141,6 @@ def pictures(rows: int = ROWS, height: int = SIDE, width: int = SIDE) -> np.ndar
     return (images + 0.3 * draw.standard_normal(images.shape)).astype(np.float32)
 
 
-def import_timm() -> ModuleType:
-    """timm beside a CPU torch; its torchvision is built for CUDA and lacks two operators."""
-    import torch
-
-    library = torch.library.Library('torchvision', 'FRAGMENT')
-    for operator in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    import timm
-
-    timm.torchvision_library = library  # the operators live as long as it does
-    return timm
-
-
 def timm_network(name: str, **options) -> Any:
     """timm's network with drawn weights and statistics, and their shapes by name.
 
@@ -155,7 +148,7 @@ def timm_network(name: str, **options) -> Any:
     """
     peer = PEERS[name]
     options = {'num_classes': NUM_CLASSES, **peer.timm_options, **options}
-    network = import_timm().create_model(peer.timm_name or peer.name or name, **options)
+    network = torch_peers.create_timm(peer.name or name, **options)
     import torch
 
     shapes = {}
@@ -264,7 +257,7 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), ({'logits': logits, **out}, new)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=COMPILE_SOONER)
     def run(variables, x):
         logits, out = model.apply(variables, x)
         answer = {'eval': {'logits': logits, **out}}
@@ -364,6 +357,22 @@ def assert_agree(ours: dict, theirs: dict) -> None:
         error, name = max(errors)
         print(f'{kind}: largest relative error {error:.1e} ({name}) of {len(errors)}')
         assert error < (1e-4 if kind == 'eval' else 1e-3), (kind, name)
+
+
+@pytest.fixture(scope='session')
+def outline() -> Callable[[str], tuple[tuple, dict]]:
+    """Shapes of a network's answer and of its variables, by its name; each is traced once."""
+    import jax
+
+    from avsc_jax import models
+
+    @functools.cache
+    def shapes(name):
+        model = models.create_model(name)
+        run = functools.partial(model.init_with_output, jax.random.key(0))
+        return jax.eval_shape(run, model.input_spec)
+
+    return shapes
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ Needs torch and timm: `PYTHONPATH=. python tests/models/make_goldens.py [name ..
 
 import sys
 
-from conftest import GOLDENS, WITH_GOLDENS, by_timm, import_timm, pictures, write_golden
+from conftest import GOLDENS, WITH_GOLDENS, by_timm, pictures, torch_peers, write_golden
 
 
 def main(names: list[str]) -> None:
     import torch
 
     GOLDENS.mkdir(exist_ok=True)
-    versions = {'torch': torch.__version__, 'timm': import_timm().__version__}
+    versions = {'torch': torch.__version__, 'timm': torch_peers.import_timm().__version__}
     for name in names:
         path = GOLDENS / f'{name}.npz'
         write_golden(path, *by_timm(name, pictures()), versions)

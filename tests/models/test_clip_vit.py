@@ -15,10 +15,8 @@ def images(rows: int, size: int = 32) -> np.ndarray:
     return draw.standard_normal((rows, size, size, 3), dtype=np.float32)
 
 
-def test_tokens_are_the_patches_and_one_more():
-    model = models.create_model('clip_vit_b32')
-    variables = models.variable_shapes(model)
-    _, out = jax.eval_shape(model.apply, variables, model.input_spec)
+def test_tokens_are_the_patches_and_one_more(outline):
+    (_, out), variables = outline('clip_vit_b32')
     assert out['tokens'].shape == (1, 7 * 7 + 1, 768)
     assert out['embedding'].shape == (1, 512)
     layer = variables['params']['vision_model']['encoder']['layers']['11']

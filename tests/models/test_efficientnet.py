@@ -45,10 +45,9 @@ def test_outputs_gradients_and_statistics_are_timm_s(name, agrees_with_golden):
 
 
 @pytest.mark.parametrize(('name', 'side'), NATIVE_SIDES.items())
-def test_the_pictures_of_pretraining_end_as_one_place_for_32_pixels(name, side):
-    model = models.create_model(name)
-    assert model.input_spec.shape == (1, side, side, 3)
-    logits, out = jax.eval_shape(model.apply, models.variable_shapes(model), model.input_spec)
+def test_the_pictures_of_pretraining_end_as_one_place_for_32_pixels(name, side, outline):
+    assert models.input_spec(name).shape == (1, side, side, 3)
+    (logits, out), _ = outline(name)
     last = max(key for key in out if key.startswith('blocks'))
     assert out[last].shape[1:3] == (-(-side // 32),) * 2
     assert logits.shape == (1, 1000)

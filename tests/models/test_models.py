@@ -35,10 +35,8 @@ def test_the_list_is_sorted_and_every_name_has_an_input():
 
 
 @pytest.mark.parametrize('name', models.list_models())
-def test_every_network_gives_an_embedding(name):
-    model = models.create_model(name)
-    variables = models.variable_shapes(model)
-    first, out = jax.eval_shape(model.apply, variables, model.input_spec)
+def test_every_network_gives_an_embedding(name, outline):
+    (first, out), variables = outline(name)
     assert first.shape[0] == out['embedding'].shape[0] == 1
     assert set(variables) <= {'params', 'batch_stats'}
 

@@ -1,32 +1,47 @@
 """Other libraries' networks, for the tests marked `parity`."""
 
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from flax import traverse_util
+
+from avsc_jax import models
+
+sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))  # where torch_peers lies
+
+import torch_peers
+
+
+@pytest.fixture(scope='session')
+def leaves() -> Callable[[str], set[str]]:
+    """The paths of a network's variables, by its name; each network is traced once."""
+
+    @functools.cache
+    def paths(name):
+        shapes = models.variable_shapes(models.create_model(name))
+        return set(traverse_util.flatten_dict(shapes, sep='/'))
+
+    return paths
 
 
 @pytest.fixture
-def torchvision() -> Iterator[ModuleType]:
-    """torchvision beside a CPU torch; it is built for CUDA and lacks two operators."""
-    import torch
-
-    library = torch.library.Library('torchvision', 'FRAGMENT')
-    for operator in ('nms', 'qnms'):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f'{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    import torchvision
-
-    yield torchvision
+def torchvision() -> ModuleType:
+    return torch_peers.import_torchvision()
 
 
 @pytest.fixture
-def open_clip(torchvision: ModuleType) -> ModuleType:
-    """open_clip, which imports torchvision."""
-    import open_clip
+def open_clip() -> ModuleType:
+    return torch_peers.import_open_clip()
 
-    return open_clip
+
+@pytest.fixture
+def timm() -> ModuleType:
+    return torch_peers.import_timm()
 
 
 @pytest.fixture

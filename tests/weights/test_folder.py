@@ -186,6 +186,26 @@ def test_a_converted_file_is_loaded_as_it_is(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
+def test_published_weights_go_into_a_network_of_other_classes(tmp_path):
+    """The head of the file is passed over, and the network's own is drawn from the key."""
+    options = {'width': 4, 'layers': (1, 0, 0, 0), 'image_size': 32}
+    published = weights.random_variables(models.create_model('resnet18', **options), 0)
+    weights.write(published, tmp_path / 'resnet18.safetensors', {})
+    origin = weights.identify('resnet18', tmp_path)
+    model = models.create_model('resnet18', **options, num_classes=10)
+    load = functools.partial(weights.load, model, 'resnet18', origin, tmp_path)
+    with pytest.raises(ValueError, match=r'wrong shape: params/head/bias \(1000,\) for .* \(10,\)'):
+        load()
+    first, again, other = (load(head='drop', key=key) for key in (1, jax.random.key(1), 2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    heads = [variables['params'].pop('head') for variables in (first, other)]
+    assert heads[0]['kernel'].shape == (4, 10) and heads[0]['kernel'].std() > 0
+    assert not np.array_equal(heads[0]['kernel'], heads[1]['kernel'])
+    del published['params']['head']
+    for variables in (first, other):
+        jax.tree.map(np.testing.assert_array_equal, variables, published)
+
+
 def test_random_weights_are_loaded_by_their_seed(tmp_path):
     model = models.create_model('clip_rn101', **NARROW)
     loaded = weights.load(model, 'clip_rn101', 'random:7', tmp_path)

@@ -21,12 +21,10 @@ NARROW = {'width': 8, 'layers': (1, 1, 1, 1)}
         ('fc.bias', 'params/head/bias'),
     ],
 )
-def test_a_name_of_timm_s_is_one_leaf_of_ours(name, path):
+def test_a_name_of_timm_s_is_one_leaf_of_ours(name, path, leaves):
     (paths,) = [paths for rule in resnet.RULES if (paths := rule.match(name))]
     assert paths == (path,)
-    leaf = models.variable_shapes(models.create_model('resnet50'))
-    for part in path.split('/'):
-        leaf = leaf[part]
+    assert path in leaves('resnet50')
 
 
 def source_state(classes: int) -> dict[str, np.ndarray]:

@@ -1,11 +1,17 @@
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from avsc_jax import models, weights
+from avsc_jax import features, models, weights
+
+PICTURE = Path(__file__).parents[1] / 'data_files' / 'cat.jpg'
 
 IMAGE_TOWERS = [name for name, source in weights.SOURCES.items() if not source.shares]
+TIMM = [name for name, source in weights.SOURCES.items() if source.url is None]
 CLIP = [name for name in weights.SOURCES if name.startswith('clip_')]
 
 
@@ -42,3 +48,35 @@ def test_both_towers_of_clip_lie_in_one_file(name):
     assert source.sha256 == image.sha256
     assert source.shares == (name.removesuffix('_text') if name.endswith('_text') else None)
     assert name in models.list_models()
+
+
+def published(timm, source):
+    """What timm says of the weights."""
+    return timm.models.get_pretrained_cfg(source.hub.split('/')[1])
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize('name', TIMM)
+def test_the_figures_are_timm_s(timm, name):
+    source = weights.SOURCES[name]
+    peer = published(timm, source)
+    assert f'{peer.hf_hub_id}/model.safetensors' == source.hub
+    assert peer.license.lower() == source.licence.lower()
+    assert peer.input_size == (3, source.image_size, source.image_size)
+    assert (peer.crop_pct, peer.interpolation) == (source.crop_fraction, source.interpolation)
+    assert (peer.mean, peer.std) == (source.mean, source.std)
+    assert {'center': 'short side', 'squash': 'both sides'}[peer.crop_mode] == source.resize
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize('name', ['resnest50d', 'tf_efficientnet_b1_ns', 'efficientnet_b5'])
+def test_pictures_are_prepared_as_by_timm(timm, name):
+    """Bilinear, bicubic, and squashed."""
+    source = weights.SOURCES[name]
+    config = timm.data.resolve_data_config(pretrained_cfg=published(timm, source).to_dict())
+    picture = Image.open(PICTURE).convert('RGB').resize((800, 600))
+    expected = timm.data.create_transform(**config)(picture).permute(1, 2, 0).numpy()
+    found = features.prepared(source, source.image_size, np.asarray(picture)[None])[0]
+    assert found.shape == expected.shape
+    off = np.abs(found - expected) * 255 * np.array(source.std)  # in bytes
+    assert off.max() < 1.01 and (off > 0.5).mean() < 2e-3
