@@ -7,8 +7,7 @@ from ml_collections import ConfigDict
 DATA_TOKENS = ('demo', 'tau')  # neither: TAU where it is prepared, else the demo
 PROTOCOL_TOKENS = ('strict',)  # none: the paper's own protocol
 
-# Small networks of the same families, for demo data. A RegNetX of few groups, because on CPU each
-# group of a convolution is compiled as a convolution of its own.
+# Small networks of the same families, for demo data; a RegNetX of few groups compiles sooner.
 SIBLINGS = dict(
     regnetx_064=dict(name='regnetx_002', widths=(24, 48, 96, 192), group_width=24),
     resnest50d=dict(name='resnest14d'),

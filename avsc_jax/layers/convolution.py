@@ -75,7 +75,8 @@ def _merged(kernel, groups):
 
 
 @jax.custom_vjp
-def pointwise(x, kernel):
+def pointwise(x: Float[Array, '*B K'], kernel: Float[Array, 'K O']) -> Float[Array, '*B O']:
+    """The product over the last axis: a 1x1 convolution, a fully connected layer."""
     return jnp.dot(x, kernel)
 
 
