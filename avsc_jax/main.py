@@ -7,15 +7,19 @@ A run killed at any moment goes on with the same command. A finished run shows i
 
 import copy
 import os
+import statistics
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from avsc_jax import cli, configs, hosts, job
-from avsc_jax.data import records
+from avsc_jax import cli, configs, ensemble_job, hosts, job
+from avsc_jax.data import folds, records
+from avsc_jax.report import console
 from avsc_jax.training import run_folder
 
 FLAGS = flags.FLAGS
@@ -34,6 +38,16 @@ flags.DEFINE_bool(
     'download_weights', False, 'Fetch the pretrained weights that the config needs, where missing.'
 )
 flags.DEFINE_integer('seed', None, 'Replaces the seed of the config.')
+flags.DEFINE_list(
+    'seeds', None, 'The same job once for each, in WORKDIR/seed0 and so on; then mean and spread.'
+)
+flags.DEFINE_integer(
+    'fold', None, 'Of the five folds that share no location the one to report on; default: the '
+    'official one.', 0, folds.NUM_FOLDS - 1,
+)  # fmt: skip
+flags.DEFINE_string(
+    'fold_file', None, 'Tab-separated clip_id and fold, in place of the computed folds.'
+)
 flags.DEFINE_bool(
     'multihost', False,
     'Share the work with other processes: give each the same command, with --workdir, --data_dir '
@@ -46,22 +60,74 @@ flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, t
 def main(arguments: list[str]) -> int:
     """Parses the flags and runs the job; returns the exit code."""
     config = parse(arguments)
+    seeds = read_seeds()
     if FLAGS.multihost:
         hosts.initialize()
-    print(device_line(), file=sys.stderr)
+    fused = 'groups' in config  # an ensemble of runs; it leaves the devices to those
+    if not fused:
+        print(device_line(), file=sys.stderr)
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
     config = resolve(config, data_dir, named=bool(FLAGS.data_dir))
     print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
-    job.run(
-        config,
-        workdir=Path(FLAGS.workdir or default_workdir(FLAGS['config'].config_filename)),
+    run = partial(
+        (ensemble_job if fused else job).run,
         data_dir=data_dir,
         weights_dir=Path(FLAGS.weights_dir or run_folder.default_weights_dir()).expanduser(),
         download_weights=FLAGS.download_weights,
         dry_run=FLAGS.dry_run,
     )
+    workdir = Path(FLAGS.workdir or default_workdir(FLAGS['config'].config_filename, FLAGS.fold))
+    if seeds and not FLAGS.dry_run:
+        run_seeds(run, config, seeds, workdir)
+    else:
+        run(config, workdir=workdir)
     hosts.finish()
     return 0
+
+
+def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: Path) -> None:
+    """Runs the job once for each seed, and tells and keeps how far their scores lie apart."""
+    reports = {}
+    for seed in seeds:
+        config.seed = seed
+        folder = run_folder.RunFolder(workdir / f'seed{seed}')
+        run(config, workdir=folder.path)
+        if hosts.is_first():
+            reports[seed] = folder.read_json('report.json')
+    if reports:
+        result = spread(reports)
+        run_folder.RunFolder(workdir).write_json('seeds.json', result)
+        print(spread_text(result))
+
+
+def spread(reports: Mapping[int, Mapping]) -> dict:
+    """Headline scores of each seed's report, their mean and sample standard deviation (n - 1)."""
+    names = ('log_loss', 'accuracy')
+    granularity = next(iter(reports.values()))['headline']
+    scores = {
+        seed: {name: report['scores'][granularity][f'{name}_micro'] for name in names}
+        for seed, report in reports.items()
+    }
+    columns = {name: [score[name] for score in scores.values()] for name in names}
+    several = len(scores) > 1
+    return {
+        'granularity': granularity,
+        'seeds': scores,
+        'mean': {name: statistics.mean(column) for name, column in columns.items()},
+        'std': {n: statistics.stdev(c) if several else None for n, c in columns.items()},
+    }
+
+
+def spread_text(result: Mapping) -> str:
+    """What `spread` found, a line a seed."""
+    rows = {f'seed {seed}': score for seed, score in result['seeds'].items()}
+    rows |= {'mean': result['mean'], 'standard deviation': result['std']}
+    lines = [f'{result["granularity"]:<20}{"log loss":>10}{"accuracy":>11}']
+    lines += [
+        f'{name:<20}{console.number(score["log_loss"]):>10}{console.percent(score["accuracy"]):>11}'
+        for name, score in rows.items()
+    ]
+    return '\n'.join(lines)
 
 
 def parse(arguments: list[str]) -> ConfigDict:
@@ -80,7 +146,24 @@ def parse(arguments: list[str]) -> ConfigDict:
         # config_flags puts the traceback of a config into the message; its last line is the error
         sentence = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
         raise ValueError(f'{sentence} (--help lists the flags)') from error
+    if FLAGS.fold_file and FLAGS.fold is None:
+        raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
+    if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds):
+        raise ValueError('an ensemble only reads its members: give them --fold or --seeds')
     return FLAGS.config
+
+
+def read_seeds() -> list[int]:
+    """Those of --seeds; none where it was not given."""
+    words = FLAGS.seeds or []
+    if words and FLAGS.seed is not None:
+        raise ValueError('--seed and --seeds exclude each other; give one')
+    seeds = {int(word) for word in words if word.isdecimal()}
+    if len(seeds) < len(words):
+        raise ValueError(
+            f'--seeds is {",".join(words)!r}; give whole numbers, each once, such as --seeds=0,1,2'
+        )
+    return sorted(seeds)
 
 
 def _parse_flags(arguments: list[str]) -> None:
@@ -108,7 +191,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
     if source == 'auto':
         prepared = records.is_prepared(data.name, data.config, data_dir)
         source = 'tau' if prepared or named else 'demo'
-    if source == 'tau':
+    if source == 'tau' and 'groups' not in config:
         records.open_dataset(data.name, data.config, data_dir)
     # the flag's own values are parts of the config, which the demo's settings change below
     overrides = copy.deepcopy(FLAGS['config'].override_values)
@@ -126,6 +209,10 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
+        if FLAGS.fold is not None:
+            data.fold = FLAGS.fold
+        if FLAGS.fold_file:
+            data.fold_file = FLAGS.fold_file
     return config.lock()
 
 
@@ -141,10 +228,11 @@ def device_line() -> str:
     return f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {memory}'
 
 
-def default_workdir(config_filename: str) -> str:
-    """'configs/clip_fusion.py:demo,strict' -> 'runs/clip_fusion-demo-strict'."""
+def default_workdir(config_filename: str, fold: int | None = None) -> str:
+    """'configs/clip_fusion.py:demo,strict' and 3 -> 'runs/clip_fusion-demo-strict-fold3'."""
     path, _, tokens = config_filename.partition(':')
-    return str(Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(','))])))
+    last = [] if fold is None else [f'fold{fold}']
+    return str(Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(',')), *last])))
 
 
 def _find_config(argument: str) -> str:

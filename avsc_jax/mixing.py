@@ -106,6 +106,30 @@ def overlap(fit: Members, members: Members) -> str | None:
     return f'fitted on {both} of the {len(reported)} clips it is reported on' if both else None
 
 
+def about(
+    members: Members, steps: str, cautions: Iterable[str]
+) -> dict[str, object]:
+    """What the tables' own `about` says of data, protocol, weights and warnings, joined."""
+    abouts = {name: table.meta.get('about', {}) for name, table in members.items()}
+
+    def joined(key: str, unknown: str) -> str:
+        return '; '.join(dict.fromkeys(about.get(key) or unknown for about in abouts.values()))
+
+    return {
+        'data': joined('data', 'not recorded in the table'),
+        'protocol': f'{joined("protocol", "training not recorded in the table")}. Scored: {steps}',
+        'weights': {
+            f'{name}: {encoder}' if len(abouts) > 1 else encoder: origin
+            for name, about in abouts.items()
+            for encoder, origin in about.get('weights', {}).items()
+        },
+        'warnings': [
+            *(line for about in abouts.values() for line in about.get('warnings', ())),
+            *cautions,
+        ],
+    }
+
+
 def first(members: Members) -> tables.Predictions:
     """Any member's table: what they share, such as labels and classes, can be read off it."""
     return next(iter(members.values()))

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import features, models, prompts
-from avsc_jax.data import media, records
+from avsc_jax.data import folds, media, records
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import run_folder
 
@@ -21,16 +21,6 @@ def splits_used(config: ConfigDict) -> dict[str, str]:
 def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str]) -> dict:
     """What the report says of data, protocol and weights (network -> origin)."""
     data, random = config.data, config.weights == 'random'
-    splits = splits_used(config)
-    verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
-    protocol = ', '.join(
-        f'{verbs[part]} {split} ({dataset.num_records(split)} records)'
-        for part, split in splits.items()
-    )
-    if 'train' not in splits:
-        protocol = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {protocol}'
-    elif data.valid == data.test:
-        protocol += '; selected on the reported split'
     warnings = []
     if data.source == 'demo':
         warnings.append('made-up clips: shows that the program works, says nothing about scenes')
@@ -39,6 +29,11 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
             f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
             'was built: the scores do not compare with published ones'
         )
+    if 'fold' in data:
+        warnings.append(
+            'reported on a fold of its own, not on the official one: published scores are of '
+            'other clips'
+        )
     if random and 'pretrained' in config:
         warnings.append(
             'trained from random initial weights, not from published ones: the scores are not '
@@ -46,9 +41,31 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
         )
     elif random:
         warnings.append('random encoders, not pretrained: the scores are not those of the system')
-        if 'train' not in splits:
+        if 'train' not in data:
             warnings.append('random encoders know no words: their zero-shot prediction is chance')
-    return {'data': dataset.name, 'protocol': protocol, 'weights': dict(used), 'warnings': warnings}
+    return {
+        'data': dataset.name,
+        'protocol': protocol(config, dataset),
+        'weights': dict(used),
+        'warnings': warnings,
+    }
+
+
+def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
+    """Who trains, selects and reports on what, in a sentence."""
+    splits = splits_used(config)
+    verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
+    told = ', '.join(
+        f'{verbs[part]} {dataset.title(split)} ({dataset.num_records(split)} records)'
+        for part, split in splits.items()
+    )
+    if 'train' not in splits:
+        told = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {told}'
+    elif config.data.valid == config.data.test:
+        told += '; selected on the reported split'
+    if 'fold' in config.data:
+        told += f'; {folds.NUM_FOLDS} folds that share no location, listed in folds.tsv'
+    return told
 
 
 def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) -> str:
@@ -56,7 +73,8 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     data, trained = config.data, 'train' in config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     if records.is_prepared(data.name, data.config, data_dir):
-        dataset = records.open_dataset(data.name, data.config, data_dir)
+        dataset = folds.open_dataset(data, data_dir)
+        lines.append(f'protocol: {protocol(config, dataset)}')
         clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
         classes = dataset.classes
     else:
@@ -69,7 +87,7 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     if not trained:
         texts = prompts.prompts(classes, config.prompt_style)
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
-    model = run_folder.make_model(config.model, num_classes=len(classes))
+    model = run_folder.make_model(config.model.to_dict(), num_classes=len(classes))
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     if specs:
         shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
@@ -91,6 +109,15 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         )
     lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
+
+
+def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
+    """How many numbers are `trained`, and how many the frozen `encoders` have."""
+    model = run_folder.make_model(config['model'], num_classes=num_classes)
+    trained = sum(leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params']))
+    encoders = {**config.get('encoders', {}), **config.get('text_encoder', {})}
+    frozen = sum(models.count_parameters(name, **options) for name, options in encoders.items())
+    return {'trained': trained, 'encoders': frozen}
 
 
 def rows_of_a_clip(config: ConfigDict) -> int:

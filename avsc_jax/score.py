@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import cli, mixing, report, tables
+from avsc_jax import cli, mixing, report, submission, tables
+from avsc_jax.report import comparison
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -32,16 +33,29 @@ examples:
     python -m avsc_jax.score audio=A04.npz visual=V04.npz clip=C04.npz --recipe=hitachi \\
       --clamp=per_model
 
+  show the dim clips that sound names and the picture does not (Okazaki et al. 2021, Fig. 2)
+    python -m avsc_jax.score A02=A02.npz V02=V02.npz C04=C04.npz --gallery dim.html --dataset=clips
+
+  is one system better than another?
+    python -m avsc_jax.score --compare ours=E02.npz theirs=E01.npz
+
+  may a file be submitted?
+    python -m avsc_jax.score --check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
+
+  what does the paper say, and what do the runs here?
+    python -m avsc_jax.score --paper=table2
+
   find weights and a temperature on one split and report on another
     python -m avsc_jax.score --recipe=weights --calibrate=temperature \\
       --fit-on a=a/valid.npz b=b/valid.npz --report-on a=a/test.npz b=b/test.npz
 """
-SUM_TOLERANCE = 1e-3  # what rounding to four decimals or more can do to the sum of a row
 
 
 def main(argv: list[str]) -> int:
     """Reads, mixes, scores; files are written only once everything else has worked."""
     options = _parser().parse_args(argv)
+    if mode := _mode(options):
+        return MODES[mode][0](options)
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
     _check_options(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
@@ -62,12 +76,14 @@ def main(argv: list[str]) -> int:
             adjust, fitted = mixing.fit_calibration(options.calibrate, mixed, fit)
         cautions = filter(None, [mixing.overlap(fit, members)])
     probs = mixing.mix(members, options.recipe, weights, options.clamp)
-    about = _about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
+    about = mixing.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
     mixed = _result(members, adjust(probs) if adjust else probs, options, about)
     result = report.make(mixed, title=mixed.meta['system'], about=about)
     if len(members) > 1 or options.clamp or options.calibrate:
-        result['members'] = [_member(*item) for item in [*members.items(), ('result', mixed)]]
+        result['members'] = [report.line(*item) for item in [*members.items(), ('result', mixed)]]
     print(report.text(result))
+    if options.gallery:
+        _write_gallery(members, options)
     if written:
         page = report.write(result, written.parent)
         tables.write(mixed, written)
@@ -140,7 +156,100 @@ def _parser() -> argparse.ArgumentParser:
         metavar='FOLDER',
         help='write report.html, report.json and predictions.npz there; without it only print',
     )
+    instead = parser.add_argument_group('in place of scoring')
+    instead.add_argument(
+        '--compare',
+        nargs=2,
+        metavar='[role=]table',
+        help='are two systems different? with an interval and a paired test over locations',
+    )
+    instead.add_argument(
+        '--check',
+        type=Path,
+        metavar='FILE',
+        help='may this DCASE 2021 task 1B output file be submitted? exit code 1 if not; with '
+        '--truth also the ten items that cost most',
+    )
+    instead.add_argument(
+        '--items', type=Path, metavar='LIST', help='what FILE must name: one a line, or a DCASE csv'
+    )
+    instead.add_argument(
+        '--paper',
+        choices=('table2', 'table3', 'table4', 'table5'),
+        help='this table of Okazaki et al. 2021, ours beside it; --out writes it as Markdown',
+    )
+    instead.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
+    gallery = parser.add_argument_group('clips that one table gets right and another wrong')
+    gallery.add_argument(
+        '--gallery',
+        type=Path,
+        metavar='OUT.html',
+        help='write the clips that --sound gets right and --picture wrong there, darkest first',
+    )
+    gallery.add_argument('--sound', metavar='ROLE', help='which table (default: the first)')
+    gallery.add_argument('--picture', metavar='ROLE', help='which table (default: the second)')
+    gallery.add_argument(
+        '--dataset', metavar='CONFIG', help='of the tfds_tau builder, such as demo: has the frames'
+    )
+    gallery.add_argument('--split', default='test', help='of the dataset (default test)')
+    gallery.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
     return parser
+
+
+def _mode(options: argparse.Namespace) -> str | None:
+    """What is done in place of scoring tables, if any; an error for options that it ignores."""
+    plain = vars(_parser().parse_args([]))
+    given = {name for name, value in vars(options).items() if value != plain[name]}
+    mode = next((name for name in MODES if name in given), None)
+    taken = {mode, *MODES[mode][1]} if mode else {*plain} - {'items', 'runs'}
+    if strange := sorted(given - taken):
+        what = f'--{mode}' if mode else 'scoring tables'
+        raise ValueError(f'{what} does not go with {", ".join(strange)}; leave that out')
+    return mode
+
+
+def _check_submission(options: argparse.Namespace) -> int:
+    """Exit code 0 when the file may be submitted."""
+    items = submission.read_items(options.items) if options.items else None
+    truth = tables.truth(options.truth) if options.truth else None
+    wrong = submission.check(options.check, items, truth)
+    print('\n'.join([*wrong, f'{options.check} {"is not ready" if wrong else "may be submitted"}']))
+    if truth:
+        print(submission.costs(options.check, truth))
+    return 1 if wrong else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Two systems on the same clips."""
+    members = {
+        name: _read(path, options, options.truth) for name, path in _named(options.compare).items()
+    }
+    print(comparison.text(comparison.make(mixing.alike(members, pooled=True))))
+    return 0
+
+
+def _paper(options: argparse.Namespace) -> int:
+    """A table of a paper, ours beside theirs."""
+    from avsc_jax.report import paper  # the networks take seconds to load, and only this needs them
+
+    if options.runs and not options.runs.is_dir():
+        raise FileNotFoundError(f'--runs {options.runs} is not a folder; name that of the runs')
+    page = paper.text(paper.make(options.paper, options.runs or Path('runs')))
+    print(page)
+    if options.out:
+        written = Path(options.out) / f'{options.paper}.md'
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(page + '\n', encoding='utf-8')
+        print(f'\nwrote {written}')
+    return 0
+
+
+# In place of scoring: option -> what does it, and the other options that it takes.
+MODES = {
+    'check': (_check_submission, ('items', 'truth')),
+    'compare': (_compare, ('truth', 'clamped')),
+    'paper': (_paper, ('runs', 'out')),
+}
 
 
 def _named(arguments: Sequence[str]) -> dict[str, Path]:
@@ -194,6 +303,14 @@ def _check_options(
             f'--recipe=hitachi takes audio=table visual=table and perhaps clip=table, not '
             f'{mixing.listed(paths)}',
         ),
+        (
+            options.gallery and (len(paths) < 2 or not options.dataset),
+            '--gallery needs two tables or more, sound first, and --dataset: where the frames are',
+        ),
+        (
+            options.gallery and not options.gallery.absolute().parent.is_dir(),
+            f'--gallery {options.gallery} lies in no folder that exists; make it first',
+        ),
     ):
         if wrong:
             raise ValueError(sentence)
@@ -222,7 +339,7 @@ def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> 
             f'{path} is clamped already and clamping twice gives other numbers; leave out --clamp'
         )
     sums = table.probs.sum(axis=1)
-    bad = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    bad = np.flatnonzero(np.abs(sums - 1) > submission.SUM_TOLERANCE)
     if bad.size and not clamped:
         raise ValueError(
             f'{path}: the probabilities of {table.clip_id[bad[0]]} sum to {sums[bad[0]]:.6g}, not '
@@ -292,36 +409,18 @@ def _sentence(
     return done + (f'; true scenes from {options.truth}' if options.truth else '')
 
 
-def _about(
-    members: Mapping[str, tables.Predictions], steps: str, cautions: Iterable[str]
-) -> dict[str, object]:
-    """What the tables' own `about` says of data, protocol, weights and warnings, joined."""
-    abouts = {name: table.meta.get('about', {}) for name, table in members.items()}
+def _write_gallery(members: mixing.Members, options: argparse.Namespace) -> None:
+    from avsc_jax.data import records  # these take seconds to load, and only the gallery needs them
+    from avsc_jax.report import gallery
 
-    def joined(key: str, unknown: str) -> str:
-        return '; '.join(dict.fromkeys(about.get(key) or unknown for about in abouts.values()))
-
-    return {
-        'data': joined('data', 'not recorded in the table'),
-        'protocol': f'{joined("protocol", "training not recorded in the table")}. Scored: {steps}',
-        'weights': {
-            f'{name}: {encoder}' if len(abouts) > 1 else encoder: origin
-            for name, about in abouts.items()
-            for encoder, origin in about.get('weights', {}).items()
-        },
-        'warnings': [
-            *(line for about in abouts.values() for line in about.get('warnings', ())),
-            *cautions,
-        ],
-    }
-
-
-def _member(name: str, table: tables.Predictions) -> dict[str, object]:
-    """A line of the side-by-side table."""
-    result = report.make(table, title=name, about={})
-    score = result['scores'][result['headline']]
-    keys = ('log_loss_micro', 'log_loss_macro', 'accuracy_micro', 'accuracy_macro')
-    return {'name': result['title']} | {key: score[key] for key in (*keys, 'mean_confidence')}
+    data_dir = options.data_dir or records.default_data_dir()
+    dataset = records.open_dataset('tfds_tau', options.dataset, data_dir)
+    first, second, *_ = members
+    sound, picture = options.sound or first, options.picture or second
+    num = gallery.write(
+        members, dataset, options.split, options.gallery, sound=sound, picture=picture
+    )
+    print(f'wrote {options.gallery}: {sound} is right and {picture} wrong in {num:,} clips')
 
 
 if __name__ == '__main__':

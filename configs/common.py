@@ -58,6 +58,48 @@ def experiment(choice: Mapping[str, str], *, items: str, config: str = 'clips') 
     return ConfigDict(dict(seed=0, data=data))
 
 
+def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]) -> ConfigDict:
+    """A config whose members are runs of other configs, with the same data and protocol tokens.
+
+    Args:
+      groups: role -> member -> config file, perhaps with a token of its own.
+    """
+    config = ConfigDict(dict(seed=0))
+    config.data = dict(name='tfds_tau', config='clips', source=choice['data'], test='test')
+    config.groups = {role: tuple(members) for role, members in groups.items()}
+    config.members = _members(choice, groups)
+    config.train_missing = False
+    config.demo = dict(train_missing=True, members=_members({**choice, 'data': 'demo'}, groups))
+    return config
+
+
+def _members(
+    choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """Member -> its config with all tokens, and its run folder; '' is the config's default."""
+    shared = [t for t in choice.values() if t in (*DATA_TOKENS, *PROTOCOL_TOKENS)]
+    members = {}
+    for name, own in (item for group in groups.values() for item in group.items()):
+        file, _, token = own.partition(':')
+        tokens = ','.join(filter(None, [token, *shared]))
+        members[name] = dict(config=f'configs/{file}' + (f':{tokens}' if tokens else ''), run='')
+    return members
+
+
+def submission(config: ConfigDict, *, number: int, folds: int, description: Mapping) -> None:
+    """The ensemble also names the scenes of the evaluation set, for the challenge.
+
+    Args:
+      number: of a team's four systems.
+      folds: how many refits of each member are averaged; 0: the official fold's member alone.
+      description: what the challenge's sheet asks of the system; see avsc_jax.submission.
+    """
+    config.submission = dict(label=f'Surname_INST_task1b_{number}', description=description)
+    config.folds = folds
+    config.evaluation = dict(dataset='evaluation', split='test')
+    config.demo.evaluation = dict(dataset='demo', split='test')  # stands for it
+
+
 def hitachi_optimisation(config: ConfigDict) -> None:
     """SGD as in Okazaki 2021, Sec. 3; what it leaves open is IBN-Net's, which it names."""
     config.epochs = 20

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avsc_jax import configs, inputs, job, losses, models, prompts, weights
+from avsc_jax import configs, inputs, job, losses, mixing, models, prompts, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.training import loop, optimizer, run_folder
@@ -28,6 +28,10 @@ def variants():
 def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
     config = module.get_config(argument)
     json.dumps(config.to_dict())  # config.json
+    assert set(config.paper) == {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
+    if 'groups' in config:  # an ensemble of other configs
+        check_ensemble(config)
+        return
     model = run_folder.make_model(config.model, num_classes=10)
     if 'pretrained' in config:  # a backbone, too large to trace here; tests/models does
         assert model.num_classes == 10 and config.pretrained == config.model.name
@@ -48,13 +52,27 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
         assert float(schedule(0)) == pytest.approx(config.learning_rate)
     else:
         assert config.prompt_style in prompts.STYLES
-    assert set(config.paper) == {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
+
+
+def check_ensemble(config):
+    """Its members are configs with tokens that they take; its roles are those of its recipe."""
+    assert config.recipe.name in mixing.RECIPES
+    for groups, members in (
+        (config.groups, config.members),
+        (config.demo.groups, config.demo.members),
+    ):
+        for name in (name for names in groups.values() for name in names):
+            file, _, tokens = members[name].config.partition(':')
+            module = importlib.import_module(
+                f'avsc_jax.{file.removesuffix(".py").replace("/", ".")}'
+            )
+            assert module.get_config(tokens).paper.row == name
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
 def test_a_config_is_short_and_its_docstring_says_the_five_things(file):
     text = file.read_text()
-    assert len(text.splitlines()) <= 60
+    assert len(text.splitlines()) <= 90
     words = re.findall(r'^(Paper|Expect|Needs|Command|Try it): .+', text, flags=re.MULTILINE)
     assert words == ['Paper', 'Expect', 'Needs', 'Command', 'Try it']
 

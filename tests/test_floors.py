@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 # From the top down. A name is a file or a folder of avsc_jax; it imports lower floors, or its own.
 FLOORS = (
     ('main', 'predict', 'score', 'convert', 'export', 'serve'),
-    ('job',),
-    ('plan',),
+    ('job', 'ensemble_job'),
+    ('plan', 'submission'),
     ('report', 'training', 'mixing'),
     ('features', 'inputs'),
     ('data', 'weights', 'tables', 'hosts'),
@@ -25,7 +25,7 @@ FLOORS = (
     ('calibration',),
     ('audio', 'augment', 'images', 'losses', 'metrics'),
     ('configs',),
-    ('scenes', 'types', 'prompts', 'cli', 'download', 'compiler'),
+    ('scenes', 'types', 'prompts', 'cli', 'download', 'compiler', 'resampling'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('serve', 'predict')}

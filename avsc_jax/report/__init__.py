@@ -1,7 +1,7 @@
 """A table of predictions, scored: as a dictionary, as text, as report.json and report.html.
 
-`make` scores, `text` prints, `write` leaves the two files. Every number names its granularity; the
-headline is the clip where clips can be formed.
+`make` scores, `line` gives one of several systems its line, `text` prints, `write` leaves the two
+files. Every number names its granularity; the headline is the clip where clips can be formed.
 """
 
 import json
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from avsc_jax.report.console import text
-from avsc_jax.report.scores import make
+from avsc_jax.report.scores import line, make
 
-__all__ = ['make', 'text', 'write']
+__all__ = ['line', 'make', 'text', 'write']
 
 
 def write(report: Mapping[str, Any], folder: str | Path) -> Path:

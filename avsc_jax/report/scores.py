@@ -83,6 +83,14 @@ def make(
     )
 
 
+def line(name: str, table: tables.Predictions) -> dict[str, Any]:
+    """A system among others: its headline scores and its mean confidence."""
+    report = make(table, title=name, about={})
+    score = report['scores'][report['headline']]
+    keys = ('log_loss_micro', 'log_loss_macro', 'accuracy_micro', 'accuracy_macro')
+    return {'name': report['title']} | {key: score[key] for key in (*keys, 'mean_confidence')}
+
+
 def printable(value: object) -> str:
     """A name from a file, without the control characters that could move a terminal's cursor."""
     return ''.join(c if c.isprintable() else '�' for c in str(value))

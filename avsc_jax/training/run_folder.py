@@ -167,6 +167,12 @@ def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
     return models.create_model(settings.get('name'), num_classes=num_classes, **options)
 
 
+def default_path(config_filename: str) -> Path:
+    """'configs/clip_fusion.py:demo,strict' -> runs/clip_fusion-demo-strict."""
+    path, _, tokens = config_filename.partition(':')
+    return Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(','))]))
+
+
 def default_weights_dir() -> Path:
     """Where converted weights are kept: AVSC_WEIGHTS_DIR, or ~/.cache/avsc_jax/weights."""
     return Path(os.environ.get('AVSC_WEIGHTS_DIR', '~/.cache/avsc_jax/weights')).expanduser()

@@ -1,0 +1,87 @@
+"""Hitachi's ensembles (A04, V04, E01, E02) and submissions (S01 to S04), from members' tables.
+
+Paper: Okazaki et al. 2021, Sec. 2.4, Fig. 1, Tables 2, 3 and 4.
+Expect: log loss 0.149, accuracy 96.1 % (E02) on fold 1, clips; the others stand in SYSTEMS.
+Needs: the finished runs of the members; one that is missing is named with its command.
+Command: python -m avsc_jax.main --config=configs/hitachi_ensemble.py:E02,tau
+Try it: python -m avsc_jax.main --config=configs/hitachi_ensemble.py:demo
+"""
+
+from avsc_jax.configs import common, hitachi_audio, hitachi_image
+
+AV, AVC, VC = ('audio', 'visual'), ('audio', 'visual', 'clip'), ('visual', 'clip')
+MEAN, FUSED = dict(name='mean'), dict(name='hitachi', clamp=None)
+CLAMPED = dict(name='hitachi', clamp='per_model')  # the paper's post-processing
+
+# What it is made of, how, and what the paper says of it.
+SYSTEMS = dict(
+    E02=(AVC, CLAMPED, 'Table 2', 0.149, 0.961),
+    E01=(AVC, FUSED, 'Table 2', 0.238, 0.958),
+    A04=(('audio',), MEAN, 'Table 2', 0.721, 0.781),
+    V04=(('visual',), MEAN, 'Table 2', 0.316, 0.924),
+    A04V04=(AV, FUSED, 'Table 4', 0.293, 0.924),
+    A04V04_pp=(AV, CLAMPED, 'Table 4', 0.205, 0.930),
+    S01=(VC, MEAN, 'Table 3', 0.312, None),
+    S02=(AVC, CLAMPED, 'Table 3', 0.320, None),
+    S03=(AVC, FUSED, 'Table 3', 0.303, None),
+    S04=(AVC, CLAMPED, 'Table 3', 0.257, None),
+)
+VARIANTS = {'system': tuple(SYSTEMS)}
+TABLE_4 = ('A04V04', 'E01', 'A04V04_pp', 'E02')
+
+GROUPS = dict(
+    audio={row: f'hitachi_audio.py:{name}' for name, (row, *_) in hitachi_audio.PAPER.items()},
+    visual={row: f'hitachi_image.py:{name}' for name, (row, *_) in hitachi_image.PAPER.items()},
+    clip=dict(C04='clip_fusion.py'),
+)
+# Of the challenge's sheet.
+DESCRIPTION = dict(
+    visual_features='frames',
+    embeddings='CLIP',
+    data_augmentation='affine, Gaussian blur, random erasing',
+    machine_learning_method='CNN, MLP',
+    decision_making='average',
+    external_data_usage='pre-trained models',
+)
+SOUND = dict(
+    input_sampling_rate='48kHz',
+    acoustic_features='log-mel energies, delta, delta-delta',
+    data_augmentation='random gain, SpecAugment, affine, Gaussian blur, random erasing',
+)
+GROUP_NAMES = dict(audio='A04', visual='V04', clip='C04')
+
+
+def get_config(argument=''):
+    choice = common.parse(argument, VARIANTS)
+    system = choice['system']
+    roles, recipe, source, log_loss, accuracy = SYSTEMS[system]
+    config = common.ensemble(choice, {role: GROUPS[role] for role in roles})
+    config.group_names = {role: GROUP_NAMES[role] for role in roles}
+    config.recipe = recipe
+
+    # Scored beside it, of the same members, in the order of Table 4.
+    beside = [line for line in TABLE_4 if line != system and {*SYSTEMS[line][0]} <= {*roles}]
+    config.lines = tuple(
+        dict(row=line, roles=SYSTEMS[line][0], recipe=SYSTEMS[line][1])
+        for line in beside
+        if recipe['name'] == 'hitachi'
+    )
+    if system.startswith('S'):
+        common.submission(
+            config,
+            number=int(system[-1]),
+            folds=5 if system in ('S03', 'S04') else 0,
+            description=DESCRIPTION | (SOUND if 'audio' in roles else {}),
+        )
+
+    config.paper = dict(
+        row=system,
+        source=f'Okazaki et al. 2021, {source}',
+        log_loss=log_loss,
+        accuracy=accuracy,
+        granularity='evaluation item' if source == 'Table 3' else 'clip',
+    )
+
+    # On demo data: one small member of each kind, trained where it is missing.
+    config.demo.groups = {role: members[:1] for role, members in config.groups.items()}
+    return config
