@@ -5,9 +5,11 @@ own score and counts in no macro or weighted average. Wrong input is a ValueErro
 """
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
+from avsc_jax import resampling
 from avsc_jax.types import Array, Float, Int
 
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
@@ -227,29 +229,75 @@ def bootstrap_interval(
       (low, high); NaN when there is only one group.
     """
     probs, labels = check(probs, labels)
-    classes = probs.shape[1]
-    if metric == 'log_loss':
-        terms = _losses(probs, labels, renormalize=True, eps=1e-15)
-    elif metric == 'accuracy':
-        terms = _hits(probs, labels)
-    else:
-        raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
-    names, group = np.unique(groups, return_inverse=True)
-    if len(group) != len(labels):
-        raise ValueError(f'there are {len(group)} groups for {len(labels)} rows; give one a row')
-    if len(names) < 2:
-        return np.nan, np.nan
-    cell = group * classes + labels
-    sums = np.bincount(cell, terms, minlength=len(names) * classes).reshape(-1, classes)
-    counts = np.bincount(cell, minlength=len(names) * classes).reshape(-1, classes)
-    totals = np.concatenate([sums, counts], axis=1)  # one row a group is all that draws need
-    rng = np.random.default_rng(seed)
-    draws = np.stack(
-        [
-            np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) @ totals
-            for _ in range(samples)
-        ]
+    draws = resampling.draws(
+        _terms(metric, probs, labels), labels, probs.shape[1], groups, samples, seed
     )
-    values = _average(draws[:, :classes], draws[:, classes:], average)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return resampling.percentiles(_average(*draws, average), level)
+
+
+class Paired(NamedTuple):
+    """Ours minus theirs on the same items, and what chance between groups can do to it."""
+
+    difference: float
+    standard_error: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def paired_test(
+    ours: Float[Array, 'N C'],
+    theirs: Float[Array, 'N C'],
+    labels: Int[Array, 'N'],
+    groups: np.ndarray,
+    *,
+    average: str = 'micro',
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Paired]:
+    """Two systems on the same items: difference of 'log_loss' (renormalised) and of 'accuracy'.
+
+    Interval and standard error (that of the draws) are of the draws of `bootstrap_interval` with
+    the same seed. The two-sided p value is the share of sign flips of the groups' sums that give a
+    difference at least as large: of all flips where they are 10,000 or fewer, else of as many
+    drawn ones and the observed one.
+
+    Args:
+      ours: probabilities of one system.
+      theirs: those of the other; a negative difference of log loss means that ours is better.
+      labels: as in `log_loss`.
+      groups: as in `bootstrap_interval`.
+      average: as in `log_loss`.
+      samples: number of draws of the bootstrap.
+      level: share of the draws inside the interval.
+      seed: same seed, same numbers.
+
+    Returns:
+      One `Paired` a metric; with one group, standard error and interval are NaN and p is 1.
+    """
+    ours, labels = check(ours, labels)
+    theirs, _ = check(theirs, labels)
+    counts = np.bincount(labels, minlength=ours.shape[1])
+    share = 1 / len(labels) if average == 'micro' else 1 / (counts[labels] * (counts > 0).sum())
+    _, group = np.unique(groups, return_inverse=True)
+    result = {}
+    for metric in ('log_loss', 'accuracy'):
+        terms = _terms(metric, ours, labels) - _terms(metric, theirs, labels)
+        draws = resampling.draws(terms, labels, len(counts), groups, samples, seed)
+        values = _average(*draws, average)
+        result[metric] = Paired(
+            difference=_mean(terms, labels, len(counts), average),
+            standard_error=float(np.std(values, ddof=1)),
+            interval=resampling.percentiles(values, level),
+            p_value=resampling.sign_flips(np.bincount(group, share * terms), seed),
+        )
+    return result
+
+
+def _terms(metric: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What a metric is the mean of."""
+    if metric == 'log_loss':
+        return _losses(probs, labels, renormalize=True, eps=1e-15)
+    if metric == 'accuracy':
+        return _hits(probs, labels)
+    raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from avsc_jax import metrics
+from avsc_jax import metrics, resampling
 
 PROBS = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4], [0.5, 0.25, 0.25]])
 LABELS = np.array([0, 1, 0, 2])
@@ -211,6 +211,89 @@ def test_bootstrap_of_the_test_set_takes_less_than_two_seconds():
     assert time.process_time() - start < 2
 
 
+@pytest.mark.parametrize('average', ['micro', 'macro'])
+def test_against_a_system_of_equal_losses_the_paired_interval_is_the_systems_own(table, average):
+    probs, labels, groups = table
+    uniform = np.full_like(probs, 0.1)  # log 10 for every item
+    found = metrics.paired_test(probs, uniform, labels, groups, average=average, seed=3)['log_loss']
+    own = metrics.bootstrap_interval('log_loss', probs, labels, groups, average=average, seed=3)
+    np.testing.assert_allclose(found.interval, np.array(own) - np.log(10))
+    loss = metrics.log_loss(probs, labels, average=average)
+    np.testing.assert_allclose(found.difference, loss - np.log(10))
+
+
+def test_paired_by_hand():
+    # Right in 2, 1 and 1 items of three locations where the other is wrong: all sums have one sign,
+    # which 2 of the 8 flips keep or turn round as a whole.
+    right, wrong = np.tile([0.8, 0.2], (5, 1)), np.tile([0.2, 0.8], (5, 1))
+    right[4] = wrong[4]
+    labels, groups = np.zeros(5, int), np.array(['a', 'a', 'b', 'c', 'c'])
+    found = metrics.paired_test(right, wrong, labels, groups)
+    assert found['accuracy'].difference == pytest.approx(4 / 5)
+    assert found['log_loss'].difference == pytest.approx(-4 / 5 * np.log(4))
+    assert found['accuracy'].p_value == found['log_loss'].p_value == 2 / 8
+
+
+def test_paired_macro_weighs_every_class_alike():
+    # Twice as good in the three items of one class, half as good in the one item of the other.
+    good, bad = [0.8, 0.2], [0.4, 0.6]
+    ours, theirs = np.array([good] * 3 + [[0.75, 0.25]]), np.array([bad] * 3 + [[0.5, 0.5]])
+    labels, groups = np.array([0, 0, 0, 1]), np.arange(4)
+    micro, macro = (
+        metrics.paired_test(ours, theirs, labels, groups, average=average)['log_loss']
+        for average in ('micro', 'macro')
+    )
+    assert micro.difference == pytest.approx(-np.log(2) / 2)
+    assert macro.difference == pytest.approx(0)
+    assert (micro.p_value, macro.p_value) == (10 / 16, 1)  # of +-1 +-1 +-1 +-1, 6 are 0
+
+
+def test_the_standard_error_is_that_of_independent_locations(table):
+    probs, labels, _ = table
+    other = np.roll(probs, 1, axis=0)
+    found = metrics.paired_test(probs, other, labels, np.arange(len(labels)))['accuracy']
+    hits = (probs.argmax(axis=1) == labels) * 1.0 - (other.argmax(axis=1) == labels)
+    # 1000 draws know a standard error to some 2 %
+    np.testing.assert_allclose(found.standard_error, hits.std() / np.sqrt(len(hits)), rtol=0.08)
+    low, high = found.interval
+    np.testing.assert_allclose(high - low, 2 * 1.96 * found.standard_error, rtol=0.08)
+
+
+def test_paired_turned_round_changes_only_signs(table):
+    probs, labels, groups = table
+    other = np.roll(probs, 1, axis=0)
+    there = metrics.paired_test(probs, other, labels, groups)
+    back = metrics.paired_test(other, probs, labels, groups)
+    for name in ('log_loss', 'accuracy'):
+        assert back[name].difference == pytest.approx(-there[name].difference)
+        assert back[name].standard_error == pytest.approx(there[name].standard_error)
+        assert back[name].interval == pytest.approx(
+            (-there[name].interval[1], -there[name].interval[0])
+        )
+        assert back[name].p_value == there[name].p_value
+
+
+def test_a_system_beside_itself_or_in_one_location_shows_nothing(table):
+    probs, labels, groups = table
+    same = metrics.paired_test(probs, probs, labels, groups)['accuracy']
+    assert same == (0, 0, (0, 0), 1)
+    alone = metrics.paired_test(probs, np.roll(probs, 1, axis=0), labels, np.zeros(1000))[
+        'log_loss'
+    ]
+    assert np.isnan([alone.standard_error, *alone.interval]).all() and alone.p_value == 1
+
+
+def test_drawn_sign_flips_agree_with_all_of_them(monkeypatch):
+    sums = np.random.default_rng(0).normal(0.4, 1, size=12)
+    exact = resampling.sign_flips(sums, seed=0)
+    monkeypatch.setattr(resampling, 'FLIPS', 4000)
+    drawn = resampling.sign_flips(sums, seed=0)
+    assert drawn != exact
+    # four standard errors of a share
+    assert abs(drawn - exact) < 4 * np.sqrt(exact * (1 - exact) / 4000)
+    assert resampling.sign_flips(np.ones(40), seed=0) == 1 / 4001
+
+
 def test_float32_softmax_rows_raise_no_warning():
     logits = np.random.default_rng(0).normal(0, 5, size=(5000, 10)).astype(np.float32)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -269,3 +352,7 @@ def test_wrong_names_are_refused():
         metrics.bootstrap_interval('f1', PROBS, LABELS, np.arange(4))
     with pytest.raises(ValueError, match='3 groups for 4 rows'):
         metrics.bootstrap_interval('accuracy', PROBS, LABELS, np.arange(3))
+    with pytest.raises(ValueError, match="average is 'mean'"):
+        metrics.paired_test(PROBS, PROBS, LABELS, np.arange(4), average='mean')
+    with pytest.raises(ValueError, match='3 groups for 4 rows'):
+        metrics.paired_test(PROBS, PROBS, LABELS, np.arange(3))

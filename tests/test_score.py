@@ -308,6 +308,57 @@ def test_bad_fits_and_recipes_are_a_sentence_and_nothing_is_written(
     test_bad_input_is_a_sentence_and_nothing_is_written(folder, prepare, arguments, sentence)
 
 
+def test_two_systems_are_compared_over_locations(folder, capsys):
+    assert score.main(['--compare', 'ours=b.npz', 'theirs=a.npz']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ['clip,', '3', 'items', 'log', 'loss', 'accuracy']
+    assert lines[1].split() == ['ours', '0.288', '100.0', '%']
+    assert lines[3].split() == ['ours', 'minus', 'theirs', '-0.310', '+0.0']
+    assert lines[6].split() == ['p,', 'two-sided', '0.25', '1']
+    assert lines[-1] == (
+        'ours has a lower log loss than theirs, by 0.310, but chance alone gives as much with '
+        'probability 0.25, over 3 locations: they are not told apart.'
+    )
+    assert score.main(['--compare', 'ours=a.npz', 'theirs=a.csv']) == 0
+    assert capsys.readouterr().out.endswith('ours and theirs have the same log loss.\n')
+
+
+def test_a_difference_beyond_chance_is_said_plainly_with_the_warnings_first(folder, capsys):
+    clips = np.array([f'bus-oslo-{i}-1' for i in range(8)])
+    for name, truth in (('good', 0.8), ('bad', 0.3)):
+        probs = np.full((8, 10), (1 - truth) / 9)
+        probs[:, 1] = truth
+        meta = {'classes': list(SCENES), 'about': {'warnings': ['made-up clips']}}
+        label = np.ones(8, int)
+        label[0] = -1  # of unknown scene: left out
+        tables.write(tables.Predictions(clips, np.full(8, -1), label, probs, meta), f'{name}.npz')
+    assert score.main(['--compare', 'bad.npz', 'good.npz']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == '! made-up clips'
+    assert lines[1].startswith('clip, 7 items')
+    assert lines[-1] == (
+        'good.npz has a lower log loss than bad.npz, by 0.981; chance alone gives as much with '
+        'probability 0.016, over 7 locations.'
+    )
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['--compare', 'a.npz', 'b.npz', '--clamp=fused'], r'--compare does not go with clamp;'),
+        (['a.npz', '--check', 'a.csv'], r'--check does not go with table;'),
+        (['--paper=table2', '--check', 'a.csv'], r'--check does not go with paper;'),
+        (['a.npz', '--items', 'a.csv'], r'scoring tables does not go with items;'),
+        (['--compare', 'a.npz', 'a.npz'], r"'a.npz' needs a name of its own"),
+        (['--compare', 'a.npz', 'none.npz'], r'none.npz is not a file'),
+        (['--compare', 'a.csv', 'x=a.csv'], r'none of the 3 clips has a known scene'),
+    ],
+)
+def test_what_is_done_in_place_of_scoring_takes_its_own_options_only(folder, arguments, sentence):
+    with pytest.raises((ValueError, OSError), match=sentence):
+        score.main(arguments)
+
+
 def test_clamped_tables_pass_when_that_is_said(folder):
     bad_sum('bad.npz')
     assert score.main(['bad.npz', '--clamped', '--out', 'out']) == 0

@@ -1,0 +1,104 @@
+"""Two systems side by side: what tells them apart, and whether it is more than chance.
+
+`make` compares, `text` says it on a console.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from avsc_jax import metrics, tables
+from avsc_jax.report.console import interval, number, percent
+from avsc_jax.report.scores import printable
+from avsc_jax.scenes import parse_clip_id
+
+LEVEL = 0.05  # p values above it are told as chance
+
+
+def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
+    """The group of each clip, and what groups are: locations, or clips if the names tell none."""
+    names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
+    if all(names):
+        return np.array([f'{name.city}-{name.location}' for name in names]), 'locations'
+    return np.asarray(clip_ids), 'clips'
+
+
+def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:
+    """Log loss and accuracy of two tables of the same clips, and `metrics.paired_test` of them.
+
+    Args:
+      members: name to table, in the order of the subtraction, rows in one order; clips of unknown
+        scene are left out.
+    """
+    (first, ours), (second, theirs) = members.items()
+    known = ours.label >= 0
+    if not known.any():
+        raise ValueError(
+            f'none of the {len(known)} clips has a known scene, so there is nothing to compare; '
+            'name a file with the true scenes, such as --truth fold1_evaluate.csv'
+        )
+    labels, (group, over) = ours.label[known], groups(ours.clip_id[known])
+    probs = {printable(first): ours.probs[known], printable(second): theirs.probs[known]}
+    with warnings.catch_warnings():  # clamped rows do not sum to one
+        warnings.simplefilter('ignore', UserWarning)
+        scores = {
+            name: {
+                'log_loss': metrics.log_loss(found, labels),
+                'accuracy': metrics.accuracy(found, labels),
+            }
+            for name, found in probs.items()
+        }
+    cautions = [
+        line
+        for table in members.values()
+        for line in table.meta.get('about', {}).get('warnings', ())
+    ]
+    return {
+        'clips': len(labels),
+        'over': f'{len(set(group)):,} {over}',
+        'scores': scores,
+        'test': metrics.paired_test(*probs.values(), labels, group),
+        'warnings': list(dict.fromkeys(map(printable, cautions))),
+    }
+
+
+def text(comparison: Mapping[str, Any]) -> str:
+    """The comparison for a console; its last line is one plain sentence."""
+    loss, accuracy = (comparison['test'][name] for name in ('log_loss', 'accuracy'))
+    first, second = comparison['scores']
+    rows = [(f'clip, {comparison["clips"]:,} items', 'log loss', 'accuracy')]
+    rows += [
+        (f'  {name}', number(score['log_loss']), percent(score['accuracy']))
+        for name, score in comparison['scores'].items()
+    ]
+    rows += [
+        (f'{first} minus {second}', f'{loss.difference:+.3f}', f'{100 * accuracy.difference:+.1f}'),
+        (
+            '  standard error',
+            f'{loss.standard_error:.3f}',
+            f'{100 * accuracy.standard_error:.1f}',
+        ),
+        ('  95 % interval', interval(loss.interval), interval(accuracy.interval, 100, 1)),
+        ('  p, two-sided', f'{loss.p_value:.2g}', f'{accuracy.p_value:.2g}'),
+    ]
+    return '\n'.join(
+        [
+            *(f'! {line}' for line in comparison['warnings']),
+            *(f'{a:<34}{b:>18}{c:>18}'.rstrip() for a, b, c in rows),
+            f'interval: bootstrap over {comparison["over"]}; p: sign flips of their sums',
+            _sentence(first, second, loss, comparison['over']),
+        ]
+    )
+
+
+def _sentence(first: str, second: str, loss: metrics.Paired, over: str) -> str:
+    if loss.difference == 0:
+        return f'{first} and {second} have the same log loss.'
+    better, worse = (first, second) if loss.difference < 0 else (second, first)
+    gap = f'{better} has a lower log loss than {worse}, by {abs(loss.difference):.3f}'
+    chance = f'with probability {loss.p_value:.2g}, over {over}'
+    if loss.p_value > LEVEL:
+        return f'{gap}, but chance alone gives as much {chance}: they are not told apart.'
+    return f'{gap}; chance alone gives as much {chance}.'
