@@ -93,8 +93,9 @@ def members(config: ConfigDict, fold: int | None) -> list[Member]:
     found = []
     for name in (name for names in config.groups.values() for name in names):
         made_by, own_folder = config.members[name].config, config.members[name].run
-        path = Path(own_folder or run_folder.default_path(made_by))
-        path = path if fold is None else path.with_name(f'{path.name}-fold{fold}')
+        path = run_folder.default_path(made_by, fold)
+        if own_folder:
+            path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
         found.append(Member(name, made_by, run_folder.RunFolder(path), fold))
     return found
 

@@ -50,7 +50,7 @@ class EncoderSpec:
 
     def key(self, fingerprint: str) -> str:
         """Hash of this encoder, its preprocessing, and the data it sees."""
-        source = weights.SOURCES[self.name]
+        source = weights.source_of(self.name)
         seen = [source.resize, source.interpolation, source.crop_fraction, source.mean, source.std]
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
@@ -77,7 +77,7 @@ class Encoder:
             NamedSharding(mesh, PartitionSpec()),
         )
         size = self._model.input_spec.shape[1]
-        self._prepare = jax.jit(partial(prepared, weights.SOURCES[spec.name], size))
+        self._prepare = jax.jit(partial(prepared, weights.source_of(spec.name), size))
         self._encode = compiled(self._model)
 
     def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
@@ -102,6 +102,8 @@ class Encoder:
 
 def prepared(source: weights.Source, size: int, frames: jax.Array) -> jax.Array:
     """uint8 frames `[B, H, W, 3]` as the weights expect them, `[B, size, size, 3]`."""
+    if source.resize == 'openl3':
+        return images.openl3_pictures(frames, size)
     cropped = images.resize_and_crop(
         frames,
         size,

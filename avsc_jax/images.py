@@ -79,6 +79,28 @@ def resize_bilinear(x: Float[Array, 'B H W K'], size: tuple[int, int]) -> Float[
     )
 
 
+def openl3_pictures(images: UInt8[Array, 'B H W K'], size: int) -> Float[Array, 'B size size K']:
+    """Pictures as openl3 0.3.1 gives them to its network of `size` 224.
+
+    One that has the network's size is in [-1, 1]. A larger one is in [0, 1]; its short side
+    becomes 256 if it is more, bilinear and without antialias, and the square in its middle counts.
+
+    Source: openl3 0.3.1, which holds scikit-image below 0.15; 0.4 names what that did by default.
+    """
+    height, width = images.shape[1:3]
+    short, most = min(height, width), size * 8 // 7
+    if short < size:
+        raise ValueError(f'pictures are {width}x{height}: OpenL3 takes sides of {size} and more')
+    x = images.astype(jnp.float32) / 255
+    if (height, width) == (size, size):
+        return 2 * x - 1
+    if short > most:
+        height, width = (round(most / short * side) for side in (height, width))
+        x = resize_bilinear(x, (height, width))
+    top, left = height // 2 - size // 2, width // 2 - size // 2
+    return x[:, top : top + size, left : left + size]
+
+
 def normalize(
     images: Float[Array, 'B H W K'], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Array, 'B H W K']:

@@ -17,7 +17,7 @@ from avsc_jax import images
 from avsc_jax.audio import frontends
 from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
-from avsc_jax.data.batches import Rows, Stream, epoch_order, read_ahead
+from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
 
 Batch = dict[str, jax.Array]
@@ -162,7 +162,7 @@ def make(
 def rows(dataset: Dataset, split: str, inputs: Inputs) -> Rows:
     """Every row of a split, in the order of its records; each is read when its batch is near."""
     records = dataset.records(split)
-    outlines = list(read_ahead(records.outline, range(len(records))))
+    outlines = dataset.outlines(split)
     counts = [inputs.count(outline) for outline in outlines]
     record = np.repeat(np.arange(len(counts)), counts)
     part = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])

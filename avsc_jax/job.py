@@ -1,7 +1,7 @@
 """The whole job of a config: data, features, training, predictions, report."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import features, hosts, inputs, losses, models, plan, prompts, report, tables, weights
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import records
+from avsc_jax.data import folds, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.models import clip_zero_shot
 from avsc_jax.scenes import SCENES
@@ -60,12 +60,14 @@ def run(
     if dry_run:
         print(plan.text(config, [*specs, *texts], data_dir))
         return
+    dataset = prepare_data(config, data_dir)  # nothing is written if the folds are wrong
     folder.begin(config.to_dict())
-    dataset = prepare_data(config, data_dir)
-    model = run_folder.make_model(config.model, num_classes=len(dataset.classes))
+    model = run_folder.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     folder.record_environment(f'{dataset.name} {dataset.fingerprint}', used)
     folder.write_json('classes.json', dataset.classes)
     folder.write_json('preprocessing.json', preprocessing(config, specs))
+    if 'fold' in config.data and hosts.is_first():
+        folds.write(workdir / 'folds.tsv', dataset.clip_ids, dataset.folds)
     if not trained:
         write_text_head(config, folder, model, *texts, dataset.classes, weights_dir)
     rows, prepare = load_rows(
@@ -114,7 +116,7 @@ def preprocessing(config: ConfigDict, specs: list[features.EncoderSpec]) -> dict
     if specs:
         settings['encoders'] = [spec.to_json() for spec in specs]
     elif 'frames' in config:
-        source = weights.SOURCES[config.pretrained]
+        source = weights.source_of(config.pretrained)
         settings |= {'mean': source.mean, 'std': source.std}
     return settings
 
@@ -132,9 +134,12 @@ def load_rows(
     splits = plan.splits_used(config)
     names = list(dict.fromkeys(splits.values()))
     if specs:
-        found = features.extract(
-            dataset, names, specs, cache_dir=data_dir / 'features', weights_dir=weights_dir
-        )
+        folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir}
+        if 'fold' in config.data:  # their features are those of the stored splits
+            stored = features.extract(dataset.whole, folds.STORED, specs, **folders)
+            found = {name: picked(stored.values(), dataset.outlines(name)) for name in names}
+        else:
+            found = features.extract(dataset, names, specs, **folders)
         rows, prepare = {name: feature_rows(found[name]) for name in names}, None
     else:
         settings, augmentation = preprocessing(config, specs), config.augment.to_dict()
@@ -229,7 +234,7 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
         tfds.disable_progress_bar()  # the builder shows its own
         Builder(config='demo', data_dir=data_dir).download_and_prepare()
     hosts.wait('data')
-    return records.open_dataset(data.name, data.config, data_dir)
+    return folds.open_dataset(data, data_dir)
 
 
 def encoder_specs(
@@ -275,6 +280,20 @@ def start_from(
         return {}
     name = config.pretrained
     return weights.load(model, name, used[name], weights_dir, head='drop', key=config.seed)
+
+
+def picked(stored: Iterable[features.Features], outlines: Iterable[Mapping]) -> features.Features:
+    """The features of the clips that the outlines are of, out of several splits."""
+    wanted = [outline['clip_id'] for outline in outlines]
+    parts = [(part, np.isin(part.clip_id, wanted)) for part in stored]
+    return features.Features(
+        clip_id=[name for part, keep in parts for name in np.array(part.clip_id)[keep].tolist()],
+        label=np.concatenate([part.label[keep] for part, keep in parts]),
+        arrays={
+            name: np.concatenate([part.arrays[name][keep] for part, keep in parts])
+            for name in parts[0][0].arrays
+        },
+    )
 
 
 def feature_rows(found: features.Features) -> Rows:

@@ -76,7 +76,8 @@ def main(arguments: list[str]) -> int:
         download_weights=FLAGS.download_weights,
         dry_run=FLAGS.dry_run,
     )
-    workdir = Path(FLAGS.workdir or default_workdir(FLAGS['config'].config_filename, FLAGS.fold))
+    default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
+    workdir = Path(FLAGS.workdir or default)
     if seeds and not FLAGS.dry_run:
         run_seeds(run, config, seeds, workdir)
     else:
@@ -226,13 +227,6 @@ def device_line() -> str:
         pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
         memory = f'{pages / 2**30:.1f} GiB of host memory, {os.cpu_count()} cores'
     return f'{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), {memory}'
-
-
-def default_workdir(config_filename: str, fold: int | None = None) -> str:
-    """'configs/clip_fusion.py:demo,strict' and 3 -> 'runs/clip_fusion-demo-strict-fold3'."""
-    path, _, tokens = config_filename.partition(':')
-    last = [] if fold is None else [f'fold{fold}']
-    return str(Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(',')), *last])))
 
 
 def _find_config(argument: str) -> str:

@@ -169,3 +169,8 @@ def test_the_key_depends_on_weights_and_options(change):
 
 def test_the_key_depends_on_the_data():
     assert SPECS[0].key('data') == SPECS[0].key('data') != SPECS[0].key('other')
+
+
+def test_an_encoder_without_published_weights_is_a_sentence():
+    with pytest.raises(ValueError, match='no weights are published for efficientnetv2_s; there'):
+        features.EncoderSpec('efficientnetv2_s', {}, 'random:0').key('of the data')

@@ -5,6 +5,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from avsc_jax import images
 
@@ -56,6 +57,33 @@ def test_real_pictures_are_resized_as_by_pillow(file, to):
 def test_pictures_are_resized_beyond_the_crop_and_as_wanted(options, sides):
     picture = np.asarray(Image.open(FILES / 'cat.jpg').convert('RGB').resize((251, 149)))
     check_against_pillow(picture, 64, sides=sides, **options)
+
+
+def test_openl3_scales_the_short_side_to_256_without_antialias():
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (301, 407, 3), dtype=np.uint8)
+    got = np.asarray(images.openl3_pictures(picture[None], 224))[0]
+    scale = 301 / 256  # to 256 x 346, of which rows 16 ... 239 and columns 61 ... 284 count
+    rows, columns = (np.arange(start, start + 224) for start in (16, 61))
+    places = np.meshgrid(
+        (rows + 0.5) * scale - 0.5, (columns + 0.5) * 407 / 346 - 0.5, indexing='ij'
+    )
+    for channel in range(3):
+        expected = ndimage.map_coordinates(picture[..., channel] / 255, places, order=1)
+        np.testing.assert_allclose(got[..., channel], expected, atol=1e-4)
+
+
+def test_openl3_s_range_hangs_on_the_size():
+    white = np.full((2, 250, 224, 3), 255, np.uint8)
+    white[:, :13] = 0  # above the square in the middle
+    got = images.openl3_pictures(white, 224)
+    assert got.shape == (2, 224, 224, 3) and np.all(got == 1)
+    black = images.openl3_pictures(np.zeros((1, 224, 224, 3), np.uint8), 224)
+    assert np.all(black == -1)
+    with pytest.raises(
+        ValueError, match='pictures are 224x223: OpenL3 takes sides of 224 and more'
+    ):
+        images.openl3_pictures(white[:, :223], 224)
 
 
 def test_an_unknown_interpolation_is_one_sentence():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import grain.python as grain
 import numpy as np
@@ -44,6 +45,15 @@ def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Ite
     return iter(grain.MapDataset.source(list(items)).map(load).to_iter_dataset(options))
 
 
+def one_ahead(items: Iterator) -> Iterator:
+    """The items; while one is used, a thread makes the next."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+
+
 class Stream:
     """Rows that do not fit on the device: each is loaded when its batch is near.
 
@@ -57,9 +67,13 @@ class Stream:
     def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""
         rows = read_ahead(lambda place: self.load(int(order[place])), list(np.ndindex(order.shape)))
-        for line in mask:
-            group = [next(rows) for _ in range(len(line))]
-            yield {k: np.stack([row[k] for row in group]) for k in group[0]} | {'mask': line}
+
+        def stacked() -> Iterator[dict[str, np.ndarray]]:
+            for line in mask:
+                group = [next(rows) for _ in range(len(line))]
+                yield {k: np.stack([row[k] for row in group]) for k in group[0]} | {'mask': line}
+
+        return one_ahead(stacked())
 
 
 @dataclasses.dataclass(frozen=True)

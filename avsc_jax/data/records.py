@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from avsc_jax.data import media
+from avsc_jax.data.batches import read_ahead
 
 
 def default_data_dir() -> Path:
@@ -23,13 +24,25 @@ def default_data_dir() -> Path:
 
 
 class Records(Sequence):
-    """One split, decoded on access; safe to read from several threads."""
+    """One split, decoded on access; safe to read from several threads.
 
-    def __init__(self, source: Sequence, where: str, fields: tuple[str, ...]):
+    Args:
+      where: names the split in errors.
+      chosen: which of the source's records, in order; None: all.
+    """
+
+    def __init__(
+        self,
+        source: Sequence,
+        where: str,
+        fields: tuple[str, ...],
+        chosen: Sequence[int] | None = None,
+    ):
         self._source, self._where, self._fields = source, where, fields
+        self._chosen = range(len(source)) if chosen is None else chosen
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._chosen)
 
     def __getitem__(self, index: int) -> dict:
         """The record's fields; 'audio' and 'frames' are decoded only when asked for.
@@ -71,7 +84,7 @@ class Records(Sequence):
     def _opened(self, index: int) -> Iterator[dict]:
         """A record as it is stored; whatever is wrong with it becomes one sentence."""
         try:
-            yield self._source[index]
+            yield self._source[self._chosen[index]]
         except Exception as error:  # array_record and the decoders raise many kinds
             raise ValueError(
                 f'record {index} of {self._where} is corrupt ({error}); delete that folder and '
@@ -114,6 +127,15 @@ class Dataset:
         self._check(split)
         source = self.builder.as_data_source(split)
         return Records(source, f'{split} in {self.builder.data_dir}', fields)
+
+    def outlines(self, split: str) -> list[dict]:
+        """The outline of each record of a split, for which all its bytes are read."""
+        records = self.records(split)
+        return list(read_ahead(records.outline, range(len(records))))
+
+    def title(self, split: str) -> str:
+        """What a report calls a split."""
+        return split
 
     def _check(self, split: str) -> None:
         known = self.builder.info.splits

@@ -167,10 +167,11 @@ def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
     return models.create_model(settings.get('name'), num_classes=num_classes, **options)
 
 
-def default_path(config_filename: str) -> Path:
-    """'configs/clip_fusion.py:demo,strict' -> runs/clip_fusion-demo-strict."""
+def default_path(config_filename: str, fold: int | None = None) -> Path:
+    """'configs/clip_fusion.py:demo,strict' and 3 -> runs/clip_fusion-demo-strict-fold3."""
     path, _, tokens = config_filename.partition(':')
-    return Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(','))]))
+    last = [] if fold is None else [f'fold{fold}']
+    return Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(',')), *last]))
 
 
 def default_weights_dir() -> Path:

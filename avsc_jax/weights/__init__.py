@@ -7,7 +7,7 @@ from avsc_jax.weights.conversion import convert
 from avsc_jax.weights.files import SUFFIXES, fingerprint, read, write
 from avsc_jax.weights.folder import convert_file, download, download_all, identify, load
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.sources import SOURCES, Source
+from avsc_jax.weights.sources import SOURCES, Source, source_of
 
 __all__ = [
     'SOURCES',
@@ -22,5 +22,6 @@ __all__ = [
     'load',
     'random_variables',
     'read',
+    'source_of',
     'write',
 ]

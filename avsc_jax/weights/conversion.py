@@ -114,6 +114,8 @@ def convert_for(
         except ModuleNotFoundError:
             raise ValueError(f'no weights are published for {family}: nothing to convert') from None
         rules, ignore = table.RULES, table.IGNORE
+        if hasattr(table, 'renamed'):  # where a name depends on what else the file holds
+            state = table.renamed(state)
     shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
     expected = {path: leaf.shape for path, leaf in shapes.items()}
     new = {}

@@ -52,6 +52,14 @@ def fingerprint(path: str | Path) -> str:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def git_fingerprint(path: str | Path) -> str:
+    """The name that git gives to a file's content: the SHA-1 of its size and of itself."""
+    path = Path(path)
+    digest = hashlib.sha1(b'blob %d\0' % path.stat().st_size, usedforsecurity=False)
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
+
+
 def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> None:
     """Writes Flax variables as safetensors, each under its path; beside, then renamed.
 

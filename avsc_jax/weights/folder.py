@@ -12,9 +12,15 @@ import jax
 
 from avsc_jax.download import fetch
 from avsc_jax.weights.conversion import convert_for
-from avsc_jax.weights.files import SUFFIXES, fingerprint, is_converted, read
+from avsc_jax.weights.files import (
+    SUFFIXES,
+    fingerprint,
+    git_fingerprint,
+    is_converted,
+    read,
+)
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.sources import SOURCES, Source
+from avsc_jax.weights.sources import SOURCES, Source, source_of
 
 
 def identify(name: str, folder: str | os.PathLike) -> str:
@@ -64,37 +70,49 @@ def convert_file(
 def download(name: str, folder: str | os.PathLike) -> Path:
     """The weights file of network `name` in a folder; fetched from its publisher if it lacks.
 
-    A file that is there stays; it must have the published SHA-256 where it has the published name.
+    A file that is there stays; it must have the published hash where it has the published name.
     """
-    source, folder = _source(name), Path(folder)
+    source, folder = source_of(name), Path(folder)
     path, published = _find(name, folder), folder / _file_name(name, source.addresses[0])
     if path is None and source.url:
-        return fetch(source.url, published, sha256=source.sha256)
+        fetch(source.url, published, sha256=source.sha256)
+        if wrong := _wrong(published, source):
+            published.unlink()
+            raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
+        return published
     if path is None:
         return _fetch_from_hub(source.hub, published)
-    if path == published and source.sha256 and not is_converted(path):
-        found = fingerprint(path)
-        if found != source.sha256:
-            raise ValueError(
-                f'{path} has SHA-256 {found}, but {source.publisher} publishes {source.sha256}: '
-                'move it away, and it is fetched again'
-            )
+    if path == published and not is_converted(path) and (wrong := _wrong(path, source)):
+        raise ValueError(f'{wrong}: move it away, and it is fetched again')
     return path
 
 
 def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
     """`download` for several networks; says on the console what it was, how big, and whose."""
     for name in names:
-        source = _source(name)
+        source = source_of(name)
         print(f'{name}: {source.licence} licence, from {source.publisher}', file=sys.stderr)
         path = download(name, folder)
-        print(f'{name}: {path}, {path.stat().st_size / 1e6:,.1f} MB', file=sys.stderr)
+        size = f'{path.stat().st_size / 1e6:,.1f} MB'
+        print(f'{name}: {path}, {size}, SHA-256 {fingerprint(path)}', file=sys.stderr)
+
+
+def _wrong(path: Path, source: Source) -> str | None:
+    """In what hash a file differs from the publisher's, if that is known."""
+    if source.sha256:
+        kind, found, published = 'SHA-256', fingerprint(path), source.sha256
+    elif source.git_sha1:
+        kind, found, published = "git's SHA-1", git_fingerprint(path), source.git_sha1
+    else:
+        return None
+    differ = f'{path} has {kind} {found}, but {source.publisher} publishes {published}'
+    return differ if found != published else None
 
 
 def _existing(name: str, folder: Path) -> Path:
     path = _find(name, folder)
     if path is None:
-        source = _source(name)
+        source = source_of(name)
         places = [f'{_file_name(name, address)} ({address})' for address in source.addresses]
         raise FileNotFoundError(
             f'no weights of {name} in {folder}: add --download_weights ({source.licence} licence, '
@@ -115,13 +133,8 @@ def _find(name: str, folder: Path) -> Path | None:
 
 def _file_name(name: str, address: str) -> str:
     """What the file from an address is called in the folder."""
-    return f'{_source(name).shares or name}{Path(address).suffix}'
-
-
-def _source(name: str) -> Source:
-    if name not in SOURCES:
-        raise ValueError(f'no weights are published for {name}; there are {", ".join(SOURCES)}')
-    return SOURCES[name]
+    suffix = next(suffix for suffix in SUFFIXES if address.endswith(suffix))
+    return f'{source_of(name).shares or name}{suffix}'
 
 
 def _fetch_from_hub(hub: str, path: Path) -> Path:

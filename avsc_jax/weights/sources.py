@@ -8,11 +8,14 @@ class Source:
     """A published set of weights.
 
     Attributes:
-      url: the publisher's file; None where its SHA-256 is not known for certain.
+      url: the publisher's file; None where no hash of it is known for certain.
       sha256: of that file.
+      git_sha1: of that file, as git names it: of `blob`, its size and its content.
       hub: the same weights as safetensors, repository and file on huggingface.co.
       shares: the network whose file holds these weights too.
-      resize: what becomes `image_size / crop_fraction` before the crop to `image_size`.
+      image_size: and what follows is None for a network of sound.
+      resize: what becomes `image_size / crop_fraction` before the crop to `image_size`;
+        'openl3' stands for all of `images.openl3_pictures`.
       mean, std: of the channels R, G, B, pixels being in [0, 1].
     """
 
@@ -20,22 +23,25 @@ class Source:
     licence: str
     url: str | None
     sha256: str | None
-    hub: str
-    image_size: int
-    resize: str
-    interpolation: str
-    crop: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    hub: str | None
+    image_size: int | None
+    resize: str | None
+    interpolation: str | None
+    crop: str | None
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
     crop_fraction: float = 1.0
     shares: str | None = None
+    git_sha1: str | None = None
 
     @property
     def addresses(self) -> list[str]:
         """Of the same weights; the first is where they are fetched from."""
-        owner, repository, file = self.hub.split('/', 2)
-        hub = f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}'
-        return [self.url, hub] if self.url else [hub]
+        found = [self.url] if self.url else []
+        if self.hub:
+            owner, repository, file = self.hub.split('/', 2)
+            found.append(f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}')
+        return found
 
 
 def _openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
@@ -72,6 +78,26 @@ def _timm(
         crop_fraction=crop_fraction,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
+    )
+
+
+def _openl3(kind: str, git_sha1: str) -> Source:
+    """Cramer et al. 2019, trained on environmental sound; of branch `models` of marl/openl3."""
+    of_pictures = kind == 'image'
+    return Source(
+        publisher='marl/openl3',
+        licence='CC BY 4.0',
+        url=f'https://github.com/marl/openl3/raw/models/openl3_{kind}_mel256_env-v0_4_0.h5.gz',
+        sha256=None,
+        git_sha1=git_sha1,
+        hub=None,
+        image_size=224 if of_pictures else None,
+        resize='openl3' if of_pictures else None,
+        interpolation='bilinear' if of_pictures else None,
+        crop='centre' if of_pictures else None,
+        crop_fraction=224 / 256,
+        mean=(0.0, 0.0, 0.0) if of_pictures else None,
+        std=(1.0, 1.0, 1.0) if of_pictures else None,
     )
 
 
@@ -133,3 +159,14 @@ SOURCES |= {
         'swin_tiny_patch4_window7_224.ms_in1k', 'MIT', 'bicubic', 0.9
     ),
 }
+SOURCES |= {
+    'openl3_audio': _openl3('audio', '34dbd7a91cdd2de6a3d6d036ac0a24d27d78e3cc'),
+    'openl3_image': _openl3('image', 'dbdf24a7e837267487adb3eed1586fcd2e37d775'),
+}
+
+
+def source_of(name: str) -> Source:
+    """The published weights of a network; an error that lists the networks which have some."""
+    if name not in SOURCES:
+        raise ValueError(f'no weights are published for {name}; there are {", ".join(SOURCES)}')
+    return SOURCES[name]

@@ -1,4 +1,6 @@
+import os
 from functools import partial
+from pathlib import Path
 
 import jax
 import librosa
@@ -6,7 +8,9 @@ import numpy as np
 import pytest
 
 from avsc_jax.audio.frontends import hitachi_logmel
+from avsc_jax.data import media
 
+RECORDING = Path(__file__).parents[1] / 'data_files/acoustic_scene.flac'  # a second of a real scene
 LOGMEL = jax.jit(partial(hitachi_logmel, sample_rate_hz=48000))
 
 
@@ -15,10 +19,12 @@ def sounds():
     t = np.arange(48000) / 48000
     # 60 dB below the tone: at the very floor of 80 dB, float32 spectra differ by 1e-3 dB themselves
     quiet = rng.normal(0, 3e-3, (48000, 2))
-    tone = 0.5 * np.stack([np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 9000 * t)], 1)
+    tones = 0.5 * np.stack([np.sin(2 * np.pi * 440 * t), np.sin(2 * np.pi * 9000 * t)], 1)
     clipped = np.clip(rng.normal(0, 2, (48000, 2)), -1, 1)
     burst = quiet * (t > 0.5)[:, None]
-    return np.stack([quiet, tone + quiet, clipped, burst, np.zeros_like(quiet)]).astype(np.float32)
+    silence, (recording, _) = np.zeros_like(quiet), media.read_audio(RECORDING)
+    found = [quiet, tones + quiet, clipped, burst, silence, tones, recording]
+    return np.stack(found).astype(np.float32)
 
 
 def reference(audio):
@@ -55,14 +61,30 @@ def lineage_reference(audio):
 def test_hitachi_logmel_equals_librosa_within_a_thousandth_of_a_decibel():
     audio = sounds()
     got = np.asarray(LOGMEL(audio))
-    assert got.shape == (5, 256, 94, 3)
+    assert got.shape == (7, 256, 94, 3)
     for ours, clip in zip(got, audio, strict=True):
         np.testing.assert_allclose(ours, reference(clip), atol=1e-3)
 
 
 def test_ten_seconds_equal_librosa_too():
-    audio = np.concatenate(list(sounds())[:3] * 4)[: 10 * 48000]
-    np.testing.assert_allclose(np.asarray(LOGMEL(audio)), reference(audio), atol=1e-3)
+    audio = np.concatenate([*sounds(), *sounds()[:3]])
+    got = np.asarray(LOGMEL(audio))
+    assert got.shape == (256, 938, 3)
+    np.testing.assert_allclose(got, reference(audio), atol=1e-3)
+
+
+@pytest.mark.data
+def test_recordings_as_long_as_they_are_equal_librosa_too():
+    if not (folder := os.environ.get('AVSC_RECORDINGS')):
+        pytest.skip('AVSC_RECORDINGS names no folder of sound or video files')
+    files = [file for file in sorted(Path(folder).iterdir()) if file.is_file()]
+    assert files
+    for file in files:
+        audio, rate = media.read_audio(file)
+        audio = librosa.resample(audio, orig_sr=rate, target_sr=48000, axis=0)
+        np.testing.assert_allclose(
+            np.asarray(LOGMEL(audio)), reference(audio), atol=1e-3, err_msg=file.name
+        )
 
 
 def test_each_piece_of_a_batch_has_a_floor_of_its_own():

@@ -1,7 +1,9 @@
+import threading
+
 import numpy as np
 import pytest
 
-from avsc_jax.data.batches import Stream, epoch_order, read_ahead
+from avsc_jax.data.batches import Stream, epoch_order, one_ahead, read_ahead
 
 
 def test_every_row_comes_once_and_the_last_batch_is_padded():
@@ -59,3 +61,16 @@ def test_a_stream_gives_the_rows_of_each_line():
     batches = list(stream.batches(order, mask))
     assert [b['x'][:, 0].astype(int).tolist() for b in batches] == order.tolist()
     assert (batches[-1]['mask'] == mask[-1]).all()
+
+
+def test_the_next_batch_is_made_while_one_is_used():
+    made = threading.Event()
+
+    def items():
+        yield 1
+        made.set()
+        yield 2
+
+    found = one_ahead(items())
+    assert next(found) == 1 and made.wait(timeout=20)
+    assert list(found) == [2]

@@ -118,6 +118,26 @@ def test_a_wrong_file_from_the_server_is_not_kept(published, tmp_path):
     assert not list((tmp_path / 'w').iterdir())
 
 
+def test_a_file_that_only_git_names_is_verified_by_that_name(server, tmp_path, monkeypatch):
+    file = server.folder / 'openl3.h5.gz'
+    file.write_bytes(CONTENT)
+    command = ['git', 'hash-object', str(file)]
+    sha1 = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    changes = dict(url=f'{server.url}/openl3.h5.gz', git_sha1=sha1)
+    source = dataclasses.replace(weights.SOURCES['openl3_audio'], **changes)
+    monkeypatch.setitem(weights.SOURCES, 'openl3_audio', source)
+    path = weights.download('openl3_audio', tmp_path / 'w')
+    assert path == tmp_path / 'w/openl3_audio.h5.gz' and path.read_bytes() == CONTENT
+    path.write_bytes(b'my own')
+    with pytest.raises(ValueError, match=rf"has git's SHA-1 \w+, but marl/openl3 publishes {sha1}"):
+        weights.download('openl3_audio', tmp_path / 'w')
+    path.unlink()
+    file.write_bytes(b'something else')
+    with pytest.raises(OSError, match=rf'openl3\.h5\.gz was not kept: .* publishes {sha1}'):
+        weights.download('openl3_audio', tmp_path / 'w')
+    assert not list((tmp_path / 'w').iterdir())
+
+
 @pytest.fixture
 def hub(server, monkeypatch):
     """The local server in place of huggingface.co, for weights whose hash is not known."""
@@ -265,7 +285,8 @@ def test_the_flag_fetches_what_the_config_needs(run, server, tmp_path):
     code, out, err = run(*command, '--download_weights')
     assert code == 0, err
     assert sorted(server.asked) == ['/clip_rn101.safetensors', '/clip_rn101_text.safetensors']
-    assert 'clip_rn101_text: MIT licence, from openai/CLIP' in err and ' MB' in err
+    assert 'clip_rn101_text: MIT licence, from openai/CLIP' in err
+    assert f' MB, SHA-256 {run.hashes["clip_rn101"]}' in err
     for name, sha256 in run.hashes.items():
         assert weights.fingerprint(tmp_path / f'w/{name}.safetensors') == sha256
         assert sha256 in out

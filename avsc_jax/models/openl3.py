@@ -1,0 +1,102 @@
+"""OpenL3's networks of a second's log-mel spectrogram and of a picture, under Keras's names."""
+
+import functools
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.linear import Linear
+from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.types import Array, Float
+
+
+class OpenL3(nn.Module, kw_only=True):
+    """Spectrograms or pictures -> (embedding, out): four blocks of two 3x3 convolutions.
+
+    With `num_classes`, a linear head on the embedding.
+
+    Attributes:
+      kind: 'audio' takes [256, 199, 1] of `audio.frontends.openl3_mel256`; 'image' takes pictures
+        of three channels in [-1, 1].
+      window: of the last pooling, over which the larger embedding takes the maximum.
+      embedding_size: the last block's channels, of which the maximum over the whole map is taken
+        (512), or as many for each window of the map (6144 of a spectrogram, 8192 of a picture).
+      widths: channels of the four blocks.
+      dtype: of the arithmetic; parameters, statistics and the embedding are float32.
+
+    Source: Cramer et al. 2019, Sec. 3; Arandjelovic and Zisserman 2017, Figure 2; openl3 0.3.1.
+    """
+
+    kind: Literal['audio', 'image']
+    input_shape: tuple[int, int, int]
+    window: tuple[int, int]
+    embedding_size: int = 512
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    num_classes: int = 0
+    dtype: Any = jnp.float32
+
+    @property
+    def input_spec(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, 'B H W K'], *, train: bool = False
+    ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
+        if x.shape[1:] != tuple(self.input_shape):
+            raise ValueError(
+                f'input is {list(x.shape[1:])}, the network was made for '
+                f'input_shape={self.input_shape}'
+            )
+        of_sound = self.kind == 'audio'
+        norms, convs = iter(range(1, 9)), iter(range(1, 8))
+
+        def norm(x):
+            name = f'batch_normalization_{next(norms)}'
+            return BatchNorm(momentum=0.99, epsilon=1e-3, name=name)(x, train=train)
+
+        def conv(x, block, name=None):
+            name = name or f'conv2d_{next(convs)}'
+            return Conv(self.widths[block - 1], (3, 3), padding=1, use_bias=True, name=name)(x)
+
+        x, out = norm(x.astype(self.dtype)), {}
+        for block in (1, 2, 3):
+            x = nn.relu(norm(conv(x, block)))
+            x = conv(x, block)
+            # The picture's network was trained with these two the other way round.
+            x = norm(nn.relu(x)) if block == 1 and not of_sound else nn.relu(norm(x))
+            padding = 'VALID' if of_sound else 'SAME'
+            out[f'block{block}'] = x = nn.max_pool(
+                x, window_shape=(2, 2), strides=(2, 2), padding=padding
+            )
+        x = nn.relu(norm(conv(x, 4)))
+        last = 'audio_embedding_layer' if of_sound else 'vision_embedding_layer'
+        out['block4'] = x = conv(x, 4, last)
+        out['embedding'] = embedding = self._pooled(x.astype(jnp.float32))
+        if not self.num_classes:
+            return embedding, out
+        return Linear(self.num_classes, name='head')(embedding), out
+
+    def _pooled(self, x: Float[Array, 'B H W K']) -> Float[Array, 'B D']:
+        if self.embedding_size == x.shape[-1]:
+            return x.max((1, 2))
+        x = nn.max_pool(x, window_shape=self.window, strides=self.window, padding='SAME')
+        x, channels = x.reshape(len(x), -1), x.shape[-1]
+        if self.embedding_size != x.shape[-1]:
+            raise ValueError(
+                f'embedding_size is {self.embedding_size}, it must be {channels} or {x.shape[-1]}'
+            )
+        return x
+
+
+MODELS = {
+    'openl3_audio': functools.partial(
+        OpenL3, kind='audio', input_shape=(256, 199, 1), window=(8, 8)
+    ),
+    'openl3_image': functools.partial(
+        OpenL3, kind='image', input_shape=(224, 224, 3), window=(7, 7)
+    ),
+}

@@ -1,0 +1,157 @@
+"""Clips whose scene the sound tells and the picture does not, darkest first, as one HTML page.
+
+Source: Okazaki et al. 2021, Fig. 2: dim scenes that A02 knows and V02 does not, beside C04.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from avsc_jax import tables
+from avsc_jax.data import media
+from avsc_jax.data.batches import read_ahead
+from avsc_jax.data.records import Dataset, Records
+from avsc_jax.report.console import number, percent
+from avsc_jax.report.page import CSS
+from avsc_jax.report.scores import printable
+
+LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
+THUMBNAIL_WIDTH = 400
+CARDS_CSS = """
+main { grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); }
+main > article { grid-column: auto; }
+article img { display: block; width: 100%; border-radius: 6px; margin-bottom: 10px; }
+td:nth-child(2) { text-align: left; }
+td:last-child { width: 35%; padding-right: 0; }
+.bar { display: block; height: 10px; border-radius: 3px; background: var(--orange); }
+.bar.right { background: var(--green); }
+"""
+
+
+def write(
+    members: Mapping[str, tables.Predictions],
+    dataset: Dataset,
+    split: str,
+    path: Path,
+    *,
+    sound: str,
+    picture: str,
+    count: int = 24,
+) -> int:
+    """Writes the page; returns how many clips `sound` names and `picture` does not.
+
+    Args:
+      members: tables of the same clips; those of frames and seconds are pooled to clips.
+      dataset: has the frames of these clips in `split`. All are decoded once, for the brightness.
+      count: clips shown at most.
+    """
+    for role in (sound, picture):
+        if role not in members:
+            raise ValueError(f'{role!r} is none of the tables {", ".join(members)}; name one')
+    if sound == picture:
+        raise ValueError(f'{sound!r} cannot be both the sound and the picture; name two tables')
+    pooled = tables.aligned(tables.pool(table) for table in members.values())
+    label = np.max([table.label for table in pooled], axis=0)  # -1 where none knows it
+    if not (known := label >= 0).any():
+        raise ValueError(f'none of the {len(label)} clips has a true scene; give it with --truth')
+    clips, label = pooled[0].clip_id[known].tolist(), label[known]
+    probs = {name: table.probs[known] for name, table in zip(members, pooled, strict=True)}
+
+    records = dataset.records(split, fields=('frames',))
+    index, brightness = _brightness(records, clips, f'{split} of {dataset.name}')
+    darkest = np.argsort(brightness, kind='stable')
+    right = {role: (probs[role].argmax(axis=1) == label)[darkest] for role in (sound, picture)}
+    found = darkest[right[sound] & ~right[picture]]
+    classes, cards = pooled[0].meta['classes'], []
+    for row in found[:count]:
+        frames = records[index[row]]['frames']
+        facts = f'{clips[row]}, brightness {brightness[row]:.0f} of 255'
+        answers = [_answers(name, probs[name][row], label[row], classes) for name in members]
+        cards.append(_card(frames[len(frames) // 2], classes[label[row]], facts, answers))
+    sentence = _sentence(right, len(found))
+    if len(cards) < len(found):
+        sentence += f' The {len(cards)} darkest are shown.'
+    beside = path.with_name(path.name + '.part')
+    beside.write_text(_page(f'{sound} right, {picture} wrong', sentence, cards), encoding='utf-8')
+    beside.replace(path)
+    return len(found)
+
+
+def _brightness(records: Records, clips: Sequence[str], where: str) -> tuple[list[int], np.ndarray]:
+    """Place of each clip among the records, and mean luma of its frames."""
+    wanted = set(clips)
+
+    def look(place: int) -> tuple[str, int, float]:
+        clip_id = records.outline(place)['clip_id']
+        frames = records[place]['frames'] if clip_id in wanted else [np.zeros((1, 1, 3))]
+        return clip_id, place, np.mean([frame.mean(axis=(0, 1)) @ LUMA for frame in frames])
+
+    looked = read_ahead(look, range(len(records)))
+    looked = tqdm(looked, desc='brightness', total=len(records), unit='clip')
+    found = {clip_id: (place, luma) for clip_id, place, luma in looked}
+    if missing := [clip_id for clip_id in clips if clip_id not in found]:
+        raise ValueError(
+            f'{len(missing)} of {len(clips)} clips are not in {where}: {", ".join(missing[:3])}; '
+            'name the --dataset and --split that the tables are of'
+        )
+    places, luma = zip(*map(found.get, clips), strict=True)
+    return list(places), np.array(luma)
+
+
+def _sentence(right: Mapping[str, np.ndarray], found: int) -> str:
+    """How many clips there are, and how often sound and picture are right in dark and light.
+
+    Args:
+      right: for the sound, then for the picture, whether it is right; the darkest clip first.
+    """
+    (sound, heard), (picture, seen) = right.items()
+    num = len(heard)
+    halves = ' and '.join(
+        f'in the {name} half {sound} is right in {percent(heard[half].mean())}, '
+        f'{picture} in {percent(seen[half].mean())}'
+        for name, half in (('dark', slice(0, (num + 1) // 2)), ('light', slice(num // 2, None)))
+    )
+    clips = f'{found:,} of {num:,} clips' if found else f'none of the {num:,} clips'
+    return f'{sound} tells the scene and {picture} does not in {clips}; {halves}.'
+
+
+def _card(frame: np.ndarray, scene: str, facts: str, answers: Iterable[str]) -> str:
+    height = max(1, round(frame.shape[0] * THUMBNAIL_WIDTH / frame.shape[1]))
+    small = media.resize_picture(frame, height, THUMBNAIL_WIDTH)
+    data = base64.b64encode(media.encode_jpeg(small, quality=75)).decode()
+    return (
+        f'<article class="card"><img alt="" src="data:image/jpeg;base64,{data}">'
+        f'<h2>{_text(scene)}</h2><p class="dim">{_text(facts)}</p>'
+        f'<table>{"".join(answers)}</table></article>'
+    )
+
+
+def _answers(name: str, probs: np.ndarray, label: int, classes: Sequence[str]) -> str:
+    """A member's answer, and below it what it gives the true scene if that is another."""
+    answer = int(probs.argmax())
+    rows = [(name, answer)] if answer == label else [(name, answer), ('', label)]
+    return ''.join(
+        f'<tr><td>{_text(member)}</td><td>{_text(classes[scene])}</td><td>{number(probs[scene])}'
+        f'</td><td><span class="bar{" right" if scene == label else ""}" '
+        f'style="width:{100 * probs[scene]:.1f}%"></span></td></tr>\n'
+        for member, scene in rows
+    )
+
+
+def _page(title: str, sentence: str, cards: Iterable[str]) -> str:
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{_text(title)}</title>\n<style>{CSS}{CARDS_CSS}</style>\n</head>\n<body>\n<main>\n'
+        f'<header><h1>{_text(title)}</h1><p>{_text(sentence)}</p></header>\n'
+        + '\n'.join(cards)
+        + '\n</main>\n</body>\n</html>\n'
+    )
+
+
+def _text(name: str) -> str:
+    return escape(printable(name))
