@@ -265,7 +265,7 @@ def _sentence(config: ConfigDict) -> str:
         for role, names in config.groups.items()
     )
     options = {name: value for name, value in config.recipe.items() if name != 'name'}
-    shown = ''.join(f', {name} {value}' for name, value in options.items() if value is not None)
+    shown = ''.join(f', {name} {value or "none"}' for name, value in options.items())
     return (
         f'{mixing.RECIPES[config.recipe.name]} of {mixing.listed(config.groups)}{shown} ({groups})'
     )

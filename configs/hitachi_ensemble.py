@@ -61,11 +61,8 @@ def get_config(argument=''):
 
     # Scored beside it, of the same members, in the order of Table 4.
     beside = [line for line in TABLE_4 if line != system and {*SYSTEMS[line][0]} <= {*roles}]
-    config.lines = tuple(
-        dict(row=line, roles=SYSTEMS[line][0], recipe=SYSTEMS[line][1])
-        for line in beside
-        if recipe['name'] == 'hitachi'
-    )
+    beside = beside if recipe['name'] == 'hitachi' else []
+    config.lines = _lines(beside)
     if system.startswith('S'):
         common.submission(
             config,
@@ -84,4 +81,17 @@ def get_config(argument=''):
 
     # On demo data: one small member of each kind, trained where it is missing.
     config.demo.groups = {role: members[:1] for role, members in config.groups.items()}
+    config.demo.recipe = _demo(recipe)
+    config.demo.lines = _lines(beside, _demo)
     return config
+
+
+def _lines(rows, change=dict):
+    return tuple(dict(row=r, roles=SYSTEMS[r][0], recipe=change(SYSTEMS[r][1])) for r in rows)
+
+
+def _demo(recipe):
+    """Made-up sound tells as much of every scene as the picture, so nothing of it is left out."""
+    if recipe['name'] == 'mean':
+        return recipe
+    return dict(recipe, restrict=None, gate=None, clamp='fused' if recipe['clamp'] else None)

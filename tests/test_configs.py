@@ -72,7 +72,7 @@ def check_ensemble(config):
 @pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
 def test_a_config_is_short_and_its_docstring_says_the_five_things(file):
     text = file.read_text()
-    assert len(text.splitlines()) <= 90
+    assert len(text.splitlines()) <= 100
     words = re.findall(r'^(Paper|Expect|Needs|Command|Try it): .+', text, flags=re.MULTILINE)
     assert words == ['Paper', 'Expect', 'Needs', 'Command', 'Try it']
 

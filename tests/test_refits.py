@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 from avsc_jax import features, inputs, job, main, tables
 from avsc_jax.configs import clip_fusion
 from avsc_jax.data import folds
-from avsc_jax.training.run_folder import RunFolder
+from avsc_jax.training.run_folder import RunFolder, default_path
 
 # One encoder, as in test_main, which may have left its features, and a narrow network.
 TINY = {'clip_vit_b32': {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}}

@@ -1,0 +1,64 @@
+"""Hitachi's ensembles of members trained on the whole demo: one command, and what it must show."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from avsc_jax import ensemble, metrics, mixing, tables
+from avsc_jax.report import comparison
+from avsc_jax.training.run_folder import RunFolder
+from tfds_tau import demo
+
+MEMBERS = dict(
+    audio='hitachi_audio-regnetx_064-demo',
+    visual='hitachi_image-regnetx_064-demo',
+    clip='clip_fusion-demo',
+)
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """The folder of the runs that the command leaves, with its three trained members."""
+    folder = tmp_path_factory.mktemp('demo')
+    command = ['-m', 'avsc_jax.main', '--config=configs/hitachi_ensemble.py:demo']
+    environment = {'TFDS_DATA_DIR': str(folder / 'data'), **os.environ}
+    subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
+    return folder / 'runs'
+
+
+@pytest.fixture(scope='module')
+def found(runs):
+    """Role -> the member's table of clips, all in one order."""
+    files = {
+        role: RunFolder(runs / name).predictions_file('test') for role, name in MEMBERS.items()
+    }
+    return mixing.alike({role: tables.read(file) for role, file in files.items()}, pooled=True)
+
+
+@pytest.mark.slow
+def test_e02_beats_every_member_by_two_paired_standard_errors(runs, found):
+    fused = tables.read(runs / 'hitachi_ensemble-demo/predictions/test.npz')
+    for name, member in found.items():
+        told = comparison.make({'E02': fused, name: member})['test']['log_loss']
+        assert told.difference < -2 * told.standard_error, (name, told)
+    told = RunFolder(runs / 'hitachi_ensemble-demo').read_json('report.json')
+    names = [line['name'] for line in told['members']]
+    assert names[-4:] == ['A04V04', 'E01', 'A04V04_pp', 'E02']
+
+
+@pytest.mark.slow
+def test_the_gate_helps_at_night(found):
+    table = mixing.first(found)
+    nights = {clip.clip_id for clip in demo.clips() if clip.night}
+    night = np.isin(table.clip_id, list(nights))
+    probs = {role: member.probs for role, member in found.items()}
+    gated, blind = (
+        ensemble.hitachi(**probs, classes=table.meta['classes'], gate=gate)[night]
+        for gate in ('visual_mean', None)
+    )
+    group, _ = comparison.groups(table.clip_id[night])
+    told = metrics.paired_test(gated, blind, table.label[night], group)['log_loss']
+    assert night.sum() == 20 and told.difference < 0, told
