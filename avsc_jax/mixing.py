@@ -106,9 +106,7 @@ def overlap(fit: Members, members: Members) -> str | None:
     return f'fitted on {both} of the {len(reported)} clips it is reported on' if both else None
 
 
-def about(
-    members: Members, steps: str, cautions: Iterable[str]
-) -> dict[str, object]:
+def about(members: Members, steps: str, cautions: Iterable[str]) -> dict[str, object]:
     """What the tables' own `about` says of data, protocol, weights and warnings, joined."""
     abouts = {name: table.meta.get('about', {}) for name, table in members.items()}
 

@@ -49,5 +49,11 @@ def get_config(argument=''):
     )
 
     # On demo data: a small sibling on small pictures, from random weights.
-    config.demo = dict(model=common.SIBLINGS[network], size=(64, 48), epochs=6, drop_at=(5,))
+    config.demo = dict(
+        model=common.SIBLINGS[network],
+        size=(64, 48),
+        epochs=10,
+        learning_rate=0.02,
+        drop_at=(7, 9),
+    )
     return config

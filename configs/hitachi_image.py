@@ -54,7 +54,8 @@ def get_config(argument=''):
     config.demo = dict(
         model=common.SIBLINGS[network] | dict(image_size=64),
         size=(64, 64),
-        epochs=4,
-        drop_at=(3,),
+        epochs=8,
+        learning_rate=0.02,
+        drop_at=(5, 7),
     )
     return config

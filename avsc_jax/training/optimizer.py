@@ -19,9 +19,16 @@ def make_schedule(settings: Mapping, steps_per_epoch: int) -> optax.Schedule:
 def make_optimizer(
     settings: Mapping, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """SGD with momentum as PyTorch's: decay is added to the gradient before the momentum."""
+    """SGD with momentum, or Adam where `optimizer` says so, as PyTorch's.
+
+    Decay is coupled: it is added to the gradient before the momentum, or before Adam's moments.
+    """
     schedule = make_schedule(settings, steps_per_epoch)
-    return optax.chain(
-        optax.add_decayed_weights(settings['weight_decay']),
-        optax.sgd(schedule, momentum=settings['momentum']),
-    ), schedule
+    name = settings.get('optimizer', 'sgd')
+    if name == 'sgd':
+        descent = optax.sgd(schedule, momentum=settings['momentum'])
+    elif name == 'adam':
+        descent = optax.adam(schedule)
+    else:
+        raise ValueError(f"optimizer is {name!r}, it must be 'sgd' or 'adam'")
+    return optax.chain(optax.add_decayed_weights(settings['weight_decay']), descent), schedule

@@ -24,6 +24,7 @@ import torch_peers
 
 GOLDENS = Path(__file__).parent / 'goldens'
 NUM_CLASSES = 10
+RATE, DECAY = 1e-4, 1e-2  # of a twin's training; the papers' decay would hardly show
 ROWS, SIDE = 4, 64  # of the golden files' pictures
 VALUES_PER_OUTPUT, VALUES_PER_LEAF = 64, 4
 # LLVM's optimisation takes a third of a test, and few pictures gain nothing by it.
@@ -397,3 +398,115 @@ def agrees_with_timm() -> Callable[..., None]:
         assert_agree(by_us(name, shapes, images, train=train), theirs)
 
     return check
+
+
+@pytest.fixture
+def agrees_with_twin() -> Callable[..., None]:
+    """Compares a network of ours with layers of PyTorch that carry the same random weights.
+
+    The answers; and, with SiLU for ReLU (see `smoothed`), those with the batch's statistics, every
+    gradient of the mean cross entropy, and what 20 steps of Adam with coupled decay leave behind.
+    """
+
+    def check(name, layers, forward, inputs, /, **options):
+        import flax.linen as nn
+        import jax
+        import optax
+        import torch
+        from flax import traverse_util
+
+        from avsc_jax import models
+        from avsc_jax.training.optimizer import make_optimizer
+
+        model = models.create_model(name, **options)
+        shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
+        leaves = {path: drawn_leaf(path, leaf.shape) for path, leaf in shapes.items()}
+        labels = np.arange(len(next(iter(inputs.values())))) % NUM_CLASSES
+        # In float64, for in float32 PyTorch's own rounding would be half of what is compared.
+        network = torch.nn.ModuleDict(layers).double()
+        network.load_state_dict({**network.state_dict(), **in_pytorch(leaves)})
+        settings = {
+            'optimizer': 'adam',
+            'learning_rate': RATE,
+            'drop_at': (),
+            'weight_decay': DECAY,
+        }
+        optimizer, _ = make_optimizer(settings, 1)
+
+        @functools.partial(jax.jit, compiler_options=COMPILE_SOONER)
+        def step(variables, state, inputs):
+            def loss(params):
+                state = {**variables, 'params': params}
+                with mock.patch.object(nn, 'relu', nn.silu):
+                    (logits, _), new = model.apply(
+                        state, inputs, train=True, mutable=['batch_stats']
+                    )
+                losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                return losses.mean(), (logits, new)
+
+            grads, (logits, new) = jax.grad(loss, has_aux=True)(variables['params'])
+            updates, state = optimizer.update(grads, state, variables['params'])
+            params = optax.apply_updates(variables['params'], updates)
+            return {**variables, **new, 'params': params}, state, grads, logits
+
+        adam = torch.optim.Adam(
+            [value for value in network.parameters() if value.requires_grad],
+            lr=RATE,
+            weight_decay=DECAY,
+        )
+        tensors = {key: torch.from_numpy(value).double() for key, value in inputs.items()}
+        variables = traverse_util.unflatten_dict(leaves, sep='/')
+        state = optimizer.init(variables['params'])
+        network.eval()
+        assert_near(model.apply(variables, inputs)[0], forward(network, tensors).detach(), 'answer')
+        for index in range(20):
+            variables, state, grads, logits = step(variables, state, inputs)
+            with mock.patch.object(torch.Tensor, 'relu', torch.nn.functional.silu):
+                expected = forward(network.train(), tensors)
+            adam.zero_grad()
+            torch.nn.functional.cross_entropy(expected, torch.from_numpy(labels)).backward()
+            if index == 0:
+                assert_near(logits, expected.detach(), 'answer in training')
+                grads = traverse_util.flatten_dict({'params': grads}, sep='/')
+                theirs = dict(network.named_parameters())
+                for key, grad in in_pytorch(grads).items():
+                    assert_near(grad, theirs[key].grad, f'gradient of {key}')
+            adam.step()
+        theirs = network.state_dict()
+        for key, value in in_pytorch(traverse_util.flatten_dict(variables, sep='/')).items():
+            # Running variances are of values to which many parameters' differences add up. And
+            # Adam's first step goes as far as any where the gradient is no more than rounding.
+            far = abs(value - theirs[key]) > (1e-4 if 'running' in key else 1e-5)
+            assert far.double().mean() < 1e-4, f'{key}: {int(far.sum())} of {far.numel()} differ'
+
+    def assert_near(ours, theirs, what):
+        scale = max(1.0, float(abs(theirs).max()))
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=0, atol=1e-5 * scale, err_msg=what)
+
+    return check
+
+
+def drawn_leaf(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The values of a variable of ours, decided by its path and shape alone."""
+    draw, leaf = np.random.default_rng(zlib.crc32(path.encode())), path.rpartition('/')[2]
+    if leaf == 'var':
+        return draw.uniform(0.5, 1.5, shape).astype(np.float32)
+    values = draw.standard_normal(shape)
+    if leaf == 'kernel':
+        return (values * np.prod(shape[:-1]) ** -0.5).astype(np.float32)
+    return (values * 0.1 + (leaf == 'scale')).astype(np.float32)
+
+
+def in_pytorch(leaves: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """`module.tensor` of PyTorch, with the module's path of ours -> value, of our variables."""
+    import torch
+
+    tensors = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
+    state = {}
+    for path, value in leaves.items():
+        *parts, leaf = (p for p in path.split('/') if p not in ('params', 'batch_stats'))
+        value = np.array(value)
+        if leaf == 'kernel':
+            value = np.moveaxis(value, (-1, -2), (0, 1))
+        state[f'{"/".join(parts)}.{tensors.get(leaf, leaf)}'] = torch.tensor(value)
+    return state
