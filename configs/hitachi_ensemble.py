@@ -10,8 +10,10 @@ Try it: python -m avsc_jax.main --config=configs/hitachi_ensemble.py:demo
 from avsc_jax.configs import common, hitachi_audio, hitachi_image
 
 AV, AVC, VC = ('audio', 'visual'), ('audio', 'visual', 'clip'), ('visual', 'clip')
-MEAN, FUSED = dict(name='mean'), dict(name='hitachi', clamp=None)
-CLAMPED = dict(name='hitachi', clamp='per_model')  # the paper's post-processing
+MEAN = dict(name='mean')
+# The readings of avsc_jax.ensemble.hitachi.
+FUSED = dict(name='hitachi', restrict='per_class', gate='visual_mean', margin=0.20, clamp=None)
+CLAMPED = dict(FUSED, clamp='per_model')  # the paper's post-processing
 
 # What it is made of, how, and what the paper says of it.
 SYSTEMS = dict(

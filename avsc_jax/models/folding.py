@@ -92,6 +92,7 @@ def _followed(model: nn.Module, variables: Mapping) -> dict[Path, tuple[Path, fl
     The network is traced, and a norm's input is the same tracer as a layer's output, or it is not.
     """
     outputs, found = [], {}  # the tracers stay, so that no later one can be taken for them
+    leaves = traverse_util.flatten_dict(dict(variables))
 
     def look(method, args, kwargs, context):
         module = context.module
@@ -106,7 +107,8 @@ def _followed(model: nn.Module, variables: Mapping) -> dict[Path, tuple[Path, fl
 
     with _intercepted(look):
         jax.eval_shape(model.apply, variables, model.input_spec)
-    return found
+    # a frozen part that a network applies for itself keeps its norms: it has no parameters here
+    return {norm: layer for norm, layer in found.items() if ('params', *norm, 'scale') in leaves}
 
 
 def _last_axis(vector, like):

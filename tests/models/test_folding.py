@@ -67,6 +67,13 @@ def test_a_folded_network_answers_as_before(name):
         np.testing.assert_allclose(y, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
+def test_frozen_stems_keep_their_norms():
+    model = models.create_model('openl3_baseline_audio_video', hidden=8, stem_width=4)
+    variables = weights.random_variables(model, 0)
+    folded, new = models.fold_batchnorm(model, variables)
+    assert not folded.layers and jax.tree.structure(new) == jax.tree.structure(variables)
+
+
 class Mixed(nn.Module):
     """Norms of an input, of convolutions with and without bias, and of an activation."""
 

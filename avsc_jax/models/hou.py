@@ -1,0 +1,210 @@
+"""Hou's dual-stream network: attention and convolutions over OpenL3's embeddings of the sound, a
+ResNet on ten pictures, and attention over both."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.dropout import Dropout
+from avsc_jax.layers.linear import Linear
+from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.models.openl3_baseline import WIDTH
+from avsc_jax.models.resnet import ResNet
+from avsc_jax.types import Array, Float
+
+# Kernel, strides, and whether a pooling follows, of each convolution over [time, embedding].
+AUDIO_LAYERS = (
+    ((1, 7), (3, 4), True),
+    ((1, 5), (3, 3), True),
+    ((1, 5), (1, 3), False),
+    ((1, 5), (1, 3), False),
+)
+AUDIO_HEADS, FUSION_HEADS = 8, 16
+
+
+class Encoder(nn.Module):
+    """Attention and a position-wise network, each added to what came in and normalised.
+
+    Attributes:
+      scaled: scores are divided by the root of a head's width, as usual; the source does not.
+
+    Source: Vaswani et al. 2017, Figure 1, without positions and dropout; Hou et al. 2021, code.
+    """
+
+    heads: int
+    scaled: bool
+
+    @nn.compact
+    def __call__(
+        self, queries: Float[Array, 'B T D'], values: Float[Array, 'B T2 D']
+    ) -> Float[Array, 'B T D']:
+        batch, _, width = queries.shape
+        q, k, v = (
+            Linear(width, name=name)(x).reshape(batch, -1, self.heads, width // self.heads)
+            for name, x in (('W_Q', queries), ('W_K', values), ('W_V', values))
+        )
+        scores = jnp.einsum('bthd,bshd->bhts', q, k).astype(jnp.float32)
+        if self.scaled:
+            scores *= q.shape[-1] ** -0.5
+        context = jnp.einsum('bhts,bshd->bthd', nn.softmax(scores).astype(v.dtype), v)
+        context = Linear(width, name='output')(context.reshape(queries.shape))
+        x = _norm('norm1', context + queries)
+        hidden = nn.relu(Linear(width, name='conv1')(x))
+        return _norm('norm2', Linear(width, name='conv2')(hidden) + x)
+
+
+class AudioBranch(nn.Module):
+    """Frames' embeddings -> about a tenth as many vectors, 10 for the 96 of a clip.
+
+    Attributes:
+      filters: of the four convolutions.
+    """
+
+    filters: tuple[int, int, int, int]
+    scaled: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'B T D'], *, train: bool) -> Float[Array, 'B T2 D2']:
+        x = Encoder(AUDIO_HEADS, self.scaled, name='encoder')(x, x)[..., None]
+        layers = zip(self.filters, AUDIO_LAYERS, strict=True)
+        for n, (filters, (kernel, strides, pooled)) in enumerate(layers, start=1):
+            x = Conv(filters, kernel, strides, use_bias=True, name=f'conv{n}')(x)
+            x = nn.relu(BatchNorm(name=f'bn{n}')(x, train=train))
+            if pooled:
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(1, 1), padding='VALID')
+        return x.mean(axis=2)
+
+
+class DualStream(nn.Module, kw_only=True):
+    """One vector a second of sound and of picture, joined, classified, and the answers pooled.
+
+    Attributes:
+      fusion: 'attention' among the joined vectors, 'none' but a layer, or vectors of one kind ask
+        (`image_queries`, `audio_queries`) and those of the other answer.
+      embedding_size, frames: of the sound; 96 frames fit 10 pictures.
+      layers, width: of the ResNet.
+      filters: of the first three convolutions of the sound.
+      features: of each vector of either kind.
+      scaled: see `Encoder`.
+      dtype: of the ResNet's maps; all else is float32.
+      remat: the ResNet's blocks are computed again for their gradients.
+
+    Source: Hou et al. 2021, Sec. 1 and Figure 1; layers and variants are those of its code.
+    """
+
+    num_classes: int = 10
+    fusion: Literal['attention', 'none', 'image_queries', 'audio_queries'] = 'attention'
+    embedding_size: int = WIDTH
+    frames: int = 96
+    image_size: int = 224
+    layers: tuple[int, int, int, int] = (3, 4, 6, 3)
+    width: int = 64
+    filters: tuple[int, int, int] = (64, 128, 256)
+    features: int = 256
+    dropout: float = 0.5
+    scaled: bool = False
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @property
+    def input_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        images = (1, steps(self.frames), self.image_size, self.image_size, 3)
+        return {
+            'audio_embedding': jax.ShapeDtypeStruct(
+                (1, self.frames, self.embedding_size), jnp.float32
+            ),
+            'image': jax.ShapeDtypeStruct(images, jnp.float32),
+        }
+
+    @nn.compact
+    def __call__(
+        self, inputs: Mapping[str, Array], *, train: bool = False
+    ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
+        frames, images = self._checked(inputs)
+        audio = AudioBranch((*self.filters, self.features), self.scaled, name='audio')
+        audio, image = audio(frames, train=train), self._seen(images, train=train)
+        fused = self._fused(audio, image)
+        out = {'audio': audio, 'image': image, 'fused': fused, 'embedding': fused.mean(axis=1)}
+        if not self.num_classes:
+            return out['embedding'], out
+        x = Dropout(self.dropout)(fused, train=train)
+        out['logits'] = answers = Linear(self.num_classes, name='head')(x)
+        return _mean_and_largest(answers), out
+
+    def _seen(self, images, *, train):
+        """A vector for each picture, from mean and maximum of the ResNet's last map."""
+        resnet = ResNet(
+            num_classes=0,
+            layers=self.layers,
+            width=self.width,
+            dtype=self.dtype,
+            remat=self.remat,
+            name='resnet',
+        )
+        last = resnet(images.reshape(-1, *images.shape[2:]), train=train)[1]['layer4']
+        x = _mean_and_largest(last.reshape(len(last), -1, last.shape[-1]).astype(jnp.float32))
+        x = Linear(self.features, name='image_fc')(x)
+        x = BatchNorm(name='image_bn')(nn.relu(x), train=train)
+        return x.reshape(*images.shape[:2], -1)
+
+    def _fused(self, audio, image):
+        if self.fusion == 'none':
+            joined = jnp.concatenate([audio, image], axis=-1)
+            return nn.relu(Linear(self.features, name='fusion')(joined))
+        encoder = Encoder(FUSION_HEADS, self.scaled, name='fusion')
+        if self.fusion == 'attention':
+            joined = jnp.concatenate([audio, image], axis=-1)
+            return encoder(joined, joined)
+        return encoder(*((image, audio) if self.fusion == 'image_queries' else (audio, image)))
+
+    def _checked(self, inputs):
+        """(embeddings, images), or an error if the network is not made for such."""
+        for name in self.input_spec:
+            if name not in inputs:
+                raise ValueError(f'no input {name} among {", ".join(sorted(inputs))}')
+        frames, images = inputs['audio_embedding'], inputs['image']
+        if frames.ndim != 3 or frames.shape[-1] != self.embedding_size or images.ndim != 5:
+            raise ValueError(
+                f'audio_embedding is {list(frames.shape)} and image {list(images.shape)}, the '
+                f'network expects [B, T, {self.embedding_size}] and [B, T, H, W, 3]'
+            )
+        if images.shape[1] < 1 or steps(frames.shape[1]) != images.shape[1]:
+            raise ValueError(
+                f'{frames.shape[1]} frames of audio_embedding fit {steps(frames.shape[1])} images, '
+                f'{images.shape[1]} were given; of a 1 s item, tile 6 frames to 96'
+            )
+        return frames, images
+
+
+def steps(frames: int) -> int:
+    """How many vectors the sound's branch makes of as many frames."""
+    for _, (stride, _), pooled in AUDIO_LAYERS:
+        frames = (frames - 1) // stride + 1 - pooled
+    return frames
+
+
+def _mean_and_largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:
+    """Their sum, over the second axis.
+
+    The gradient of `x.max` divides by how many values equal the maximum. XLA may compute x anew
+    for it and round otherwise, and then none does: with its optimisations off, that gave NaN.
+    """
+    places = x.argmax(axis=1, keepdims=True)
+    return x.mean(axis=1) + jnp.take_along_axis(x, places, axis=1)[:, 0]
+
+
+def _norm(name, x):
+    return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=name)(x)
+
+
+MODELS = {
+    'hou_final': functools.partial(DualStream),
+    'hou_model_1': functools.partial(DualStream, fusion='none'),
+    'hou_model_3': functools.partial(DualStream, fusion='image_queries'),
+    'hou_model_4': functools.partial(DualStream, fusion='audio_queries'),
+}
