@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from avsc_jax import features, inputs, job, main, tables
+import avsc_jax
+from avsc_jax import features, inputs, job, tables
 from avsc_jax.configs import clip_fusion
 from avsc_jax.data import folds
 from avsc_jax.training.run_folder import RunFolder, default_path
@@ -18,6 +19,17 @@ from avsc_jax.training.run_folder import RunFolder, default_path
 TINY = {'clip_vit_b32': {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}}
 NETWORK = dict(name='clip_late_fusion', encoders={'clip_vit_b32': 512}, widths=(16, 8, 8))
 CONFIG = '--config=configs/clip_fusion.py:demo'
+
+
+@pytest.fixture
+def main():
+    """The command; its flags go again, because TFDS's build command has some of their names."""
+    from avsc_jax import main
+
+    yield main
+    for flag in main.FLAGS.get_flags_for_module(main.__name__):
+        delattr(main.FLAGS, flag.name)
+    del sys.modules['avsc_jax.main'], avsc_jax.main
 
 
 def config(argument='demo', **data):
@@ -104,7 +116,7 @@ def scored(config, *, workdir, calls):
     folder.write_json('report.json', {'headline': 'clip', 'scores': {'clip': score, 'frame': {}}})
 
 
-def test_seeds_give_mean_and_spread(tmp_path, capsys):
+def test_seeds_give_mean_and_spread(main, tmp_path, capsys):
     calls = []
     main.run_seeds(partial(scored, calls=calls), config(), [1, 2, 4], tmp_path)
     assert calls == [('seed1', 1), ('seed2', 2), ('seed4', 4)]
@@ -126,7 +138,9 @@ def test_seeds_give_mean_and_spread(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_seeds_of_the_job_differ_and_finished_ones_are_only_read(data_dir, tmp_path, monkeypatch):
+def test_seeds_of_the_job_differ_and_finished_ones_are_only_read(
+    main, data_dir, tmp_path, monkeypatch
+):
     again = partial(main.run_seeds, partial(job.run, data_dir=data_dir, weights_dir=tmp_path))
     again(config(), [0, 1], tmp_path)
     told = json.loads((tmp_path / 'seeds.json').read_text())
@@ -142,7 +156,7 @@ def test_seeds_of_the_job_differ_and_finished_ones_are_only_read(data_dir, tmp_p
     assert json.loads((tmp_path / 'seeds.json').read_text()) == told
 
 
-def test_a_single_seed_has_no_spread():
+def test_a_single_seed_has_no_spread(main):
     report = {'headline': 'clip', 'scores': {'clip': {'log_loss_micro': 0.5, 'accuracy_micro': 1}}}
     told = main.spread({3: report})
     assert told['std'] == {'log_loss': None, 'accuracy': None}
@@ -155,11 +169,6 @@ def test_a_wrong_fold_file_leaves_no_output(data_dir, tmp_path):
     with pytest.raises(ValueError, match=r'folds\.tsv lacks 1 clips of tfds_tau/demo'):
         run(data_dir, config(fold=0, fold_file=str(tmp_path / 'folds.tsv')), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
-
-
-def parsed(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', ['main'])
-    return main.parse([CONFIG, *arguments])
 
 
 @pytest.mark.parametrize(
@@ -178,14 +187,15 @@ def parsed(monkeypatch, *arguments):
     ],
 )
 @flagsaver.flagsaver
-def test_wrong_folds_and_seeds_are_a_sentence(monkeypatch, arguments, sentence):
+def test_wrong_folds_and_seeds_are_a_sentence(main, monkeypatch, arguments, sentence):
+    monkeypatch.setattr(sys, 'argv', ['main'])
     with pytest.raises(ValueError, match=sentence):
-        parsed(monkeypatch, *arguments)
+        main.parse([CONFIG, *arguments])
         main.read_seeds()
 
 
 @flagsaver.flagsaver
-def test_a_dry_run_of_a_fold_tells_its_counts(data_dir, tmp_path, monkeypatch, capsys):
+def test_a_dry_run_of_a_fold_tells_its_counts(main, data_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'argv', ['main'])
     arguments = [CONFIG, '--fold=2', '--seeds=4,5', '--dry_run', f'--data_dir={data_dir}']
@@ -198,7 +208,7 @@ def test_a_dry_run_of_a_fold_tells_its_counts(data_dir, tmp_path, monkeypatch, c
 
 
 @flagsaver.flagsaver
-def test_the_fold_file_of_the_flag_is_read(data_dir, monkeypatch):
+def test_the_fold_file_of_the_flag_is_read(main, data_dir, monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['main'])
     with pytest.raises(FileNotFoundError, match=r'there is no fold file gone\.tsv; without'):
         main.main([CONFIG, '--fold=0', '--fold_file=gone.tsv', f'--data_dir={data_dir}'])
