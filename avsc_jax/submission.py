@@ -3,8 +3,8 @@
 Source: the challenge's submission page (at most four systems a team; label, output and meta sheet
 of each). The columns and the names in the sheet are those of task 1's own validator
 (toni-heittola/dcase2020_task1_submission_validator, which 1A's sheets of 2021 still follow, such as
-valeoai/SP4ASC's); no sheet of 2021's 1B was at hand, and `visual_features` is our name for what 1B
-adds.
+valeoai/SP4ASC's); no sheet of 2021's 1B was at hand, and `visual_features`, for what 1B adds,
+and `parameters_of_subsystems` are our names.
 """
 
 import dataclasses

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import ensemble, metrics, mixing, tables
-from avsc_jax.report import comparison
+from avsc_jax.report import comparison, scores
 from avsc_jax.training.run_folder import RunFolder
 from tfds_tau import demo
 
@@ -59,6 +59,6 @@ def test_the_gate_helps_at_night(found):
         ensemble.hitachi(**probs, classes=table.meta['classes'], gate=gate)[night]
         for gate in ('visual_mean', None)
     )
-    group, _ = comparison.groups(table.clip_id[night])
+    group, _ = scores.groups(table.clip_id[night])
     told = metrics.paired_test(gated, blind, table.label[night], group)['log_loss']
     assert night.sum() == 20 and told.difference < 0, told

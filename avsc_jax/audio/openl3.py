@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import librosa
 import numpy as np
 
-from avsc_jax.audio.spectrum import decibels, filter_bands
+from avsc_jax.audio.spectrum import decibels, filter_bands, slices
 from avsc_jax.types import Array, Float
 
 SAMPLE_RATE_HZ = WINDOW = 48000
@@ -45,7 +45,7 @@ def openl3_windows(
     before = WINDOW // 2 if centre else 0
     windows = 1 + max(0, -(-(num + before - WINDOW) // hop))
     after = (windows - 1) * hop + WINDOW - before - num
-    return _cut(audio.mean(-1), (before, after), np.arange(windows) * hop, WINDOW)[..., None]
+    return slices(audio.mean(-1), (before, after), np.arange(windows) * hop, WINDOW)[..., None]
 
 
 def openl3_mel256(
@@ -83,7 +83,7 @@ def _spectrogram(window: Float[Array, 'N'], *, version: Version) -> Float[Array,
     else:  # TensorFlow's 'same' padding, and all of it at the end
         before = lacking // 2 if version == '0.3.1' else 0
         pads = (before, lacking - before)
-    framed = _cut(window, pads, np.arange(COLUMNS) * FFT_HOP, FFT)
+    framed = slices(window, pads, np.arange(COLUMNS) * FFT_HOP, FFT)
     hann = np.hanning(FFT + 1)[:-1].astype(np.float32)
     spectrum = jnp.fft.rfft(framed * hann[None])
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
@@ -93,16 +93,6 @@ def _spectrogram(window: Float[Array, 'N'], *, version: Version) -> Float[Array,
         bands = filter_bands(jnp.sqrt(power), _filters(htk=False))
     level = decibels(bands)
     return (level - level.max()).T[..., None]
-
-
-def _cut(
-    audio: Float[Array, '*B N'], pads: tuple[int, int], starts: np.ndarray, length: int
-) -> Float[Array, '*B T W']:
-    """Slices of the sound with zeros before and after it."""
-    padded = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [pads])
-    return jax.vmap(
-        lambda start: jax.lax.dynamic_slice_in_dim(padded, start, length, -1), out_axes=-2
-    )(starts)
 
 
 @lru_cache

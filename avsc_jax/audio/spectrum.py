@@ -12,12 +12,18 @@ from avsc_jax.types import Array, Float
 
 def frames(audio: Float[Array, '*B N'], *, window: int, hop: int) -> Float[Array, '*B T W']:
     """Centred frames: zeros of half a window on both sides, 1 + N // hop frames."""
-    *batch, num = audio.shape
-    padded = jnp.pad(audio, [(0, 0)] * len(batch) + [(window // 2, window // 2)])
-    starts = np.arange(1 + num // hop) * hop
-    # slices, which are copied whole; an index for each sample takes XLA three times as long
+    starts = np.arange(1 + audio.shape[-1] // hop) * hop
+    return slices(audio, (window // 2, window // 2), starts, window)
+
+
+def slices(
+    audio: Float[Array, '*B N'], pads: tuple[int, int], starts: np.ndarray, length: int
+) -> Float[Array, '*B T W']:
+    """Slices of the sound with zeros before and after it."""
+    padded = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [pads])
+    # they are copied whole; an index for each sample takes XLA three times as long
     return jax.vmap(
-        lambda start: jax.lax.dynamic_slice_in_dim(padded, start, window, -1), out_axes=-2
+        lambda start: jax.lax.dynamic_slice_in_dim(padded, start, length, -1), out_axes=-2
     )(starts)
 
 

@@ -4,25 +4,14 @@
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from avsc_jax import metrics, tables
 from avsc_jax.report.console import interval, number, percent
-from avsc_jax.report.scores import printable
-from avsc_jax.scenes import parse_clip_id
+from avsc_jax.report.scores import groups, printable
 
 LEVEL = 0.05  # p values above it are told as chance
-
-
-def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The group of each clip, and what groups are: locations, or clips if the names tell none."""
-    names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
-    if all(names):
-        return np.array([f'{name.city}-{name.location}' for name in names]), 'locations'
-    return np.asarray(clip_ids), 'clips'
 
 
 def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:

@@ -96,6 +96,14 @@ def printable(value: object) -> str:
     return ''.join(c if c.isprintable() else '�' for c in str(value))
 
 
+def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
+    """The group of each clip, and what groups are: locations, or clips if the names tell none."""
+    names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
+    if all(names):
+        return np.array([f'{name.city}-{name.location}' for name in names]), 'locations'
+    return np.asarray(clip_ids), 'clips'
+
+
 def _granularity(table: tables.Predictions) -> str:
     name = printable(table.meta.get('granularity') or 'clip')
     return 'segment' if name == 'clip' and (table.segment >= 0).any() else name
@@ -114,14 +122,12 @@ def _rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:
 def _scores(table: tables.Predictions) -> dict[str, Any]:
     """Everything that is counted at one granularity."""
     probs, labels = table.probs, table.label
-    names = [parse_clip_id(str(name)) for name in table.clip_id]
-    located = all(names)
-    groups = [f'{n.city}-{n.location}' for n in names] if located else list(table.clip_id)
+    group, over = groups(table.clip_id)
     score = {
         'items': len(labels),
         'clips': len(set(table.clip_id)),
-        'over': 'locations' if located else 'clips',
-        'groups': len(set(groups)),
+        'over': over,
+        'groups': len(set(group)),
     }
     with warnings.catch_warnings():  # rows that do not sum to one are told once, by make
         warnings.simplefilter('ignore', UserWarning)
@@ -129,12 +135,14 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
             for name, metric in (('log_loss', metrics.log_loss), ('accuracy', metrics.accuracy)):
                 score[f'{name}_{average}'] = metric(probs, labels, average=average)
                 score[f'{name}_{average}_interval'] = metrics.bootstrap_interval(
-                    name, probs, labels, np.array(groups), average=average
+                    name, probs, labels, group, average=average
                 )
             score[f'log_loss_{average}_raw'] = metrics.log_loss(
                 probs, labels, average=average, renormalize=False
             )
-        cities = np.array([n.city for n in names]) if located else np.array([])
+        cities = np.array([])
+        if over == 'locations':
+            cities = np.array([parse_clip_id(str(name)).city for name in table.clip_id])
         return score | {
             'mean_confidence': probs.max(axis=1).mean(),
             'calibration_error': metrics.calibration_error(probs, labels),
