@@ -169,7 +169,6 @@ def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
     for line in config.lines:
         chosen = {role: probs[role] for role in line['roles']}
         scored[line['row']] = _like(found, decide(chosen, line['recipe'], found))
-    scored.pop(config.paper.row, None)  # of a single role the mean is the ensemble
     result = _like(found, decide(probs, config.recipe, found))
     result.meta.update(
         system=config.paper.row,
