@@ -9,65 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import cli, mixing, report, submission, tables
-from avsc_jax.report import comparison
+from avsc_jax import cli, mixing, report, score_options, submission, tables
+from avsc_jax.report import comparison, files, modalities
 
-DESCRIPTION = """\
-Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
-calibration, with intervals over recording locations. Several tables are mixed, and the members and
-their mix are shown side by side.
-
-A table is the predictions/test.npz of a run, or a tab-separated DCASE file (filename, scene_label,
-airport ... tram). A prefix names its role in the output: audio=a.npz visual=v.npz.
-"""
-EXAMPLES = """\
-examples:
-  score one submission file against the fold's truth, on the console only
-    python -m avsc_jax.score submission.csv --truth fold1_evaluate.csv
-
-  average two systems, clamp each as Okazaki et al. do, and write the report and the table
-    python -m avsc_jax.score audio=runs/a/predictions/test.npz visual=runs/v/predictions/test.npz \\
-      --weights .4,.6 --clamp=per_model --out report/
-
-  Hitachi's E02 from the tables of its three parts
-    python -m avsc_jax.score audio=A04.npz visual=V04.npz clip=C04.npz --recipe=hitachi \\
-      --clamp=per_model
-
-  show the dim clips that sound names and the picture does not (Okazaki et al. 2021, Fig. 2)
-    python -m avsc_jax.score A02=A02.npz V02=V02.npz C04=C04.npz --gallery dim.html --dataset=clips
-
-  is one system better than another?
-    python -m avsc_jax.score --compare ours=E02.npz theirs=E01.npz
-
-  may a file be submitted?
-    python -m avsc_jax.score --check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
-
-  what does the paper say, and what do the runs here?
-    python -m avsc_jax.score --paper=table2
-
-  find weights and a temperature on one split and report on another
-    python -m avsc_jax.score --recipe=weights --calibrate=temperature \\
-      --fit-on a=a/valid.npz b=b/valid.npz --report-on a=a/test.npz b=b/test.npz
-"""
+TABLE = 'predictions/test.npz'  # of a run folder
 
 
 def main(argv: list[str]) -> int:
     """Reads, mixes, scores; files are written only once everything else has worked."""
-    options = _parser().parse_args(argv)
+    options = score_options.parser().parse_args(argv)
     if mode := _mode(options):
         return MODES[mode][0](options)
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
-    _check_options(options, paths, fit_paths)
+    score_options.check(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
     if written:
         _check_output(written, [*paths.values(), *fit_paths.values()])
-    members = {name: _read(path, options, options.truth) for name, path in paths.items()}
-    members = mixing.alike(members, pooled=options.clamp is not None)
+    members = _alike(paths, options, options.truth, pooled=options.clamp is not None)
     weights = _weights(options.weights, members)
     adjust, fitted, cautions = None, '', []
     if fit_paths:
-        fit = {name: _read(path, options) for name, path in fit_paths.items()}
-        fit = mixing.alike(fit, pooled=options.clamp is not None)
+        fit = _alike(fit_paths, options, pooled=options.clamp is not None)
         fit = mixing.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
         if options.recipe == 'weights':
             weights = mixing.fit_weights(fit)
@@ -96,109 +58,9 @@ def run() -> None:
     sys.exit(cli.main(main))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='python -m avsc_jax.score',
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
-    parser.add_argument(
-        '--recipe',
-        choices=list(mixing.RECIPES),
-        default='mean',
-        help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
-        'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
-        'with weights in steps of 0.05 that are best on the tables of --fit-on',
-    )
-    parser.add_argument(
-        '--fit-on',
-        nargs='+',
-        default=[],
-        metavar='[role=]table',
-        help="the members' tables of the split on which --recipe=weights and --calibrate are "
-        'fitted, in the order or with the roles of those reported on',
-    )
-    parser.add_argument(
-        '--report-on',
-        nargs='+',
-        default=[],
-        metavar='[role=]table',
-        help='the tables to score; the same as naming them first',
-    )
-    parser.add_argument(
-        '--calibrate',
-        choices=list(mixing.CALIBRATIONS),
-        help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
-        'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
-    )
-    parser.add_argument(
-        '--weights', metavar='W,W,...', help='weights of the mean, one a table; made to sum to one'
-    )
-    parser.add_argument(
-        '--clamp',
-        choices=['fused', 'per_model'],
-        help='pool to clips, then clamp (Okazaki 2021, Eq. 1) the mean, or each table before it',
-    )
-    parser.add_argument(
-        '--clamped',
-        action='store_true',
-        help='the tables are clamped already: their rows need not sum to one',
-    )
-    parser.add_argument(
-        '--truth',
-        metavar='FOLD.csv',
-        help='true scenes (columns filename_audio ... scene_label), in place of any in the tables',
-    )
-    parser.add_argument(
-        '--out',
-        metavar='FOLDER',
-        help='write report.html, report.json and predictions.npz there; without it only print',
-    )
-    instead = parser.add_argument_group('in place of scoring')
-    instead.add_argument(
-        '--compare',
-        nargs=2,
-        metavar='[role=]table',
-        help='are two systems different? with an interval and a paired test over locations',
-    )
-    instead.add_argument(
-        '--check',
-        type=Path,
-        metavar='FILE',
-        help='may this DCASE 2021 task 1B output file be submitted? exit code 1 if not; with '
-        '--truth also the ten items that cost most',
-    )
-    instead.add_argument(
-        '--items', type=Path, metavar='LIST', help='what FILE must name: one a line, or a DCASE csv'
-    )
-    instead.add_argument(
-        '--paper',
-        choices=('table2', 'table3', 'table4', 'table5'),
-        help='this table of Okazaki et al. 2021, ours beside it; --out writes it as Markdown',
-    )
-    instead.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
-    gallery = parser.add_argument_group('clips that one table gets right and another wrong')
-    gallery.add_argument(
-        '--gallery',
-        type=Path,
-        metavar='OUT.html',
-        help='write the clips that --sound gets right and --picture wrong there, darkest first',
-    )
-    gallery.add_argument('--sound', metavar='ROLE', help='which table (default: the first)')
-    gallery.add_argument('--picture', metavar='ROLE', help='which table (default: the second)')
-    gallery.add_argument(
-        '--dataset', metavar='CONFIG', help='of the tfds_tau builder, such as demo: has the frames'
-    )
-    gallery.add_argument('--split', default='test', help='of the dataset (default test)')
-    gallery.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
-    return parser
-
-
 def _mode(options: argparse.Namespace) -> str | None:
     """What is done in place of scoring tables, if any; an error for options that it ignores."""
-    plain = vars(_parser().parse_args([]))
+    plain = vars(score_options.parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != plain[name]}
     mode = next((name for name in MODES if name in given), None)
     taken = {mode, *MODES[mode][1]} if mode else {*plain} - {'items', 'runs'}
@@ -221,10 +83,21 @@ def _check_submission(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """Two systems on the same clips."""
-    members = {
-        name: _read(path, options, options.truth) for name, path in _named(options.compare).items()
-    }
-    print(comparison.text(comparison.make(mixing.alike(members, pooled=True))))
+    members = _alike(_named(options.compare), options, options.truth, pooled=True)
+    print(comparison.text(comparison.make(members)))
+    return 0
+
+
+def _modalities(options: argparse.Namespace) -> int:
+    """A fusion beside each of its modalities."""
+    paths = _named(options.modalities)
+    if options.out:
+        _check_output(Path(options.out) / 'modalities.tsv', list(paths.values()))
+    members = _alike(paths, options, options.truth, pooled=True)
+    result = modalities.make(members)
+    print(modalities.text(result))
+    if options.out:
+        print(f'wrote {modalities.write(result, options.out)}, modalities.json and modalities.tsv')
     return 0
 
 
@@ -237,10 +110,9 @@ def _paper(options: argparse.Namespace) -> int:
     page = paper.text(paper.make(options.paper, options.runs or Path('runs')))
     print(page)
     if options.out:
-        written = Path(options.out) / f'{options.paper}.md'
-        written.parent.mkdir(parents=True, exist_ok=True)
-        written.write_text(page + '\n', encoding='utf-8')
-        print(f'\nwrote {written}')
+        name = f'{options.paper}.md'
+        files.write(options.out, {name: page + '\n'})
+        print(f'\nwrote {Path(options.out) / name}')
     return 0
 
 
@@ -248,6 +120,7 @@ def _paper(options: argparse.Namespace) -> int:
 MODES = {
     'check': (_check_submission, ('items', 'truth')),
     'compare': (_compare, ('truth', 'clamped')),
+    'modalities': (_modalities, ('truth', 'clamped', 'out')),
     'paper': (_paper, ('runs', 'out')),
 }
 
@@ -269,53 +142,6 @@ def _with_roles(paths: Mapping[str, Path]) -> bool:
     return any(name != str(path) for name, path in paths.items())
 
 
-def _check_options(
-    options: argparse.Namespace, paths: Mapping[str, Path], fit_paths: Mapping[str, Path]
-) -> None:
-    """Options that need or exclude each other."""
-    found = options.recipe == 'weights'
-    for wrong, sentence in (
-        (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
-        (
-            (found or options.calibrate) and not fit_paths,
-            '--recipe=weights and --calibrate need --fit-on: the tables of the split to fit on',
-        ),
-        (
-            fit_paths and not (found or options.calibrate),
-            '--fit-on fits nothing here; pass --recipe=weights or --calibrate, or leave it out',
-        ),
-        (
-            options.weights and options.recipe not in ('mean', 'geometric'),
-            f'--weights are for a mean; --recipe={options.recipe} has its own, so leave one out',
-        ),
-        (
-            found and (options.clamp == 'per_model' or options.clamped),
-            '--recipe=weights searches tables whose rows sum to one; clamp the mix '
-            '(--clamp=fused), not the tables',
-        ),
-        (
-            options.clamp and options.calibrate == 'clamp',
-            '--clamp and --calibrate=clamp would clamp twice; leave one out',
-        ),
-        (
-            options.recipe == 'hitachi'
-            and {*paths} not in ({'audio', 'visual'}, {'audio', 'visual', 'clip'}),
-            f'--recipe=hitachi takes audio=table visual=table and perhaps clip=table, not '
-            f'{mixing.listed(paths)}',
-        ),
-        (
-            options.gallery and (len(paths) < 2 or not options.dataset),
-            '--gallery needs two tables or more, sound first, and --dataset: where the frames are',
-        ),
-        (
-            options.gallery and not options.gallery.absolute().parent.is_dir(),
-            f'--gallery {options.gallery} lies in no folder that exists; make it first',
-        ),
-    ):
-        if wrong:
-            raise ValueError(sentence)
-
-
 def _check_output(written: Path, inputs: Sequence[Path]) -> None:
     if written.parent.exists() and not written.parent.is_dir():
         raise ValueError(f'--out {written.parent} is a file; name a folder')
@@ -325,7 +151,23 @@ def _check_output(written: Path, inputs: Sequence[Path]) -> None:
         )
 
 
+def _alike(
+    paths: Mapping[str, Path],
+    options: argparse.Namespace,
+    truth: str | None = None,
+    *,
+    pooled: bool,
+) -> dict[str, tables.Predictions]:
+    """The tables, read, with the same items in the same order."""
+    members = {name: _read(path, options, truth) for name, path in paths.items()}
+    return mixing.alike(members, pooled=pooled)
+
+
 def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> tables.Predictions:
+    if path.is_dir():
+        path /= TABLE
+        if not path.is_file():
+            raise FileNotFoundError(f'there is no {path}; name a finished run, or a table itself')
     with warnings.catch_warnings():  # about sums, which are checked here and told by the report
         warnings.simplefilter('ignore', UserWarning)
         try:

@@ -163,8 +163,15 @@ def with_truth(table: Predictions, labels: Mapping[str, str]) -> Predictions:
     return dataclasses.replace(table, label=_indices(names, table.meta['classes']))
 
 
-def pool(table: Predictions) -> Predictions:
-    """One row a clip, the mean of its rows; clips in the order of their first row, segment -1."""
+def pool(table: Predictions, rule: str = 'mean') -> Predictions:
+    """One row a clip, of all its rows; clips in the order of their first row, segment -1.
+
+    Args:
+      rule: 'mean' of the probabilities, or their 'product', divided by its sum: its largest class
+        is the one that the baseline of DCASE 2021, task 1B, decides for.
+    """
+    if rule not in _RULES:
+        raise ValueError(f'no rule of pooling is called {rule!r}; give one of {" ".join(_RULES)}')
     clip_id, first, group = np.unique(table.clip_id, return_index=True, return_inverse=True)
     unlike = np.unique(table.clip_id[table.label != table.label[first][group]])
     if len(unlike):
@@ -177,8 +184,48 @@ def pool(table: Predictions) -> Predictions:
         clip_id=clip_id[order],
         segment=np.full(len(order), -1, np.int32),
         label=table.label[first[order]],
-        probs=ensemble.pool(table.probs, group, len(order))[order],
+        probs=_RULES[rule](table.probs, group, len(order))[order],
         meta={**table.meta, 'granularity': 'clip', 'pooled': True},
+    )
+
+
+def _product(probs: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
+    """Products of the rows of each group, divided by their sums."""
+    logs = np.log(np.maximum(probs, np.finfo(np.float32).tiny))  # what softmax rounds to 0 is less
+    counts = np.bincount(group, minlength=num_groups)
+    logs = ensemble.pool(logs, group, num_groups) * counts[:, None]
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+_RULES = {'mean': ensemble.pool, 'product': _product}
+
+
+def seconds(table: Predictions, count: int = 10) -> Predictions:
+    """One frame a second: of a clip of T frames, second k of `count` has frame int(k T / count).
+
+    So the baseline of DCASE 2021, task 1B, scores one-second items. Clips in the order of their
+    first row; the segment of a row is its second.
+    """
+    _, first, group, frames = np.unique(
+        table.clip_id, return_index=True, return_inverse=True, return_counts=True
+    )
+    rows = np.lexsort((table.segment, group))  # clip by clip, frame by frame
+    starts = np.cumsum(frames) - frames
+    uneven = rows[table.segment[rows] != np.arange(len(rows)) - np.repeat(starts, frames)]
+    if len(uneven):
+        raise ValueError(
+            f'the frames of {_some(np.unique(table.clip_id[uneven]).tolist())} are not numbered '
+            '0, 1, 2 ...; give a table of frames, all that a clip has'
+        )
+    chosen = starts[:, None] + np.arange(count)[None] * frames[:, None] // count
+    rows = rows[chosen[np.argsort(first)].ravel()]
+    return Predictions(
+        clip_id=table.clip_id[rows],
+        segment=np.tile(np.arange(count), len(first)),
+        label=table.label[rows],
+        probs=table.probs[rows],
+        meta={**table.meta, 'granularity': 'second'},
     )
 
 

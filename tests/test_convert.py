@@ -2,6 +2,7 @@
 
 import functools
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import safetensors
 
 import avsc_jax
 from avsc_jax import cli, convert, models, weights
+from avsc_jax.weights import openl3_baseline
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32, 'output_dim': 4}
@@ -96,6 +98,30 @@ def test_the_head_can_be_left_out(tmp_path, monkeypatch, capsys):
     assert ten['params']['head']['bias'].shape == (10,)
 
 
+def test_three_files_become_the_baseline_of_sound_and_picture(tmp_path, capsys):
+    made = runpy.run_path(str(ROOT / 'tests' / 'weights' / 'test_openl3_baseline.py'))
+    states = made['checkpoint'](512, 1), made['checkpoint'](512, 2), made['combination'](4)
+    files = [str(tmp_path / f'{name}.npz') for name in convert.FILES]
+    for file, state in zip(files, states, strict=True):
+        np.savez(file, **state)
+    out = tmp_path / 'b03.safetensors'
+    assert convert.main([convert.JOINED, *files, str(out)]) == 0
+    assert capsys.readouterr().out.startswith(f'{out}: ')
+    found = weights.convert(convert.JOINED, weights.read(out))
+    jax.tree.map(
+        functools.partial(np.testing.assert_array_equal, strict=True),
+        found,
+        weights.convert(convert.JOINED, openl3_baseline.joined(*states)),
+    )
+    stems = [found['batch_stats'][f'{name}_embedding']['params'] for name in ('audio', 'image')]
+    for stem, state in zip(stems, states, strict=False):
+        np.testing.assert_array_equal(stem['fc1']['bias'], state['model.0.bias'])
+    with safetensors.safe_open(out, 'numpy') as file:
+        about = json.loads(file.metadata()['avsc_jax'])
+    assert about['source'] == 'audio.npz, video.npz, combined.npz'
+    assert about['sha256'] == ', '.join(map(weights.fingerprint, files))
+
+
 @pytest.mark.parametrize('change', ['missing', 'unexpected', 'wrong shape'])
 def test_a_converted_file_is_taken_strictly(source, change):
     state = weights.convert('clip_vit_b32', weights.read(source))
@@ -118,6 +144,8 @@ def test_the_source_is_never_overwritten(source, tmp_path, monkeypatch):
     content = out.read_bytes()
     (tmp_path / 'link.safetensors').symlink_to(out)
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match='is the source itself'):
+        convert.main(['clip_vit_b32', str(source), str(out), 'a.safetensors'])
     for name in ('a.safetensors', '../' + tmp_path.name + '/a.safetensors', 'link.safetensors'):
         with pytest.raises(ValueError, match='is the source itself; give the result another name'):
             convert.main(['clip_vit_b32', str(out), name])
@@ -131,6 +159,16 @@ def test_the_source_is_never_overwritten(source, tmp_path, monkeypatch):
         (['clip_vit_b32', 'ViT.npz', 'a.npz'], 'a.npz must end in .safetensors'),
         (['clip_vit_b32', 'ViT.npz', 'no/a.safetensors'], 'no is not a folder; make it first'),
         (['clip_vit_b32', 'none.pt', 'a.safetensors'], 'there is no weights file none.pt'),
+        (
+            ['clip_vit_b32', 'ViT.npz', 'ViT.npz', 'a.safetensors'],
+            'clip_vit_b32 is made of one file, not of 2; give one',
+        ),
+        (
+            [convert.JOINED, 'ViT.npz', 'a.safetensors'],
+            'is made of 3 files, not of 1; give audio, video, combined in this order',
+        ),
+        ([convert.JOINED, *['ViT.npz'] * 3, 'a.safetensors'], 'unexpected: audio_embedding.visual'),
+        ([convert.JOINED, *['ViT.npz'] * 4, 'a.safetensors'], 'is made of 3 files, not of 4;'),
         (['clip_rn101', 'ViT.npz', 'a.safetensors'], 'ViT.npz: these are not the weights of this'),
     ],
 )
@@ -153,7 +191,7 @@ def test_help_names_files_networks_and_an_example():
         text=True,
     )
     assert done.returncode == 0
-    for word in ('.h5.gz', '.pth', 'clip_rn50x4_text', 'RN101.pt'):
+    for word in ('.h5.gz', '.pth', 'clip_rn50x4_text', 'RN101.pt', 'video.pt combined.pt'):
         assert word in done.stdout
 
 

@@ -8,16 +8,18 @@ import pytest
 
 from avsc_jax import score
 from avsc_jax.report import paper
+from avsc_jax.scenes import SCENES
 
 PUBLISHED = runpy.run_path(str(Path(__file__).with_name('test_paper_numbers.py')))
 
 
-def run(runs, name, log_loss, *warnings, best_epoch=None, headline='clip'):
+def run(runs, name, log_loss, *warnings, best_epoch=None, headline='clip', **beside):
     """A stand-in for the folder of a finished run."""
     folder = runs / name
     folder.mkdir(parents=True)
-    scores = {headline: {'log_loss_micro': log_loss, 'accuracy_micro': 0.5}}
+    scores = {headline: {'log_loss_micro': log_loss, 'accuracy_micro': 0.5}} | beside
     report = {'about': {'warnings': warnings}, 'headline': headline, 'scores': scores}
+    report['classes'] = list(reversed(SCENES))
     (folder / 'report.json').write_text(json.dumps(report | {'best_epoch': best_epoch}))
 
 
@@ -142,3 +144,84 @@ def test_a_report_that_is_none_is_named(tmp_path, text):
         paper.make('table4', tmp_path)
     with pytest.raises(FileNotFoundError, match=r'--runs .*none is not a folder'):
         score.main(['--paper=table4', '--runs', str(tmp_path / 'none')])
+
+
+def by_class(name, runs):
+    """The cells of a table of classes as [class][column] -> (ours, theirs)."""
+    table = paper.make(name, runs)
+    return {
+        row['class']: [tuple(row[column].split(' / ')) for column in table['columns'][1:]]
+        for row in table['rows']
+    }
+
+
+def test_feng_by_class_is_quoted_whole(tmp_path):
+    for name, quoted in (('feng2', 'FENG_TABLE_2'), ('feng3', 'FENG_TABLE_3')):
+        table = by_class(name, tmp_path)
+        assert list(table) == list(SCENES)
+        for cells, numbers in zip(table.values(), PUBLISHED[quoted].values(), strict=True):
+            assert cells == [('–', f'{value:.2f}') for value in numbers]
+    figure = by_class('feng_figure3', tmp_path)
+    quoted = PUBLISHED['FENG_FIGURE_3'] | PUBLISHED['FENG_FIGURE_3_AVERAGES']
+    assert figure.pop('accuracy') == [('',), ('',), ('–', '0.82'), ('–', '3,645')]
+    assert figure.keys() == quoted.keys()
+    for name, (*scores, support) in quoted.items():
+        assert figure[name] == [('–', f'{value:.2f}') for value in scores] + [('–', f'{support:,}')]
+    assert paper.make('feng3', tmp_path)['columns'] == [
+        'class', 'M-P', 'M-R', 'M-F', 'V-P', 'V-R', 'V-F'
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('number', [1, 4, 5])
+def test_feng_by_system_is_quoted_whole(rows, number):
+    table = PUBLISHED[f'FENG_TABLE_{number}']
+    found = rows(f'feng{number}')
+    assert list(found) == list(table)
+    for name, (accuracy, log_loss) in table.items():
+        assert published(found[name]) == shown(log_loss, round(100 * accuracy, 1))
+
+
+def test_scores_of_classes_stand_beside_the_papers_by_name(tmp_path):
+    table = {key: [0.1 * i for i in range(10)] for key in ('precision', 'recall', 'f1')}
+    table |= {'support': [1000 + i for i in range(10)]}
+    table |= {
+        name: dict.fromkeys(table, value) for name, value in (('macro', 0.25), ('weighted', 0.5))
+    }
+    table['precision'][9] = None
+    clip = {'log_loss_micro': 0.7, 'accuracy_micro': 0.75, 'items': 4000, 'per_class': table}
+    run(tmp_path, 'feng_fusion-weighted-tau', 0, clip=clip)
+    found = by_class('feng_figure3', tmp_path)
+    assert found['tram'] == [('0.00', '0.73'), ('0.00', '0.80'), ('0.00', '0.76'), ('1,000', '308')]
+    assert found['airport'][:2] == [('–', '0.80'), ('0.90', '0.78')]
+    assert found['accuracy'][2:] == [('0.75', '0.82'), ('4,000', '3,645')]
+    assert [found[f'{name} avg'][0][0] for name in ('macro', 'weighted')] == ['0.25', '0.50']
+    assert paper.make('feng_figure3', tmp_path)['notes'] == [
+        'Weighted: feng_weighted, accuracy 75.0 % / 81.6 %, log loss 0.700 / 0.507; reproduced'
+    ]
+    run(tmp_path, 'feng_fusion-intermediate-demo', 0, 'made-up clips', clip=clip)
+    multimodal, audio = paper.make('feng2', tmp_path)['notes']
+    assert multimodal.endswith(
+        '; demo only: ' + f'{tmp_path}/feng_fusion-intermediate-demo: made-up clips'
+    )
+    assert audio.endswith(
+        'not run: `python -m avsc_jax.main --config=configs/feng_fusion.py:audio,tau`'
+    )
+
+
+def test_the_baseline_is_compared_at_the_mean_of_classes_over_seconds_and_at_the_product(
+    tmp_path, rows
+):
+    second = {'log_loss_macro': 0.6, 'accuracy_macro': 0.7}
+    run(tmp_path, 'openl3_baseline', 9, second=second, product={'accuracy_micro': 0.8})
+    for table in ('baseline', 'table2'):
+        row = rows(table)['B03']
+        assert (row['log loss'], row['accuracy'], row['status']) == (
+            '0.600',
+            '70.0 %',
+            'reproduced',
+        )
+    row = rows('baseline')['B03']
+    assert (row['clips: accuracy'], row['paper: clips: accuracy']) == ('80.0 %', '84.8 %')
+    assert 'clips: accuracy' not in rows('baseline')['EAV']
+    assert published(rows('baseline')['EAV']) == shown(0.963, 77.5)
+    assert published(rows('hou')['final']) == shown(0.318, '90.0')

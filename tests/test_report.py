@@ -253,3 +253,29 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path):
     assert page.count('&lt;script&gt;') >= 10
     assert '&lt;b&gt;' in page and '$\\frac{$' in page and '東京' in page
     assert '\x1b' not in page + report.text(result)
+
+
+def test_other_views_of_a_system_are_scored_beside_and_the_paper_is_found_there(frames, tmp_path):
+    views = {
+        'second': tables.seconds(frames, 2),
+        'clip, multiplied': tables.pool(frames, 'product'),
+    }
+    views['second'].label[:2] = -1  # left out
+    paper = {'row': 'B03', 'source': 'Table 2', 'log_loss': 0.9, 'accuracy': 0.25}
+    paper |= {'granularity': 'second', 'average': 'macro'}
+    result = make(frames, also=views, paper=paper)
+    assert list(result['scores']) == ['clip', 'frame', 'second', 'clip, multiplied']
+    assert result['headline'] == 'clip'
+    second, clip = result['scores']['second'], result['scores']['clip, multiplied']
+    ours = -(math.log(0.4) + math.log(0.8)) / 2
+    assert (second['items'], second['log_loss_macro']) == (2, pytest.approx(ours))
+    assert clip['log_loss_micro'] == pytest.approx(-(math.log(0.9) + math.log(0.32 / 0.44)) / 2)
+    assert result['paper']['difference'] == pytest.approx(
+        {'log_loss': ours - 0.9, 'accuracy': 0.5 - 0.25}
+    )
+    text, page = report.text(result), report.write(result, tmp_path).read_text()
+    assert 'second, 2 items: log loss' in text and 'clip, multiplied, 2 items: log loss' in text
+    assert re.search(r'micro +macro +paper \(second\)\n.* 0\.900 \(-0\.330\)\n', text)
+    assert 'B03, Table 2 (second level, macro)' in text
+    assert '<td>clip, multiplied, micro</td>' in page and 'paper (second) 0.900 (-0.330)' in page
+    assert 'paper (' not in report.text(make(frames, paper={**paper, 'granularity': 'clip'}))

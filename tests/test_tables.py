@@ -321,3 +321,65 @@ def test_classes_may_be_a_tuple(tmp_path):
     back = tables.read(tmp_path / 'test.npz')
     same(back, table)
     assert json.dumps(back.meta) and tables.aligned([table, back])
+
+
+def frames(clips, **meta):
+    """Of each clip as many frames as it is given, shuffled; a frame's number is its only class."""
+    names = [name for name, count in clips.items() for _ in range(count)]
+    segment = np.array([index for count in clips.values() for index in range(count)])
+    order = np.random.default_rng(0).permutation(len(names))
+    classes = [str(index) for index in range(max(clips.values()))]
+    probs = np.eye(len(classes))[segment]
+    label = [list(clips).index(name) for name in names]
+    return make(
+        np.array(names)[order], segment[order], np.array(label)[order], probs[order],
+        **{'classes': classes, 'granularity': 'frame', **meta},
+    )  # fmt: skip
+
+
+def test_a_second_is_the_single_frame_that_the_baseline_takes():
+    table = frames({'z': 96, 'a': 6, 'm': 10})
+    found = tables.seconds(table)
+    assert found.meta['granularity'] == 'second' and table.meta['granularity'] == 'frame'
+    chosen = {
+        name: found.probs[found.clip_id == name].argmax(axis=1).tolist() for name in ('z', 'a', 'm')
+    }
+    assert chosen == {
+        'z': [0, 9, 19, 28, 38, 48, 57, 67, 76, 86],
+        'a': [0, 0, 1, 1, 2, 3, 3, 4, 4, 5],
+        'm': list(range(10)),
+    }
+    np.testing.assert_array_equal(found.segment, [*range(10)] * 3)
+    assert list(dict.fromkeys(found.clip_id)) == list(dict.fromkeys(table.clip_id))
+    assert {*zip(found.clip_id, found.label, strict=True)} == {('z', 0), ('a', 1), ('m', 2)}
+    assert tables.seconds(table, count=3).probs.argmax(axis=1).tolist().count(64) == 1
+    assert tables.seconds(make([])).probs.shape == (0, 10)
+
+
+@pytest.mark.parametrize('segment', [[0, 2], [-1, 0], [1, 2]])
+def test_seconds_need_all_frames_of_a_clip(segment):
+    with pytest.raises(ValueError, match=r'the frames of b are not numbered 0, 1, 2 \.\.\.'):
+        tables.seconds(make('abb', segment=[0, *segment]))
+
+
+def test_the_product_is_that_of_the_probabilities_of_a_clip():
+    table = make('baba', segment=[0, 0, 1, 1], label=[1, 2, 1, 2])
+    pooled = tables.pool(table, 'product')
+    np.testing.assert_array_equal(pooled.clip_id, ['b', 'a'])
+    for row, (one, other) in enumerate([(0, 2), (1, 3)]):
+        product = table.probs[one] * table.probs[other]
+        np.testing.assert_allclose(pooled.probs[row], product / product.sum(), rtol=1e-12)
+    with pytest.raises(ValueError, match="called 'max'; give one of mean product"):
+        tables.pool(table, 'max')
+
+
+def test_the_product_of_many_frames_neither_vanishes_nor_is_decided_by_the_mean():
+    # two frames are sure of class 0, 1998 prefer class 1 by little; 0.5 ** 1998 underflows
+    probs = np.array([[0.999, 0.001, 0]] * 2 + [[0.4985, 0.5015, 0]] * 1998)
+    table = make(['a'] * 2000, range(2000), [0] * 2000, probs, classes=list('xyz'))
+    first = 1 / (1 + np.exp(1998 * np.log(0.5015 / 0.4985) - 2 * np.log(999)))
+    np.testing.assert_allclose(tables.pool(table, 'product').probs, [[first, 1 - first, 0]])
+    assert 0.1 < first < 0.9 and tables.pool(table).probs[0].argmax() == 1
+    # a single exact zero does not forbid what all other frames say
+    table = make('aa', [0, 1], [0, 0], np.array([[0, 1.0], [1.0, 0]]), classes=list('xy'))
+    np.testing.assert_allclose(tables.pool(table, 'product').probs, [[0.5, 0.5]])

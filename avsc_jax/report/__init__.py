@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from avsc_jax.report import files
 from avsc_jax.report.console import text
 from avsc_jax.report.scores import line, make
 
@@ -19,14 +20,11 @@ def write(report: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes report.json and report.html into a folder, each beside and then renamed."""
     from avsc_jax.report import page  # matplotlib takes a second to load, and only writing needs it
 
-    folder = Path(folder)
-    pages = {
-        'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
-        'report.html': page.page(report),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in pages.items():
-        beside = folder / f'{name}.part'
-        beside.write_text(content, encoding='utf-8')
-        beside.replace(folder / name)
-    return folder / 'report.html'
+    files.write(
+        folder,
+        {
+            'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
+            'report.html': page.page(report),
+        },
+    )
+    return Path(folder) / 'report.html'

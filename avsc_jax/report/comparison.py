@@ -9,7 +9,7 @@ from typing import Any
 
 from avsc_jax import metrics, tables
 from avsc_jax.report.console import interval, number, percent
-from avsc_jax.report.scores import groups, printable
+from avsc_jax.report.scores import cautions, groups, labelled
 
 LEVEL = 0.05  # p values above it are told as chance
 
@@ -21,35 +21,24 @@ def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:
       members: name to table, in the order of the subtraction, rows in one order; clips of unknown
         scene are left out.
     """
-    (first, ours), (second, theirs) = members.items()
-    known = ours.label >= 0
-    if not known.any():
-        raise ValueError(
-            f'none of the {len(known)} clips has a known scene, so there is nothing to compare; '
-            'name a file with the true scenes, such as --truth fold1_evaluate.csv'
-        )
-    labels, (group, over) = ours.label[known], groups(ours.clip_id[known])
-    probs = {printable(first): ours.probs[known], printable(second): theirs.probs[known]}
+    members = labelled(members)
+    table = next(iter(members.values()))
+    labels, (group, over) = table.label, groups(table.clip_id)
     with warnings.catch_warnings():  # clamped rows do not sum to one
         warnings.simplefilter('ignore', UserWarning)
         scores = {
             name: {
-                'log_loss': metrics.log_loss(found, labels),
-                'accuracy': metrics.accuracy(found, labels),
+                'log_loss': metrics.log_loss(table.probs, labels),
+                'accuracy': metrics.accuracy(table.probs, labels),
             }
-            for name, found in probs.items()
+            for name, table in members.items()
         }
-    cautions = [
-        line
-        for table in members.values()
-        for line in table.meta.get('about', {}).get('warnings', ())
-    ]
     return {
         'clips': len(labels),
         'over': f'{len(set(group)):,} {over}',
         'scores': scores,
-        'test': metrics.paired_test(*probs.values(), labels, group),
-        'warnings': list(dict.fromkeys(map(printable, cautions))),
+        'test': metrics.paired_test(*(t.probs for t in members.values()), labels, group),
+        'warnings': cautions(members),
     }
 
 

@@ -23,15 +23,21 @@ def text(report: Mapping[str, Any]) -> str:
     if paper:
         source = f'  paper: {paper_source(paper)}'
         lines += textwrap.wrap(source, COLUMNS, subsequent_indent='    ')
-    lines += [
-        f'{granularity}, {score["items"]:,} items: log loss {number(score["log_loss_micro"])} '
-        f'(macro {number(score["log_loss_macro"])}), accuracy {percent(score["accuracy_micro"])} '
-        f'(macro {percent(score["accuracy_macro"])})'
-        for granularity, score in report['scores'].items()
-        if granularity != headline
-    ]
+    for granularity, score in report['scores'].items():
+        if granularity != headline:
+            line = (
+                f'{granularity}, {score["items"]:,} items: '
+                f'log loss {number(score["log_loss_micro"])} '
+                f'(macro {number(score["log_loss_macro"])}), '
+                f'accuracy {percent(score["accuracy_micro"])} '
+                f'(macro {percent(score["accuracy_macro"])})'
+            )
+            lines += textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
     if report['best_epoch'] is not None:
         lines.append(f'epoch {report["best_epoch"]} kept, of {len(report["history"])}')
+    for title, values in report.get('learned', {}).items():
+        told = ', '.join(f'{name} {value:.3f}' for name, value in values.items())
+        lines += textwrap.wrap(f'{title}: {told}', COLUMNS, subsequent_indent='  ')
     if report.get('members'):
         lines += _member_lines(report['members'])
     return '\n'.join([*lines, *_class_lines(report)])
@@ -74,6 +80,12 @@ def published(paper: Mapping[str, Any] | None, name: str) -> str:
     return f'{value} ({100 * gap:+.1f})' if percents else f'{value} ({gap:+.3f})'
 
 
+def paper_level(paper: Mapping[str, Any], headline: str) -> str:
+    """'paper', or 'paper (second)' where its number is not one of the headline's level."""
+    level = paper.get('granularity', 'clip')
+    return 'paper' if level == headline else f'paper ({level})'
+
+
 def paper_source(paper: Mapping[str, Any]) -> str:
     """Where the published number stands and what it counts; says so if ours is another thing."""
     source = ', '.join(str(paper[key]) for key in ('row', 'source') if key in paper)
@@ -84,9 +96,8 @@ def paper_source(paper: Mapping[str, Any]) -> str:
 
 def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | None) -> list[str]:
     """The headline: ours, micro and macro with intervals, and the paper's."""
-    rows = [
-        (f'{granularity}, {score["items"]:,} items', 'micro', 'macro', 'paper' if paper else '')
-    ]
+    theirs = paper_level(paper, granularity) if paper else ''
+    rows = [(f'{granularity}, {score["items"]:,} items', 'micro', 'macro', theirs)]
     for name, show, scale, digits in (('log_loss', number, 1, 3), ('accuracy', percent, 100, 1)):
         ours = (
             f'{show(score[f"{name}_{average}"])} '

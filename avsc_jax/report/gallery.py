@@ -15,8 +15,9 @@ from avsc_jax import tables
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset, Records
+from avsc_jax.report import files
 from avsc_jax.report.console import number, percent
-from avsc_jax.report.page import CSS
+from avsc_jax.report.page import document
 from avsc_jax.report.scores import printable
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
@@ -75,9 +76,9 @@ def write(
     sentence = _sentence(right, len(found))
     if len(cards) < len(found):
         sentence += f' The {len(cards)} darkest are shown.'
-    beside = path.with_name(path.name + '.part')
-    beside.write_text(_page(f'{sound} right, {picture} wrong', sentence, cards), encoding='utf-8')
-    beside.replace(path)
+    title = printable(f'{sound} right, {picture} wrong')
+    header = f'<header><h1>{_text(title)}</h1><p>{_text(sentence)}</p></header>'
+    files.write(path.parent, {path.name: document(title, [header, *cards], CARDS_CSS)})
     return len(found)
 
 
@@ -139,17 +140,6 @@ def _answers(name: str, probs: np.ndarray, label: int, classes: Sequence[str]) -
         f'</td><td><span class="bar{" right" if scene == label else ""}" '
         f'style="width:{100 * probs[scene]:.1f}%"></span></td></tr>\n'
         for member, scene in rows
-    )
-
-
-def _page(title: str, sentence: str, cards: Iterable[str]) -> str:
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{_text(title)}</title>\n<style>{CSS}{CARDS_CSS}</style>\n</head>\n<body>\n<main>\n'
-        f'<header><h1>{_text(title)}</h1><p>{_text(sentence)}</p></header>\n'
-        + '\n'.join(cards)
-        + '\n</main>\n</body>\n</html>\n'
     )
 
 

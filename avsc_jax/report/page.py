@@ -5,7 +5,15 @@ from html import escape
 from typing import Any
 
 from avsc_jax.report import plots
-from avsc_jax.report.console import interval, number, paper_source, percent, published, spread
+from avsc_jax.report.console import (
+    interval,
+    number,
+    paper_level,
+    paper_source,
+    percent,
+    published,
+    spread,
+)
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1c2530; --dim: #5c6875; --line: #dde3e9;
@@ -52,29 +60,39 @@ def page(report: Mapping[str, Any]) -> str:
     """The whole page. Everything that comes from names, files or configs is escaped."""
     headline, about = report['headline'], report['about']
     score, drawings = report['scores'][headline], plots.draw(report)
-    warning = ''.join(f'<p>{escape(line)}</p>' for line in about['warnings'])
     parts = [
         f'<header><h1>{escape(report["title"])}</h1>{_facts(_about(about))}</header>',
-        f'<div class="warning" role="alert">{warning}</div>' if warning else '',
+        warning(about['warnings']),
         _tiles(report, score),
-        _card(drawings['classes'], 'wide'),
-        _card(drawings.get('curves'), 'wide'),
-        _card(drawings['reliability'], 'half' if 'cities' in drawings else 'alone'),
-        _card(drawings.get('cities'), 'half'),
+        card(drawings['classes'], 'wide'),
+        card(drawings.get('curves'), 'wide'),
+        card(drawings['reliability'], 'half' if 'cities' in drawings else 'alone'),
+        card(drawings.get('cities'), 'half'),
         _members(report.get('members')),
         _granularities(report['scores']),
         _classes(report['classes'], score, headline),
         _confusion(report['classes'], score['confusion']),
         _cities(score['cities'], headline),
-        _card(f'<h2>How it was made</h2>{_facts(_made(report))}'),
+        card(f'<h2>How it was made</h2>{_facts(_made(report))}'),
     ]
+    return document(report['title'], filter(None, parts))
+
+
+def document(title: str, parts: Iterable[str], css: str = '') -> str:
+    """A page with this title and these parts, which are HTML, in the style of all reports."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(report["title"])}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n'
-        + '\n'.join(filter(None, parts))
+        f'<title>{escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n'
+        + '\n'.join(parts)
         + '\n</main>\n</body>\n</html>\n'
     )
+
+
+def warning(lines: Iterable[str]) -> str:
+    """What must be known first; nothing without lines."""
+    shown = ''.join(f'<p>{escape(line)}</p>' for line in lines)
+    return f'<div class="warning" role="alert">{shown}</div>' if shown else ''
 
 
 def _tiles(report: Mapping[str, Any], score: Mapping[str, Any]) -> str:
@@ -83,7 +101,10 @@ def _tiles(report: Mapping[str, Any], score: Mapping[str, Any]) -> str:
     first = (paper or {}).get('average', 'micro')
     other = 'micro' if first == 'macro' else 'macro'
     shown = {name: published(paper, name) for name in ('accuracy', 'log_loss')}
-    beside = {name: f'paper {line}' if line else '' for name, line in shown.items()}
+    beside = {
+        name: f'{paper_level(paper, report["headline"])} {line}' if line else ''
+        for name, line in shown.items()
+    }
     confidence = f'mean max. confidence {number(score["mean_confidence"])}'
     tiles = [
         (
@@ -119,7 +140,8 @@ def _tiles(report: Mapping[str, Any], score: Mapping[str, Any]) -> str:
     return f'<div class="tiles">{cards}</div><p class="dim">{escape(note)}</p>'
 
 
-def _card(content: str | None, kind: str = '') -> str:
+def card(content: str | None, kind: str = '') -> str:
+    """HTML on a card of its own; `kind`: wide, half or alone."""
     return f'<section class="card {kind}">{content}</section>' if content else ''
 
 
@@ -136,7 +158,11 @@ def _about(about: Mapping[str, Any]) -> dict[str, str]:
 def _made(report: Mapping[str, Any]) -> dict[str, Any]:
     versions = ', '.join(f'{name} {version}' for name, version in report['versions'].items())
     best = report['best_epoch']
-    return {
+    learned = {
+        title: ', '.join(f'{name} {number(value)}' for name, value in values.items())
+        for title, values in report.get('learned', {}).items()
+    }
+    return learned | {
         'kept epoch': None if best is None else f'{best} (of {len(report["history"])})',
         'calibrated': 'yes' if report['calibrated'] else 'no',
         'split': report['split'],
@@ -159,7 +185,7 @@ def _members(members: Sequence[Mapping[str, Any]] | None) -> str:
         )
         for member in members or ()
     ]
-    return _card(f'<h2>Members and their mix</h2>{_table(head, rows)}') if rows else ''
+    return card(f'<h2>Members and their mix</h2>{html_table(head, rows)}') if rows else ''
 
 
 def _granularities(scores: Mapping[str, Mapping[str, Any]]) -> str:
@@ -185,7 +211,7 @@ def _granularities(scores: Mapping[str, Mapping[str, Any]]) -> str:
         for granularity, score in scores.items()
         for average in ('micro', 'macro')
     ]
-    return _card(f'<h2>Scores at every level</h2>{_table(head, rows)}')
+    return card(f'<h2>Scores at every level</h2>{html_table(head, rows)}')
 
 
 def _classes(names: Sequence[str], score: Mapping[str, Any], headline: str) -> str:
@@ -210,13 +236,13 @@ def _classes(names: Sequence[str], score: Mapping[str, Any], headline: str) -> s
         for average in ('macro', 'weighted')
     ]
     head = ('class', 'support', 'precision', 'recall', 'F1', 'accuracy', 'log loss')
-    return _folded(f'Scores of every class, {headline} level', _table(head, rows))
+    return folded(f'Scores of every class, {headline} level', html_table(head, rows))
 
 
 def _confusion(names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
     rows = [(name, *(f'{n:,}' for n in row)) for name, row in zip(names, counts, strict=True)]
-    table = _table(('true \\ predicted', *names), rows)
-    return _folded('Confusion matrix, counts: a row is a true class', table)
+    table = html_table(('true \\ predicted', *names), rows)
+    return folded('Confusion matrix, counts: a row is a true class', table)
 
 
 def _cities(cities: Mapping[str, Mapping[str, Any]], headline: str) -> str:
@@ -224,15 +250,16 @@ def _cities(cities: Mapping[str, Mapping[str, Any]], headline: str) -> str:
         (name, f'{city["items"]:,}', percent(city['accuracy']), number(city['log_loss']))
         for name, city in cities.items()
     ]
-    table = _table(('city', 'items', 'accuracy', 'log loss'), rows)
-    return _folded(f'Scores of every city, {headline} level', table) if rows else ''
+    table = html_table(('city', 'items', 'accuracy', 'log loss'), rows)
+    return folded(f'Scores of every city, {headline} level', table) if rows else ''
 
 
-def _folded(title: str, content: str) -> str:
-    return _card(f'<details><summary>{escape(title)}</summary>{content}</details>')
+def folded(title: str, content: str) -> str:
+    """HTML on a card that a click on its title opens."""
+    return card(f'<details><summary>{escape(title)}</summary>{content}</details>')
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Cells are text and are escaped."""
     names = ''.join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = ''.join(

@@ -1,7 +1,8 @@
-"""The result tables of Okazaki et al. 2021, row by row: theirs, ours, and how ours came about.
+"""The result tables of the papers, row by row: theirs, ours, and how ours came about.
 
 The published scores, the networks and the members of ensembles are read off the configs; what no
-config holds stands here. `make` gathers a table, `text` writes it as Markdown.
+config holds, and the shape of the tables, stands in `report.published`. `make` gathers a table,
+`text` writes it as Markdown.
 """
 
 import functools
@@ -14,39 +15,21 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from avsc_jax import models
+from avsc_jax.report import published
 from avsc_jax.report.console import number, percent
+from avsc_jax.report.published import CLIPS, TABLES, Table
 from avsc_jax.report.scores import printable
 from avsc_jax.scenes import SCENES
 
-CONFIGS = ('hitachi_audio', 'hitachi_image', 'clip_zero_shot', 'clip_fusion', 'hitachi_ensemble')
-BASELINE = dict(B01=(1.048, 0.651), B02=(1.648, 0.649), B03=(0.658, 0.770))  # Table 2
-EPOCHS = dict(V01=20, V02=20, V03=20, V04=60, C04=5)  # Table 5
-PARAMETERS = dict(V01=24.60, V02=25.45, V03=19.27, V04=69.32, C04=1.35)  # Table 5, millions
-
-# Table -> what it is, its rows, its columns; "paper: " stands before what is theirs.
-SIZES = ('epochs', 'paper: epochs', 'parameters', 'paper: parameters')
-SCORES = ('log loss', 'paper: log loss', 'accuracy', 'paper: accuracy')
-TABLES = dict(
-    table2=(
-        'models, development set',
-        'B01 A01 A02 A03 A04 B02 V01 V02 V03 V04 C01 C02 C03 C04 B03 E01 E02',
-        ('row', 'system', *SCORES, 'parameters', 'status'),
-    ),
-    table3=(
-        "submissions; the paper: the challenge's test set, not public; ours: development set",
-        'S01 S02 S03 S04',
-        ('row', 'system', 'models', *SCORES[:2], 'status'),
-    ),
-    table4=(
-        'with and without CLIP, development set',
-        'A04V04 E01 A04V04_pp E02',
-        ('row', 'system', *SCORES, 'status'),
-    ),
-    table5=(
-        'size and training, development set',
-        'V01 V02 V03 V04 C04',
-        ('row', 'system', *SIZES, *SCORES, 'status'),
-    ),
+CONFIGS = (
+    'hitachi_audio',
+    'hitachi_image',
+    'clip_zero_shot',
+    'clip_fusion',
+    'hitachi_ensemble',
+    'openl3_baseline',
+    'feng_fusion',
+    'hou_dual_stream',
 )
 
 
@@ -90,7 +73,7 @@ def systems() -> dict[str, System]:
 
 
 def make(name: str, runs: Path) -> dict[str, Any]:
-    """A table of the paper.
+    """A table of a paper.
 
     Args:
       name: one of TABLES.
@@ -100,10 +83,17 @@ def make(name: str, runs: Path) -> dict[str, Any]:
       `title`, `columns`, `rows` (column to text) and `notes`: for every row that is not reproduced
       the reason, or the command that makes it.
     """
-    about, names, columns = TABLES[name]
-    rows, notes = zip(*(_row(row, columns, runs) for row in names.split()), strict=True)
-    title = f'Okazaki et al. 2021, Table {name[-1]}: {about}'
-    return {'title': title, 'columns': columns, 'rows': rows, 'notes': [*filter(None, notes)]}
+    table = TABLES[name]
+    if not table.columns:
+        return _by_class(table, runs)
+    found = [_row(*row, table.columns, runs) for row in table.rows.items()]
+    rows, notes = zip(*found, strict=True)
+    return {
+        'title': table.title,
+        'columns': table.columns,
+        'rows': rows,
+        'notes': [*filter(None, notes)],
+    }
 
 
 def text(table: Mapping[str, Any]) -> str:
@@ -116,31 +106,85 @@ def text(table: Mapping[str, Any]) -> str:
     return '\n'.join([f'**{table["title"]}**', '', *body, '', *(f'- {n}' for n in table['notes'])])
 
 
-def _row(row: str, columns: Sequence[str], runs: Path) -> tuple[dict[str, str], str]:
+def _row(name: str, row: str, columns: Sequence[str], runs: Path) -> tuple[dict[str, str], str]:
     """The cells of a row, and what is to be said below the table."""
-    cells = {'row': row, 'status': 'not run'}
-    if row in BASELINE:
-        cells |= {'system': "the challenge's baseline"} | _scores('paper: ', *BASELINE[row])
-        return cells, f'{row}: another system, which has no config here'
-    system = systems()[row]
+    system, run = systems()[row], _run(row, runs)
     parts, paper = system.members or [row], system.config.paper
-    cells |= {'system': _name(system), 'models': str(len(parts))}
+    cells = {'row': name, 'system': _name(system), 'models': str(len(parts))}
     cells |= _scores('paper: ', paper.log_loss, paper.accuracy)
+    cells[CLIPS[1]] = percent(published.BASELINE_CLIPS.get(row))
     if 'parameters' in columns:
         cells['parameters'] = _millions(sum(map(_parameters, parts)))
     if 'epochs' in columns:
         best = [run and run[1]['best_epoch'] for run in (_run(part, runs) for part in parts)]
         cells['epochs'] = '–' if None in best else str(sum(epoch + 1 for epoch in best))
-        cells |= {'paper: epochs': str(EPOCHS[row]), 'paper: parameters': f'{PARAMETERS[row]:.2f}M'}
-    run = _run(row, runs)
+        cells['paper: epochs'] = str(published.EPOCHS[row])
+        cells['paper: parameters'] = f'{published.PARAMETERS[row]:.2f}M'
+    if run:
+        scores, average = run[1]['scores'], paper.get('average', 'micro')
+        score = scores.get(paper.granularity) or scores[run[1]['headline']]
+        cells |= _scores('', score[f'log_loss_{average}'], score[f'accuracy_{average}'])
+        if 'product' in scores:
+            cells[CLIPS[0]] = percent(scores['product']['accuracy_micro'])
+    cells['status'], note = _status(system, run)
+    return cells, f'{name}: {note}' if note else ''
+
+
+def _by_class(table: Table, runs: Path) -> dict[str, Any]:
+    """Scores of every class; a cell is ours / theirs."""
+    columns, notes = {}, []  # column -> row -> cell
+    for name, row in table.rows.items():
+        system, run, theirs = systems()[row], _run(row, runs), _quoted(row)
+        ours = _classes(run[1]) if run else {}
+        for key in published.FENG[row]:
+            columns[key if len(table.rows) == 1 else f'{name}-{key[0].upper()}'] = {
+                line: f'{_figure(ours.get(line, {}).get(key))} / {_figure(values[key])}'
+                for line, values in theirs.items()
+                if key in values
+            }
+        paper, score = system.config.paper, run[1]['scores'][run[1]['headline']] if run else {}
+        notes.append(
+            f'{name}: {_name(system)}, '
+            f'accuracy {percent(score.get("accuracy_micro"))} / {percent(paper.accuracy)}, '
+            f'log loss {number(score.get("log_loss_micro"))} / {number(paper.log_loss)}; '
+            + ': '.join(filter(None, _status(system, run)))
+        )
+    rows = [
+        {'class': line} | {column: cells.get(line, '') for column, cells in columns.items()}
+        for line in theirs
+    ]
+    title = f'{table.title}; ours / theirs'
+    return {'title': title, 'columns': ['class', *columns], 'rows': rows, 'notes': notes}
+
+
+def _quoted(row: str) -> dict[str, dict[str, float]]:
+    """What the paper says of each class and, where it does, of their averages."""
+    table = published.FENG[row]
+    found = {name: {key: table[key][i] for key in table} for i, name in enumerate(SCENES)}
+    return found | (published.FENG_AVERAGES if 'support' in table else {})
+
+
+def _classes(report: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    """Scores of each class and their averages, by name."""
+    score = report['scores'][report['headline']]
+    table, items = score['per_class'], {'support': score['items']}
+    keys = ('precision', 'recall', 'f1', 'support')
+    found = {name: {key: table[key][i] for key in keys} for i, name in enumerate(report['classes'])}
+    averages = {f'{name} avg': table[name] | items for name in ('macro', 'weighted')}
+    return found | averages | {'accuracy': {'f1': score['accuracy_micro']} | items}
+
+
+def _figure(value: float | None) -> str:
+    return f'{value:,}' if isinstance(value, int) else number(value, 2)
+
+
+def _status(system: System, run: tuple[Path, dict[str, Any]] | None) -> tuple[str, str]:
+    """'reproduced', 'demo only' or 'not run', and where it is from or how it is made."""
     if run is None:
-        return cells, f'{row}: `{system.command}`'
+        return 'not run', f'`{system.command}`'
     folder, report = run
-    score = report['scores'].get(paper.granularity) or report['scores'][report['headline']]
-    cells |= _scores('', score['log_loss_micro'], score['accuracy_micro'])
     warnings = '; '.join(map(printable, report['about']['warnings']))
-    cells['status'] = 'demo only' if warnings else 'reproduced'
-    return cells, f'{row}: {folder}: {warnings}' if warnings else ''
+    return ('demo only', f'{folder}: {warnings}') if warnings else ('reproduced', '')
 
 
 def _run(row: str, runs: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -4,10 +4,11 @@ They are drawn in the colours below, which are then replaced by the page's CSS v
 the plots follow the reader's light or dark theme.
 """
 
+import contextlib
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -58,12 +59,14 @@ STYLE = {
 WIDE, HALF = 1080, 510  # units of the drawings: CSS pixels in a card at full width
 
 
+# Of both, sound, picture and neither: colour, opacity, colour of the numbers on it.
+CASES = ((GREEN, 1, '#ffffff'), (BLUE, 1, '#ffffff'), (ORANGE, 1, '#1c2530'), (INK, 0.5, INK))
+
+
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
     """Every plot the report has numbers for, as inline SVG by name."""
     score = report['scores'][report['headline']]
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # Measured in a font without, say, Chinese; the browser has its own.
-        warnings.filterwarnings('ignore', message='Glyph .* missing')
+    with _style():
         drawings = {'classes': _classes(report['classes'], score)}
         if report['history']:
             drawings['curves'] = _curves(report['history'], report['best_epoch'])
@@ -71,6 +74,45 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
         if score['cities']:
             drawings['cities'] = _cities(score['cities'])
     return drawings
+
+
+def outcomes(
+    classes: Sequence[str], cases: Mapping[str, Sequence[tuple[Sequence[int], Sequence[int]]]]
+) -> str:
+    """Clips of every class, stacked: what fusion gets right (full) and wrong (pale) in each case.
+
+    Args:
+      cases: case -> its clips of each class that fusion gets right, and those it gets wrong.
+    """
+    support = np.maximum(np.sum([pair for pair in cases.values()], axis=(0, 1)), 1)
+    left, start = 50 + 7 * max(len(_cut(name)) for name in classes), np.zeros(len(classes))
+    with _style():
+        figure, (axes,) = _panels((WIDE, 80 + 32 * len(classes)), (48, 32), ((left, 1050),))
+        for (case, pair), (color, alpha, ink) in zip(cases.items(), CASES, strict=True):
+            for counts, pale, label in zip(pair, (1, 0.3), (case, None), strict=True):
+                share = np.array(counts) / support
+                bars = axes.barh(
+                    range(len(classes)),
+                    share,
+                    0.7,
+                    start,
+                    color=color,
+                    alpha=alpha * pale,
+                    label=label,
+                )
+                shown = [
+                    f'{n:,}' if part >= 0.03 else '' for n, part in zip(counts, share, strict=True)
+                ]
+                axes.bar_label(bars, shown, label_type='center', color=ink if pale == 1 else INK)
+                start += share
+        axes.set_title('Right alone, % of clips; where pale, fusion is wrong')
+        axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=4, columnspacing=1.2)
+        axes.set(xlim=(0, 1), xticks=(0, 0.5, 1), xticklabels=('0', '50', '100'))
+        axes.set(ylim=(len(classes) - 0.5, -0.5))
+        axes.set_yticks(range(len(classes)), [_cut(name) for name in classes])
+        axes.tick_params(length=0)
+        axes.spines['left'].set_visible(False)
+        return _svg(figure, 'Clips by who is right')
 
 
 def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
@@ -212,6 +254,14 @@ def _cities(cities: Mapping[str, Mapping[str, Any]]) -> str:
     axes.tick_params(length=0)
     axes.spines['left'].set_visible(False)
     return _svg(figure, 'Accuracy by city')
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Measured in a font without, say, Chinese; the browser has its own.
+        warnings.filterwarnings('ignore', message='Glyph .* missing')
+        yield
 
 
 def _panels(

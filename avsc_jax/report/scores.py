@@ -18,8 +18,10 @@ def make(
     *,
     title: str,
     about: Mapping[str, Any],
+    also: Mapping[str, tables.Predictions] | None = None,
     paper: Mapping[str, Any] | None = None,
     history: Sequence[Mapping[str, Any]] | None = None,
+    learned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Scores a table at its own rows and, where it is not pooled, at its clips.
 
@@ -27,9 +29,11 @@ def make(
       table: rows whose label is unknown (-1) are left out, with a warning.
       title: what was run.
       about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`.
+      also: other views of the same system, such as its single seconds, by name; scored beside.
       paper: the published number: `row`, `source`, `log_loss`, `accuracy`, `granularity`, and
         `average='macro'` where the paper means over classes.
       history: one record an epoch; the last one with `best` is the epoch that was kept.
+      learned: numbers of the trained network that say something by themselves, by title and class.
 
     Returns:
       Plain dictionaries, lists, strings and numbers; None stands for a number that is undefined.
@@ -43,7 +47,7 @@ def make(
     cautions = list(about.get('warnings', ()))
     if not known.all():
         cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
-        table = _rows(table, known)
+        table = _known(table)
     unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
     if unlike.any() and not table.meta.get('calibrated'):  # clamped rows are meant not to
         cautions.append(
@@ -55,8 +59,9 @@ def make(
     if (table.segment >= 0).any():
         scores = {'clip': _scores(tables.pool(table)), **scores}
     headline = next(iter(scores))
+    scores |= {name: _scores(_known(view)) for name, view in (also or {}).items()}
     best = [record['epoch'] for record in history or () if record.get('best')]
-    return _plain(
+    return plain(
         {
             'title': printable(title),
             'headline': headline,
@@ -73,6 +78,7 @@ def make(
             'scores': scores,
             'paper': _beside(paper, scores) if paper else None,
             'history': [dict(record) for record in history or ()],
+            'learned': learned or {},
             'best_epoch': best[-1] if best else None,
             'calibrated': bool(table.meta.get('calibrated', False)),
             'split': table.meta.get('split'),
@@ -96,6 +102,37 @@ def printable(value: object) -> str:
     return ''.join(c if c.isprintable() else '�' for c in str(value))
 
 
+def plain(value: Any) -> Any:
+    """The same in JSON's own types: lists for arrays, None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def labelled(members: Mapping[str, tables.Predictions]) -> dict[str, tables.Predictions]:
+    """Tables of the same clips without those of unknown scene, which no two can be compared on."""
+    known = next(iter(members.values())).label >= 0
+    if not known.any():
+        raise ValueError(
+            f'none of the {len(known)} clips has a known scene, so there is nothing to compare; '
+            'name a file with the true scenes, such as --truth fold1_evaluate.csv'
+        )
+    return {printable(name): _known(table) for name, table in members.items()}
+
+
+def cautions(members: Mapping[str, tables.Predictions]) -> list[str]:
+    """What the tables' own reports warn of, each once."""
+    about = (table.meta.get('about', {}) for table in members.values())
+    lines = (printable(line) for facts in about for line in facts.get('warnings', ()))
+    return list(dict.fromkeys(lines))
+
+
 def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
     """The group of each clip, and what groups are: locations, or clips if the names tell none."""
     names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
@@ -109,7 +146,9 @@ def _granularity(table: tables.Predictions) -> str:
     return 'segment' if name == 'clip' and (table.segment >= 0).any() else name
 
 
-def _rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:
+def _known(table: tables.Predictions) -> tables.Predictions:
+    """Its rows that have a label."""
+    keep = table.label >= 0
     return dataclasses.replace(
         table,
         clip_id=table.clip_id[keep],
@@ -171,16 +210,3 @@ def _beside(paper: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, An
         for name in ('log_loss', 'accuracy')
     }
     return {**paper, 'difference': difference}
-
-
-def _plain(value: Any) -> Any:
-    """The same in JSON's own types: lists for arrays, None for NaN and infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.ndarray, np.generic)):
-        return _plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,0 +1,214 @@
+"""A fusion beside its sound and its picture alone: who is right where, and what fusing changes.
+
+`make` counts, `text` prints, `write` leaves a page, the numbers as JSON, and all answers as a
+table. Source: Feng, Sec. 3.2, which compares the classes and asks where modalities conflict.
+"""
+
+import csv
+import io
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsc_jax import metrics, tables
+from avsc_jax.report import files
+from avsc_jax.report.console import number, percent
+from avsc_jax.report.scores import cautions, labelled, plain, printable
+
+ROLES = ('fusion', 'audio', 'video')
+SCORES = ('precision', 'recall', 'f1')
+CASES = {  # which modalities are right alone: (audio, video)
+    'both': (True, True),
+    'audio only': (True, False),
+    'video only': (False, True),
+    'neither': (False, False),
+}
+
+
+def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:
+    """Counts clips by what fusion, audio and video make of them, for every class and overall.
+
+    Args:
+      members: a table for each of ROLES, of the same clips in the same order; clips of unknown
+        scene are left out.
+
+    Returns:
+      Plain values: `scores` of each role, its `per_class` among them; `gain`, the F1 of fusion
+      minus that of the better modality; `cells`, the eight combinations of right and wrong with
+      their `clips` in all and `by_class`; names of the clips that are `rescued` (only fusion is
+      right) and `lost` (fusion is wrong, a modality alone right); `answers`, a row a clip.
+    """
+    if {*members} != {*ROLES}:
+        raise ValueError(
+            f'the tables are called {", ".join(members)}; name them fusion=table audio=table '
+            'video=table'
+        )
+    members = labelled({role: members[role] for role in ROLES})
+    first = members['fusion']
+    labels, classes = first.label, np.array([printable(name) for name in first.meta['classes']])
+    clips = np.array([printable(name) for name in first.clip_id])
+    answers = {role: table.probs.argmax(axis=1) for role, table in members.items()}
+    right = {role: answer == labels for role, answer in answers.items()}
+    alone = right['audio'] | right['video']
+    scores = {role: _scores(table) for role, table in members.items()}
+    f1 = {role: score['per_class']['f1'] for role, score in scores.items()}
+    return plain(
+        {
+            'clips': len(labels),
+            'classes': classes,
+            'scores': scores,
+            'gain': f1['fusion'] - np.maximum(f1['audio'], f1['video']),
+            'cells': _cells(right, labels, len(classes)),
+            'rescued': clips[right['fusion'] & ~alone],
+            'lost': clips[alone & ~right['fusion']],
+            'answers': np.stack([clips, classes[labels], *map(classes.take, answers.values())], 1),
+            'warnings': cautions(members),
+        }
+    )
+
+
+def text(result: Mapping[str, Any]) -> str:
+    """The comparison for a console."""
+    lines = [f'! {line}' for line in result['warnings']]
+    items = f'clip, {result["clips"]:,} items'
+    lines.append(f'{items:<24}{"log loss":>10}{"accuracy":>12}')
+    for role, score in result['scores'].items():
+        loss, accuracy = number(score['log_loss']), percent(score['accuracy'])
+        lines.append(f'  {role:<22}{loss:>10}{accuracy:>12}')
+    for title, head, rows in _tables(result):
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines += ['', title, *(_line(row, widths) for row in [head, *rows])]
+    return '\n'.join([*lines, '', *_sentences(result)])
+
+
+def write(result: Mapping[str, Any], folder: str | Path) -> Path:
+    """Writes modalities.html, .json and .tsv (every clip's answers); returns the page's path."""
+    from avsc_jax.report import page, plots  # matplotlib takes a second, and only writing needs it
+
+    answers = io.StringIO()
+    writer = csv.writer(answers, delimiter='\t', lineterminator='\n')
+    writer.writerows([('clip_id', 'scene_label', *ROLES), *result['answers']])
+    told = {key: value for key, value in result.items() if key != 'answers'}
+    sentences = ''.join(f'<p>{escape(line)}</p>' for line in _sentences(result))
+    parts = [
+        f'<header><h1>Sound, picture and both</h1>{sentences}</header>',
+        page.warning(result['warnings']),
+        page.card(plots.outcomes(result['classes'], _cases(result)), 'wide'),
+        *(
+            page.card(f'<h2>{title}</h2>{page.html_table(head, lines)}')
+            for title, head, lines in _tables(result)
+        ),
+        *(
+            page.folded(f'{kind} clips', f'<p>{escape(", ".join(result[kind]))}</p>')
+            for kind in ('rescued', 'lost')
+            if result[kind]
+        ),
+    ]
+    contents = {
+        'modalities.html': page.document('Sound, picture and both', filter(None, parts)),
+        'modalities.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
+        'modalities.tsv': answers.getvalue(),
+    }
+    files.write(folder, contents)
+    return Path(folder) / 'modalities.html'
+
+
+def _scores(table: tables.Predictions) -> dict[str, Any]:
+    with warnings.catch_warnings():  # clamped rows do not sum to one
+        warnings.simplefilter('ignore', UserWarning)
+        return {
+            name: score(table.probs, table.label)
+            for name, score in (
+                ('log_loss', metrics.log_loss),
+                ('accuracy', metrics.accuracy),
+                ('per_class', metrics.per_class),
+            )
+        }
+
+
+def _cells(
+    right: Mapping[str, np.ndarray], labels: np.ndarray, num_classes: int
+) -> list[dict[str, Any]]:
+    """The clips of each case, first those that fusion gets right and then those it gets wrong."""
+    cells = []
+    for audio, video in CASES.values():
+        for fusion in (True, False):
+            cell = {'audio': audio, 'video': video, 'fusion': fusion}
+            inside = np.all([right[role] == value for role, value in cell.items()], axis=0)
+            by_class = np.bincount(labels[inside], minlength=num_classes)
+            cells.append(cell | {'clips': by_class.sum(), 'by_class': by_class})
+    return cells
+
+
+def _tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, head and rows of the two tables that console and page show."""
+    return [
+        (
+            'Precision, recall, F1, %; M: fusion, A: audio, V: video; gain of M-F over the better',
+            ['class', 'items', *(f'{role}-{key}' for role in 'MAV' for key in 'PRF'), 'gain'],
+            _by_class(result),
+        ),
+        (
+            'Clips that fusion gets right, of those that a modality alone gets right',
+            ['class', *CASES],
+            _by_case(result),
+        ),
+    ]
+
+
+def _by_class(result: Mapping[str, Any]) -> list[list[str]]:
+    scores = [result['scores'][role]['per_class'] for role in ROLES]
+    rows = [
+        [
+            name,
+            f'{scores[0]["support"][i]:,}',
+            *(_points(score[key][i]) for score in scores for key in SCORES),
+            _points(result['gain'][i], '+'),
+        ]
+        for i, name in enumerate(result['classes'])
+    ]
+    return rows + [
+        [f'{name} average', '', *(_points(s[name][key]) for s in scores for key in SCORES), '']
+        for name in ('macro', 'weighted')
+    ]
+
+
+def _by_case(result: Mapping[str, Any]) -> list[list[str]]:
+    cases = _cases(result).values()
+    rows = [
+        [name, *(_share(right[i], wrong[i]) for right, wrong in cases)]
+        for i, name in enumerate(result['classes'])
+    ]
+    return [*rows, ['all', *(_share(sum(right), sum(wrong)) for right, wrong in cases)]]
+
+
+def _cases(result: Mapping[str, Any]) -> dict[str, tuple[list[int], list[int]]]:
+    """Case -> clips of each class that fusion gets right, and those it gets wrong."""
+    counts = [cell['by_class'] for cell in result['cells']]
+    return dict(zip(CASES, zip(counts[::2], counts[1::2], strict=True), strict=True))
+
+
+def _share(right: int, wrong: int) -> str:
+    return f'{right:,} of {right + wrong:,}' if right + wrong else '–'
+
+
+def _points(value: float | None, sign: str = '') -> str:
+    return '–' if value is None else f'{100 * value:{sign}.1f}'
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    (name, *rest), (left, *widths) = cells, widths
+    return '  '.join([f'{name:<{left}}', *map(str.rjust, rest, widths)]).rstrip()
+
+
+def _sentences(result: Mapping[str, Any]) -> list[str]:
+    total, rescued, lost = result['clips'], len(result['rescued']), len(result['lost'])
+    return [
+        f'rescued: {rescued:,} of {total:,} clips, which only fusion gets right',
+        f'lost: {lost:,} of {total:,} clips, which fusion gets wrong and a modality alone right',
+    ]

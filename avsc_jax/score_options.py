@@ -1,0 +1,208 @@
+"""The command line of avsc_jax.score: its help, its options, and which go together."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+from avsc_jax import mixing
+from avsc_jax.report import published
+
+DESCRIPTION = """\
+Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
+calibration, with intervals over recording locations. Several tables are mixed, and the members and
+their mix are shown side by side.
+
+A table is a run folder, whose predictions/test.npz is meant, such a file itself, or a tab-separated
+DCASE file (filename, scene_label, airport ... tram). A prefix names its role in the output:
+audio=a.npz visual=v.npz.
+"""
+EXAMPLES = """\
+examples:
+  score one submission file against the fold's truth, on the console only
+    python -m avsc_jax.score submission.csv --truth fold1_evaluate.csv
+
+  average two systems, clamp each as Okazaki et al. do, and write the report and the table
+    python -m avsc_jax.score audio=runs/a/predictions/test.npz visual=runs/v/predictions/test.npz \\
+      --weights .4,.6 --clamp=per_model --out report/
+
+  Hitachi's E02 from the tables of its three parts
+    python -m avsc_jax.score audio=A04.npz visual=V04.npz clip=C04.npz --recipe=hitachi \\
+      --clamp=per_model
+
+  show the dim clips that sound names and the picture does not (Okazaki et al. 2021, Fig. 2)
+    python -m avsc_jax.score A02=A02.npz V02=V02.npz C04=C04.npz --gallery dim.html --dataset=clips
+
+  is one system better than another?
+    python -m avsc_jax.score --compare ours=E02.npz theirs=E01.npz
+
+  may a file be submitted?
+    python -m avsc_jax.score --check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
+
+  what does the paper say, and what do the runs here?
+    python -m avsc_jax.score --paper=table2
+
+  where does a fusion beat sound and picture alone? a run folder stands for its test table
+    python -m avsc_jax.score --modalities fusion=runs/feng_fusion-weighted-demo \\
+      audio=runs/feng_fusion-audio-demo video=runs/feng_fusion-video-demo --out conflicts/
+
+  find weights and a temperature on one split and report on another
+    python -m avsc_jax.score --recipe=weights --calibrate=temperature \\
+      --fit-on a=a/valid.npz b=b/valid.npz --report-on a=a/test.npz b=b/test.npz
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command's line."""
+    made = argparse.ArgumentParser(
+        prog='python -m avsc_jax.score',
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
+    made.add_argument(
+        '--recipe',
+        choices=list(mixing.RECIPES),
+        default='mean',
+        help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
+        'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
+        'with weights in steps of 0.05 that are best on the tables of --fit-on',
+    )
+    made.add_argument(
+        '--fit-on',
+        nargs='+',
+        default=[],
+        metavar='[role=]table',
+        help="the members' tables of the split on which --recipe=weights and --calibrate are "
+        'fitted, in the order or with the roles of those reported on',
+    )
+    made.add_argument(
+        '--report-on',
+        nargs='+',
+        default=[],
+        metavar='[role=]table',
+        help='the tables to score; the same as naming them first',
+    )
+    made.add_argument(
+        '--calibrate',
+        choices=list(mixing.CALIBRATIONS),
+        help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
+        'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
+    )
+    made.add_argument(
+        '--weights', metavar='W,W,...', help='weights of the mean, one a table; made to sum to one'
+    )
+    made.add_argument(
+        '--clamp',
+        choices=['fused', 'per_model'],
+        help='pool to clips, then clamp (Okazaki 2021, Eq. 1) the mean, or each table before it',
+    )
+    made.add_argument(
+        '--clamped',
+        action='store_true',
+        help='the tables are clamped already: their rows need not sum to one',
+    )
+    made.add_argument(
+        '--truth',
+        metavar='FOLD.csv',
+        help='true scenes (columns filename_audio ... scene_label), in place of any in the tables',
+    )
+    made.add_argument(
+        '--out',
+        metavar='FOLDER',
+        help='write report.html, report.json and predictions.npz there; without it only print',
+    )
+    instead = made.add_argument_group('in place of scoring')
+    instead.add_argument(
+        '--compare',
+        nargs=2,
+        metavar='[role=]table',
+        help='are two systems different? with an interval and a paired test over locations',
+    )
+    instead.add_argument(
+        '--modalities',
+        nargs=3,
+        metavar='role=table',
+        help='which clips do fusion=, audio= and video= get right, class by class? --out writes '
+        'a page, the numbers, and the answers to every clip',
+    )
+    instead.add_argument(
+        '--check',
+        type=Path,
+        metavar='FILE',
+        help='may this DCASE 2021 task 1B output file be submitted? exit code 1 if not; with '
+        '--truth also the ten items that cost most',
+    )
+    instead.add_argument(
+        '--items', type=Path, metavar='LIST', help='what FILE must name: one a line, or a DCASE csv'
+    )
+    instead.add_argument(
+        '--paper',
+        choices=tuple(published.TABLES),
+        metavar='TABLE',
+        help='this table of a paper, ours beside it; --out writes it as Markdown: '
+        f'{mixing.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
+    )
+    instead.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
+    gallery = made.add_argument_group('clips that one table gets right and another wrong')
+    gallery.add_argument(
+        '--gallery',
+        type=Path,
+        metavar='OUT.html',
+        help='write the clips that --sound gets right and --picture wrong there, darkest first',
+    )
+    gallery.add_argument('--sound', metavar='ROLE', help='which table (default: the first)')
+    gallery.add_argument('--picture', metavar='ROLE', help='which table (default: the second)')
+    gallery.add_argument(
+        '--dataset', metavar='CONFIG', help='of the tfds_tau builder, such as demo: has the frames'
+    )
+    gallery.add_argument('--split', default='test', help='of the dataset (default test)')
+    gallery.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
+    return made
+
+
+def check(
+    options: argparse.Namespace, paths: Mapping[str, Path], fit_paths: Mapping[str, Path]
+) -> None:
+    """Raises ValueError for options that need or exclude each other."""
+    found = options.recipe == 'weights'
+    for wrong, sentence in (
+        (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
+        (
+            (found or options.calibrate) and not fit_paths,
+            '--recipe=weights and --calibrate need --fit-on: the tables of the split to fit on',
+        ),
+        (
+            fit_paths and not (found or options.calibrate),
+            '--fit-on fits nothing here; pass --recipe=weights or --calibrate, or leave it out',
+        ),
+        (
+            options.weights and options.recipe not in ('mean', 'geometric'),
+            f'--weights are for a mean; --recipe={options.recipe} has its own, so leave one out',
+        ),
+        (
+            found and (options.clamp == 'per_model' or options.clamped),
+            '--recipe=weights searches tables whose rows sum to one; clamp the mix '
+            '(--clamp=fused), not the tables',
+        ),
+        (
+            options.clamp and options.calibrate == 'clamp',
+            '--clamp and --calibrate=clamp would clamp twice; leave one out',
+        ),
+        (
+            options.recipe == 'hitachi'
+            and {*paths} not in ({'audio', 'visual'}, {'audio', 'visual', 'clip'}),
+            f'--recipe=hitachi takes audio=table visual=table and perhaps clip=table, not '
+            f'{mixing.listed(paths)}',
+        ),
+        (
+            options.gallery and (len(paths) < 2 or not options.dataset),
+            '--gallery needs two tables or more, sound first, and --dataset: where the frames are',
+        ),
+        (
+            options.gallery and not options.gallery.absolute().parent.is_dir(),
+            f'--gallery {options.gallery} lies in no folder that exists; make it first',
+        ),
+    ):
+        if wrong:
+            raise ValueError(sentence)
