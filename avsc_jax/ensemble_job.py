@@ -5,45 +5,17 @@ the commands that it names, or by itself where the config says `train_missing`.
 """
 
 import dataclasses
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from avsc_jax import ensemble, mixing, plan, report, submission, tables
+from avsc_jax import ensemble, members, mixing, plan, report, submission, tables
+from avsc_jax.members import EVALUATION, Member
 from avsc_jax.training import run_folder
 
-EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
 Tables = dict[str, tables.Predictions]
-
-
-@dataclasses.dataclass(frozen=True)
-class Member:
-    """A trained run that takes part: row `name`, trained by `config` into `folder`.
-
-    `fold` is its one of the five folds; None is the official one.
-    """
-
-    name: str
-    config: str
-    folder: run_folder.RunFolder
-    fold: int | None
-
-    @property
-    def training(self) -> list[str]:
-        """The command that trains it, or goes on with it."""
-        fold = [] if self.fold is None else [f'--fold={self.fold}']
-        return ['avsc_jax.main', f'--config={self.config}', *fold, f'--workdir={self.folder.path}']
-
-    def prediction(self, data: Mapping[str, str]) -> list[str]:
-        """The command that writes its table of the challenge's items."""
-        table = self.folder.predictions_file(EVALUATION)
-        named = [f'--{name}={value}' for name, value in data.items()]
-        return ['avsc_jax.predict', *named, f'--model={self.folder.path}', f'--csv={table}']
 
 
 def run(
@@ -52,21 +24,24 @@ def run(
     workdir: Path,
     data_dir: Path,
     weights_dir: Path,
+    media_dir: Path | None = None,
     download_weights: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Reads the members' tables, fuses them, and writes table, report and submission."""
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
-    groups = [members(config, fold) for fold in (range(config.get('folds', 0)) or [None])]
+    names = [name for group in config.groups.values() for name in group]
+    folds = range(config.get('folds', 0)) or [None]
+    groups = [members.named(config, names, fold) for fold in folds]
     everyone = [member for group in groups for member in group]
     todo = missing(everyone, config)
     if dry_run:
         print(text(everyone, todo))
         return
-    flags = [f'--data_dir={data_dir}', f'--weights_dir={weights_dir}']
-    complete(todo, config, flags + ['--download_weights'] * download_weights)
-    data = _data(everyone)
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    members.complete(todo, config, members.flags(folders, download_weights))
+    data = members.data(everyone)
     scored = fuse(groups, config)
     result = scored[config.paper.row]
     about = result.meta['about']
@@ -88,18 +63,6 @@ def run(
     print(f'report: {page}')
 
 
-def members(config: ConfigDict, fold: int | None) -> list[Member]:
-    """Those of the config's groups, in their order."""
-    found = []
-    for name in (name for names in config.groups.values() for name in names):
-        made_by, own_folder = config.members[name].config, config.members[name].run
-        path = run_folder.default_path(made_by, fold)
-        if own_folder:
-            path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
-        found.append(Member(name, made_by, run_folder.RunFolder(path), fold))
-    return found
-
-
 def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:
     """The commands that make what is not there, in their order."""
     todo = [member.training for member in everyone if not member.folder.is_done]
@@ -118,27 +81,8 @@ def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
         f'{member.name:6}{member.folder.path}  {"" if member.folder.is_done else "not "}trained'
         for member in everyone
     ]
-    lines += ['missing:', *map(_line, todo)] if todo else ['nothing is missing']
+    lines += ['missing:', *map(members.line, todo)] if todo else ['nothing is missing']
     return '\n'.join(lines)
-
-
-def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[str]) -> None:
-    """Runs the commands, where the config wants that; each in a process that frees its memory."""
-    if todo and not config.train_missing:
-        raise FileNotFoundError(
-            f'{len(todo)} tables are missing; --config.train_missing=True makes them, or:\n'
-            + '\n'.join(map(_line, todo))
-        )
-    for number, command in enumerate(todo, start=1):
-        print(f'{number} of {len(todo)}: {_line(command)}', file=sys.stderr, flush=True)
-        own = [f'--seed={config.seed}', f'--weights={config.weights}']
-        own = own if command[0] == 'avsc_jax.main' else []
-        code = subprocess.run([sys.executable, '-m', *command, *own, *flags], stdout=2).returncode
-        if code:
-            raise ValueError(
-                f'a member failed, as told above (exit code {code}); this goes on with it: '
-                f'{_line(command)}'
-            )
 
 
 def read(group: Sequence[Member], split: str) -> dict[Member, tables.Predictions]:
@@ -270,19 +214,6 @@ def _sentence(config: ConfigDict) -> str:
     )
 
 
-def _data(everyone: Sequence[Member]) -> str:
-    """The data that all members were trained on."""
-    seen = {m.name: m.folder.read_json('environment.json')['data'] for m in everyone}
-    (first, data), *others = seen.items()
-    for name, other in others:
-        if other != data:
-            raise ValueError(
-                f'{first} was trained on {data}, {name} on {other}; an ensemble needs members of '
-                'one data set, so train them again on it'
-            )
-    return data
-
-
 def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
     """What members.json tells of each; the refits of a member have the same parameters."""
     parameters = {}
@@ -301,7 +232,3 @@ def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
         for group in groups
         for member in group
     ]
-
-
-def _line(command: Sequence[str]) -> str:
-    return 'python -m ' + shlex.join(command)

@@ -7,9 +7,8 @@ A run killed at any moment goes on with the same command. A finished run shows i
 
 import copy
 import os
-import statistics
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +16,8 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from avsc_jax import cli, configs, ensemble_job, hosts, job
+from avsc_jax import cli, configs, ensemble_job, hosts, job, sweep
 from avsc_jax.data import folds, records
-from avsc_jax.report import console
 from avsc_jax.training import run_folder
 
 FLAGS = flags.FLAGS
@@ -28,6 +26,10 @@ config_flags.DEFINE_config_file(
 )
 flags.DEFINE_string('workdir', None, 'Run folder; default runs/<config>[-tokens].')
 flags.DEFINE_string('data_dir', None, "Prepared datasets; default TFDS_DATA_DIR or TFDS's own.")
+flags.DEFINE_string(
+    'media_dir', None, 'The videos that the data was built from, zipped or not, for systems that '
+    'read other pictures of them; default: where the builder keeps its downloads.'
+)  # fmt: skip
 flags.DEFINE_string('weights_dir', None, 'Pretrained weights; default ~/.cache/avsc_jax/weights.')
 flags.DEFINE_enum(
     'weights', 'auto', ['auto', 'pretrained', 'random'],
@@ -41,6 +43,10 @@ flags.DEFINE_integer('seed', None, 'Replaces the seed of the config.')
 flags.DEFINE_list(
     'seeds', None, 'The same job once for each, in WORKDIR/seed0 and so on; then mean and spread.'
 )
+flags.DEFINE_multi_string(
+    'sweep', [], 'FIELD=V1,V2 of the config, once or more: the same job for every combination of '
+    'the values, in WORKDIR/FIELD=V1 and so on; then which one validation finds best.'
+)  # fmt: skip
 flags.DEFINE_integer(
     'fold', None, 'Of the five folds that share no location the one to report on; default: the '
     'official one.', 0, folds.NUM_FOLDS - 1,
@@ -60,75 +66,39 @@ flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, t
 def main(arguments: list[str]) -> int:
     """Parses the flags and runs the job; returns the exit code."""
     config = parse(arguments)
-    seeds = read_seeds()
+    seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
+    alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
     if FLAGS.multihost:
         hosts.initialize()
-    fused = 'groups' in config  # an ensemble of runs; it leaves the devices to those
-    if not fused:
+    fused = 'groups' in config  # an ensemble of runs
+    if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
-    config = resolve(config, data_dir, named=bool(FLAGS.data_dir))
+    resolved = partial(resolve, data_dir=data_dir, named=bool(FLAGS.data_dir))
+    config = resolved(config)
     print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
-    run = partial(
-        (ensemble_job if fused else job).run,
-        data_dir=data_dir,
-        weights_dir=Path(FLAGS.weights_dir or run_folder.default_weights_dir()).expanduser(),
-        download_weights=FLAGS.download_weights,
-        dry_run=FLAGS.dry_run,
-    )
+    folders = {
+        'data_dir': data_dir,
+        'weights_dir': Path(FLAGS.weights_dir or run_folder.default_weights_dir()).expanduser(),
+        'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
+    }
+    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
+    run = partial((ensemble_job if fused else job).run, **folders, **given)
+    if 'members' in config and not (fused or FLAGS.dry_run or FLAGS.multihost):
+        job.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
+        print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
     workdir = Path(FLAGS.workdir or default)
     if seeds and not FLAGS.dry_run:
-        run_seeds(run, config, seeds, workdir)
+        sweep.run_seeds(run, config, seeds, workdir)
+    elif swept and not FLAGS.dry_run:
+        points = [resolved(parse([*alone, *change])) for change in sweep.overrides(swept)]
+        command = ['python', '-m', 'avsc_jax.main', *alone]
+        sweep.run_sweep(run, config, points, [*swept], workdir, command=command)
     else:
         run(config, workdir=workdir)
     hosts.finish()
     return 0
-
-
-def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: Path) -> None:
-    """Runs the job once for each seed, and tells and keeps how far their scores lie apart."""
-    reports = {}
-    for seed in seeds:
-        config.seed = seed
-        folder = run_folder.RunFolder(workdir / f'seed{seed}')
-        run(config, workdir=folder.path)
-        if hosts.is_first():
-            reports[seed] = folder.read_json('report.json')
-    if reports:
-        result = spread(reports)
-        run_folder.RunFolder(workdir).write_json('seeds.json', result)
-        print(spread_text(result))
-
-
-def spread(reports: Mapping[int, Mapping]) -> dict:
-    """Headline scores of each seed's report, their mean and sample standard deviation (n - 1)."""
-    names = ('log_loss', 'accuracy')
-    granularity = next(iter(reports.values()))['headline']
-    scores = {
-        seed: {name: report['scores'][granularity][f'{name}_micro'] for name in names}
-        for seed, report in reports.items()
-    }
-    columns = {name: [score[name] for score in scores.values()] for name in names}
-    several = len(scores) > 1
-    return {
-        'granularity': granularity,
-        'seeds': scores,
-        'mean': {name: statistics.mean(column) for name, column in columns.items()},
-        'std': {n: statistics.stdev(c) if several else None for n, c in columns.items()},
-    }
-
-
-def spread_text(result: Mapping) -> str:
-    """What `spread` found, a line a seed."""
-    rows = {f'seed {seed}': score for seed, score in result['seeds'].items()}
-    rows |= {'mean': result['mean'], 'standard deviation': result['std']}
-    lines = [f'{result["granularity"]:<20}{"log loss":>10}{"accuracy":>11}']
-    lines += [
-        f'{name:<20}{console.number(score["log_loss"]):>10}{console.percent(score["accuracy"]):>11}'
-        for name, score in rows.items()
-    ]
-    return '\n'.join(lines)
 
 
 def parse(arguments: list[str]) -> ConfigDict:
@@ -149,8 +119,8 @@ def parse(arguments: list[str]) -> ConfigDict:
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
-    if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds):
-        raise ValueError('an ensemble only reads its members: give them --fold or --seeds')
+    if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
+        raise ValueError('an ensemble only reads its members: give them --fold, --seeds or --sweep')
     return FLAGS.config
 
 
@@ -159,6 +129,8 @@ def read_seeds() -> list[int]:
     words = FLAGS.seeds or []
     if words and FLAGS.seed is not None:
         raise ValueError('--seed and --seeds exclude each other; give one')
+    if words and FLAGS.sweep:
+        raise ValueError('--seeds and --sweep exclude each other; give one')
     seeds = {int(word) for word in words if word.isdecimal()}
     if len(seeds) < len(words):
         raise ValueError(
@@ -169,6 +141,9 @@ def read_seeds() -> list[int]:
 
 def _parse_flags(arguments: list[str]) -> None:
     sys.argv[1:] = arguments  # where config_flags looks for overrides
+    FLAGS['sweep'].unparse()  # else its values of this parse and of an earlier one add up
+    for name in [name for name in FLAGS if name.startswith('config.')]:
+        delattr(FLAGS, name)  # belongs to the config of an earlier parse
     FLAGS([sys.argv[0], *arguments])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import ensemble, ensemble_job, models, submission, tables
+from avsc_jax import ensemble, ensemble_job, members, models, submission, tables
 from avsc_jax.configs import hitachi_ensemble
 from avsc_jax.scenes import SCENES
 from avsc_jax.training.run_folder import RunFolder, default_path
@@ -157,7 +157,7 @@ def test_train_missing_runs_the_commands_of_what_is_missing(tmp_path, monkeypatc
         finished(default_path(command[3].removeprefix('--config=')), drawn(len(ran)))
         return type('Done', (), {'returncode': 0})
 
-    monkeypatch.setattr(ensemble_job.subprocess, 'run', train)
+    monkeypatch.setattr(members.subprocess, 'run', train)
     run(made)
     assert [command[2] for command in ran] == [
         '--config=configs/hitachi_audio.py:regnetx_064,demo',
@@ -172,7 +172,7 @@ def test_train_missing_runs_the_commands_of_what_is_missing(tmp_path, monkeypatc
 def test_a_member_that_fails_ends_the_job_with_its_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     failed = type('Done', (), {'returncode': 3})
-    monkeypatch.setattr(ensemble_job.subprocess, 'run', lambda *_, **__: failed)
+    monkeypatch.setattr(members.subprocess, 'run', lambda *_, **__: failed)
     with pytest.raises(ValueError, match=r'exit code 3.*clip_fusion|exit code 3.*hitachi_audio'):
         run(config('E02,demo'))
 

@@ -8,27 +8,43 @@ import grain.python as grain
 import numpy as np
 
 
+def num_batches(num_rows: int, batch_size: int, drop_remainder: bool = False) -> int:
+    """How many batches an epoch has; one that is not full counts unless it is dropped."""
+    if num_rows < 1 or batch_size < 1:
+        raise ValueError(f'cannot make batches of {batch_size} from {num_rows} rows')
+    if drop_remainder and num_rows < batch_size:
+        raise ValueError(
+            f'{num_rows} rows do not fill a batch of {batch_size}, and drop_remainder leaves out '
+            'what is not full; lower --config.batch_size'
+        )
+    return num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
+
+
 def epoch_order(
-    num_rows: int, batch_size: int, *, multiple: int = 1, shuffle_by: tuple[int, ...] | None = None
+    num_rows: int,
+    batch_size: int,
+    *,
+    multiple: int = 1,
+    shuffle_by: tuple[int, ...] | None = None,
+    drop_remainder: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which rows form which batch: `(order [K, B] int32, mask [K, B] bool)`.
 
     B is `batch_size` rounded up to a `multiple` (the number of devices). Padded places have mask
-    False and point at row 0; no row is dropped or doubled.
+    False and point at row 0; no row is doubled, and none left out but with `drop_remainder`.
 
     Args:
       shuffle_by: the seeds of the permutation, such as (seed, epoch); None keeps the order.
+      drop_remainder: leaves out the rows of a last batch that is not full.
     """
-    if num_rows < 1 or batch_size < 1:
-        raise ValueError(f'cannot make batches of {batch_size} from {num_rows} rows')
+    count = num_batches(num_rows, batch_size, drop_remainder)
     rows = np.arange(num_rows)
     if shuffle_by is not None:
         rows = np.random.default_rng(shuffle_by).permutation(num_rows)
-    num_batches = -(-num_rows // batch_size)
     width = -(-batch_size // multiple) * multiple
-    order = np.zeros((num_batches, width), np.int32)
-    mask = np.zeros((num_batches, width), bool)
-    for k in range(num_batches):
+    order = np.zeros((count, width), np.int32)
+    mask = np.zeros((count, width), bool)
+    for k in range(count):
         batch = rows[k * batch_size : (k + 1) * batch_size]
         order[k, : len(batch)] = batch
         mask[k, : len(batch)] = True

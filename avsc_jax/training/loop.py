@@ -6,7 +6,6 @@ from functools import partial
 
 import jax
 import numpy as np
-import optax
 from scipy.special import softmax
 from tqdm import tqdm
 
@@ -14,12 +13,18 @@ from avsc_jax import ensemble, hosts, metrics, tables
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.logging import History
+from avsc_jax.training.optimizer import Schedule, with_rate
 from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
 SAVE_EVERY_S = 600.0  # within an epoch
 SAVE_EVERY_STEPS = 1000  # of several processes, which must save together and share no clock
-SELECT = {'accuracy': ('valid_accuracy', 1), 'log_loss': ('valid_log_loss', -1)}
+SELECT = {
+    'accuracy': ('valid_accuracy', 1),
+    'log_loss': ('valid_log_loss', -1),  # of pooled clips
+    'loss': ('valid_loss', -1),  # of rows
+    'batch_loss': ('valid_batch_loss', -1),  # mean of the batches' means, as papers' code has it
+}
 
 
 def fit(
@@ -32,15 +37,21 @@ def fit(
     batch_size: int,
     seed: int,
     select: str,
-    schedule: optax.Schedule,
+    schedule: Schedule,
     checkpoints: Checkpoints,
     history: History,
+    patience: int = 0,
+    drop_remainder: bool = False,
 ) -> None:
     """Trains to the end of the last epoch, going on from the last checkpoint if there is one.
 
     Epochs of a Stream are saved on the way too, and go on from the very step. Afterwards
     `checkpoints` holds the best epoch (the first of equals by `select` on `valid`) and the last,
     and `history` a line per epoch.
+
+    Args:
+      patience: so many epochs without a new best one end the training; 0: none do.
+      drop_remainder: an epoch leaves out the rows that do not fill its last batch.
 
     Raises:
       FloatingPointError: the loss is NaN or infinite; names step and learning rate.
@@ -52,43 +63,52 @@ def fit(
         history.restart(lines)
     state = steps.place(state)
     train_rows, valid_rows = _place(steps, train), _place(steps, valid)
-    _, first, group = np.unique(valid.clip_id, return_index=True, return_inverse=True)
-    done = len(history.lines)
     for epoch in _progress(
-        range(done, epochs), desc='training', unit='epoch', initial=done, total=epochs
+        _epochs(history.lines, epochs, patience),
+        desc='training',
+        unit='epoch',
+        initial=len(history.lines),
+        total=epochs,
     ):
         order, mask = epoch_order(
-            len(train), batch_size, multiple=steps.num_devices, shuffle_by=(seed, epoch)
+            len(train),
+            batch_size,
+            multiple=steps.num_devices,
+            shuffle_by=(seed, epoch),
+            drop_remainder=drop_remainder,
         )
         first_step = int(state.step) - len(losses)
-
+        selecting = [-sign * line[column] for line in history.lines]
+        rate = partial(schedule, losses=selecting)
+        first_rate = steps.place(np.float32(rate(first_step)))
+        state = state.replace(opt_state=with_rate(state.opt_state, first_rate))
         check = partial(
             _check_finite,
             first_step=first_step,
             epoch=epoch,
-            schedule=schedule,
+            rate=rate,
             checkpoints=checkpoints,
         )
         save = partial(_save_within, check, checkpoints, history.lines)
         state, losses = _run_epoch(steps, state, train_rows, order, mask, losses, save)
         check(losses)
-        weights = mask.sum(1) / mask.sum()
-        probs, valid_loss = _evaluate(steps, state.variables, valid, valid_rows, batch_size)
-        pooled = ensemble.pool(probs, group, len(first))
+        logits = _logits(steps, state.variables, valid, valid_rows, batch_size)
         line = {
             'epoch': epoch,
             'step': int(state.step),
-            'learning_rate': float(schedule(first_step)),
-            'train_loss': float(np.dot(losses, weights)),
-            'valid_loss': valid_loss,
-            'valid_log_loss': metrics.log_loss(pooled, valid.label[first]),
-            'valid_accuracy': metrics.accuracy(pooled, valid.label[first]),
+            'learning_rate': float(rate(first_step)),
+            'train_loss': float(np.dot(losses, mask.sum(1) / mask.sum())),
+            **_scores(steps, logits, valid, batch_size, column),
         }
-        best = max((sign * old[column] for old in history.lines), default=-np.inf)
-        line['best'] = bool(sign * line[column] > best)
+        line['best'] = -sign * line[column] < min(selecting, default=np.inf)
         history.append(line)
         checkpoints.save(state, history.lines, is_best=line['best'])
         losses = []
+
+
+def stopped(lines: Sequence[dict], patience: int) -> bool:
+    """Whether the last `patience` epochs of a history brought no new best one; 0: never."""
+    return 0 < patience <= len(lines) and not any(line['best'] for line in lines[-patience:])
 
 
 def selection(name: str) -> tuple[str, int]:
@@ -100,7 +120,7 @@ def selection(name: str) -> tuple[str, int]:
 
 def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np.ndarray:
     """Probabilities `[N, C]` float64 of every row, in order."""
-    return _evaluate(steps, variables, rows, _place(steps, rows), batch_size)[0]
+    return _probabilities(_logits(steps, variables, rows, _place(steps, rows), batch_size))
 
 
 def predictions(rows: Rows, probs: np.ndarray, *, meta: dict) -> tables.Predictions:
@@ -165,18 +185,14 @@ def _is_time_to_save(step: int, saved: float) -> bool:
     return time.monotonic() - saved >= SAVE_EVERY_S
 
 
-def _evaluate(
-    steps: Steps, variables: dict, rows: Rows, placed, batch_size: int
-) -> tuple[np.ndarray, float]:
-    """Probabilities `[N, C]` in float64 and the mean training loss."""
+def _logits(steps: Steps, variables: dict, rows: Rows, placed, batch_size: int) -> np.ndarray:
+    """`[N, C]` float32 of every row, in order."""
     order, mask = epoch_order(len(rows), batch_size, multiple=steps.num_devices)
-    logits = np.concatenate(list(_logits(steps, variables, placed, order, mask)))[mask.ravel()]
-    loss = float(np.mean(steps.loss(logits, rows.label))) if (rows.label >= 0).all() else np.nan
-    return softmax(logits.astype(np.float64), axis=1), loss
+    parts = _logits_of_batches(steps, variables, placed, steps.local(order), steps.local(mask))
+    return np.concatenate(list(parts))[mask.ravel()]
 
 
-def _logits(steps: Steps, variables: dict, placed, order, mask) -> Iterator[np.ndarray]:
-    order, mask = steps.local(order), steps.local(mask)
+def _logits_of_batches(steps: Steps, variables: dict, placed, order, mask) -> Iterator[np.ndarray]:
     if not isinstance(placed, Stream):
         logits = steps.logits_rows(variables, placed, order)
         yield logits.reshape(-1, logits.shape[-1])
@@ -187,12 +203,38 @@ def _logits(steps: Steps, variables: dict, placed, order, mask) -> Iterator[np.n
         yield steps.logits(variables, batch)
 
 
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    return softmax(logits.astype(np.float64), axis=1)
+
+
+def _scores(steps: Steps, logits: np.ndarray, rows: Rows, batch_size: int, column: str) -> dict:
+    """What a line of the history says of the validation rows: of each, and of pooled clips."""
+    losses = np.asarray(steps.loss(logits, rows.label))
+    _, first, group = np.unique(rows.clip_id, return_index=True, return_inverse=True)
+    pooled = ensemble.pool(_probabilities(logits), group, len(first))
+    scores = {
+        'valid_loss': float(losses.mean()),
+        'valid_log_loss': metrics.log_loss(pooled, rows.label[first]),
+        'valid_accuracy': metrics.accuracy(pooled, rows.label[first]),
+    }
+    if column == 'valid_batch_loss':  # no mean over items, so it is told only where it selects
+        batches = np.split(losses, range(batch_size, len(losses), batch_size))
+        scores[column] = float(np.mean([batch.mean() for batch in batches]))
+    return scores
+
+
+def _epochs(lines: Sequence[dict], epochs: int, patience: int) -> Iterator[int]:
+    """Numbers of the epochs to come, while `lines` grows by one each."""
+    while len(lines) < epochs and not stopped(lines, patience):
+        yield len(lines)
+
+
 def _progress(items: Iterable, **settings) -> tqdm:
     """A bar of the first process."""
     return tqdm(items, disable=not hosts.is_first(), **settings)
 
 
-def _check_finite(losses, first_step, epoch, schedule, checkpoints) -> None:
+def _check_finite(losses, first_step, epoch, rate, checkpoints) -> None:
     bad = np.flatnonzero(~np.isfinite(losses))
     if not len(bad):
         return
@@ -205,6 +247,6 @@ def _check_finite(losses, first_step, epoch, schedule, checkpoints) -> None:
     )
     raise FloatingPointError(
         f'the loss is {losses[bad[0]]} at step {step} of epoch {epoch}, learning rate '
-        f'{float(schedule(step)):g}; {kept}; lower --config.learning_rate and start anew in '
+        f'{float(rate(step)):g}; {kept}; lower --config.learning_rate and start anew in '
         'another --workdir'
     )

@@ -3,7 +3,7 @@ import threading
 import numpy as np
 import pytest
 
-from avsc_jax.data.batches import Stream, epoch_order, one_ahead, read_ahead
+from avsc_jax.data.batches import Stream, epoch_order, num_batches, one_ahead, read_ahead
 
 
 def test_every_row_comes_once_and_the_last_batch_is_padded():
@@ -30,6 +30,26 @@ def test_the_order_does_not_depend_on_the_number_of_devices():
     one, mask_one = epoch_order(50, 6, multiple=1, shuffle_by=(0, 0))
     four, mask_four = epoch_order(50, 6, multiple=4, shuffle_by=(0, 0))
     assert (one[mask_one] == four[mask_four]).all()
+
+
+def test_only_whole_batches_are_left_where_the_remainder_is_dropped():
+    options = {'multiple': 2, 'drop_remainder': True}
+    order, mask = epoch_order(11, 3, shuffle_by=(0, 0), **options)
+    assert order.shape == (3, 4) and mask.sum(1).tolist() == [3, 3, 3]
+    assert len({*order[mask]}) == 9
+    kept, real = epoch_order(11, 3, shuffle_by=(0, 0), multiple=2)
+    assert (kept[:3] == order).all() and real[3].sum() == 2
+    other, _ = epoch_order(11, 3, shuffle_by=(0, 1), **options)
+    assert {*other[mask]} != {*order[mask]}  # every epoch leaves out others
+    assert epoch_order(12, 3, drop_remainder=True)[0].shape == (4, 3)
+
+
+def test_batches_are_counted_as_they_are_made():
+    for rows, size in ((10, 4), (8, 4), (3, 4)):
+        assert num_batches(rows, size) == len(epoch_order(rows, size)[0])
+    assert num_batches(10, 4, drop_remainder=True) == 2
+    with pytest.raises(ValueError, match='3 rows do not fill a batch of 4, and drop_remainder'):
+        num_batches(3, 4, drop_remainder=True)
 
 
 @pytest.mark.parametrize(('rows', 'size'), [(0, 4), (4, 0)])

@@ -5,13 +5,14 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from optax import tree_utils
 
 from avsc_jax import losses, models
 from avsc_jax.data.batches import Stream
 from avsc_jax.training import loop
 from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.logging import History
-from avsc_jax.training.optimizer import make_optimizer
+from avsc_jax.training.optimizer import make_optimizer, plateau
 from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
@@ -25,16 +26,16 @@ SETTINGS = {
 OPTIONS = dict(num_classes=3, encoders={'clip_rn101': 8}, widths=(16, 8, 8), dropout=0.2)
 
 
+def make_system(**settings):
+    model = models.create_model('clip_late_fusion', **OPTIONS)
+    optimizer, schedule = make_optimizer(SETTINGS | settings, steps_per_epoch=4)
+    steps = Steps(model, optimizer, partial(losses.focal_loss, gamma=2.0))
+    return model, optimizer, schedule, steps
+
+
 @pytest.fixture(scope='module')
 def system():
-    model = models.create_model('clip_late_fusion', **OPTIONS)
-    optimizer, schedule = make_optimizer(SETTINGS, steps_per_epoch=4)
-    return (
-        model,
-        optimizer,
-        schedule,
-        Steps(model, optimizer, partial(losses.focal_loss, gamma=2.0)),
-    )
+    return make_system()
 
 
 def make_rows(seed, clips=10, frames=3):
@@ -49,7 +50,22 @@ def make_rows(seed, clips=10, frames=3):
     )
 
 
-def train(system, folder, *, epochs=4, train_rows=None, select='accuracy', learning_rate=None):
+def mistaken_rows(seed):
+    """Rows with labels that training leads away from: their loss rises."""
+    rows = make_rows(seed)
+    return dataclasses.replace(rows, label=(rows.label + 1) % 3)
+
+
+def train(
+    system,
+    folder,
+    *,
+    epochs=4,
+    train_rows=None,
+    valid_rows=None,
+    select='accuracy',
+    **options,
+):
     model, optimizer, schedule, steps = system
     folder.mkdir(exist_ok=True)
     checkpoints, history = Checkpoints(folder / 'checkpoints'), History(folder)
@@ -57,7 +73,7 @@ def train(system, folder, *, epochs=4, train_rows=None, select='accuracy', learn
         steps,
         TrainState.create(model, optimizer, seed=0),
         train_rows or make_rows(0),
-        make_rows(1),
+        valid_rows or make_rows(1),
         epochs=epochs,
         batch_size=8,
         seed=0,
@@ -65,6 +81,7 @@ def train(system, folder, *, epochs=4, train_rows=None, select='accuracy', learn
         schedule=schedule,
         checkpoints=checkpoints,
         history=history,
+        **options,
     )
     history.close()
     return checkpoints, history
@@ -161,6 +178,71 @@ def test_a_run_cut_within_an_epoch_goes_on_from_the_very_step(system, tmp_path, 
     jax.tree.map(np.testing.assert_array_equal, whole.variables, cut.variables)
 
 
+def test_plateaus_and_whole_batches_survive_a_cut_within_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, 'SAVE_EVERY_S', 0)
+    rows = make_rows(0)  # 30, of which an epoch takes three batches of 8
+    arrays = {**rows.inputs, 'label': rows.label}
+    stream = Unsteady(lambda i: {name: array[i] for name, array in arrays.items()})
+    system = make_system(schedule='plateau', plateau_patience=0)
+    again = partial(
+        train,
+        system,
+        train_rows=dataclasses.replace(rows, inputs=stream),
+        valid_rows=mistaken_rows(1),
+        select='loss',
+        drop_remainder=True,
+    )
+    _, history = again(tmp_path / 'whole')
+    assert [line['step'] for line in history.lines] == [3, 6, 9, 12] and stream.given == 12
+    found = [line['valid_loss'] for line in history.lines]
+    rates = [plateau(found[:n], learning_rate=0.05, factor=0.1, patience=0) for n in range(4)]
+    assert [line['learning_rate'] for line in history.lines] == rates and rates[3] < 0.01
+    stream.given, stream.last = 0, 11
+    with pytest.raises(OSError, match='the power failed'):  # after two batches of the last epoch
+        again(tmp_path / 'cut')
+    stream.last = None
+    again(tmp_path / 'cut')
+    assert stream.given == 12
+    whole, cut = (tmp_path / name for name in ('whole', 'cut'))
+    assert (whole / 'metrics.jsonl').read_bytes() == (cut / 'metrics.jsonl').read_bytes()
+    like = TrainState.create(*system[:2], seed=1)
+    whole, cut = (Checkpoints(run / 'checkpoints').restore_last(like)[0] for run in (whole, cut))
+    jax.tree.map(np.testing.assert_array_equal, whole.variables, cut.variables)
+    used = tree_utils.tree_get(cut.opt_state, 'learning_rate')
+    assert float(used) == pytest.approx(rates[3])
+
+
+def test_epochs_without_a_new_best_end_the_training_for_good(system, tmp_path):
+    stop = partial(train, system, tmp_path, epochs=9, valid_rows=mistaken_rows(1), select='loss')
+    _, history = stop(patience=2)
+    best = [line['best'] for line in history.lines]
+    assert best[-3:] == [True, False, False] and len(best) < 9
+    assert not any(loop.stopped(history.lines[:n], 2) for n in range(len(best)))
+    before = (tmp_path / 'metrics.jsonl').read_bytes()
+    rows = make_rows(0)
+    rows.inputs['features/clip_rn101'][:] = np.nan  # training on would fail
+    stop(patience=2, train_rows=rows)
+    assert (tmp_path / 'metrics.jsonl').read_bytes() == before
+    with pytest.raises(FloatingPointError):
+        stop(patience=0, train_rows=rows)
+
+
+def test_selection_by_batch_loss_takes_the_mean_of_the_batches_means(system, tmp_path):
+    checkpoints, history = train(system, tmp_path / 'a', select='batch_loss')
+    found = [line['valid_batch_loss'] for line in history.lines]
+    best = [line for line in history.lines if line['best']][-1]
+    assert best['epoch'] == int(np.argmin(found))
+    variables, _ = checkpoints.restore_best(TrainState.create(*system[:2], seed=1).variables)
+    rows = make_rows(1)
+    probs = loop.predict(system[3], variables, rows, batch_size=7)
+    true = probs[np.arange(30), rows.label]
+    each = -((1 - true) ** 2) * np.log(true)
+    means = [each[:8].mean(), each[8:16].mean(), each[16:24].mean(), each[24:].mean()]
+    assert best['valid_batch_loss'] == pytest.approx(np.mean(means), rel=1e-5)
+    assert best['valid_loss'] == pytest.approx(each.mean(), rel=1e-5)
+    assert abs(best['valid_batch_loss'] - best['valid_loss']) > 1e-3
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, tmp_path):
     train(system, tmp_path, epochs=1)
     rows = make_rows(0)
@@ -173,6 +255,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, t
 
 def test_selection_by_log_loss_takes_the_lowest(system, tmp_path):
     _, history = train(system, tmp_path, select='log_loss')
+    assert all('valid_batch_loss' not in line for line in history.lines)
     losses_ = [line['valid_log_loss'] for line in history.lines]
     best = [line['epoch'] for line in history.lines if line['best']][-1]
     assert best == int(np.argmin(losses_))

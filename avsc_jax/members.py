@@ -1,0 +1,104 @@
+"""Runs that another run is made of: which they are, and the commands that make what lacks."""
+
+import dataclasses
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from avsc_jax.training import run_folder
+
+EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A trained run that takes part: `name`, trained by `config` into `folder`.
+
+    `fold` is its one of the five folds; None is the official one.
+    """
+
+    name: str
+    config: str
+    folder: run_folder.RunFolder
+    fold: int | None
+
+    @property
+    def training(self) -> list[str]:
+        """The command that trains it, or goes on with it."""
+        fold = [] if self.fold is None else [f'--fold={self.fold}']
+        return ['avsc_jax.main', f'--config={self.config}', *fold, f'--workdir={self.folder.path}']
+
+    def prediction(self, data: Mapping[str, str]) -> list[str]:
+        """The command that writes its table of the challenge's items."""
+        table = self.folder.predictions_file(EVALUATION)
+        named = [f'--{name}={value}' for name, value in data.items()]
+        return ['avsc_jax.predict', *named, f'--model={self.folder.path}', f'--csv={table}']
+
+
+def named(
+    config: ConfigDict, names: Iterable[str], fold: int | None, seed: int = 0
+) -> list[Member]:
+    """Those of the config's members that have these names, in this order.
+
+    Args:
+      seed: of the run that they are for; the members of another seed than 0 lie apart.
+    """
+    found = []
+    for name in names:
+        made_by, own_folder = config.members[name].config, config.members[name].run
+        path = run_folder.default_path(made_by, fold)
+        path = path.with_name(f'{path.name}-seed{seed}') if seed else path
+        if own_folder:
+            path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
+        found.append(Member(name, made_by, run_folder.RunFolder(path), fold))
+    return found
+
+
+def flags(folders: Mapping[str, Path | None], download_weights: bool) -> list[str]:
+    """What a run was given and its members' commands need too."""
+    given = [f'--{name}={folder}' for name, folder in folders.items() if folder]
+    return given + ['--download_weights'] * download_weights
+
+
+def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[str]) -> None:
+    """Runs the commands, where the config wants that; each in a process that frees its memory."""
+    if todo and not config.train_missing:
+        raise FileNotFoundError(told_missing(todo))
+    for number, command in enumerate(todo, start=1):
+        print(f'{number} of {len(todo)}: {line(command)}', file=sys.stderr, flush=True)
+        own = [f'--seed={config.seed}', f'--weights={config.weights}']
+        own = own if command[0] == 'avsc_jax.main' else []
+        code = subprocess.run([sys.executable, '-m', *command, *own, *flags], stdout=2).returncode
+        if code:
+            raise ValueError(
+                f'a member failed, as told above (exit code {code}); this goes on with it: '
+                f'{line(command)}'
+            )
+
+
+def data(everyone: Sequence[Member]) -> str:
+    """The data that all members were trained on."""
+    seen = {m.name: m.folder.read_json('environment.json')['data'] for m in everyone}
+    (first, data), *others = seen.items()
+    for name, other in others:
+        if other != data:
+            raise ValueError(
+                f'{first} was trained on {data}, {name} on {other}; a system needs members of '
+                'one data set, so train them again on it'
+            )
+    return data
+
+
+def told_missing(todo: Sequence[Sequence[str]]) -> str:
+    """The sentence about what lacks."""
+    made = '\n'.join(map(line, todo))
+    return f'{len(todo)} tables are missing; --config.train_missing=True makes them, or:\n{made}'
+
+
+def line(command: Sequence[str]) -> str:
+    """What one types."""
+    return 'python -m ' + shlex.join(command)

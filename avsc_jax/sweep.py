@@ -1,0 +1,184 @@
+"""One job several times: with several seeds, or with every combination of settings' values."""
+
+import copy
+import functools
+import itertools
+import re
+import shlex
+import statistics
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from avsc_jax import hosts
+from avsc_jax.report import console
+from avsc_jax.training import loop
+from avsc_jax.training.run_folder import RunFolder
+
+SCORES = ('log_loss', 'accuracy')
+
+
+def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: Path) -> None:
+    """Runs the job once for each seed, and tells and keeps how far their scores lie apart."""
+    jobs = {f'seed{seed}': copy.deepcopy(config) for seed in seeds}
+    for seed, job in zip(seeds, jobs.values(), strict=True):
+        job.seed = seed
+    reports = _reports(run, jobs, workdir)
+    if reports:
+        result = spread(dict(zip(seeds, reports, strict=True)))
+        RunFolder(workdir).write_json('seeds.json', result)
+        print(spread_text(result))
+
+
+def spread(reports: Mapping[int, Mapping]) -> dict:
+    """Headline scores of each seed's report, their mean and sample standard deviation (n - 1)."""
+    scores = {seed: _headline(report) for seed, report in reports.items()}
+    columns = {name: [score[name] for score in scores.values()] for name in SCORES}
+    several = len(scores) > 1
+    return {
+        'granularity': next(iter(reports.values()))['headline'],
+        'seeds': scores,
+        'mean': {name: statistics.mean(column) for name, column in columns.items()},
+        'std': {n: statistics.stdev(c) if several else None for n, c in columns.items()},
+    }
+
+
+def spread_text(result: Mapping) -> str:
+    """What `spread` found, a line a seed."""
+    rows = {f'seed {seed}': score for seed, score in result['seeds'].items()}
+    rows |= {'mean': result['mean'], 'standard deviation': result['std']}
+    lines = [f'{result["granularity"]:<20}{"log loss":>10}{"accuracy":>11}']
+    lines += [
+        f'{name:<20}{console.number(score["log_loss"]):>10}{console.percent(score["accuracy"]):>11}'
+        for name, score in rows.items()
+    ]
+    return '\n'.join(lines)
+
+
+def read(sweeps: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each field, as written, of texts like FIELD=V1,V2."""
+    fields = {}
+    for text in sweeps:
+        field, _, values = text.partition('=')
+        words = values.split(',')
+        if not field or not all(words) or field in fields:
+            raise ValueError(
+                f'--sweep is {text!r}; give each field of the config once, with its values, such '
+                'as --sweep=learning_rate=1e-4,3e-4'
+            )
+        fields[field] = words
+    return fields
+
+
+def overrides(fields: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
+    """The arguments that make each combination of the values."""
+    return [*itertools.product(*([_override(f, v) for v in fields[f]] for f in fields))]
+
+
+def run_sweep(
+    run: Callable,
+    config: ConfigDict,
+    points: Sequence[ConfigDict],
+    fields: Sequence[str],
+    workdir: Path,
+    *,
+    command: Sequence[str],
+) -> None:
+    """Runs the job once for each point, and tells and keeps which one validation finds best.
+
+    Args:
+      config: the one that the points change in their `fields`.
+      command: that runs `config`.
+    """
+    if 'select' not in config or len({point.select for point in points}) > 1:
+        raise ValueError('a sweep compares trained systems by one and the same config.select')
+    values = [_values(point, fields) for point in points]
+    jobs = dict(zip(map(folder_name, values), points, strict=True))
+    if len(jobs) < len(points):
+        raise ValueError(
+            f'two points of the sweep are alike: {", ".join(map(folder_name, values))}'
+        )
+    reports = _reports(run, jobs, workdir)
+    if not reports:
+        return
+    column, sign = loop.selection(points[0].select)
+    found = [
+        {
+            'values': value,
+            'folder': folder,
+            'epoch': report['best_epoch'],
+            column: report['history'][report['best_epoch']][column],
+            'test': _headline(report),
+        }
+        for value, folder, report in zip(values, jobs, reports, strict=True)
+    ]
+    found.sort(key=lambda point: -sign * point[column])
+    own = _values(config, fields)
+    changes = [_override(f, v) for f, v in found[0]['values'].items() if v != own[f]]
+    result = {
+        'sorted_by': column,
+        'protocol': reports[0]['about']['protocol'],
+        'own': own,
+        'points': found,
+        'command': shlex.join([*command, *changes]),
+    }
+    RunFolder(workdir).write_json('sweep.json', result)
+    print(sweep_text(result))
+
+
+def folder_name(values: Mapping[str, Any]) -> str:
+    """Fields by their last names, such as learning_rate=0.0001,hidden=512."""
+    name = ','.join(f'{field.rpartition(".")[2]}={value}' for field, value in values.items())
+    return re.sub(r'[^\w.,=+-]', '_', name)
+
+
+def sweep_text(result: Mapping[str, Any]) -> str:
+    """What `run_sweep` found, a line a point."""
+    column, points = result['sorted_by'], result['points']
+    rows = [[*result['own'], column, 'epoch', 'test log loss', 'accuracy', '']]
+    rows += [
+        [
+            *map(str, point['values'].values()),
+            f'{point[column]:.5f}',
+            str(point['epoch']),
+            console.number(point['test']['log_loss']),
+            console.percent(point['test']['accuracy']),
+            "the config's own" if point['values'] == result['own'] else '',
+        ]
+        for point in points
+    ]
+    widths = [max(map(len, words)) for words in zip(*rows, strict=True)]
+    title = (
+        f'{len(points)} points, sorted by {column} of the epoch that each one kept; the scores of '
+        f'the test sort nothing, they are only to be read; {result["protocol"]}'
+    )
+    return '\n'.join(
+        [
+            *textwrap.wrap(title, console.COLUMNS),
+            *('  '.join(map(str.rjust, row, widths)).rstrip() for row in rows),
+            f'best: {points[0]["folder"]}; alone: {result["command"]}',
+        ]
+    )
+
+
+def _reports(run: Callable, jobs: Mapping[str, ConfigDict], workdir: Path) -> list[dict]:
+    """Runs each job in its folder of `workdir`; the reports, for the first process only."""
+    for name, config in jobs.items():
+        run(config, workdir=workdir / name)
+    return [RunFolder(workdir / name).read_json('report.json') for name in jobs if hosts.is_first()]
+
+
+def _headline(report: Mapping) -> dict[str, float]:
+    scores = report['scores'][report['headline']]
+    return {name: scores[f'{name}_micro'] for name in SCORES}
+
+
+def _override(field: str, value: Any) -> str:
+    return f'--config.{field}={value}'
+
+
+def _values(config: ConfigDict, fields: Sequence[str]) -> dict[str, Any]:
+    return {field: functools.reduce(getattr, field.split('.'), config) for field in fields}
