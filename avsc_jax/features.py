@@ -1,4 +1,4 @@
-"""Frozen encoders over records, and the cache of what they gave.
+"""What frozen encoders gave of a data set's clips, kept in a cache, as inputs of a network.
 
 A cache folder belongs to one encoder with its weights and preprocessing over one build of one
 dataset: its name holds a hash of them. Each block of clips is a file of its own, written beside
@@ -7,117 +7,26 @@ blocks, and each spreads its own over its devices.
 """
 
 import dataclasses
-import hashlib
-import json
-import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from avsc_jax import compiler, hosts, images, models, weights
+from avsc_jax import hosts
+from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
+from avsc_jax.encoders import Encoder, EncoderSpec
 
 CLIPS_PER_BLOCK = 32
-FRAMES_PER_CALL = 64  # on each device
-CACHE_FORMAT = 1  # raise it when features change for the same spec
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderSpec:
-    """What an encoder is: everything its features depend on.
-
-    Args:
-      name: a name of `models.list_models()`, such as 'clip_rn101'.
-      options: of `models.create_model`.
-      weights: 'random:SEED', or the SHA-256 of a weights file.
-    """
-
-    name: str
-    options: Mapping
-    weights: str
-
-    def to_json(self) -> dict:
-        return {'name': self.name, 'options': dict(self.options), 'weights': self.weights}
-
-    def key(self, fingerprint: str) -> str:
-        """Hash of this encoder, its preprocessing, and the data it sees."""
-        source = weights.source_of(self.name)
-        seen = [source.resize, source.interpolation, source.crop_fraction, source.mean, source.std]
-        facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-class Encoder:
-    """A jitted image encoder with its preprocessing: frames in, embeddings out.
-
-    Args:
-      devices: default all of this process; each encodes its part of the frames.
-    """
-
-    def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
-        self.spec = spec
-        self._model = models.create_model(spec.name, **spec.options)
-        devices = devices or jax.local_devices()
-        mesh = Mesh(np.asarray(devices), ('frames',))
-        self._num_devices = len(devices)
-        self._sharding = NamedSharding(mesh, PartitionSpec('frames'))
-        # published files have a head, features do not
-        head = 'keep' if self._model.num_classes else 'drop'
-        self._variables = jax.device_put(
-            weights.load(self._model, spec.name, spec.weights, weights_dir, head=head),
-            NamedSharding(mesh, PartitionSpec()),
-        )
-        size = self._model.input_spec.shape[1]
-        self._prepare = jax.jit(partial(prepared, weights.source_of(spec.name), size))
-        self._encode = compiled(self._model)
-
-    def __call__(self, frames: list[np.ndarray]) -> np.ndarray:
-        """uint8 RGB `[H, W, 3]` each, sizes may differ -> float32 `[T, D]`."""
-        share = -(-len(frames) // self._num_devices)  # in powers of two: few shapes to compile
-        length = min(FRAMES_PER_CALL, 1 << (share - 1).bit_length()) * self._num_devices
-        parts, embeddings = [], []
-        for size in sorted({frame.shape for frame in frames}):
-            places = [i for i, frame in enumerate(frames) if frame.shape == size]
-            for start in range(0, len(places), length):
-                part = places[start : start + length]
-                batch = np.zeros((length, *size), np.uint8)
-                batch[: len(part)] = [frames[i] for i in part]
-                batch = jax.device_put(batch, self._sharding)
-                embeddings.append(self._encode(self._variables, self._prepare(batch)))
-                parts.append(part)
-                # While the device works on this one the host makes the next, and no third waits.
-                embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
-        found = [np.asarray(e)[: len(p)] for e, p in zip(embeddings, parts, strict=True)]
-        return np.concatenate(found)[np.argsort(np.concatenate(parts))]
-
-
-def prepared(source: weights.Source, size: int, frames: jax.Array) -> jax.Array:
-    """uint8 frames `[B, H, W, 3]` as the weights expect them, `[B, size, size, 3]`."""
-    if source.resize == 'openl3':
-        return images.openl3_pictures(frames, size)
-    cropped = images.resize_and_crop(
-        frames,
-        size,
-        resized=math.floor(size / source.crop_fraction),
-        keep_aspect=source.resize == 'short side',
-        interpolation=source.interpolation,
-    )
-    return images.normalize(cropped, source.mean, source.std)
-
-
-def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:
-    """(variables, images `[B, H, W, 3]`) -> embeddings `[B, D]`, as fast as the platform can."""
-    options = compiler.options(training=False)
-    return jax.jit(lambda variables, x: encoder.apply(variables, x)[0], compiler_options=options)
+CALLS_TOGETHER = 4  # of an encoder, on what waits in memory
+MEDIA_THREADS = 8  # each clip of 96 pictures takes 58 MB, and three a thread wait
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +45,15 @@ def extract(
     *,
     cache_dir: Path,
     weights_dir: Path,
+    media: Callable[[str], media_files.Source] | None = None,
 ) -> dict[str, Features]:
     """Features of every clip of each split by every encoder, from the cache where it has them.
 
     Each clip is decoded once for all encoders that lack it; an encoder is built only if one does.
     Of several processes each makes its share of the blocks, and all read them all.
+
+    Args:
+      media: clip id -> its video file, for encoders that take pictures of it.
     """
     by_name = {spec.name: spec for spec in specs}
     encoder = lru_cache(maxsize=None)(lambda name: Encoder(by_name[name], weights_dir))
@@ -160,9 +73,12 @@ def extract(
             k: [name for name, those in files[split].items() if not those[k].exists()] for k in mine
         }
         lacking = {k: names for k, names in lacking.items() if names}
-        for k, clips in _read_blocks(dataset, split, list(lacking)):
-            for name in lacking[k]:
-                _write_block(files[split][name][k], clips, encoder(name))
+        wanted = {name: by_name[name] for names in lacking.values() for name in names}
+        clips = _clips(dataset, split, list(lacking), wanted.values(), media)
+        for k, names in lacking.items():
+            block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
+            for name, columns in block.items():
+                _write_block(files[split][name][k], columns)
     hosts.wait('features')
     return {
         split: _joined({name: [_read_block(file) for file in those] for name, those in of.items()})
@@ -172,6 +88,11 @@ def extract(
 
 def _joined(blocks: dict[str, list[dict]]) -> Features:
     """One split from the blocks of every encoder, which must be of the same clips."""
+    for name, those in blocks.items():
+        counts = {block['features'].shape[1] for block in those}
+        if len(counts) > 1:
+            odd = next(b for b in those if b['features'].shape[1] != len(those[0]['features'][0]))
+            raise ValueError(_uneven(odd['clip_id'][0], name, counts))
     columns = {
         name: {key: np.concatenate([block[key] for block in those]) for key in those[0]}
         for name, those in blocks.items()
@@ -189,40 +110,86 @@ def _joined(blocks: dict[str, list[dict]]) -> Features:
     )
 
 
-def _read_blocks(
-    dataset: Dataset, split: str, blocks: list[int]
-) -> Iterator[tuple[int, list[dict]]]:
-    """The records of each block, with a progress bar over clips."""
-    records = dataset.records(split, fields=('frames',))
-    members = [
-        range(k * CLIPS_PER_BLOCK, min((k + 1) * CLIPS_PER_BLOCK, len(records))) for k in blocks
-    ]
-    clips = read_ahead(records.__getitem__, [index for block in members for index in block])
-    total = sum(map(len, members))
-    off = not total or not hosts.is_first()
-    with tqdm(total=total, desc=f'encoding {split}', unit='clip', disable=off) as bar:
-        for block, indices in zip(blocks, members, strict=True):
-            yield block, [next(clips) for _ in indices]
-            bar.update(len(indices))
-
-
-def _write_block(file: Path, clips: list[dict], encoder: Encoder) -> None:
-    lengths = {len(clip['frames']) for clip in clips}
-    if len(lengths) > 1:
+def _clips(
+    dataset: Dataset,
+    split: str,
+    blocks: list[int],
+    specs: Iterable[EncoderSpec],
+    media: Callable[[str], media_files.Source] | None,
+) -> Iterator[dict]:
+    """The records of some blocks, with all that these encoders take, and a progress bar."""
+    takes = {spec.takes for spec in specs}
+    of_media = [spec for spec in specs if spec.takes == 'media']
+    if of_media and media is None:
         raise ValueError(
-            f'clips near {clips[0]["clip_id"]} have {sorted(lengths)} frames; all clips of a '
-            'dataset must have as many'
+            f"{of_media[0].name} takes pictures of the clips' video files, and nobody says where "
+            'they lie: name their folder by --media_dir'
         )
-    features = encoder([frame for clip in clips for frame in clip['frames']])
+    records = dataset.records(split, fields=tuple(takes - {'media'}))
+
+    def load(index: int) -> dict:
+        record = records[index]
+        try:
+            for spec in of_media:
+                record |= spec.pictures(media(record['clip_id']))
+        except ValueError as error:
+            raise ValueError(f'{record["clip_id"]}: {error}') from error
+        return record
+
+    places = [
+        index
+        for k in blocks
+        for index in range(k * CLIPS_PER_BLOCK, min((k + 1) * CLIPS_PER_BLOCK, len(records)))
+    ]
+    found = read_ahead(load, places, num_threads=MEDIA_THREADS if of_media else 16)
+    off = not places or not hosts.is_first()
+    return iter(tqdm(found, f'encoding {split}', len(places), unit='clip', disable=off))
+
+
+def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
+    """A block of each encoder's features; few clips are in memory at a time."""
+    clip_id, label = [], []
+    waiting = {encoder: [] for encoder in encoders}
+    found = {encoder: [] for encoder in encoders}
+    counts = {encoder: set() for encoder in encoders}
+    for clip in clips:
+        clip_id.append(clip['clip_id'])
+        label.append(clip['label'])
+        for encoder in encoders:
+            items = encoder.items(clip)
+            counts[encoder].add(len(items))
+            if len(counts[encoder]) > 1:
+                raise ValueError(_uneven(clip['clip_id'], encoder.spec.name, counts[encoder]))
+            waiting[encoder] += items
+            enough = CALLS_TOGETHER * encoder.items_per_call
+            while len(waiting[encoder]) >= enough:
+                found[encoder].append(encoder(waiting[encoder][:enough]))
+                del waiting[encoder][:enough]
+    for encoder in encoders:
+        if waiting[encoder]:
+            found[encoder].append(encoder(waiting[encoder]))
+    return {
+        encoder.spec.name: {
+            'clip_id': np.array(clip_id),
+            'label': np.array(label, np.int32),
+            'features': (every := np.concatenate(parts)).reshape(len(label), -1, every.shape[-1]),
+        }
+        for encoder, parts in found.items()
+    }
+
+
+def _uneven(clip_id: str, encoder: str, counts: Iterable[int]) -> str:
+    return (
+        f'{clip_id} has not as much for {encoder} as the clips before it ({sorted(counts)} frames '
+        'or windows), and all clips of a dataset must have as many; is its file cut short?'
+    )
+
+
+def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(f'.{os.getpid()}.tmp')
     with beside.open('wb') as out:
-        np.savez(
-            out,
-            clip_id=np.array([clip['clip_id'] for clip in clips]),
-            label=np.array([clip['label'] for clip in clips], np.int32),
-            features=features.reshape(len(clips), -1, features.shape[-1]),
-        )
+        np.savez(out, **columns)
     beside.replace(file)
 
 
@@ -241,19 +208,120 @@ def _read_block(file: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
+def network_inputs(
+    settings: Mapping,
+    arrays: Mapping[str, np.ndarray],
+    stats: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """A network's inputs, by their names, of what its encoders gave.
+
+    Args:
+      settings: `inputs` (name of each input -> its encoder; else they are `features/<encoder>`) and
+        `pool`. None: a row for each frame; 'mean': a row a clip, the mean of its frames;
+        'sequence': a row a clip with all its frames, which are repeated as a whole and cut to
+        `length` where that is given.
+      arrays: encoder -> `[clips, T, D]`.
+      stats: see `measure`; None leaves values as they are.
+    """
+    named = {name: arrays[encoder] for name, encoder in _names(settings, arrays).items()}
+    if stats is not None:
+        named = {
+            name: (array - stats[f'mean_{name}']) / stats[f'std_{name}']
+            for name, array in named.items()
+        }
+    pool, length = settings.get('pool'), settings.get('length')
+    if pool == 'mean':
+        return {name: array.mean(axis=1) for name, array in named.items()}
+    if pool == 'sequence':
+        return {name: _repeated(array, length) for name, array in named.items()}
+    if pool is not None:
+        raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
+    counts = {name: array.shape[1] for name, array in named.items()}
+    few = min(counts.values())
+    if max(counts.values()) > few + 1:  # tracks of one length may round to a frame more
+        told = ', '.join(f'{count} of {name}' for name, count in counts.items())
+        raise ValueError(
+            f'there are {told} in a clip: sound and picture differ in length, or the encoders in '
+            'how often they look'
+        )
+    return {name: array[:, :few].reshape(-1, array.shape[-1]) for name, array in named.items()}
+
+
+def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean and population standard deviation of each input over all frames of all clips.
+
+    They are `mean_<input>` and `std_<input>`, float32 `[D]`; what never changes has deviation 1.
+    """
+    stats = {}
+    for name, encoder in _names(settings, arrays).items():
+        array = arrays[encoder]
+        mean = array.mean(axis=(0, 1), dtype=np.float64)
+        # clip by clip: a whole set in float64 is gigabytes
+        squares = sum(np.square(clip - mean).sum(axis=0) for clip in array)
+        std = np.sqrt(squares / np.prod(array.shape[:2]))
+        changes = array.min(axis=(0, 1)) < array.max(axis=(0, 1))
+        stats[f'mean_{name}'] = mean.astype(np.float32)
+        stats[f'std_{name}'] = np.where(changes, std, 1).astype(np.float32)
+    return stats
+
+
+def _names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
+    return settings.get('inputs') or {f'features/{name}': name for name in arrays}
+
+
+def _repeated(array: np.ndarray, length: int | None) -> np.ndarray:
+    """`[clips, T, D]` -> `[clips, length, D]`, repeated as a whole as often as it takes."""
+    length = length or array.shape[1]
+    return np.tile(array, (1, -(-length // array.shape[1]), 1))[:, :length]
+
+
 class FeatureInputs:
     """A record in, the arrays of a feature network out: what training saw, for any clip.
 
     Args:
-      settings: the run folder's preprocessing: `frames` (the picking rule), `short_side` and
-        `encoders` (see EncoderSpec).
+      settings: the run folder's preprocessing: `encoders` (see EncoderSpec), what `network_inputs`
+        takes and, if an encoder takes frames of records, how they were picked for those: `frames`
+        (the rule) and `short_side`.
+      stats: see `measure`.
     """
 
-    def __init__(self, settings: Mapping, weights_dir: Path):
-        self.frame_rule: str = settings['frames']
-        self.short_side: int = settings['short_side']
+    def __init__(
+        self,
+        settings: Mapping,
+        weights_dir: Path,
+        stats: Mapping[str, np.ndarray] | None = None,
+    ):
+        self._settings, self._stats = dict(settings), stats
         self.encoders = [Encoder(EncoderSpec(**spec), weights_dir) for spec in settings['encoders']]
+        names = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
+        self.fields = tuple(sorted({names[e.spec.takes] for e in self.encoders}))  # of a record
+
+    def open(self, file: media_files.Source) -> dict:
+        """What `__call__` takes of a media file."""
+        record = self.pictures(file)
+        if 'audio' in self.fields:
+            audio, rate = media_files.read_audio(file)
+            channels = media_files.audio_channels(file)
+            record |= {'audio': audio, 'sample_rate': rate, 'channels': channels}
+        if 'frames' in self.fields:
+            rule, short_side = self._settings['frames'], self._settings['short_side']
+            found = media_files.read_frames(file, rule, short_side=short_side)
+            record |= {'frames': list(found.images), 'frame_times': found.times_s}
+        return record
+
+    def pictures(self, file: media_files.Source) -> dict:
+        """The `media_frames`, if it takes any, which no stored record has, of a video file."""
+        found = {}
+        for encoder in self.encoders:
+            if encoder.spec.takes == 'media':
+                found |= encoder.spec.pictures(file)
+        return found
+
+    def notes(self, record: Mapping) -> list[str]:
+        """See Encoder.notes."""
+        return [note for encoder in self.encoders for note in encoder.notes(record)]
 
     def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
-        """`features/<encoder>` float32 `[T, D]` for the record's `frames`, a row each."""
-        return {f'features/{e.spec.name}': e(record['frames']) for e in self.encoders}
+        """The network's inputs for a record that `open` or a dataset gives."""
+        arrays = {e.spec.name: e(e.items(record))[None] for e in self.encoders}
+        return network_inputs(self._settings, arrays, self._stats)

@@ -5,7 +5,7 @@ A row is one frame of a record, or one piece of its sound. The host decodes it a
 training the augmentation, by one key for each example.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import jax
@@ -19,6 +19,7 @@ from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
+from avsc_jax.features import FeatureInputs
 
 Batch = dict[str, jax.Array]
 
@@ -47,7 +48,7 @@ class Sound:
     """
 
     takes_stats = True
-    frame_rule = short_side = None  # takes no pictures
+    fields = ('audio',)  # of a record
 
     def __init__(
         self,
@@ -90,6 +91,11 @@ class Sound:
         x = images.resize_bilinear(x, tuple(self.settings['size']))
         return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
 
+    def open(self, file: media.Source) -> dict:
+        """What `__call__` takes of a media file."""
+        audio, rate = media.read_audio(file)
+        return {'audio': audio, 'sample_rate': rate}
+
     def __call__(self, record: Mapping) -> np.ndarray:
         """Network inputs for each piece of a decoded record, whatever its sample rate."""
         audio, rate = record['audio'], record['sample_rate']
@@ -109,43 +115,86 @@ class Frames:
     Args:
       settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
         (height and width), and `mean` and `std` of each channel, pixels being in [0, 1].
+        `pictures`, where it is there, is how many evenly spaced frames of a record make one row;
+        else each frame is one.
       augmentation: op -> its settings.
     """
 
     takes_stats = False
+    fields = ('frames',)
 
     def __init__(self, settings: Mapping, augmentation: Mapping[str, Mapping] | None = None):
         self.settings = dict(settings)
-        self.frame_rule: str = settings['frames']
-        self.short_side: int = settings['short_side']
         self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
+        self._pictures: int | None = settings.get('pictures')
         self._picture, self._normalized = _chosen(augmentation or {}, PICTURE, NORMALIZED)
         self._jitted = jax.jit(partial(self.prepare, None))
 
     def count(self, outline: Mapping) -> int:
-        """Rows of a record: its frames."""
-        return outline['num_frames']
+        """Rows of a record: its frames, or the one that is made of them."""
+        return 1 if self._pictures else outline['num_frames']
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
-        return {'frame': self._resized(records.frame(index, part))}
+        if not self._pictures:
+            return {'frame': self._resized(records.frame(index, part))}
+        return {'frame': self._together(records[index]['frames'])}
 
     def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
-        """`frame [B, H, W, 3]` of bytes -> `image [B, H, W, 3]`; see Sound.prepare."""
-        x = _augmented(keys, self._picture, batch['frame'].astype(jnp.float32) / 255)
+        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare.
+
+        Each picture of a row is augmented by a key of its own.
+        """
+        shape = batch['frame'].shape
+        if keys is not None and self._pictures:
+            each = jax.vmap(partial(jax.random.split, num=self._pictures))(keys)
+            keys = each.reshape(-1)
+        x = batch['frame'].reshape(-1, *shape[-3:]).astype(jnp.float32)
+        x = _augmented(keys, self._picture, x / 255)
         x = images.normalize(255 * x, self._mean, self._std)
-        x = _augmented(keys, self._normalized, x)
+        x = _augmented(keys, self._normalized, x).reshape(shape)
         return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
 
+    def open(self, file: media.Source) -> dict:
+        """See Sound.open."""
+        settings = self.settings
+        found = media.read_frames(file, settings['frames'], short_side=settings['short_side'])
+        return {'frames': list(found.images)}
+
     def __call__(self, record: Mapping) -> np.ndarray:
-        """Network inputs for each frame of a decoded record."""
-        frames = [self._resized(frame)[None] for frame in record['frames']]
-        return np.concatenate([self._jitted({'frame': frame})['image'] for frame in frames])
+        """Network inputs for each row of a decoded record."""
+        frames = record['frames']
+        rows = [self._together(frames)] if self._pictures else map(self._resized, frames)
+        return np.concatenate([self._jitted({'frame': row[None]})['image'] for row in rows])
+
+    def _together(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        places = media.evenly_spaced(len(frames), self._pictures)
+        return np.stack([self._resized(frames[place]) for place in places])
 
     def _resized(self, frame: np.ndarray) -> np.ndarray:
         return media.resize_picture(frame, *self.settings['size'])
 
 
 Inputs = Sound | Frames
+
+
+class FeaturesAndFrames:
+    """Frozen encoders' features of a clip and, beside them, frames that the network itself sees.
+
+    Args:
+      frames: whose rows are whole clips.
+    """
+
+    def __init__(self, features: FeatureInputs, frames: Frames):
+        self._features, self._frames = features, frames
+        self.fields = tuple(sorted({*features.fields, *frames.fields}))
+
+    def open(self, file: media.Source) -> dict:
+        """See Sound.open."""
+        return self._features.open(file) | self._frames.open(file)
+
+    def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
+        """The network's inputs for a decoded record, by their names."""
+        return self._features(record) | {'image': self._frames(record)}
 
 
 def make(
@@ -159,9 +208,15 @@ def make(
     return Frames(settings, augmentation)
 
 
-def rows(dataset: Dataset, split: str, inputs: Inputs) -> Rows:
-    """Every row of a split, in the order of its records; each is read when its batch is near."""
-    records = dataset.records(split)
+def rows(
+    dataset: Dataset, split: str, inputs: Inputs, beside: Mapping[str, np.ndarray] | None = None
+) -> Rows:
+    """Every row of a split, in the order of its records; each is read when its batch is near.
+
+    Args:
+      beside: arrays `[records, ...]`, of which each row gets the part of its record too.
+    """
+    records = dataset.records(split, fields=inputs.fields)
     outlines = dataset.outlines(split)
     counts = [inputs.count(outline) for outline in outlines]
     record = np.repeat(np.arange(len(counts)), counts)
@@ -172,6 +227,7 @@ def rows(dataset: Dataset, split: str, inputs: Inputs) -> Rows:
 
     def load(row: int) -> dict[str, np.ndarray]:
         read = inputs.read(records, int(record[row]), int(part[row]))
+        read |= {name: array[record[row]] for name, array in (beside or {}).items()}
         return read | {'label': label[row]}
 
     return Rows(

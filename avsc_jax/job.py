@@ -1,8 +1,9 @@
 """The whole job of a config: data, features, training, predictions, report."""
 
+import copy
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import flax.linen as nn
@@ -12,11 +13,23 @@ import optax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from avsc_jax import features, hosts, inputs, losses, models, plan, prompts, report, tables, weights
+from avsc_jax import (
+    features,
+    hosts,
+    inputs,
+    losses,
+    members,
+    models,
+    plan,
+    prompts,
+    report,
+    tables,
+    weights,
+)
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import folds, records
-from avsc_jax.data.batches import Rows
-from avsc_jax.models import clip_zero_shot
+from avsc_jax.data import folds, media, records
+from avsc_jax.data.batches import Rows, num_batches
+from avsc_jax.models import clip_zero_shot, openl3_baseline
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import loop, optimizer, run_folder
 from avsc_jax.training.checkpoint import Checkpoints
@@ -25,6 +38,10 @@ from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
 LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
+PREPROCESSING = (
+    'frames', 'short_side', 'pictures', 'size', 'mean', 'std',
+    'front_end', 'piece_s', 'inputs', 'pool', 'length', 'standardize',
+)  # fmt: skip
 
 
 def run(
@@ -33,10 +50,15 @@ def run(
     workdir: Path,
     data_dir: Path,
     weights_dir: Path,
+    media_dir: Path | None = None,
     download_weights: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """The whole job; goes on from whatever an earlier, killed run has left in `workdir`."""
+    """The whole job; goes on from whatever an earlier, killed run has left in `workdir`.
+
+    Args:
+      media_dir: see `media_files`.
+    """
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
     if folder.is_done and not dry_run:
@@ -48,6 +70,7 @@ def run(
     if trained:  # a wrong name fails now, not after the features
         loss = make_loss(config.loss)
         loop.selection(config.select)
+        optimizer.make_optimizer(config, steps_per_epoch=1)
     else:
         prompts.prompts(SCENES, config.prompt_style)
     if download_weights and config.weights == 'pretrained':
@@ -57,24 +80,33 @@ def run(
     specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
     texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
     used = origins(config, [*specs, *texts], weights_dir)
+    parts = earlier_runs(config, config.seed)
     if dry_run:
         print(plan.text(config, [*specs, *texts], data_dir))
         return
+    if todo := untrained(parts):
+        raise FileNotFoundError(members.told_missing(todo))
     dataset = prepare_data(config, data_dir)  # nothing is written if the folds are wrong
+    data = f'{dataset.name} {dataset.fingerprint}'
+    if parts and members.data(parts) != data:
+        raise ValueError(
+            f'{parts[0].folder.path} was trained on {members.data(parts)}, this run has {data}; '
+            'train it again on the same data'
+        )
+    used |= {part.name: f'run of config {part.folder.config_hash}' for part in parts}
     folder.begin(config.to_dict())
     model = run_folder.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
-    folder.record_environment(f'{dataset.name} {dataset.fingerprint}', used)
+    folder.record_environment(data, used)
     folder.write_json('classes.json', dataset.classes)
     folder.write_json('preprocessing.json', preprocessing(config, specs))
     if 'fold' in config.data and hosts.is_first():
         folds.write(workdir / 'folds.tsv', dataset.clip_ids, dataset.folds)
     if not trained:
         write_text_head(config, folder, model, *texts, dataset.classes, weights_dir)
-    rows, prepare = load_rows(
-        config, folder, dataset, specs, data_dir=data_dir, weights_dir=weights_dir
-    )
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    rows, prepare = load_rows(config, folder, dataset, specs, **folders)
     if trained:
-        start = start_from(config, model, used, weights_dir)
+        start = partial(started, config, model, used, weights_dir, parts)
         probs, step, history = train(config, folder, model, loss, rows, prepare, start)
     else:
         probs, step, history = classify(config, folder, model, rows)
@@ -95,12 +127,17 @@ def run(
     }
     table = loop.predictions(rows['test'], probs, meta=meta)
     tables.write(table, folder.predictions_file(config.data.test))
+    also = VIEWS[config.views](table) if 'views' in config else {}
+    for name, view in also.items():
+        tables.write(view, folder.predictions_file(f'{config.data.test}_{name}'))
     result = report.make(
         table,
         title=workdir.name,
         about=meta['about'],
         paper=config.paper.to_dict(),
         history=history,
+        also=also,
+        learned=learned(model, folder, dataset.classes),
     )
     page = report.write(result, workdir)
     folder.finish()
@@ -108,11 +145,34 @@ def run(
     print(f'report: {page}')
 
 
+def earlier_runs(config: ConfigDict, seed: int) -> list[members.Member]:
+    """The runs that a system of several stages begins with."""
+    return members.named(config, config.get('members', ()), config.data.get('fold'), seed)
+
+
+def train_members(
+    config: ConfigDict,
+    seeds: Iterable[int],
+    folders: Mapping[str, Path | None],
+    download_weights: bool,
+) -> None:
+    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
+    for seed in seeds:
+        seeded = copy.deepcopy(config)
+        seeded.seed = seed
+        todo = untrained(earlier_runs(config, seed))
+        members.complete(todo, seeded, members.flags(folders, download_weights))
+
+
+def untrained(parts: Iterable[members.Member]) -> list[list[str]]:
+    """The commands that train those which are not finished."""
+    return [part.training for part in parts if not part.folder.is_done]
+
+
 def preprocessing(config: ConfigDict, specs: list[features.EncoderSpec]) -> dict:
     """What a record goes through before the network, for others who open the run."""
-    names = ('frames', 'short_side', 'front_end', 'piece_s', 'size')
     settings = {'items': config.data['items']}
-    settings |= {name: value for name, value in config.to_dict().items() if name in names}
+    settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
     if specs:
         settings['encoders'] = [spec.to_json() for spec in specs]
     elif 'frames' in config:
@@ -129,28 +189,80 @@ def load_rows(
     *,
     data_dir: Path,
     weights_dir: Path,
+    media_dir: Path | None,
 ) -> tuple[dict[str, Rows], Callable | None]:
     """The rows of the splits in use, and what makes the network's inputs of them (see Steps)."""
     splits = plan.splits_used(config)
     names = list(dict.fromkeys(splits.values()))
+    settings = preprocessing(config, specs)
+    encoded, arrays = {}, dict.fromkeys(names)
     if specs:
-        folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir}
-        if 'fold' in config.data:  # their features are those of the stored splits
-            stored = features.extract(dataset.whole, folds.STORED, specs, **folders)
-            found = {name: picked(stored.values(), dataset.outlines(name)) for name in names}
-        else:
-            found = features.extract(dataset, names, specs, **folders)
-        rows, prepare = {name: feature_rows(found[name]) for name in names}, None
+        media = media_files(dataset, data_dir, media_dir)
+        folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir, 'media': media}
+        encoded = extract(config, dataset, names, specs, **folders)
+        stats = None
+        if config.get('standardize'):
+            train = encoded[config.data.train].arrays
+            stats = folder.stats(lambda: features.measure(settings, train))
+        arrays = {
+            name: features.network_inputs(settings, found.arrays, stats)
+            for name, found in encoded.items()
+        }
+    if specs and 'size' not in config:
+        rows, prepare = {name: feature_rows(encoded[name], arrays[name]) for name in names}, None
     else:
-        settings, augmentation = preprocessing(config, specs), config.augment.to_dict()
+        augmentation = config.augment.to_dict()
         reader = inputs.make(settings, None, augmentation)
-        rows = {name: inputs.rows(dataset, name, reader) for name in names}
+        rows = {name: inputs.rows(dataset, name, reader, arrays[name]) for name in names}
         stats = None
         if reader.takes_stats:
             train, batch_size = rows[config.data.train], config.batch_size
             stats = folder.stats(lambda: inputs.measure(reader, train, batch_size=batch_size))
         prepare = inputs.make(settings, stats, augmentation).prepare
     return {part: rows[name] for part, name in splits.items()}, prepare
+
+
+def extract(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    names: Sequence[str],
+    specs: list[features.EncoderSpec],
+    **folders: object,
+) -> dict[str, features.Features]:
+    """The encoders' features of each of these splits; those of folds are in the stored splits'."""
+    if 'fold' not in config.data:
+        return features.extract(dataset, names, specs, **folders)
+    stored = features.extract(dataset.whole, folds.STORED, specs, **folders)
+    return {name: picked(stored.values(), dataset.outlines(name)) for name in names}
+
+
+def media_files(
+    dataset: records.Dataset, data_dir: Path, media_dir: Path | None
+) -> Callable[[str], media.Source]:
+    """Clip id -> its video file, among those that the data set was built from.
+
+    Args:
+      media_dir: holds them, zipped or not; None: where the builder looks for them by itself.
+    """
+    from tfds_tau import demo, files  # one finder of files for the builder and for this
+
+    is_demo = dataset.builder.builder_config.name == 'demo'
+    downloads = data_dir / 'downloads'
+    folder = downloads / (f'tfds_tau_demo-{dataset.builder.version}' if is_demo else 'manual')
+    folder = media_dir or folder
+
+    @cache
+    def found() -> files.MediaFiles:
+        if is_demo and not media_dir:
+            demo.render(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f'pictures are read from the video files, and there is no folder {folder}; name '
+                'the one that holds them, or their zips, by --media_dir'
+            )
+        return files.MediaFiles(folder)
+
+    return lambda clip_id: found().source(f'video/{clip_id}.mp4')
 
 
 def train(
@@ -160,14 +272,15 @@ def train(
     loss: Callable[[jax.Array, jax.Array], jax.Array],
     rows: dict[str, Rows],
     prepare: Callable | None,
-    start: Mapping,
+    start: Callable[[TrainState], TrainState],
 ) -> tuple[np.ndarray, int, list[dict]]:
     """Test probabilities `[N, C]` by the best epoch, its step, and the history of all epochs.
 
     Args:
-      start: variables that take the place of freshly drawn ones; may be empty.
+      start: puts other variables in the place of freshly drawn ones, see `started`.
     """
-    steps_per_epoch = -(-len(rows['train']) // config.batch_size)
+    drop_remainder = config.get('drop_remainder', False)
+    steps_per_epoch = num_batches(len(rows['train']), config.batch_size, drop_remainder)
     transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch)
     alpha = config.get('mixup_alpha', 0.0)
     mix = partial(mixup, alpha=alpha) if alpha else None
@@ -175,7 +288,7 @@ def train(
     checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
     loop.fit(
         steps,
-        TrainState.create(model, transformation, seed=config.seed).replace(**start),
+        start(TrainState.create(model, transformation, seed=config.seed)),
         rows['train'],
         rows['valid'],
         epochs=config.epochs,
@@ -183,6 +296,8 @@ def train(
         seed=config.seed,
         select=config.select,
         schedule=schedule,
+        patience=config.get('patience', 0),
+        drop_remainder=drop_remainder,
         checkpoints=checkpoints,
         history=history,
     )
@@ -272,14 +387,31 @@ def origins(
     return used | {config.pretrained: weights.identify(config.pretrained, weights_dir)}
 
 
-def start_from(
-    config: ConfigDict, model: nn.Module, used: Mapping[str, str], weights_dir: Path
-) -> dict:
-    """The published variables that training begins with, but for the head; else none."""
+def started(
+    config: ConfigDict,
+    model: nn.Module,
+    used: Mapping[str, str],
+    weights_dir: Path,
+    parts: Sequence[members.Member],
+    state: TrainState,
+) -> TrainState:
+    """The state that training begins with: published variables, or those of trained members."""
+    if parts:
+        stems = {part.name: run_folder.best_variables(part.folder)[1] for part in parts}
+        return state.replace(**openl3_baseline.with_stems(state.variables, stems))
     if 'pretrained' not in config or config.weights == 'random':
-        return {}
+        return state
     name = config.pretrained
-    return weights.load(model, name, used[name], weights_dir, head='drop', key=config.seed)
+    load = partial(weights.load, name=name, origin=used[name], folder=weights_dir, head='drop')
+    if 'pretrained_part' not in config:
+        return state.replace(**load(model, key=config.seed))
+    found = load(models.create_model(name, num_classes=0))
+    return state.replace(
+        **{
+            kind: {**variables, config.pretrained_part: found[kind]}
+            for kind, variables in state.variables.items()
+        }
+    )
 
 
 def picked(stored: Iterable[features.Features], outlines: Iterable[Mapping]) -> features.Features:
@@ -296,18 +428,38 @@ def picked(stored: Iterable[features.Features], outlines: Iterable[Mapping]) -> 
     )
 
 
-def feature_rows(found: features.Features) -> Rows:
-    """A row for each frame of each clip, with the features of every encoder."""
-    frames = next(iter(found.arrays.values())).shape[1]
+def feature_rows(found: features.Features, inputs: dict[str, np.ndarray]) -> Rows:
+    """The network's inputs as rows: one for each frame of each clip, or one a clip."""
+    num_rows, num_clips = len(next(iter(inputs.values()))), len(found.clip_id)
+    frames = num_rows // num_clips
+    segment = np.arange(frames, dtype=np.int32) if frames > 1 else np.int32([-1])
     return Rows(
         clip_id=np.repeat(found.clip_id, frames).tolist(),
-        segment=np.tile(np.arange(frames, dtype=np.int32), len(found.clip_id)),
+        segment=np.tile(segment, num_clips),
         label=np.repeat(found.label, frames),
-        inputs={
-            f'features/{name}': array.reshape(-1, array.shape[-1])
-            for name, array in found.arrays.items()
-        },
+        inputs=inputs,
     )
+
+
+def learned(
+    model: nn.Module, folder: run_folder.RunFolder, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The few numbers of a trained network that say something by themselves."""
+    if not hasattr(model, 'learned'):
+        return {}
+    values = model.learned(run_folder.best_variables(folder)[1]['params'])
+    return {
+        name: dict(zip(classes if len(found) > 1 else ['every class'], found.tolist(), strict=True))
+        for name, found in values.items()
+    }
+
+
+def baseline_views(table: tables.Predictions) -> dict[str, tables.Predictions]:
+    """What the challenge's baseline was scored on: its seconds, and its decisions on clips."""
+    return {'second': tables.seconds(table), 'product': tables.pool(table, rule='product')}
+
+
+VIEWS = {'openl3_baseline': baseline_views}
 
 
 def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:

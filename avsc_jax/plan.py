@@ -1,6 +1,5 @@
 """What a run will do and what its report says of it: data, protocol, weights, sizes."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import features, models, prompts
 from avsc_jax.data import folds, media, records
+from avsc_jax.data.batches import num_batches
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import run_folder
 
@@ -81,29 +81,30 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         classes, clips = SCENES, {}
         lines.append('it is not prepared yet; the run builds it first')
     for spec in specs:
-        count = models.count_parameters(spec.name, **spec.options)
-        shape = models.input_spec(spec.name, **spec.options).shape[1:]
+        count = models.count_parameters(spec.name, **spec.network)
+        shape = models.input_spec(spec.name, **spec.network).shape[1:]
         lines.append(f'encoder {spec.name}: {count:,} parameters, input {shape}, {spec.weights}')
     if not trained:
         texts = prompts.prompts(classes, config.prompt_style)
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
     model = run_folder.make_model(config.model.to_dict(), num_classes=len(classes))
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
-    if specs:
+    shapes = {'image': (*config.get('size', ()), getattr(model, 'in_chans', 3))}
+    if isinstance(model.input_spec, dict):
         shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
-    else:
-        shapes = {'image': (*config.size, model.in_chans)}
     wanted = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
     lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {wanted}')
-    parts = rows_of_a_clip(config)
+    parts = rows_of_a_clip(config, specs)
     for split, count in clips.items():
         line = f'split {split}: {count:,} clips, {count * parts:,} rows'
-        if specs:
-            width = sum(math.prod(shape) for shape in shapes.values())
-            line += f', {count * parts * width * 4 / 1e6:,.1f} MB of features'
+        if encoders := [spec for spec in specs if spec.name in config.encoders]:
+            values = count * sum(_items(spec, config) * _width(spec) for spec in encoders)
+            line += f', {4 * values / 1e6:,.1f} MB of features'
         lines.append(line)
     if clips and trained:
-        batches = -(-clips[data.train] * parts // config.batch_size)
+        batches = num_batches(
+            clips[data.train] * parts, config.batch_size, config.get('drop_remainder', False)
+        )
         lines.append(
             f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
         )
@@ -116,12 +117,33 @@ def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
     model = run_folder.make_model(config['model'], num_classes=num_classes)
     trained = sum(leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params']))
     encoders = {**config.get('encoders', {}), **config.get('text_encoder', {})}
-    frozen = sum(models.count_parameters(name, **options) for name, options in encoders.items())
+    specs = [features.EncoderSpec(name, options, '') for name, options in encoders.items()]
+    frozen = sum(models.count_parameters(spec.name, **spec.network) for spec in specs)
     return {'trained': trained, 'encoders': frozen}
 
 
-def rows_of_a_clip(config: ConfigDict) -> int:
-    """Frames, or pieces of sound, of ten seconds."""
+def rows_of_a_clip(config: ConfigDict, specs: list[features.EncoderSpec]) -> int:
+    """The whole, or frames, or pieces of sound, of ten seconds."""
+    if config.data['items'] == 'clip':
+        return 1
     if 'piece_s' in config:
         return max(1, round(10 / config.piece_s))
-    return len(media.pick_frames(config.frames, 300, duration_s=10.0))
+    return _items(specs[0], config) if specs else _frames(config.frames)
+
+
+def _items(spec: features.EncoderSpec, config: ConfigDict) -> int:
+    """How many embeddings an encoder makes of ten seconds."""
+    if spec.takes == 'audio':
+        return spec.reading['max_windows'] or round(10 / spec.reading['hop_s'])
+    return _frames(spec.reading['frames'] if spec.takes == 'media' else config.frames)
+
+
+def _frames(rule: str) -> int:
+    return len(media.pick_frames(rule, 300, duration_s=10.0))
+
+
+def _width(spec: features.EncoderSpec) -> int:
+    """Of an encoder's embedding."""
+    model = models.create_model(spec.name, **spec.network)
+    shapes = models.variable_shapes(model)
+    return jax.eval_shape(model.apply, shapes, model.input_spec)[0].shape[-1]

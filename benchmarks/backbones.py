@@ -39,7 +39,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch_peers import create_timm
 
-from avsc_jax import features, losses, models, weights
+from avsc_jax import encoders, losses, models, weights
 from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
@@ -110,7 +110,7 @@ def forward(name: str, case: Case, *, folded: bool = False) -> Callable[[], None
     if folded:
         model, variables = models.fold_batchnorm(model, variables)
     variables, images = jax.device_put((variables, case.images))
-    run = features.compiled(model)
+    run = encoders.compiled(model)
     return lambda: run(variables, images).block_until_ready()
 
 

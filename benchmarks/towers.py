@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch_peers import import_open_clip
 
-from avsc_jax import features, models, weights
+from avsc_jax import encoders, models, weights
 
 PEERS = {
     'clip_vit_b32': 'ViT-B-32-quickgelu',
@@ -32,7 +32,7 @@ def ours(name, images, dtype):
     """A function that encodes the batch once."""
     model = models.create_model(name, dtype=dtype)
     variables, batch = jax.device_put((weights.random_variables(model, 0), images))
-    encode = features.compiled(model)
+    encode = encoders.compiled(model)
     return lambda: encode(variables, batch).block_until_ready()
 
 
@@ -85,7 +85,7 @@ def compare(name, batch, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', choices=list(PEERS), help='one tower')
-    parser.add_argument('--batch', type=int, default=features.FRAMES_PER_CALL)
+    parser.add_argument('--batch', type=int, default=encoders.FRAMES_PER_CALL)
     parser.add_argument('--rounds', type=int, default=5, help='batches of each (default 5)')
     parser.add_argument('--json', type=Path, help='also write the numbers here')
     args = parser.parse_args()

@@ -38,14 +38,17 @@ def parse(argument: str | None, variants: Mapping[str, tuple[str, ...]]) -> dict
     return {axis: chosen.get(axis, tokens[0]) for axis, tokens in axes.items()}
 
 
-def experiment(choice: Mapping[str, str], *, items: str, config: str = 'clips') -> ConfigDict:
+def experiment(
+    choice: Mapping[str, str], *, items: str, config: str = 'clips', inner: bool = False
+) -> ConfigDict:
     """A config with its data section: who trains, selects and reports on what.
 
     Args:
       items: what one row is: 'frame', 'second' or 'clip'.
       config: of the tfds_tau builder; `demo` replaces it on demo data.
+      inner: the paper too selects on a part of the training set.
     """
-    strict = choice['protocol'] == 'strict'
+    strict = inner or choice['protocol'] == 'strict'
     data = dict(
         name='tfds_tau',
         config=config,
@@ -77,13 +80,18 @@ def _members(
     choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, str]]:
     """Member -> its config with all tokens, and its run folder; '' is the config's default."""
-    shared = [t for t in choice.values() if t in (*DATA_TOKENS, *PROTOCOL_TOKENS)]
     members = {}
-    for name, own in (item for group in groups.values() for item in group.items()):
-        file, _, token = own.partition(':')
-        tokens = ','.join(filter(None, [token, *shared]))
-        members[name] = dict(config=f'configs/{file}' + (f':{tokens}' if tokens else ''), run='')
+    for group in groups.values():
+        members |= {name: member(choice, own) for name, own in group.items()}
     return members
+
+
+def member(choice: Mapping[str, str], config: str) -> dict[str, str]:
+    """A run that another one is made of, with the same data and protocol tokens."""
+    shared = [t for t in choice.values() if t in (*DATA_TOKENS, *PROTOCOL_TOKENS)]
+    file, _, token = config.partition(':')
+    tokens = ','.join(filter(None, [token, *shared]))
+    return dict(config=f'configs/{file}' + (f':{tokens}' if tokens else ''), run='')
 
 
 def submission(config: ConfigDict, *, number: int, folds: int, description: Mapping) -> None:
@@ -98,6 +106,35 @@ def submission(config: ConfigDict, *, number: int, folds: int, description: Mapp
     config.folds = folds
     config.evaluation = dict(dataset='evaluation', split='test')
     config.demo.evaluation = dict(dataset='demo', split='test')  # stands for it
+
+
+def openl3(config: ConfigDict, *, sound: bool = True, picture: bool = True) -> None:
+    """OpenL3's embeddings as the challenge's baseline has them: 96 of ten seconds.
+
+    On demo data one a second, by the same networks, narrow, on small pictures, with random weights.
+    """
+    narrow = dict(widths=(4, 8, 16, 32))
+    config.encoders, config.inputs = ConfigDict(), ConfigDict()
+    config.demo = dict(encoders={}, model=dict(embeddings={}))
+    if sound:
+        config.encoders.openl3_audio = dict(
+            version='0.3.1',  # of openl3; its front end changed later
+            hop_s=0.1,
+            centre=True,
+            max_windows=96,  # clips may last a little longer
+        )
+        config.inputs.audio_embedding = 'openl3_audio'
+        config.demo.encoders.openl3_audio = dict(
+            narrow, embedding_size=384, hop_s=1.0, centre=False, max_windows=10
+        )
+        config.demo.model.embeddings.audio_embedding = 384
+    if picture:
+        config.encoders.openl3_image = dict(frames='openl3')  # the frames of a video file itself
+        config.inputs.image_embedding = 'openl3_image'
+        config.demo.encoders.openl3_image = dict(
+            narrow, embedding_size=128, input_shape=(64, 64, 3), frames='second_centres'
+        )
+        config.demo.model.embeddings.image_embedding = 128
 
 
 def hitachi_optimisation(config: ConfigDict) -> None:

@@ -1,9 +1,11 @@
+import re
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from avsc_jax import features, hosts, models, weights
+from avsc_jax import encoders, features, hosts, models, weights
 from avsc_jax.data import records
 
 SPECS = [
@@ -59,7 +61,7 @@ def test_frames_of_several_sizes_come_back_in_their_order(tmp_path):
 
 @pytest.mark.parametrize('spec', SPECS, ids=lambda spec: spec.name)
 def test_one_and_two_devices_give_the_same_features(spec, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, 'FRAMES_PER_CALL', 4)
+    monkeypatch.setattr(encoders, 'FRAMES_PER_CALL', 4)
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(11)]
     found = []
@@ -174,3 +176,147 @@ def test_the_key_depends_on_the_data():
 def test_an_encoder_without_published_weights_is_a_sentence():
     with pytest.raises(ValueError, match='no weights are published for efficientnetv2_s; there'):
         features.EncoderSpec('efficientnetv2_s', {}, 'random:0').key('of the data')
+
+
+NARROW = {'widths': (2, 2, 2, 3), 'embedding_size': 3}
+SOUND = features.EncoderSpec('openl3_audio', {**NARROW, 'hop_s': 1.0, 'centre': False}, 'random:0')
+PICTURES = features.EncoderSpec(
+    'openl3_image',
+    {**NARROW, 'input_shape': (64, 64, 3), 'frames': 'second_centres'},
+    'random:0',
+)
+
+
+@pytest.fixture
+def video(data_dir):
+    (folder,) = data_dir.rglob('tfds_tau_demo*/video')
+    return lambda clip_id: folder / f'{clip_id}.mp4'
+
+
+def extract_openl3(dataset, folder, media, specs=(SOUND, PICTURES)):
+    return features.extract(
+        dataset, ['test'], specs, cache_dir=folder, weights_dir=folder / 'none', media=media
+    )['test']
+
+
+def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
+    dataset, tmp_path, small_blocks, monkeypatch, video
+):
+    monkeypatch.setattr(features, 'CALLS_TOGETHER', 1)
+    monkeypatch.setattr(encoders, 'WINDOWS_PER_CALL', 2)  # fewer than those of a block
+    seen = []
+    found = extract_openl3(dataset, tmp_path, lambda clip: seen.append(clip) or video(clip))
+    assert sorted(seen) == sorted(found.clip_id) and len(seen) == 10
+    assert {name: array.shape for name, array in found.arrays.items()} == {
+        'openl3_audio': (10, 2, 3),
+        'openl3_image': (10, 2, 3),
+    }
+    settings = {'encoders': [spec.to_json() for spec in (SOUND, PICTURES)]}
+    inputs = features.FeatureInputs(settings, tmp_path)
+    assert inputs.fields == ('audio', 'media_frames')
+    clip = dataset.records('test')[7]
+    one = inputs(clip | inputs.pictures(video(clip['clip_id'])))
+    for name, array in found.arrays.items():
+        np.testing.assert_allclose(one[f'features/{name}'], array[7], rtol=1e-4, atol=1e-5)
+        assert array.std() > 0
+
+    def no_file(clip_id):
+        raise AssertionError
+
+    other = features.EncoderSpec(
+        SOUND.name, {**SOUND.options, 'version': '0.4-kapre'}, SOUND.weights
+    )
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.rglob('*.npz')}
+    later = extract_openl3(dataset, tmp_path, no_file, [other])  # of the sound alone
+    assert not np.allclose(later.arrays['openl3_audio'], found.arrays['openl3_audio'])
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert len(list(tmp_path.glob('*/openl3_audio-*'))) == 2
+
+
+def test_pictures_need_the_video_files(dataset, tmp_path):
+    with pytest.raises(ValueError, match=r'openl3_image takes pictures .* folder by --media_dir'):
+        extract_openl3(dataset, tmp_path, None)
+    assert not list(tmp_path.rglob('*.npz'))
+
+
+@pytest.mark.parametrize('odd', [2, 9])
+def test_a_clip_whose_file_holds_more_or_less_is_named(dataset, tmp_path, monkeypatch, odd):
+    """As the third of a block, and as the first of the last block."""
+    monkeypatch.setattr(features, 'CLIPS_PER_BLOCK', 3)
+    name = dataset.records('test')[odd]['clip_id']
+    monkeypatch.setattr(
+        features.EncoderSpec,
+        'pictures',
+        lambda spec, clip: {
+            'media_frames': [np.zeros((64, 64, 3), np.float32)] * (2 if clip == name else 1)
+        },
+    )
+    with pytest.raises(ValueError, match=rf'{re.escape(name)} has not as much for openl3_image'):
+        extract_openl3(dataset, tmp_path, str, [PICTURES])
+
+
+def numbers(*shape):
+    return np.random.default_rng(0).normal(2, 3, shape).astype(np.float32)
+
+
+def test_inputs_are_frames_means_or_sequences():
+    a, b = numbers(4, 6, 2), numbers(4, 6, 3)
+    arrays = {'one': a, 'two': b}
+    found = features.network_inputs({}, arrays)
+    np.testing.assert_array_equal(found['features/one'], a.reshape(24, 2))
+    named = {'inputs': {'sound': 'one', 'picture': 'two'}}
+    found = features.network_inputs({**named, 'pool': 'mean'}, arrays)
+    np.testing.assert_allclose(found['picture'], b.mean(axis=1), rtol=1e-6)
+    found = features.network_inputs({**named, 'pool': 'sequence', 'length': 15}, arrays)
+    assert found['sound'].shape == (4, 15, 2)
+    np.testing.assert_array_equal(found['sound'][:, 6:12], a)
+    np.testing.assert_array_equal(found['sound'][:, 12:], a[:, :3])
+    found = features.network_inputs({**named, 'pool': 'sequence', 'length': 4}, arrays)
+    np.testing.assert_array_equal(found['sound'], a[:, :4])
+    with pytest.raises(ValueError, match="pool is 'max', it must be None, 'mean' or 'sequence'"):
+        features.network_inputs({'pool': 'max'}, arrays)
+
+
+def test_tracks_that_differ_by_a_frame_are_cut_and_by_more_refused():
+    arrays = {'one': numbers(4, 6, 2), 'two': numbers(4, 5, 3)}
+    found = features.network_inputs({}, arrays)
+    np.testing.assert_array_equal(found['features/one'], arrays['one'][:, :5].reshape(20, 2))
+    assert len(found['features/two']) == 20
+    arrays['two'] = numbers(4, 4, 3)
+    with pytest.raises(
+        ValueError, match='there are 6 of features/one, 4 of features/two in a clip'
+    ):
+        features.network_inputs({}, arrays)
+    assert len(features.network_inputs({'pool': 'mean'}, arrays)['features/two']) == 4
+
+
+def test_standardised_inputs_have_mean_0_and_deviation_1():
+    array = numbers(5, 7, 3) + np.float32([0, 1e4, 0])
+    array[..., 2] = 0.1  # never changes
+    settings = {'inputs': {'sound': 'one'}}
+    stats = features.measure(settings, {'one': array})
+    assert {name: value.dtype for name, value in stats.items()} == {
+        'mean_sound': np.float32,
+        'std_sound': np.float32,
+    }
+    np.testing.assert_allclose(stats['std_sound'][:2], array.std((0, 1))[:2], rtol=1e-4)
+    assert stats['std_sound'][2] == 1
+    found = features.network_inputs(settings, {'one': array}, stats)['sound']
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(found.std(0), [1, 1, 0], atol=1e-3)
+
+
+def test_a_media_file_gives_what_its_record_gives(dataset, tmp_path, video):
+    """Sound by its samples; JPEG stands between the stored frames and the file's."""
+    settings = {
+        'frames': 'clip12', 'short_side': 448, 'pool': 'mean',
+        'inputs': {'picture': 'clip_vit_b32'}, 'encoders': [SPECS[0].to_json()],
+    }  # fmt: skip
+    inputs = features.FeatureInputs(settings, tmp_path, {'mean_picture': 1, 'std_picture': 2})
+    assert inputs.fields == ('frames',) and inputs.notes({}) == []
+    clip = dataset.records('test')[0]
+    found = inputs(inputs.open(video(clip['clip_id'])))
+    assert found['picture'].shape == (1, 8)
+    np.testing.assert_allclose(found['picture'], inputs(clip)['picture'], atol=0.2)
+    plain = features.FeatureInputs({**settings, 'pool': None}, tmp_path)(clip)['picture']
+    np.testing.assert_allclose(inputs(clip)['picture'][0], (plain.mean(0) - 1) / 2, atol=1e-5)

@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[1]
 # From the top down. A name is a file or a folder of avsc_jax; it imports lower floors, or its own.
 FLOORS = (
     ('main', 'predict', 'score', 'convert', 'export', 'serve'),
-    ('job', 'ensemble_job'),
-    ('plan', 'submission'),
+    ('job', 'ensemble_job', 'sweep'),
+    ('plan', 'submission', 'score_options', 'members'),
     ('report', 'training', 'mixing'),
-    ('features', 'inputs'),
+    ('inputs',),
+    ('features',),
+    ('encoders',),
     ('data', 'weights', 'tables', 'hosts'),
     ('models',),
     ('layers',),

@@ -59,6 +59,34 @@ def test_each_frame_is_a_row_resized_as_a_whole(dataset):
     assert np.abs(read.mean((0, 1)) - frame.mean((0, 1))).max() < 1
 
 
+def test_frames_of_a_clip_together_are_one_row_each_turned_by_a_key_of_its_own(dataset):
+    settings, flip = FRAMES | {'pictures': 10}, {'horizontal_flip': {'probability': 0.5}}
+    made = inputs.make(settings, None, flip)
+    beside = {'audio_embedding': np.arange(10.0)[:, None]}
+    rows = inputs.rows(dataset, 'test', made, beside)
+    assert len(rows) == 10 and rows.segment.tolist() == [-1] * 10
+    batch = first_batch(rows)
+    assert batch['audio_embedding'].tolist() == [[0], [1], [2], [3]]
+    frames = dataset.records('test')[1]['frames']  # 12, of which 10 evenly spaced are taken
+    for place, taken in enumerate((0, 1, 3, 4, 5, 6, 7, 9, 10, 11)):
+        expected = media.resize_picture(frames[taken], 32, 48)
+        np.testing.assert_array_equal(batch['frame'][1, place], expected)
+
+    plain = np.asarray(made.prepare(None, batch)['image'])
+    expected = (batch['frame'] / 255 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.3, 0.4])
+    np.testing.assert_allclose(plain, expected, atol=1e-5)
+    keys = jax.random.split(jax.random.key(0), 4)
+    found = np.asarray(made.prepare(keys, batch)['image'])
+    turned = np.abs(found - plain[:, :, :, ::-1]).max((2, 3, 4)) < 1e-5
+    stayed = np.abs(found - plain).max((2, 3, 4)) < 1e-5
+    assert (turned ^ stayed).all() and 10 < turned.sum() < 30
+    assert len({tuple(row) for row in turned.tolist()}) == 4
+    again = made.prepare(keys[::-1], jax.tree.map(lambda x: x[::-1], batch))['image']
+    np.testing.assert_allclose(again[::-1], found, atol=1e-5)  # by example, not by place
+    record = dataset.records('test')[1]
+    np.testing.assert_allclose(made(record)[0], plain[1], atol=1e-5)
+
+
 def test_sound_of_another_rate_is_refused_before_training(dataset):
     settings = SOUND | {'front_end': {'name': 'hitachi_logmel', 'sample_rate_hz': 16000}}
     with pytest.raises(ValueError, match='has 48000 Hz, the config wants 16000 Hz'):

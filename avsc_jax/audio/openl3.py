@@ -35,7 +35,25 @@ def openl3_windows(
       centre: half a second of zeros comes first, and window k has k * hop_s in its middle.
     """
     _check_rate(sample_rate_hz)
-    num = audio.shape[-2]
+    windows, hop, pads = _layout(audio.shape[-2], hop_s, centre)
+    return slices(audio.mean(-1), pads, np.arange(windows) * hop, WINDOW)[..., None]
+
+
+def openl3_views(
+    sound: np.ndarray, *, hop_s: float = 0.1, centre: bool = True, most: int | None = None
+) -> np.ndarray:
+    """The windows `[T, 48000, 1]` of one channel `[N]` at 48 kHz, as views that take no memory.
+
+    Args:
+      most: windows after as many are left out.
+    """
+    _, hop, pads = _layout(len(sound), hop_s, centre)
+    every = np.lib.stride_tricks.sliding_window_view(np.pad(sound, pads), WINDOW)
+    return every[::hop][:most, :, None]
+
+
+def _layout(num: int, hop_s: float, centre: bool) -> tuple[int, int, tuple[int, int]]:
+    """Number of windows of as many samples, their hop, and the zeros before and after."""
     hop = int(hop_s * SAMPLE_RATE_HZ)
     if not num or hop < 1:
         raise ValueError(
@@ -45,7 +63,7 @@ def openl3_windows(
     before = WINDOW // 2 if centre else 0
     windows = 1 + max(0, -(-(num + before - WINDOW) // hop))
     after = (windows - 1) * hop + WINDOW - before - num
-    return slices(audio.mean(-1), (before, after), np.arange(windows) * hop, WINDOW)[..., None]
+    return windows, hop, (before, after)
 
 
 def openl3_mel256(

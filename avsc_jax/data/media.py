@@ -26,16 +26,20 @@ Source = str | os.PathLike | BinaryIO
 
 
 class Frames(NamedTuple):
-    """Pictures of one clip: images [T, H, W, 3] uint8 RGB, and where in the clip they lie."""
+    """Pictures of one clip: images [T, H, W, 3] RGB, and where in the clip they lie."""
 
     images: np.ndarray
     index: np.ndarray
     times_s: np.ndarray
 
 
+def evenly_spaced(n: int, count: int) -> np.ndarray:
+    """Of n frames int((k + 0.5) n / count): the middle one of `count` equal parts."""
+    return (2 * np.arange(count) + 1) * n // (2 * count)
+
+
 def _even(count: int) -> Callable[[int, float], np.ndarray]:
-    """Frame int((k + 0.5) n / count): the middle one of `count` equal parts."""
-    return lambda n, duration_s: (2 * np.arange(count) + 1) * n // (2 * count)
+    return lambda n, duration_s: evenly_spaced(n, count)
 
 
 def _nearest(times_s: np.ndarray, n: int, duration_s: float) -> np.ndarray:
@@ -92,7 +96,13 @@ def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
     return FRAME_RULES[rule](num_frames, duration_s)
 
 
-def read_frames(source: Source, rule: str, *, short_side: int | None = None) -> Frames:
+def read_frames(
+    source: Source,
+    rule: str,
+    *,
+    short_side: int | None = None,
+    resize: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Frames:
     """Decodes the frames that a rule picks, exactly, and only the picture groups that hold them.
 
     The compressed track is held in memory meanwhile.
@@ -101,6 +111,7 @@ def read_frames(source: Source, rule: str, *, short_side: int | None = None) -> 
       source: a path, or a binary file object.
       rule: a key of FRAME_RULES.
       short_side: pictures larger than this are scaled down to it (bicubic); None keeps the size.
+      resize: what becomes of each picture [H, W, 3] uint8 as soon as it is decoded.
     """
     with _opened(source) as (container, name):
         if not container.streams.video:
@@ -128,7 +139,8 @@ def read_frames(source: Source, rule: str, *, short_side: int | None = None) -> 
         images = {}
         for frame in _frames_at({shown[i] for i in index}, codec, packets, numbered):
             _check_picture_size(name, frame.width, frame.height)
-            images[frame.pts] = _rgb(frame, size)
+            image = _rgb(frame, size)
+            images[frame.pts] = image if resize is None else resize(image)
         if lost := [seconds[i] for i in index if shown[i] not in images]:
             raise ValueError(f'{name} is damaged or cut short: no picture at {lost[0]:.2f} s')
         return Frames(
@@ -222,6 +234,16 @@ def read_audio(source: Source) -> tuple[np.ndarray, int]:
             _check_sound(name, max(count, 1), rate)
         _check_sound(name, count, rate)
         return _stereo(np.concatenate(blocks)), rate
+
+
+def audio_channels(source: Source) -> int:
+    """Channels of the first sound track, of which `read_audio` makes two."""
+    if format_ := _pcm_format(source):
+        return format_[0]
+    with _opened(source) as (container, name):
+        if not container.streams.audio:
+            raise ValueError(f'{name} has no sound track')
+        return container.streams.audio[0].codec_context.channels
 
 
 def audio_bit_depth(source: Source) -> int:

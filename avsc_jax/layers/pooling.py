@@ -57,6 +57,16 @@ def _largest(x):
     return largest, tap
 
 
+def largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:
+    """The maximum over the second axis; its gradient goes to the first of equals.
+
+    That of `x.max` divides by how many values equal the maximum. XLA may compute x anew for it and
+    round otherwise, and then none does: with its optimisations off, that gave NaN.
+    """
+    places = x.argmax(axis=1, keepdims=True)
+    return jnp.take_along_axis(x, places, axis=1)[:, 0]
+
+
 def average_pool_3(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
     """The mean of 3 by 3 at every second place; what is outside counts as zero."""
     around = ((1, 1), (1, 1))

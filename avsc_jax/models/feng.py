@@ -119,6 +119,11 @@ class WeightedFusion(FengNetwork, kw_only=True):
     scalar: bool = False
     of_probabilities: bool = False
 
+    def learned(self, params: Mapping) -> dict[str, Float[Array, 'C']]:
+        """What a report shows of the trained network: the weights, one for each class or for all."""
+        _, second = self.embeddings
+        return {f"weight of {second}'s answer": params['head']['weight']}
+
     @nn.compact
     def __call__(
         self, inputs: Mapping[str, Array], *, train: bool = False

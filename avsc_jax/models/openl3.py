@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.pooling import largest
 from avsc_jax.types import Array, Float
 
 
@@ -82,7 +83,7 @@ class OpenL3(nn.Module, kw_only=True):
 
     def _pooled(self, x: Float[Array, 'B H W K']) -> Float[Array, 'B D']:
         if self.embedding_size == x.shape[-1]:
-            return x.max((1, 2))
+            return largest(x.reshape(len(x), -1, x.shape[-1]))
         x = nn.max_pool(x, window_shape=self.window, strides=self.window, padding='SAME')
         x, channels = x.reshape(len(x), -1), x.shape[-1]
         if self.embedding_size != x.shape[-1]:

@@ -110,4 +110,5 @@ class ResNet(Backbone, kw_only=True):
 MODELS = {
     'resnet18': functools.partial(ResNet, layers=(2, 2, 2, 2), bottleneck=False),
     'resnet50': functools.partial(ResNet, layers=(3, 4, 6, 3)),
+    'tv_resnet50': functools.partial(ResNet, layers=(3, 4, 6, 3)),  # with other published weights
 }

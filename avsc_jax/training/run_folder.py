@@ -35,6 +35,14 @@ class RunFolder:
     def is_done(self) -> bool:
         return (self.path / 'DONE').exists()
 
+    @property
+    def num_classes(self) -> int:
+        return len(self.read_json('classes.json'))
+
+    @property
+    def config_hash(self) -> str:
+        return config_hash(self.read_json('config.json'))
+
     def finish(self) -> None:
         self._write('DONE', 'the run is complete\n')
 
@@ -128,26 +136,37 @@ def config_hash(config: Mapping) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+Preprocess = FeatureInputs | inputs.Inputs | inputs.FeaturesAndFrames
+
+
 def load_run(
     folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
-) -> tuple[nn.Module, dict, FeatureInputs | inputs.Inputs, tuple[str, ...]]:
+) -> tuple[nn.Module, dict, Preprocess, tuple[str, ...]]:
     """Opens a finished run: `(model, variables, preprocess, classes)`.
 
     `model.apply(variables, preprocess(record))` gives the logits of a record's rows. The variables
     are those of the best epoch. Encoders come from `weights_dir` by SHA-256.
     """
     run = RunFolder(Path(folder))
-    config = run.read_json('config.json')
     classes = tuple(run.read_json('classes.json'))
     settings = run.read_json('preprocessing.json')
-    model = make_model(config['model'], num_classes=len(classes))
-    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(variable_shapes(model))
-    if 'encoders' in settings:
-        weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-        preprocess = FeatureInputs(settings, weights_dir)
+    model, variables = best_variables(run)
+    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
+    if 'encoders' not in settings:
+        preprocess = inputs.make(settings, stats)
     else:
-        preprocess = inputs.make(settings, run.stats() if 'front_end' in settings else None)
+        weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
+        preprocess = FeatureInputs(settings, weights_dir, stats)
+        if 'size' in settings:
+            preprocess = inputs.FeaturesAndFrames(preprocess, inputs.make(settings))
     return model, variables, preprocess, classes
+
+
+def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
+    """The network of a run, and its variables after the best epoch."""
+    model = make_model(run.read_json('config.json')['model'], num_classes=run.num_classes)
+    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(variable_shapes(model))
+    return model, variables
 
 
 def variable_shapes(model: nn.Module) -> dict:

@@ -128,6 +128,7 @@ SOURCES |= {
 SOURCES |= {
     'resnet18': _timm('resnet18.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
     'resnet50': _timm('resnet50.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
+    'tv_resnet50': _timm('resnet50.tv_in1k', 'BSD-3-Clause', 'bilinear', 0.875),
     'regnetx_002': _timm('regnetx_002.pycls_in1k', 'MIT', 'bicubic', 0.875),
     'regnetx_064': _timm('regnetx_064.pycls_in1k', 'MIT', 'bicubic', 0.875),
     'resnest14d': _timm('resnest14d.gluon_in1k', 'Apache-2.0', 'bilinear', 0.875),

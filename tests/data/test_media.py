@@ -122,6 +122,21 @@ def test_short_side_scales_down_and_never_up(tmp_path):
     assert media.read_frames(path, 'clip12', short_side=448).images.shape == (12, 64, 96, 3)
 
 
+def test_each_picture_is_resized_as_it_comes(tmp_path):
+    path = write_video(tmp_path / 'clip.mp4')
+    seen = []
+
+    def red(image):
+        assert image.shape == (64, 96, 3) and image.dtype == np.uint8
+        seen.append(len(seen))
+        return image[..., :1] / np.float32(255)
+
+    frames = media.read_frames(path, 'openl3', resize=red)  # 26 of three seconds
+    whole = media.read_frames(path, 'openl3').images
+    np.testing.assert_array_equal(frames.images, whole[..., :1] / np.float32(255))
+    assert len(seen) == len(set(frames.index)) == 26
+
+
 def test_rules_take_the_frames_that_the_papers_name():
     def pick(rule, n, s):
         return media.pick_frames(rule, n, duration_s=s).tolist()
@@ -162,6 +177,7 @@ def test_16_bit_mono_is_doubled_and_stays_exact(tmp_path):
     soundfile.write(tmp_path / 'clip.flac', integers, 44100)
     samples, rate = media.read_audio(tmp_path / 'clip.flac')
     assert (rate, media.audio_bit_depth(tmp_path / 'clip.flac')) == (44100, 16)
+    assert media.audio_channels(tmp_path / 'clip.flac') == 1
     np.testing.assert_array_equal(samples * 2**15, np.stack([integers, integers], 1))
     np.testing.assert_array_equal(media.decode_flac(media.encode_flac(samples, rate, 16)), samples)
 
@@ -186,6 +202,7 @@ def test_compressed_sound_keeps_level_and_length(tmp_path, channels):
         frame.sample_rate = 48000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    assert media.audio_channels(tmp_path / 'clip.mka') == channels
     samples, rate = media.read_audio(tmp_path / 'clip.mka')
     assert (rate, samples.shape) == (48000, (48000, 2))
     np.testing.assert_allclose(np.abs(samples).max(0), 0.25, rtol=0.01)

@@ -56,3 +56,11 @@ def test_three_by_three_counts_what_is_outside_as_zero(sides):
 def test_two_by_two_counts_only_what_is_inside(sides):
     x = grid(sides)
     np.testing.assert_allclose(average_pool_2(x), np.nanmean(windows(x, 0, 2), -1), rtol=1e-6)
+
+
+def test_the_largest_s_gradient_goes_to_the_first_of_equals():
+    x = np.float32([[[1, 5], [3, 5], [3, 4]]])
+    value, back = jax.vjp(pooling.largest, x)
+    np.testing.assert_array_equal(value, [[3, 5]])
+    (gradient,) = back(np.float32([[7, 8]]))
+    np.testing.assert_array_equal(gradient, [[[0, 8], [7, 0], [0, 0]]])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avsc_jax import features, models, weights
+from avsc_jax import encoders, models, weights
 
 PICTURE = Path(__file__).parents[1] / 'data_files' / 'cat.jpg'
 
@@ -80,7 +80,7 @@ def test_pictures_are_prepared_as_by_timm(timm, name):
     config = timm.data.resolve_data_config(pretrained_cfg=published(timm, source).to_dict())
     picture = Image.open(PICTURE).convert('RGB').resize((800, 600))
     expected = timm.data.create_transform(**config)(picture).permute(1, 2, 0).numpy()
-    found = features.prepared(source, source.image_size, np.asarray(picture)[None])[0]
+    found = encoders.prepared(source, source.image_size, np.asarray(picture)[None])[0]
     assert found.shape == expected.shape
     off = np.abs(found - expected) * 255 * np.array(source.std)  # in bytes
     assert off.max() < 1.01 and (off > 0.5).mean() < 2e-3

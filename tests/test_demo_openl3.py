@@ -1,0 +1,68 @@
+"""The systems on OpenL3's embeddings, trained on the whole demo by their commands."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from avsc_jax import tables
+from avsc_jax.report import comparison
+from avsc_jax.scenes import SCENES
+from avsc_jax.training.run_folder import RunFolder
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Config with tokens -> its run folder, trained when it is first asked for."""
+    folder = tmp_path_factory.mktemp('demo')
+    environment = {'TFDS_DATA_DIR': str(folder / 'data'), **os.environ}
+
+    def run(config, *flags):
+        command = ['-m', 'avsc_jax.main', f'--config=configs/{config},demo', *flags]
+        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
+        name = config.replace('.py:', '-').replace(',', '-')
+        return RunFolder(folder / 'runs' / f'{name}-demo')
+
+    return run
+
+
+def gain(better, worse):
+    """By how many paired standard errors over locations the log loss of clips is lower."""
+    found = {
+        name: tables.pool(tables.read(run.predictions_file('test')))
+        for name, run in (('better', better), ('worse', worse))
+    }
+    told = comparison.make(found)['test']['log_loss']
+    return -told.difference / told.standard_error
+
+
+@pytest.mark.slow
+def test_feng_s_fusion_beats_each_sense(runs):
+    fused = runs('feng_fusion.py:intermediate')
+    for sense in ('audio', 'video'):
+        assert gain(fused, runs(f'feng_fusion.py:{sense}')) > 2
+
+
+@pytest.mark.slow
+def test_feng_s_weighted_fusion_tells_its_weights(runs):
+    told = runs('feng_fusion.py:weighted').read_json('report.json')
+    (weights,) = told['learned'].values()
+    assert [*weights] == list(SCENES) and all(value != 0 for value in weights.values())
+    assert any('random encoders' in warning for warning in told['about']['warnings'])
+
+
+@pytest.mark.slow
+def test_the_baseline_of_both_senses_trains_its_stages_and_beats_them(runs):
+    both = runs('openl3_baseline.py:audio_video')
+    for sense in ('audio', 'video'):  # trained by the command above
+        assert gain(both, RunFolder(both.path.with_name(f'openl3_baseline-{sense}-demo'))) > 2
+    scores = both.read_json('report.json')['scores']
+    assert scores['second']['items'] == 600 and scores['clip']['items'] == 60
+
+
+@pytest.mark.slow
+def test_hou_s_dual_stream_trains_on_features_and_pictures(runs):
+    told = runs('hou_dual_stream.py:final').read_json('report.json')
+    assert told['split'] == 'validation'
+    assert told['scores']['clip']['log_loss_micro'] < 2.0  # of ten scenes a guess has 2.30
