@@ -187,6 +187,7 @@ class FeaturesAndFrames:
     def __init__(self, features: FeatureInputs, frames: Frames):
         self._features, self._frames = features, frames
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
+        self.notes = features.notes
 
     def open(self, file: media.Source) -> dict:
         """See Sound.open."""

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -249,11 +250,11 @@ def media_files(
     is_demo = dataset.builder.builder_config.name == 'demo'
     downloads = data_dir / 'downloads'
     folder = downloads / (f'tfds_tau_demo-{dataset.builder.version}' if is_demo else 'manual')
-    folder = media_dir or folder
+    folder, lock = media_dir or folder, threading.Lock()
 
     @cache
     def found() -> files.MediaFiles:
-        if is_demo and not media_dir:
+        if is_demo and not media_dir and not folder.is_dir():
             demo.render(folder)
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -262,7 +263,12 @@ def media_files(
             )
         return files.MediaFiles(folder)
 
-    return lambda clip_id: found().source(f'video/{clip_id}.mp4')
+    def video(clip_id: str) -> media.Source:
+        with lock:  # many threads ask, one looks
+            place = found()
+        return place.source(f'video/{clip_id}.mp4')
+
+    return video
 
 
 def train(
@@ -405,7 +411,7 @@ def started(
     load = partial(weights.load, name=name, origin=used[name], folder=weights_dir, head='drop')
     if 'pretrained_part' not in config:
         return state.replace(**load(model, key=config.seed))
-    found = load(models.create_model(name, num_classes=0))
+    found = load(model.part(config.pretrained_part))
     return state.replace(
         **{
             kind: {**variables, config.pretrained_part: found[kind]}

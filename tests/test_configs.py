@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -42,7 +43,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
         assert config.pretrained in weights.SOURCES
         assert 'pretrained_part' in config or config.pretrained == config.model.name
     else:
-        assert models.variable_shapes(model)['params']['head']
+        assert has_head(json.dumps(config.model.to_dict()))
     check_inputs(model, config.to_dict())
     check_inputs(small, resolved)
     if 'augment' in config:
@@ -75,9 +76,7 @@ def check_inputs(model, settings):
     widths = {}
     for name, options in settings.get('encoders', {}).items():
         spec = features.EncoderSpec(name, options, 'random:0')
-        encoder = models.create_model(name, **spec.network)
-        shapes = models.variable_shapes(encoder)
-        widths[name] = jax.eval_shape(encoder.apply, shapes, encoder.input_spec)[0].shape[-1]
+        widths[name] = width_of(name, json.dumps(spec.network))
         assert spec.takes != 'frames' or rule
     for name, encoder in settings.get('inputs', {}).items():
         assert model.input_spec[name].shape[-1] == widths[encoder]
@@ -85,6 +84,20 @@ def check_inputs(model, settings):
         shape = model.input_spec['image'].shape
         assert shape == (1, settings['pictures'], *settings['size'], 3)
         assert model.input_spec['audio_embedding'].shape[1] == settings['length']
+
+
+@cache
+def width_of(name, options):
+    """Of an encoder's embedding; traced once for all the configs that have it."""
+    encoder = models.create_model(name, **json.loads(options))
+    shapes = models.variable_shapes(encoder)
+    return jax.eval_shape(encoder.apply, shapes, encoder.input_spec)[0].shape[-1]
+
+
+@cache
+def has_head(options):
+    model = run_folder.make_model(json.loads(options), num_classes=10)
+    return 'head' in models.variable_shapes(model)['params']
 
 
 def config_of(text):

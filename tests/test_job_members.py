@@ -5,13 +5,16 @@ import shutil
 
 import jax
 import numpy as np
+import optax
 import pytest
+from ml_collections import ConfigDict
 
 from avsc_jax import job, models, plan, predict, tables, weights
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data import records
 from avsc_jax.training import load_run
 from avsc_jax.training.checkpoint import Checkpoints
+from avsc_jax.training.state import TrainState
 
 # One block: compiling is what takes time here, and nothing below is about the network.
 NETWORK = dict(widths=(8, 8, 8, 8), layers=(1, 0, 0, 0), group_width=8, stem_width=8)
@@ -119,11 +122,33 @@ def test_training_begins_with_published_weights_and_a_head_of_its_own(tmp_path):
     model = job.run_folder.make_model(made.model, num_classes=10)
     used = job.origins(made, [], tmp_path)
     assert used == {'regnetx_002': weights.identify('regnetx_002', tmp_path)}
-    start = job.start_from(made, model, used, tmp_path)
-    kernel = start['params']['stem']['conv']['kernel']
+    fresh = TrainState.create(model, optax.identity(), seed=0)
+    begun = job.started(made, model, used, tmp_path, [], fresh)
+    kernel = begun.params['stem']['conv']['kernel']
     np.testing.assert_array_equal(kernel, state['params']['stem']['conv']['kernel'])
-    assert start['params']['head']['kernel'].shape == (8, 10)
-    assert job.start_from(config(hitachi_image), model, {}, tmp_path) == {}
+    assert begun.params['head']['kernel'].shape == (8, 10)
+    assert job.started(config(hitachi_image), model, {}, tmp_path, [], fresh) is fresh
+
+
+def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
+    options = dict(layers=(1, 1, 1, 1), width=8)
+    made = ConfigDict(
+        dict(weights='pretrained', pretrained='tv_resnet50', pretrained_part='resnet', seed=0)
+    )
+    made.model = dict(name='hou_final', image_size=64, **options)
+    published = weights.random_variables(models.create_model('tv_resnet50', **options), 7)
+    weights.write(published, tmp_path / 'tv_resnet50.safetensors', {})
+    used = {'tv_resnet50': weights.identify('tv_resnet50', tmp_path)}
+    model = job.run_folder.make_model(made.model.to_dict(), num_classes=10)
+    fresh = TrainState.create(model, optax.identity(), seed=0)
+    begun = job.started(made, model, used, tmp_path, [], fresh)
+    for kind in ('params', 'batch_stats'):
+        expected = {k: v for k, v in published[kind].items() if k != 'head'}
+        ours, others = (getattr(state, kind) for state in (begun, fresh))
+        jax.tree.map(np.testing.assert_array_equal, dict(ours['resnet']), expected)
+        assert {*ours} == {*others}
+    ours, others = (state.params['image_fc']['kernel'] for state in (begun, fresh))
+    np.testing.assert_array_equal(ours, others)
 
 
 def test_pretrained_weights_that_lack_are_one_sentence_before_anything_is_made(data_dir, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from absl.testing import flagsaver
 
 import avsc_jax
-from avsc_jax import features, inputs, job, tables
+from avsc_jax import features, inputs, job, sweep, tables
 from avsc_jax.configs import clip_fusion
 from avsc_jax.data import folds
 from avsc_jax.training.run_folder import RunFolder, default_path
@@ -118,7 +118,7 @@ def scored(config, *, workdir, calls):
 
 def test_seeds_give_mean_and_spread(main, tmp_path, capsys):
     calls = []
-    main.run_seeds(partial(scored, calls=calls), config(), [1, 2, 4], tmp_path)
+    sweep.run_seeds(partial(scored, calls=calls), config(), [1, 2, 4], tmp_path)
     assert calls == [('seed1', 1), ('seed2', 2), ('seed4', 4)]
     told = json.loads((tmp_path / 'seeds.json').read_text())
     assert told['granularity'] == 'clip'
@@ -141,7 +141,7 @@ def test_seeds_give_mean_and_spread(main, tmp_path, capsys):
 def test_seeds_of_the_job_differ_and_finished_ones_are_only_read(
     main, data_dir, tmp_path, monkeypatch
 ):
-    again = partial(main.run_seeds, partial(job.run, data_dir=data_dir, weights_dir=tmp_path))
+    again = partial(sweep.run_seeds, partial(job.run, data_dir=data_dir, weights_dir=tmp_path))
     again(config(), [0, 1], tmp_path)
     told = json.loads((tmp_path / 'seeds.json').read_text())
     for seed in ('0', '1'):
@@ -158,9 +158,9 @@ def test_seeds_of_the_job_differ_and_finished_ones_are_only_read(
 
 def test_a_single_seed_has_no_spread(main):
     report = {'headline': 'clip', 'scores': {'clip': {'log_loss_micro': 0.5, 'accuracy_micro': 1}}}
-    told = main.spread({3: report})
+    told = sweep.spread({3: report})
     assert told['std'] == {'log_loss': None, 'accuracy': None}
-    assert main.spread_text(told).splitlines()[-1].split() == ['standard', 'deviation', '–', '–']
+    assert sweep.spread_text(told).splitlines()[-1].split() == ['standard', 'deviation', '–', '–']
 
 
 def test_a_wrong_fold_file_leaves_no_output(data_dir, tmp_path):

@@ -5,6 +5,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from avsc_jax.audio.ioacas import ioacas_bark as ioacas_bark
+from avsc_jax.audio.ioacas import ioacas_logmel as ioacas_logmel
+from avsc_jax.audio.ioacas import ioacas_scalogram as ioacas_scalogram
 from avsc_jax.audio.openl3 import openl3_mel256 as openl3_mel256
 from avsc_jax.audio.spectrum import (
     decibels,

@@ -120,7 +120,7 @@ class WeightedFusion(FengNetwork, kw_only=True):
     of_probabilities: bool = False
 
     def learned(self, params: Mapping) -> dict[str, Float[Array, 'C']]:
-        """What a report shows of the trained network: the weights, one for each class or for all."""
+        """What a report shows of the trained network: a weight for each class, or for all."""
         _, second = self.embeddings
         return {f"weight of {second}'s answer": params['head']['weight']}
 

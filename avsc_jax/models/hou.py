@@ -13,6 +13,7 @@ from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.dropout import Dropout
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.pooling import largest
 from avsc_jax.models.openl3_baseline import WIDTH
 from avsc_jax.models.resnet import ResNet
 from avsc_jax.types import Array, Float
@@ -136,16 +137,17 @@ class DualStream(nn.Module, kw_only=True):
         out['logits'] = answers = Linear(self.num_classes, name='head')(x)
         return _mean_and_largest(answers), out
 
+    def part(self, name: Literal['resnet']) -> nn.Module:
+        """The network by itself whose variables lie under this name here."""
+        return {'resnet': self._resnet}[name](parent=None)
+
+    def _resnet(self, **where) -> ResNet:
+        options = dict(layers=self.layers, width=self.width, dtype=self.dtype, remat=self.remat)
+        return ResNet(num_classes=0, **options, **where)
+
     def _seen(self, images, *, train):
         """A vector for each picture, from mean and maximum of the ResNet's last map."""
-        resnet = ResNet(
-            num_classes=0,
-            layers=self.layers,
-            width=self.width,
-            dtype=self.dtype,
-            remat=self.remat,
-            name='resnet',
-        )
+        resnet = self._resnet(name='resnet')
         last = resnet(images.reshape(-1, *images.shape[2:]), train=train)[1]['layer4']
         x = _mean_and_largest(last.reshape(len(last), -1, last.shape[-1]).astype(jnp.float32))
         x = Linear(self.features, name='image_fc')(x)
@@ -189,13 +191,8 @@ def steps(frames: int) -> int:
 
 
 def _mean_and_largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:
-    """Their sum, over the second axis.
-
-    The gradient of `x.max` divides by how many values equal the maximum. XLA may compute x anew
-    for it and round otherwise, and then none does: with its optimisations off, that gave NaN.
-    """
-    places = x.argmax(axis=1, keepdims=True)
-    return x.mean(axis=1) + jnp.take_along_axis(x, places, axis=1)[:, 0]
+    """Their sum, over the second axis."""
+    return x.mean(axis=1) + largest(x)
 
 
 def _norm(name, x):

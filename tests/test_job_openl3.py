@@ -1,0 +1,176 @@
+"""Jobs on OpenL3's embeddings: whole clips, several stages, pictures of files and of records."""
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import job, members, plan, predict, tables
+from avsc_jax.configs import feng_fusion, hou_dual_stream, openl3_baseline
+from avsc_jax.data import records
+from avsc_jax.training import run_folder
+from avsc_jax.training.run_folder import RunFolder
+
+TINY = dict(
+    openl3_audio=dict(widths=(2, 2, 2, 32), max_windows=2),
+    openl3_image=dict(widths=(2, 2, 2, 32)),
+)
+
+
+def config(module, tokens, **changes):
+    """As main resolves it on demo data, with tiny encoders and few epochs."""
+    made = module.get_config(f'{tokens},demo')
+    made.update(made.demo)
+    made.data.source = made.data.config = 'demo'
+    made.weights = 'random'
+    for name, options in TINY.items():
+        if name in made.encoders:
+            made.encoders[name].update(options)
+    made.update(dict(epochs=2, batch_size=8) | changes)
+    del made.demo
+    return made.lock()
+
+
+@pytest.fixture(scope='module')
+def run(data_dir, tmp_path_factory):
+    """Runs a job in its own folder of a working directory where the members' folders are too."""
+    place = tmp_path_factory.mktemp('jobs')
+
+    def run(made, name):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(place)
+            folders = {'data_dir': data_dir, 'weights_dir': place / 'none'}
+            job.run(made, workdir=place / 'runs' / name, **folders)
+        return RunFolder(place / 'runs' / name)
+
+    return run
+
+
+def predicted(folder, data_dir, out, split='test'):
+    """The table that predict makes of the records."""
+    flags = ['--dataset=demo', f'--split={split}', f'--data_dir={data_dir}']
+    assert predict.main([*flags, f'--model={folder.path}', f'--csv={out}']) == 0
+    return tables.read(out)
+
+
+@pytest.fixture(scope='module')
+def weighted(run):
+    return run(config(feng_fusion, 'weighted'), 'feng_fusion-weighted-demo')
+
+
+def test_each_clip_is_a_row_and_predict_gives_the_same(weighted, data_dir, tmp_path):
+    table = tables.read(weighted.predictions_file('test'))
+    assert table.meta['granularity'] == 'clip' and (table.segment == -1).all()
+    assert len(table.clip_id) == 10
+    found = predicted(weighted, data_dir, tmp_path / 'out.npz')
+    assert found.clip_id.tolist() == table.clip_id.tolist()
+    np.testing.assert_allclose(found.probs, table.probs, atol=1e-4)
+
+
+def test_embeddings_are_standardised_by_the_training_frames(weighted, data_dir):
+    stats = weighted.stats()
+    dataset = records.open_dataset('tfds_tau', 'demo', data_dir)
+    _, _, preprocess, _ = run_folder.load_run(weighted.path)
+    media = job.media_files(dataset, data_dir, None)
+    rows = []
+    for record in dataset.records('train_inner'):
+        record |= preprocess.pictures(media(record['clip_id']))
+        arrays = {e.spec.name: e(e.items(record)) for e in preprocess.encoders}
+        rows.append(arrays['openl3_audio'])
+    rows = np.concatenate(rows)
+    np.testing.assert_allclose(stats['mean_audio_embedding'], rows.mean(0), atol=1e-4)
+    np.testing.assert_allclose(stats['std_audio_embedding'], rows.std(0), atol=1e-4)
+
+
+def test_the_report_tells_the_learned_weights(weighted):
+    ((title, told),) = weighted.read_json('report.json')['learned'].items()
+    _, variables = run_folder.best_variables(weighted)
+    assert 'image_embedding' in title
+    np.testing.assert_allclose(list(told.values()), variables['params']['head']['weight'])
+    history = (weighted.path / 'metrics.jsonl').read_text()
+    assert '"valid_batch_loss"' in history
+
+
+@pytest.fixture(scope='module')
+def stages(run):
+    """The two members of B03 and B03."""
+    made = {system: config(openl3_baseline, system) for system in ('audio', 'video', 'audio_video')}
+    return {name: run(c, f'openl3_baseline-{name}-demo') for name, c in made.items()}
+
+
+def test_b03_keeps_the_stems_of_its_members_bit_for_bit(stages):
+    stems = run_folder.best_variables(stages['audio_video'])[1]['batch_stats']
+    for sense, name in (('audio', 'audio_embedding'), ('video', 'image_embedding')):
+        _, variables = run_folder.best_variables(stages[sense])
+        for kind in ('params', 'batch_stats'):
+            kept = jax.tree.leaves(stems[name][kind])
+            expected = jax.tree.leaves(variables[kind]['stem'])
+            for ours, theirs in zip(kept, expected, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+    used = stages['audio_video'].read_json('environment.json')['weights']
+    assert used['audio_embedding'] == f'run of config {stages["audio"].config_hash}'
+
+
+def test_the_baseline_is_scored_at_frames_seconds_and_clips(stages, data_dir, tmp_path):
+    folder = stages['audio_video']
+    table = tables.read(folder.predictions_file('test'))
+    assert table.segment.tolist() == [0, 1] * 10
+    scores = folder.read_json('report.json')['scores']
+    assert [scores[name]['items'] for name in ('clip', 'frame', 'second', 'product')] == [
+        10, 20, 100, 10,
+    ]  # fmt: skip
+    seconds = tables.read(folder.predictions_file('test_second'))
+    np.testing.assert_array_equal(seconds.probs[:10:5], table.probs[:2])
+    found = predicted(folder, data_dir, tmp_path / 'out.npz')
+    np.testing.assert_allclose(found.probs, tables.pool(table).probs, atol=1e-4)
+
+
+def test_a_member_that_lacks_is_named_with_its_command(data_dir, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = config(openl3_baseline, 'audio_video')
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    with pytest.raises(FileNotFoundError, match=r'openl3_baseline.py:audio,demo.*\n.*:video,demo'):
+        job.run(made, workdir=tmp_path / 'run', **folders)
+    assert not (tmp_path / 'run').exists()
+    ran = []
+    done = type('Done', (), {'returncode': 0})
+    monkeypatch.setattr(members.subprocess, 'run', lambda c, **_: ran.append(c[1:]) or done)
+    job.train_members(made, [0, 3], {**folders, 'media_dir': None}, False)
+    folder = [next(w for w in command if w.startswith('--workdir')) for command in ran]
+    expected = 'runs/openl3_baseline-{}-demo{}'
+    assert folder == [
+        f'--workdir={expected.format(*names)}'
+        for names in (('audio', ''), ('video', ''), ('audio', '-seed3'), ('video', '-seed3'))
+    ]
+    for seed, command in zip((0, 0, 3, 3), ran, strict=True):
+        assert f'--seed={seed}' in command
+
+
+def test_hou_s_network_sees_features_and_pictures_of_a_clip(run, data_dir, tmp_path):
+    folder = run(config(hou_dual_stream, 'final', batch_size=4), 'hou_dual_stream-final-demo')
+    table = tables.read(folder.predictions_file('validation'))
+    assert table.meta['granularity'] == 'clip' and len(table.clip_id) == len(set(table.clip_id))
+    found = predicted(folder, data_dir, tmp_path / 'out.npz', 'validation')
+    assert found.clip_id.tolist() == table.clip_id.tolist()
+    np.testing.assert_allclose(found.probs, table.probs, atol=1e-4)
+    told = folder.read_json('report.json')['about']['protocol']
+    assert 'selected on the reported split' in told
+
+
+@pytest.mark.parametrize(
+    ('module', 'tokens', 'rows', 'shape'),
+    [
+        (openl3_baseline, 'early', 20, 'audio_embedding (384,), image_embedding (128,)'),
+        (hou_dual_stream, 'final', 10, 'audio_embedding (96, 384), image (10, 64, 64, 3)'),
+    ],
+)
+def test_a_dry_run_tells_rows_and_shapes(data_dir, tmp_path, module, tokens, rows, shape):
+    made = config(module, tokens)
+    told = plan.text(made, job.encoder_specs(made, made.encoders, tmp_path), data_dir)
+    assert f'input {shape}' in told
+    assert f': 10 clips, {rows} rows' in told or 'split validation' in told
+
+
+def test_the_media_folder_that_lacks_is_named(data_dir, tmp_path):
+    dataset = records.open_dataset('tfds_tau', 'demo', data_dir)
+    with pytest.raises(FileNotFoundError, match=r'no folder .*nowhere; name .*--media_dir'):
+        job.media_files(dataset, data_dir, tmp_path / 'nowhere')('some-clip')
