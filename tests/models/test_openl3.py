@@ -69,6 +69,7 @@ def test_every_value_can_be_trained(name):
         return jax.grad(loss)(variables['params']), new['batch_stats']
 
     gradients, statistics = run()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
     moved = jax.tree.map(np.any, gradients)
     assert all(jax.tree.leaves(moved)), moved
     mean = statistics['batch_normalization_1']['mean']
