@@ -190,7 +190,7 @@ def load_rows(
     *,
     data_dir: Path,
     weights_dir: Path,
-    media_dir: Path | None,
+    media_dir: Path | None = None,
 ) -> tuple[dict[str, Rows], Callable | None]:
     """The rows of the splits in use, and what makes the network's inputs of them (see Steps)."""
     splits = plan.splits_used(config)
