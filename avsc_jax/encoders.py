@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import compiler, images, models, weights
-from avsc_jax.audio import openl3
+from avsc_jax.audio import frontends, openl3
 from avsc_jax.data import media
 
 FRAMES_PER_CALL = 64  # on each device
@@ -28,6 +28,14 @@ READING: dict[str, dict[str, Any]] = {
     'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
     'openl3_image': {'frames': None},
 }
+# Front ends, which have no weights: their frames are kept like an encoder's embeddings.
+FRONT_ENDS: dict[str, Callable] = {
+    name: getattr(frontends, name) for name in ('ioacas_logmel', 'ioacas_bark', 'ioacas_scalogram')
+}
+READING |= {
+    name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent'} for name in FRONT_ENDS
+}
+NO_WEIGHTS = 'none'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +48,10 @@ class EncoderSpec:
         `hop_s` and `centre` of the windows, and `max_windows`, of which the first ones are taken.
         Of its pictures: `frames`, the rule that picks them straight from a clip's video file, at
         their native size; None: the frames of the record are taken.
-      weights: 'random:SEED', or the SHA-256 of a weights file.
+        Of a front end's sound: `piece_s`, the length of the pieces that it is cut into first,
+        `sample_rate_hz`, and `mono`: the second channel of such sound is 'silent', or a
+        'duplicate' of the first. The other options of a front end are its own.
+      weights: 'random:SEED', or the SHA-256 of a weights file; 'none' of a front end.
     """
 
     name: str
@@ -62,18 +73,53 @@ class EncoderSpec:
     @property
     def takes(self) -> Literal['audio', 'frames', 'media']:
         """Of a clip: its sound, the frames of its record, or pictures of its video file."""
-        if weights.source_of(self.name).resize is None:
+        if self.name in FRONT_ENDS or weights.source_of(self.name).resize is None:
             return 'audio'
         return 'media' if self.reading.get('frames') else 'frames'
+
+    def replace(self, **options: Any) -> 'EncoderSpec':
+        """The same with other options."""
+        return dataclasses.replace(self, options={**self.options, **options})
 
     def to_json(self) -> dict:
         options = self.network | self.reading
         return {'name': self.name, 'options': options, 'weights': self.weights}
 
+    @property
+    def num_parameters(self) -> int:
+        if self.name in FRONT_ENDS:
+            return 0
+        return models.count_parameters(self.name, **self.network)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one item: a piece of sound, or what the network takes."""
+        if self.name in FRONT_ENDS:
+            return round(self.reading['piece_s'] * self.reading['sample_rate_hz']), 2
+        return models.input_spec(self.name, **self.network).shape[1:]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of what one item becomes: an embedding `(D,)`, or a front end's frames `(T, 2, F)`."""
+        if self.name in FRONT_ENDS:
+            audio = jax.ShapeDtypeStruct(self.input_shape, np.float32)
+            return jax.eval_shape(self.front_end, audio).shape
+        model = models.create_model(self.name, **self.network)
+        shapes = models.variable_shapes(model)
+        return jax.eval_shape(model.apply, shapes, model.input_spec)[0].shape[1:]
+
+    @property
+    def front_end(self) -> Callable[[jax.Array], jax.Array]:
+        rate = self.reading['sample_rate_hz']
+        return partial(FRONT_ENDS[self.name], sample_rate_hz=rate, **self.network)
+
     def key(self, fingerprint: str) -> str:
         """Hash of this encoder, its preprocessing, and the data it sees."""
-        source = weights.source_of(self.name)
-        seen = [source.resize, source.interpolation, source.crop_fraction, source.mean, source.std]
+        seen = []
+        if self.name not in FRONT_ENDS:
+            source = weights.source_of(self.name)
+            seen = [source.resize, source.interpolation, source.crop_fraction]
+            seen += [source.mean, source.std]
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -85,6 +131,11 @@ class EncoderSpec:
         return {'media_frames': list(found.images), 'media_times': found.times_s}
 
 
+def make(spec: EncoderSpec, weights_dir: Path) -> 'Encoder':
+    """The encoder of a spec, or the front end."""
+    return FrontEnd(spec) if spec.name in FRONT_ENDS else Encoder(spec, weights_dir)
+
+
 class Encoder:
     """A jitted network with its preprocessing: frames or windows of sound in, embeddings out.
 
@@ -93,21 +144,25 @@ class Encoder:
     """
 
     def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
-        self.spec = spec
-        self._model = models.create_model(spec.name, **spec.network)
-        devices = devices or jax.local_devices()
+        mesh = self._spread(spec, devices)
+        model = models.create_model(spec.name, **spec.network)
+        # published files have a head, features do not
+        head = 'keep' if model.num_classes else 'drop'
+        self._variables = jax.device_put(
+            weights.load(model, spec.name, spec.weights, weights_dir, head=head),
+            NamedSharding(mesh, PartitionSpec()),
+        )
+        self._size = model.input_spec.shape[1]
+        self._prepare = jax.jit(self._preparation())
+        self._encode = compiled(model)
+
+    def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
+        """Takes note of what is encoded, and on what."""
+        self.spec, devices = spec, devices or jax.local_devices()
         mesh = Mesh(np.asarray(devices), ('items',))
         self._num_devices = len(devices)
         self._sharding = NamedSharding(mesh, PartitionSpec('items'))
-        # published files have a head, features do not
-        head = 'keep' if self._model.num_classes else 'drop'
-        self._variables = jax.device_put(
-            weights.load(self._model, spec.name, spec.weights, weights_dir, head=head),
-            NamedSharding(mesh, PartitionSpec()),
-        )
-        self._size = self._model.input_spec.shape[1]
-        self._prepare = jax.jit(self._preparation())
-        self._encode = compiled(self._model)
+        return mesh
 
     def items(self, record: Mapping) -> list[np.ndarray]:
         """What `__call__` takes of a clip: frames, or windows of sound `[48000, 1]`.
@@ -117,7 +172,8 @@ class Encoder:
             `spec.takes` says.
         """
         if self.spec.takes == 'audio':
-            sound = _at_48_khz(record['audio'].mean(axis=1), record['sample_rate'])
+            mono, rate = record['audio'].mean(axis=1), record['sample_rate']
+            sound = _resampled(mono, rate, openl3.SAMPLE_RATE_HZ)
             how = self.spec.reading
             hop_s, most = float(how['hop_s']), how['max_windows']
             windows = openl3.openl3_views(sound, hop_s=hop_s, centre=how['centre'], most=most)
@@ -148,6 +204,10 @@ class Encoder:
             'the sound is silent': not audio.any(),
         }
         return [note for note, holds in told.items() if holds]
+
+    def count(self, items: Sequence[np.ndarray]) -> int:
+        """How many rows `__call__` makes of items."""
+        return len(items)
 
     @property
     def items_per_call(self) -> int:
@@ -187,12 +247,67 @@ class Encoder:
         return partial(prepared, weights.source_of(self.spec.name), self._size)
 
 
-def _at_48_khz(sound: np.ndarray, rate: int) -> np.ndarray:
-    if rate == openl3.SAMPLE_RATE_HZ:
+def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Sound `[N]` or `[N, K]` at the wanted rate in Hz."""
+    if rate == wanted:
         return sound
-    length = max(1, len(sound) * openl3.SAMPLE_RATE_HZ // rate)
     # librosa may give a sample more, and that a window more than the sound has
-    return librosa.resample(sound, orig_sr=rate, target_sr=openl3.SAMPLE_RATE_HZ)[:length]
+    length = max(1, len(sound) * wanted // rate)
+    return librosa.resample(sound, orig_sr=rate, target_sr=wanted, axis=0)[:length]
+
+
+class FrontEnd(Encoder):
+    """A jitted front end: pieces of sound in, frames out.
+
+    `items` are pieces `[N, 2]` of `piece_s` seconds, of which the last may be filled with silence,
+    or be cut short by less than half; a single one is as long as the sound.
+    """
+
+    def __init__(self, spec: EncoderSpec, devices: list | None = None):
+        if (mono := spec.reading['mono']) not in ('silent', 'duplicate'):
+            raise ValueError(f"mono is {mono!r}, it must be 'silent' or 'duplicate'")
+        self._spread(spec, devices)
+        self._variables, self._prepare = None, jax.jit(spec.front_end)
+        self._encode = lambda _, frames: frames
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """See Encoder.items."""
+        wanted = self.spec.reading['sample_rate_hz']
+        sound = _resampled(record['audio'], record['sample_rate'], wanted)
+        length, _ = self.spec.input_shape
+        count = max(1, round(len(sound) / length))
+        if count > 1:
+            sound = np.pad(sound, ((0, max(0, count * length - len(sound))), (0, 0)))
+        return [sound[k * length : (k + 1) * length] for k in range(count)]
+
+    def count(self, items: Sequence[np.ndarray]) -> int:
+        """See Encoder.count."""
+        shapes = (jax.ShapeDtypeStruct(item.shape, np.float32) for item in items)
+        return sum(jax.eval_shape(self.spec.front_end, shape).shape[0] for shape in shapes)
+
+    def notes(self, record: Mapping) -> list[str]:
+        """See Encoder.notes."""
+        audio, rate, reading = record['audio'], record['sample_rate'], self.spec.reading
+        told = {
+            f'sound of {rate} Hz is resampled to {reading["sample_rate_hz"]} Hz': (
+                rate != reading['sample_rate_hz']
+            ),
+            'sound of less than half a second is completed by zeros': len(audio) < rate / 2,
+            'the sound is silent': not audio.any(),
+            f'the sound is mono: the difference of its channels is a {reading["mono"]} channel': (
+                audio.any() and np.array_equal(audio[:, 0], audio[:, -1])
+            ),
+        }
+        return [note for note, holds in told.items() if holds]
+
+    def __call__(self, items: Sequence[np.ndarray]) -> np.ndarray:
+        """Pieces -> float32 `[frames of all pieces, 2, F]`."""
+        frames = super().__call__(items)
+        if self.spec.reading['mono'] == 'duplicate':
+            for piece, found in zip(items, frames, strict=True):
+                if np.array_equal(piece[:, 0], piece[:, 1]):
+                    found[:, 1] = found[:, 0]
+        return frames.reshape(-1, *frames.shape[2:])
 
 
 def prepared(source: weights.Source, size: int, frames: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax import hosts
+from avsc_jax import encoders, hosts
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
@@ -56,7 +56,7 @@ def extract(
       media: clip id -> its video file, for encoders that take pictures of it.
     """
     by_name = {spec.name: spec for spec in specs}
-    encoder = lru_cache(maxsize=None)(lambda name: Encoder(by_name[name], weights_dir))
+    encoder = lru_cache(maxsize=None)(lambda name: encoders.make(by_name[name], weights_dir))
     place = cache_dir / dataset.name.replace('/', '-')
     files = {}
     for split in splits:
@@ -146,18 +146,18 @@ def _clips(
     return iter(tqdm(found, f'encoding {split}', len(places), unit='clip', disable=off))
 
 
-def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
+def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
     """A block of each encoder's features; few clips are in memory at a time."""
     clip_id, label = [], []
-    waiting = {encoder: [] for encoder in encoders}
-    found = {encoder: [] for encoder in encoders}
-    counts = {encoder: set() for encoder in encoders}
+    waiting = {encoder: [] for encoder in those}
+    found = {encoder: [] for encoder in those}
+    counts = {encoder: set() for encoder in those}
     for clip in clips:
         clip_id.append(clip['clip_id'])
         label.append(clip['label'])
-        for encoder in encoders:
+        for encoder in those:
             items = encoder.items(clip)
-            counts[encoder].add(len(items))
+            counts[encoder].add(encoder.count(items))
             if len(counts[encoder]) > 1:
                 raise ValueError(_uneven(clip['clip_id'], encoder.spec.name, counts[encoder]))
             waiting[encoder] += items
@@ -165,14 +165,14 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
             while len(waiting[encoder]) >= enough:
                 found[encoder].append(encoder(waiting[encoder][:enough]))
                 del waiting[encoder][:enough]
-    for encoder in encoders:
+    for encoder in those:
         if waiting[encoder]:
             found[encoder].append(encoder(waiting[encoder]))
     return {
         encoder.spec.name: {
             'clip_id': np.array(clip_id),
             'label': np.array(label, np.int32),
-            'features': (every := np.concatenate(parts)).reshape(len(label), -1, every.shape[-1]),
+            'features': (every := np.concatenate(parts)).reshape(len(label), -1, *every.shape[1:]),
         }
         for encoder, parts in found.items()
     }
@@ -220,7 +220,7 @@ def network_inputs(
         `pool`. None: a row for each frame; 'mean': a row a clip, the mean of its frames;
         'sequence': a row a clip with all its frames, which are repeated as a whole and cut to
         `length` where that is given.
-      arrays: encoder -> `[clips, T, D]`.
+      arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` of a front end.
       stats: see `measure`; None leaves values as they are.
     """
     named = {name: arrays[encoder] for name, encoder in _names(settings, arrays).items()}
@@ -244,7 +244,7 @@ def network_inputs(
             f'there are {told} in a clip: sound and picture differ in length, or the encoders in '
             'how often they look'
         )
-    return {name: array[:, :few].reshape(-1, array.shape[-1]) for name, array in named.items()}
+    return {name: array[:, :few].reshape(-1, *array.shape[2:]) for name, array in named.items()}
 
 
 def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -292,7 +292,8 @@ class FeatureInputs:
         stats: Mapping[str, np.ndarray] | None = None,
     ):
         self._settings, self._stats = dict(settings), stats
-        self.encoders = [Encoder(EncoderSpec(**spec), weights_dir) for spec in settings['encoders']]
+        specs = [EncoderSpec(**spec) for spec in settings['encoders']]
+        self.encoders = [encoders.make(spec, weights_dir) for spec in specs]
         names = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
         self.fields = tuple(sorted({names[e.spec.takes] for e in self.encoders}))  # of a record
 
@@ -321,7 +322,8 @@ class FeatureInputs:
         """See Encoder.notes."""
         return [note for encoder in self.encoders for note in encoder.notes(record)]
 
-    def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
+    def __call__(self, record: Mapping) -> dict[str, np.ndarray] | np.ndarray:
         """The network's inputs for a record that `open` or a dataset gives."""
         arrays = {e.spec.name: e(e.items(record))[None] for e in self.encoders}
-        return network_inputs(self._settings, arrays, self._stats)
+        found = network_inputs(self._settings, arrays, self._stats)
+        return found['image'] if [*found] == ['image'] else found  # a backbone takes one array

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax import (
+    encoders,
     features,
     hosts,
     inputs,
@@ -127,6 +128,8 @@ def run(
         'versions': run_folder.versions(),
     }
     table = loop.predictions(rows['test'], probs, meta=meta)
+    if 'frames_per_item' in config:
+        table = tables.grouped(table, config.frames_per_item)
     tables.write(table, folder.predictions_file(config.data.test))
     also = VIEWS[config.views](table) if 'views' in config else {}
     for name, view in also.items():
@@ -200,7 +203,11 @@ def load_rows(
     if specs:
         media = media_files(dataset, data_dir, media_dir)
         folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir, 'media': media}
-        encoded = extract(config, dataset, names, specs, **folders)
+        piece_s = config.get('training_piece_s')  # sound is cut otherwise where it is scored
+        longer = [spec.replace(piece_s=piece_s) for spec in specs] if piece_s else specs
+        for name in names:
+            chosen = longer if name == config.data.get('train') else specs
+            encoded |= extract(config, dataset, [name], chosen, **folders)
         stats = None
         if config.get('standardize'):
             train = encoded[config.data.train].arrays
@@ -359,23 +366,30 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
 
 
 def encoder_specs(
-    config: ConfigDict, encoders: ConfigDict, weights_dir: Path
+    config: ConfigDict, named: ConfigDict, weights_dir: Path
 ) -> list[features.EncoderSpec]:
     """Encoders with the origin of their weights: a file's SHA-256, or random:0."""
     return [
         features.EncoderSpec(
             name,
             options.to_dict(),
-            'random:0' if config.weights == 'random' else weights.identify(name, weights_dir),
+            _origin(config, name, weights_dir),
         )
-        for name, options in encoders.items()
+        for name, options in named.items()
     ]
+
+
+def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
+    """Of an encoder's weights."""
+    if name in encoders.FRONT_ENDS:
+        return encoders.NO_WEIGHTS
+    return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
 
 
 def published(config: ConfigDict) -> list[str]:
     """Networks whose published weights the config takes."""
     return [
-        *config.get('encoders', ()),
+        *(name for name in config.get('encoders', ()) if name not in encoders.FRONT_ENDS),
         *config.get('text_encoder', ()),
         *([config.pretrained] if 'pretrained' in config else ()),
     ]
@@ -385,7 +399,7 @@ def origins(
     config: ConfigDict, specs: list[features.EncoderSpec], weights_dir: Path
 ) -> dict[str, str]:
     """Network -> where its weights come from: those of encoders, and those training begins with."""
-    used = {spec.name: spec.weights for spec in specs}
+    used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
     if 'pretrained' not in config:
         return used
     if config.weights == 'random':

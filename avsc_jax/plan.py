@@ -1,5 +1,6 @@
 """What a run will do and what its report says of it: data, protocol, weights, sizes."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
             'trained from random initial weights, not from published ones: the scores are not '
             'those of the system'
         )
-    elif random:
+    elif any(origin.startswith('random:') for origin in used.values()):
         warnings.append('random encoders, not pretrained: the scores are not those of the system')
         if 'train' not in data:
             warnings.append('random encoders know no words: their zero-shot prediction is chance')
@@ -54,13 +55,17 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
 def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
     """Who trains, selects and reports on what, in a sentence."""
     splits = splits_used(config)
+    last = config.get('select') == 'last'  # epoch; then nothing is selected
     verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
+    splits = {part: split for part, split in splits.items() if part != 'valid' or not last}
     told = ', '.join(
         f'{verbs[part]} {dataset.title(split)} ({dataset.num_records(split)} records)'
         for part, split in splits.items()
     )
     if 'train' not in splits:
         told = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {told}'
+    elif last:
+        told += '; the last epoch is kept'
     elif config.data.valid == config.data.test:
         told += '; selected on the reported split'
     if 'fold' in config.data:
@@ -81,8 +86,7 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         classes, clips = SCENES, {}
         lines.append('it is not prepared yet; the run builds it first')
     for spec in specs:
-        count = models.count_parameters(spec.name, **spec.network)
-        shape = models.input_spec(spec.name, **spec.network).shape[1:]
+        count, shape = spec.num_parameters, spec.input_shape
         lines.append(f'encoder {spec.name}: {count:,} parameters, input {shape}, {spec.weights}')
     if not trained:
         texts = prompts.prompts(classes, config.prompt_style)
@@ -98,8 +102,8 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     for split, count in clips.items():
         line = f'split {split}: {count:,} clips, {count * parts:,} rows'
         if encoders := [spec for spec in specs if spec.name in config.encoders]:
-            values = count * sum(_items(spec, config) * _width(spec) for spec in encoders)
-            line += f', {4 * values / 1e6:,.1f} MB of features'
+            values = (_items(spec, config) * math.prod(spec.output_shape) for spec in encoders)
+            line += f', {4 * count * sum(values) / 1e6:,.1f} MB of features'
         lines.append(line)
     if clips and trained:
         batches = num_batches(
@@ -118,7 +122,7 @@ def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
     trained = sum(leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params']))
     encoders = {**config.get('encoders', {}), **config.get('text_encoder', {})}
     specs = [features.EncoderSpec(name, options, '') for name, options in encoders.items()]
-    frozen = sum(models.count_parameters(spec.name, **spec.network) for spec in specs)
+    frozen = sum(spec.num_parameters for spec in specs)
     return {'trained': trained, 'encoders': frozen}
 
 
@@ -128,11 +132,16 @@ def rows_of_a_clip(config: ConfigDict, specs: list[features.EncoderSpec]) -> int
         return 1
     if 'piece_s' in config:
         return max(1, round(10 / config.piece_s))
-    return _items(specs[0], config) if specs else _frames(config.frames)
+    if not specs:
+        return _frames(config.frames)
+    frames = math.prod(specs[0].output_shape[:-2])  # of a front end, in each piece
+    return _items(specs[0], config) * frames
 
 
 def _items(spec: features.EncoderSpec, config: ConfigDict) -> int:
-    """How many embeddings an encoder makes of ten seconds."""
+    """How much of ten seconds an encoder takes."""
+    if 'piece_s' in spec.reading:
+        return round(10 / spec.reading['piece_s'])
     if spec.takes == 'audio':
         return spec.reading['max_windows'] or round(10 / spec.reading['hop_s'])
     return _frames(spec.reading['frames'] if spec.takes == 'media' else config.frames)
@@ -140,10 +149,3 @@ def _items(spec: features.EncoderSpec, config: ConfigDict) -> int:
 
 def _frames(rule: str) -> int:
     return len(media.pick_frames(rule, 300, duration_s=10.0))
-
-
-def _width(spec: features.EncoderSpec) -> int:
-    """Of an encoder's embedding."""
-    model = models.create_model(spec.name, **spec.network)
-    shapes = models.variable_shapes(model)
-    return jax.eval_shape(model.apply, shapes, model.input_spec)[0].shape[-1]

@@ -229,6 +229,27 @@ def seconds(table: Predictions, count: int = 10) -> Predictions:
     )
 
 
+def grouped(table: Predictions, count: int) -> Predictions:
+    """One row for each `count` rows, their mean: the seconds of a table of frames.
+
+    The rows of a clip stand together, frame by frame; segment k is of frames k * count and on.
+    """
+    first = slice(None, None, count)
+    places = table.segment - np.arange(len(table.segment)) % count
+    if len(places) % count or (places != np.repeat(places[first], count)).any():
+        raise ValueError(
+            f'the rows are not {count} frames of each second, one after the other: was the sound '
+            'cut into pieces of another length?'
+        )
+    return Predictions(
+        clip_id=table.clip_id[first],
+        segment=(table.segment[first] // count).astype(np.int32),
+        label=table.label[first],
+        probs=table.probs.reshape(-1, count, table.probs.shape[1]).mean(axis=1),
+        meta={**table.meta, 'granularity': 'second'},
+    )
+
+
 def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
     """The tables with rows in the first one's order; an error unless they hold the same items."""
     first, *others = tables

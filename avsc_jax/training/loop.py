@@ -23,6 +23,7 @@ SELECT = {
     'accuracy': ('valid_accuracy', 1),
     'log_loss': ('valid_log_loss', -1),  # of pooled clips
     'loss': ('valid_loss', -1),  # of rows
+    'last': ('epoch', 1),
     'batch_loss': ('valid_batch_loss', -1),  # mean of the batches' means, as papers' code has it
 }
 

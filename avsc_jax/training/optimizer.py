@@ -8,6 +8,10 @@ import jax
 import optax
 from optax import tree_utils
 
+from avsc_jax.training.schedules import cosine_restarts, warmup_cosine
+
+COSINES = {'cosine_restarts': cosine_restarts, 'warmup_cosine': warmup_cosine}
+
 
 class Schedule(Protocol):
     """Learning rate at a step, after epochs of these `losses`: what selects, lower is better."""
@@ -21,11 +25,16 @@ def make_schedule(settings: Mapping, steps_per_epoch: int) -> Schedule:
     steps: times `factor` on entering each epoch of `drop_at`. Epochs count from 0: entering epoch
       5 is step 5 * steps_per_epoch.
     constant: nothing.
+    cosine_restarts, warmup_cosine: see `schedules`.
     plateau: times `factor` where the losses fall no more; see `plateau`.
     """
     name, rate = settings.get('schedule', 'steps'), settings['learning_rate']
+    if name in COSINES:
+        by_step = COSINES[name](settings, steps_per_epoch)
+        return lambda step, losses=(): by_step(step)
     if name not in ('steps', 'constant', 'plateau'):
-        raise ValueError(f"schedule is {name!r}, it must be 'steps', 'constant' or 'plateau'")
+        known = ', '.join(('steps', 'constant', 'plateau', *COSINES))
+        raise ValueError(f'schedule is {name!r}, it must be one of {known}')
     drop_at = settings['drop_at'] if name == 'steps' else ()
     by_step = optax.piecewise_constant_schedule(
         rate, {epoch * steps_per_epoch: settings['factor'] for epoch in drop_at}
