@@ -117,7 +117,7 @@ def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(
     dataset, tmp_path, small_blocks, monkeypatch
 ):
     first = extract(dataset, tmp_path)
-    monkeypatch.setattr(features, 'Encoder', None)
+    monkeypatch.setattr(features.encoders, 'make', None)
     second = extract(dataset, tmp_path)
     assert first.clip_id == second.clip_id
     for name, array in first.arrays.items():

@@ -70,7 +70,7 @@ def test_a_fold_is_what_the_job_reports_on_and_never_sees(refit):
 
 
 def test_features_of_folds_are_those_of_the_stored_splits(refit, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(features, 'Encoder', None)  # nothing is encoded again
+    monkeypatch.setattr(features.encoders, 'make', None)  # nothing is encoded again
     made = config(fold=3)
     specs = job.encoder_specs(made, made.encoders, tmp_path)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
