@@ -140,7 +140,8 @@ def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
     weights.write(published, tmp_path / 'tv_resnet50.safetensors', {})
     used = {'tv_resnet50': weights.identify('tv_resnet50', tmp_path)}
     model = job.run_folder.make_model(made.model.to_dict(), num_classes=10)
-    fresh = TrainState.create(model, optax.identity(), seed=0)
+    drawn = weights.random_variables(model, 0)
+    fresh = TrainState(step=0, **drawn, opt_state=(), key=jax.random.key(0))
     begun = job.started(made, model, used, tmp_path, [], fresh)
     for kind in ('params', 'batch_stats'):
         expected = {k: v for k, v in published[kind].items() if k != 'head'}

@@ -145,6 +145,7 @@ def test_a_member_that_lacks_is_named_with_its_command(data_dir, tmp_path, monke
         assert f'--seed={seed}' in command
 
 
+@pytest.mark.slow
 def test_hou_s_network_sees_features_and_pictures_of_a_clip(run, data_dir, tmp_path):
     folder = run(config(hou_dual_stream, 'final', batch_size=4), 'hou_dual_stream-final-demo')
     table = tables.read(folder.predictions_file('validation'))
