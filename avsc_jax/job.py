@@ -84,7 +84,8 @@ def run(
     used = origins(config, [*specs, *texts], weights_dir)
     parts = earlier_runs(config, config.seed)
     if dry_run:
-        print(plan.text(config, [*specs, *texts], data_dir))
+        lacking = [f'before: {members.line(command)}' for command in untrained(parts)]
+        print('\n'.join([plan.text(config, [*specs, *texts], data_dir), *lacking]))
         return
     if todo := untrained(parts):
         raise FileNotFoundError(members.told_missing(todo))
@@ -199,15 +200,17 @@ def load_rows(
     splits = plan.splits_used(config)
     names = list(dict.fromkeys(splits.values()))
     settings = preprocessing(config, specs)
-    encoded, arrays = {}, dict.fromkeys(names)
+    arrays = dict.fromkeys(names)
     if specs:
         media = media_files(dataset, data_dir, media_dir)
         folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir, 'media': media}
         piece_s = config.get('training_piece_s')  # sound is cut otherwise where it is scored
-        longer = [spec.replace(piece_s=piece_s) for spec in specs] if piece_s else specs
-        for name in names:
-            chosen = longer if name == config.data.get('train') else specs
-            encoded |= extract(config, dataset, [name], chosen, **folders)
+        apart = [config.data.train] if piece_s else []
+        alike = [name for name in names if name not in apart]
+        encoded = extract(config, dataset, alike, specs, **folders)
+        if apart:
+            longer = [spec.replace(piece_s=piece_s) for spec in specs]
+            encoded |= extract(config, dataset, apart, longer, **folders)
         stats = None
         if config.get('standardize'):
             train = encoded[config.data.train].arrays
