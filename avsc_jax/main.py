@@ -93,7 +93,8 @@ def main(arguments: list[str]) -> int:
         sweep.run_seeds(run, config, seeds, workdir)
     elif swept and not FLAGS.dry_run:
         points = [resolved(parse([*alone, *change])) for change in sweep.overrides(swept)]
-        command = ['python', '-m', 'avsc_jax.main', *alone]
+        kept = [a for a in alone if not a.lstrip('-').startswith('workdir=')]
+        command = ['python', '-m', 'avsc_jax.main', *kept]
         sweep.run_sweep(run, config, points, [*swept], workdir, command=command)
     else:
         run(config, workdir=workdir)

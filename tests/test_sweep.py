@@ -66,7 +66,8 @@ def test_every_combination_is_run_and_the_best_by_validation_named(main, jobs, t
     assert told['sorted_by'] == 'valid_accuracy' and told['points'][0]['epoch'] == 1
     assert told['points'][0]['test'] == pytest.approx({'log_loss': 1.44, 'accuracy': -0.44})
     alone = shlex.split(told['command'])  # without the batch size: it is the config's own
-    assert alone == ['python', '-m', 'avsc_jax.main', *arguments, '--config.learning_rate=0.03']
+    kept = [argument for argument in arguments if 'workdir' not in argument]  # the sweep's own
+    assert alone == ['python', '-m', 'avsc_jax.main', *kept, '--config.learning_rate=0.03']
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines()]
     assert ['0.03', '48', '1.44000', '1', '1.440', '-44.0', '%'] in lines
