@@ -97,6 +97,7 @@ def stages(run):
     return {name: run(c, f'openl3_baseline-{name}-demo') for name, c in made.items()}
 
 
+@pytest.mark.slow
 def test_b03_keeps_the_stems_of_its_members_bit_for_bit(stages):
     stems = run_folder.best_variables(stages['audio_video'])[1]['batch_stats']
     for sense, name in (('audio', 'audio_embedding'), ('video', 'image_embedding')):
@@ -110,6 +111,7 @@ def test_b03_keeps_the_stems_of_its_members_bit_for_bit(stages):
     assert used['audio_embedding'] == f'run of config {stages["audio"].config_hash}'
 
 
+@pytest.mark.slow
 def test_the_baseline_is_scored_at_frames_seconds_and_clips(stages, data_dir, tmp_path):
     folder = stages['audio_video']
     table = tables.read(folder.predictions_file('test'))
