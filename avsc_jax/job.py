@@ -88,7 +88,8 @@ def run(
         print('\n'.join([plan.text(config, [*specs, *texts], data_dir), *lacking]))
         return
     if todo := untrained(parts):
-        raise FileNotFoundError(members.told_missing(todo))
+        first = '\n'.join(map(members.line, todo))
+        raise FileNotFoundError(f'{len(todo)} runs that this one begins with come first:\n{first}')
     dataset = prepare_data(config, data_dir)  # nothing is written if the folds are wrong
     data = f'{dataset.name} {dataset.fingerprint}'
     if parts and members.data(parts) != data:

@@ -67,7 +67,10 @@ def flags(folders: Mapping[str, Path | None], download_weights: bool) -> list[st
 def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[str]) -> None:
     """Runs the commands, where the config wants that; each in a process that frees its memory."""
     if todo and not config.train_missing:
-        raise FileNotFoundError(told_missing(todo))
+        raise FileNotFoundError(
+            f'{len(todo)} tables are missing; --config.train_missing=True makes them, or:\n'
+            + '\n'.join(map(line, todo))
+        )
     for number, command in enumerate(todo, start=1):
         print(f'{number} of {len(todo)}: {line(command)}', file=sys.stderr, flush=True)
         own = [f'--seed={config.seed}', f'--weights={config.weights}']
@@ -91,12 +94,6 @@ def data(everyone: Sequence[Member]) -> str:
                 'one data set, so train them again on it'
             )
     return data
-
-
-def told_missing(todo: Sequence[Sequence[str]]) -> str:
-    """The sentence about what lacks."""
-    made = '\n'.join(map(line, todo))
-    return f'{len(todo)} tables are missing; --config.train_missing=True makes them, or:\n{made}'
 
 
 def line(command: Sequence[str]) -> str:

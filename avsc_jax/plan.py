@@ -93,9 +93,12 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
     model = run_folder.make_model(config.model.to_dict(), num_classes=len(classes))
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
-    shapes = {'image': (*config.get('size', ()), getattr(model, 'in_chans', 3))}
     if isinstance(model.input_spec, dict):
         shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
+    elif 'size' in config:
+        shapes = {'image': (*config.size, model.in_chans)}
+    else:
+        shapes = {'image': model.input_spec.shape[1:]}
     wanted = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
     lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {wanted}')
     parts = rows_of_a_clip(config, specs)

@@ -85,6 +85,7 @@ def test_a_dry_run_tells_the_front_end(data_dir, tmp_path):
     told = plan.text(made, specs, data_dir)
     assert 'encoder ioacas_scalogram: 0 parameters, input (48000, 2), none' in told
     assert 'split test: 10 clips, 600 rows, 1.4 MB of features' in told
+    assert 'network dcnn1d: ' in told and 'input image (2, 290)' in told
     assert job.published(made) == []
 
 
