@@ -21,7 +21,7 @@ from avsc_jax.data import media
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
-CACHE_FORMAT = 1  # raise it when features change for the same spec
+CACHE_FORMAT = 2  # raise it when features change for the same spec
 
 # Options that are not of the network but of what is read for it, and their defaults.
 READING: dict[str, dict[str, Any]] = {
@@ -130,10 +130,9 @@ class EncoderSpec:
         found = media.read_frames(file, self.reading['frames'], resize=resize)
         return {'media_frames': list(found.images), 'media_times': found.times_s}
 
-
-def make(spec: EncoderSpec, weights_dir: Path) -> 'Encoder':
-    """The encoder of a spec, or the front end."""
-    return FrontEnd(spec) if spec.name in FRONT_ENDS else Encoder(spec, weights_dir)
+    def make(self, weights_dir: Path) -> 'Encoder':
+        """The encoder, or the front end."""
+        return FrontEnd(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
 
 
 class Encoder:

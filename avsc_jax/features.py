@@ -9,7 +9,7 @@ blocks, and each spreads its own over its devices.
 import dataclasses
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax import encoders, hosts
+from avsc_jax import hosts
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
@@ -31,11 +31,24 @@ MEDIA_THREADS = 8  # each clip of 96 pictures takes 58 MB, and three a thread wa
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """One split's features: `arrays[encoder]` is float32 `[clips, T, D]`."""
+    """One split's features: `arrays[encoder]` is float32 `[records, T, D]`.
+
+    `segment` is the second of the clip that a record is, or -1: all of it.
+    """
 
     clip_id: list[str]
+    segment: np.ndarray
     label: np.ndarray
     arrays: dict[str, np.ndarray]
+
+    def kept(self, keep: np.ndarray) -> 'Features':
+        """Of the records where `keep` is true."""
+        return Features(
+            clip_id=np.array(self.clip_id)[keep].tolist(),
+            segment=self.segment[keep],
+            label=self.label[keep],
+            arrays={name: array[keep] for name, array in self.arrays.items()},
+        )
 
 
 def extract(
@@ -56,7 +69,7 @@ def extract(
       media: clip id -> its video file, for encoders that take pictures of it.
     """
     by_name = {spec.name: spec for spec in specs}
-    encoder = lru_cache(maxsize=None)(lambda name: encoders.make(by_name[name], weights_dir))
+    encoder = lru_cache(maxsize=None)(lambda name: by_name[name].make(weights_dir))
     place = cache_dir / dataset.name.replace('/', '-')
     files = {}
     for split in splits:
@@ -98,13 +111,14 @@ def _joined(blocks: dict[str, list[dict]]) -> Features:
         for name, those in blocks.items()
     }
     first, *others = columns.values()
-    if any(other['clip_id'].tolist() != first['clip_id'].tolist() for other in others):
+    if any((other[key] != first[key]).any() for other in others for key in ('clip_id', 'segment')):
         raise ValueError(
             f'the cached features of {", ".join(blocks)} are not of the same clips; delete the '
             'folder features in the data directory and run the command again'
         )
     return Features(
         clip_id=first['clip_id'].tolist(),
+        segment=first['segment'],
         label=first['label'],
         arrays={name: column['features'] for name, column in columns.items()},
     )
@@ -148,12 +162,13 @@ def _clips(
 
 def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
     """A block of each encoder's features; few clips are in memory at a time."""
-    clip_id, label = [], []
+    clip_id, segment, label = [], [], []
     waiting = {encoder: [] for encoder in those}
     found = {encoder: [] for encoder in those}
     counts = {encoder: set() for encoder in those}
     for clip in clips:
         clip_id.append(clip['clip_id'])
+        segment.append(clip['segment'])
         label.append(clip['label'])
         for encoder in those:
             items = encoder.items(clip)
@@ -171,6 +186,7 @@ def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str,
     return {
         encoder.spec.name: {
             'clip_id': np.array(clip_id),
+            'segment': np.array(segment, np.int32),
             'label': np.array(label, np.int32),
             'features': (every := np.concatenate(parts)).reshape(len(label), -1, *every.shape[1:]),
         }
@@ -196,7 +212,7 @@ def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
 def _read_block(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as block:
-            return {name: block[name] for name in ('clip_id', 'label', 'features')}
+            return {name: block[name] for name in ('clip_id', 'segment', 'label', 'features')}
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f'cache file {file} is missing, though every process has written its share; give a '
@@ -217,13 +233,14 @@ def network_inputs(
 
     Args:
       settings: `inputs` (name of each input -> its encoder; else they are `features/<encoder>`) and
-        `pool`. None: a row for each frame; 'mean': a row a clip, the mean of its frames;
-        'sequence': a row a clip with all its frames, which are repeated as a whole and cut to
-        `length` where that is given.
+        `pool`. None: a row for each frame, or for as many together as `frames_per_row` says of an
+        input; 'mean': a row a clip, the mean of its frames; 'sequence': a row a clip with all its
+        frames, which are repeated as a whole and cut to `length` where that is given.
       arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` of a front end.
       stats: see `measure`; None leaves values as they are.
     """
     named = {name: arrays[encoder] for name, encoder in _names(settings, arrays).items()}
+    together = settings.get('frames_per_row') or {}
     if stats is not None:
         named = {
             name: (array - stats[f'mean_{name}']) / stats[f'std_{name}']
@@ -236,6 +253,7 @@ def network_inputs(
         return {name: _repeated(array, length) for name, array in named.items()}
     if pool is not None:
         raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
+    named = {name: _together(name, x, together.get(name, 1)) for name, x in named.items()}
     counts = {name: array.shape[1] for name, array in named.items()}
     few = min(counts.values())
     if max(counts.values()) > few + 1:  # tracks of one length may round to a frame more
@@ -269,6 +287,19 @@ def _names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
     return settings.get('inputs') or {f'features/{name}': name for name in arrays}
 
 
+def _together(name: str, array: np.ndarray, count: int) -> np.ndarray:
+    """`[clips, T, D]` -> `[clips, T / count, count, D]`; what is shorter than a row is one."""
+    clips, length, *rest = array.shape
+    rows = max(1, length // count)
+    if count == 1:
+        return array
+    if length % rows:
+        raise ValueError(
+            f'{length} frames of {name} in a clip are not rows of {count}; is its sound cut short?'
+        )
+    return array.reshape(clips, rows, -1, *rest)
+
+
 def _repeated(array: np.ndarray, length: int | None) -> np.ndarray:
     """`[clips, T, D]` -> `[clips, length, D]`, repeated as a whole as often as it takes."""
     length = length or array.shape[1]
@@ -279,21 +310,19 @@ class FeatureInputs:
     """A record in, the arrays of a feature network out: what training saw, for any clip.
 
     Args:
-      settings: the run folder's preprocessing: `encoders` (see EncoderSpec), what `network_inputs`
-        takes and, if an encoder takes frames of records, how they were picked for those: `frames`
-        (the rule) and `short_side`.
+      settings: the run folder's preprocessing: what `network_inputs` takes and, if an encoder takes
+        frames of records, how they were picked for those: `frames` (the rule) and `short_side`.
+      encoders: in the order of the run's.
       stats: see `measure`.
     """
 
     def __init__(
         self,
         settings: Mapping,
-        weights_dir: Path,
+        encoders: Sequence[Encoder],
         stats: Mapping[str, np.ndarray] | None = None,
     ):
-        self._settings, self._stats = dict(settings), stats
-        specs = [EncoderSpec(**spec) for spec in settings['encoders']]
-        self.encoders = [encoders.make(spec, weights_dir) for spec in specs]
+        self._settings, self.encoders, self._stats = dict(settings), list(encoders), stats
         names = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
         self.fields = tuple(sorted({names[e.spec.takes] for e in self.encoders}))  # of a record
 

@@ -110,13 +110,14 @@ class Frames:
     """A record's frames, each resized as a whole.
 
     Frames are resized on the host: there they may differ in size, and Pillow takes 2 ms for one
-    of 796 x 448 where XLA takes 27 on the same cores.
+    of 796 x 448 where XLA takes 27 on the same cores. A `random_resized_crop` is cut on the device
+    out of a larger `canvas`, to which the host resizes instead.
 
     Args:
       settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
-        (height and width), and `mean` and `std` of each channel, pixels being in [0, 1].
-        `pictures`, where it is there, is how many evenly spaced frames of a record make one row;
-        else each frame is one.
+        and, for crops, `canvas` (heights and widths), and `mean` and `std` of each channel, pixels
+        being in [0, 1]. `pictures`, where it is there, is how many evenly spaced frames of a record
+        make one row; else each frame is one.
       augmentation: op -> its settings.
     """
 
@@ -128,6 +129,9 @@ class Frames:
         self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
         self._pictures: int | None = settings.get('pictures')
         self._picture, self._normalized = _chosen(augmentation or {}, PICTURE, NORMALIZED)
+        self._size = tuple(settings['size'])
+        crop = (augmentation or {}).get('random_resized_crop')
+        self._read_size = self._size if crop is None else _canvas(settings, crop)
         self._jitted = jax.jit(partial(self.prepare, None))
 
     def count(self, outline: Mapping) -> int:
@@ -136,8 +140,8 @@ class Frames:
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
         if not self._pictures:
-            return {'frame': self._resized(records.frame(index, part))}
-        return {'frame': self._together(records[index]['frames'])}
+            return {'frame': media.resize_picture(records.frame(index, part), *self._read_size)}
+        return {'frame': self._together(records[index]['frames'], self._read_size)}
 
     def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
         """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare.
@@ -151,7 +155,8 @@ class Frames:
         x = batch['frame'].reshape(-1, *shape[-3:]).astype(jnp.float32)
         x = _augmented(keys, self._picture, x / 255)
         x = images.normalize(255 * x, self._mean, self._std)
-        x = _augmented(keys, self._normalized, x).reshape(shape)
+        x = _augmented(keys, self._normalized, x)
+        x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
         return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
 
     def open(self, file: media.Source) -> dict:
@@ -163,15 +168,15 @@ class Frames:
     def __call__(self, record: Mapping) -> np.ndarray:
         """Network inputs for each row of a decoded record."""
         frames = record['frames']
-        rows = [self._together(frames)] if self._pictures else map(self._resized, frames)
+        if self._pictures:
+            rows = [self._together(frames, self._size)]
+        else:
+            rows = (media.resize_picture(frame, *self._size) for frame in frames)
         return np.concatenate([self._jitted({'frame': row[None]})['image'] for row in rows])
 
-    def _together(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+    def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         places = media.evenly_spaced(len(frames), self._pictures)
-        return np.stack([self._resized(frames[place]) for place in places])
-
-    def _resized(self, frame: np.ndarray) -> np.ndarray:
-        return media.resize_picture(frame, *self.settings['size'])
+        return np.stack([media.resize_picture(frames[place], *size) for place in places])
 
 
 Inputs = Sound | Frames
@@ -271,6 +276,26 @@ def _chosen(augmentation: Mapping[str, Mapping], *stages: tuple[Op, ...]) -> lis
         }
         for stage in stages
     ]
+
+
+def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
+    """The size that frames are cropped from, once it is known that the crop fits the network."""
+    canvas, size = settings.get('canvas', ()), tuple(settings['size'])
+    if not (
+        isinstance(canvas, tuple | list)
+        and len(canvas) == 2
+        and all(isinstance(side, int) and side > 0 for side in canvas)
+    ):
+        raise ValueError(
+            f'canvas is {canvas!r}; a random_resized_crop needs the height and width of what it is '
+            'cut from, such as --config.canvas="(480, 853)"'
+        )
+    if (found := tuple(crop.get('size', ()))) != size:
+        raise ValueError(
+            f'random_resized_crop has size {found}, the network takes {size}; give both the same, '
+            f'such as --config.augment.random_resized_crop.size="{size}"'
+        )
+    return tuple(canvas)
 
 
 def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: jax.Array) -> jax.Array:

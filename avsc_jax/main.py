@@ -17,7 +17,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import cli, configs, ensemble_job, hosts, job, sweep
-from avsc_jax.data import folds, records
+from avsc_jax.data import folds, pictures, records
 from avsc_jax.training import run_folder
 
 FLAGS = flags.FLAGS
@@ -168,14 +168,14 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
     if source == 'auto':
         prepared = records.is_prepared(data.name, data.config, data_dir)
         source = 'tau' if prepared or named else 'demo'
-    if source == 'tau' and 'groups' not in config:
+    if source == 'tau' and not ('groups' in config or data.name in pictures.SETS):
         records.open_dataset(data.name, data.config, data_dir)
     # the flag's own values are parts of the config, which the demo's settings change below
     overrides = copy.deepcopy(FLAGS['config'].override_values)
     with config.unlocked():
         data.source = source
         if source == 'demo':
-            data.config = 'demo'
+            data.config = 'demo_segments' if data.config == 'segments' else 'demo'
             if FLAGS.weights != 'pretrained':
                 config.update(config.demo)
         config.weights = (
@@ -186,6 +186,8 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
+        if config.get('begins_with') and not job.has_stage(config, data_dir):
+            config.begins_with = ''
         if FLAGS.fold is not None:
             data.fold = FLAGS.fold
         if FLAGS.fold_file:

@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from avsc_jax.training import run_folder
 
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
+# Builder config of tfds_tau -> the one that has the same clips whole.
+WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +87,29 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
 
 def data(everyone: Sequence[Member]) -> str:
     """The data that all members were trained on."""
-    seen = {m.name: m.folder.read_json('environment.json')['data'] for m in everyone}
-    (first, data), *others = seen.items()
-    for name, other in others:
-        if other != data:
+    first = everyone[0].folder.read_json('environment.json')['data']
+    check_data(everyone, first)
+    return first
+
+
+def check_data(everyone: Iterable[Member], wanted: str) -> None:
+    """An error unless all were trained on this data, or on other records of the same clips."""
+    for member in everyone:
+        found = member.folder.read_json('environment.json')['data']
+        if found != wanted and not _same_clips(found, wanted):
             raise ValueError(
-                f'{first} was trained on {data}, {name} on {other}; a system needs members of '
-                'one data set, so train them again on it'
+                f'{member.name}, {member.folder.path}, was trained on {found}, not on {wanted}; a '
+                'system needs members of one data set, so train it again on that'
             )
-    return data
+
+
+def _same_clips(one: str, other: str) -> bool:
+    """Whether two data sets, told as in environment.json, are different cuts of the same clips."""
+    names = [tuple(text.split()[0].split('/')) for text in (one, other)]
+    if min(map(len, names)) < 3:
+        return False
+    whole = {(name, WHOLE.get(config, config), version) for name, config, version in names}
+    return names[0] != names[1] and len(whole) == 1
 
 
 def line(command: Sequence[str]) -> str:

@@ -8,8 +8,9 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import features, models, prompts
-from avsc_jax.data import folds, media, records
+from avsc_jax.data import folds, media, pictures, records
 from avsc_jax.data.batches import num_batches
+from avsc_jax.encoders import EncoderSpec
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import run_folder
 
@@ -23,8 +24,11 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
     """What the report says of data, protocol and weights (network -> origin)."""
     data, random = config.data, config.weights == 'random'
     warnings = []
-    if data.source == 'demo':
+    if data.source == 'demo' and data.name not in pictures.SETS:
         warnings.append('made-up clips: shows that the program works, says nothing about scenes')
+    if config.get('begins_with') == '' and 'members' in config:
+        stages = ', '.join(config.members)
+        warnings.append(f'the stage before is skipped ({stages}): its pictures are not there')
     if dataset.left_out:
         warnings.append(
             f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
@@ -77,8 +81,7 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     """What a run would do: shapes, parameters, steps and disk."""
     data, trained = config.data, 'train' in config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
-    if records.is_prepared(data.name, data.config, data_dir):
-        dataset = folds.open_dataset(data, data_dir)
+    if dataset := _prepared(data, data_dir):
         lines.append(f'protocol: {protocol(config, dataset)}')
         clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
         classes = dataset.classes
@@ -86,8 +89,10 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         classes, clips = SCENES, {}
         lines.append('it is not prepared yet; the run builds it first')
     for spec in specs:
-        count, shape = spec.num_parameters, spec.input_shape
-        lines.append(f'encoder {spec.name}: {count:,} parameters, input {shape}, {spec.weights}')
+        shape = f'input {spec.input_shape}, ' if isinstance(spec, EncoderSpec) else ''
+        lines.append(
+            f'encoder {spec.name}: {spec.num_parameters:,} parameters, {shape}{spec.weights}'
+        )
     if not trained:
         texts = prompts.prompts(classes, config.prompt_style)
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
@@ -104,19 +109,28 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     parts = rows_of_a_clip(config, specs)
     for split, count in clips.items():
         line = f'split {split}: {count:,} clips, {count * parts:,} rows'
-        if encoders := [spec for spec in specs if spec.name in config.encoders]:
+        if encoders := [spec for spec in specs if spec.name in config.get('encoders', ())]:
             values = (_items(spec, config) * math.prod(spec.output_shape) for spec in encoders)
             line += f', {4 * count * sum(values) / 1e6:,.1f} MB of features'
         lines.append(line)
     if clips and trained:
-        batches = num_batches(
-            clips[data.train] * parts, config.batch_size, config.get('drop_remainder', False)
-        )
+        rows = clips[data.train] * parts // (10 if config.get('one_row_a_clip') else 1)
+        batches = num_batches(rows, config.batch_size, config.get('drop_remainder', False))
         lines.append(
             f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
         )
     lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
+
+
+def _prepared(data: Mapping, data_dir: Path) -> records.Dataset | None:
+    """The data set, if it is there."""
+    if data.name in pictures.SETS:
+        if not pictures.is_prepared(data.name, data_dir):
+            return None
+        return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
+    is_there = records.is_prepared(data.name, data.config, data_dir)
+    return folds.open_dataset(data, data_dir) if is_there else None
 
 
 def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
@@ -131,7 +145,7 @@ def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
 
 def rows_of_a_clip(config: ConfigDict, specs: list[features.EncoderSpec]) -> int:
     """The whole, or frames, or pieces of sound, of ten seconds."""
-    if config.data['items'] == 'clip':
+    if config.data['items'] in ('clip', 'second') or config.data['name'] in pictures.SETS:
         return 1
     if 'piece_s' in config:
         return max(1, round(10 / config.piece_s))

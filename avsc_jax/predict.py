@@ -24,11 +24,12 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from avsc_jax import cli, job, tables, weights
+from avsc_jax import cli, tables, weights
 from avsc_jax.data.batches import one_ahead, read_ahead
 from avsc_jax.data.records import default_data_dir, open_dataset
 from avsc_jax.encoders import READING, EncoderSpec
 from avsc_jax.features import FeatureInputs
+from avsc_jax.rows import media_files
 from avsc_jax.training import load_run
 from avsc_jax.training.run_folder import RunFolder, default_weights_dir
 
@@ -93,8 +94,8 @@ def encode(args: argparse.Namespace) -> int:
         weights.download_all([name], args.weights_dir)
     origin = args.weights or weights.identify(name, args.weights_dir)
     spec = EncoderSpec(name, options, origin)
-    inputs = FeatureInputs({**settings, 'encoders': [spec.to_json()]}, args.weights_dir)
-    (encoder,) = inputs.encoders
+    encoder = spec.make(args.weights_dir)
+    inputs = FeatureInputs(settings, [encoder])
     files = find_files(args.files, _suffixes(inputs))
 
     def embeddings_of(record: dict) -> np.ndarray:
@@ -277,7 +278,7 @@ def _dataset(args: argparse.Namespace, preprocess: Any) -> tuple[range, Callable
     records = dataset.records(args.split, fields=preprocess.fields)
     if 'media_frames' not in preprocess.fields:
         return range(len(records)), records.__getitem__
-    media = job.media_files(dataset, data_dir, args.media_dir)
+    media = media_files(dataset, data_dir, args.media_dir)
 
     def load(index: int) -> dict:
         record = records[index]

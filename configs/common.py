@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from ml_collections import ConfigDict
 
 DATA_TOKENS = ('demo', 'tau')  # neither: TAU where it is prepared, else the demo
-PROTOCOL_TOKENS = ('strict',)  # none: the paper's own protocol
+PROTOCOL_TOKENS = ('strict', 'final')  # neither: the paper's own; final: of some configs only
 
 # Small networks of the same families, for demo data; a RegNetX of few groups compiles sooner.
 SIBLINGS = dict(
@@ -16,13 +16,17 @@ SIBLINGS = dict(
 )
 
 
-def parse(argument: str | None, variants: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def parse(
+    argument: str | None, variants: Mapping[str, tuple[str, ...]], *, final: bool = False
+) -> dict[str, str]:
     """Comma-separated tokens in any order, at most one of each axis -> {axis: token}.
 
     Args:
       variants: axis -> its tokens, the first being the default.
+      final: whether the paper also trains on all data there is, which the token `final` asks for.
     """
-    axes = {**variants, 'data': ('auto', *DATA_TOKENS), 'protocol': ('paper', *PROTOCOL_TOKENS)}
+    protocols = PROTOCOL_TOKENS if final else PROTOCOL_TOKENS[:1]
+    axes = {**variants, 'data': ('auto', *DATA_TOKENS), 'protocol': ('paper', *protocols)}
     chosen = {}
     for token in filter(None, (argument or '').split(',')):
         axis = next((axis for axis, tokens in axes.items() if token in tokens), None)
@@ -43,21 +47,20 @@ def experiment(
 ) -> ConfigDict:
     """A config with its data section: who trains, selects and reports on what.
 
+    A final system trains on all there is, so nothing is left to select or report on.
+
     Args:
       items: what one row is: 'frame', 'second' or 'clip'.
       config: of the tfds_tau builder; `demo` replaces it on demo data.
       inner: the paper too selects on a part of the training set.
     """
-    strict = inner or choice['protocol'] == 'strict'
-    data = dict(
-        name='tfds_tau',
-        config=config,
-        source=choice['data'],
-        train='train_inner' if strict else 'train',
-        valid='validation' if strict else 'test',
-        test='test',
-        items=items,
-    )
+    if choice['protocol'] == 'final':
+        splits = dict(train='train+test')
+    elif inner or choice['protocol'] == 'strict':
+        splits = dict(train='train_inner', valid='validation', test='test')
+    else:
+        splits = dict(train='train', valid='test', test='test')
+    data = dict(name='tfds_tau', config=config, source=choice['data'], items=items, **splits)
     return ConfigDict(dict(seed=0, data=data))
 
 
@@ -88,7 +91,8 @@ def _members(
 
 def member(choice: Mapping[str, str], config: str) -> dict[str, str]:
     """A run that another one is made of, with the same data and protocol tokens."""
-    shared = [t for t in choice.values() if t in (*DATA_TOKENS, *PROTOCOL_TOKENS)]
+    shared = (choice.get(axis) for axis in ('data', 'protocol'))
+    shared = [token for token in shared if token in (*DATA_TOKENS, *PROTOCOL_TOKENS)]
     file, _, token = config.partition(':')
     tokens = ','.join(filter(None, [token, *shared]))
     return dict(config=f'configs/{file}' + (f':{tokens}' if tokens else ''), run='')

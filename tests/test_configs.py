@@ -7,10 +7,11 @@ import re
 from functools import cache
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict
 
-from avsc_jax import configs, features, inputs, job, losses, mixing, models, prompts, weights
+from avsc_jax import configs, features, inputs, job, losses, mixing, models, prompts, rows, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.training import loop, optimizer, run_folder
@@ -21,9 +22,11 @@ FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem !
 def variants():
     for file in FILES:
         module = importlib.import_module(f'avsc_jax.configs.{file.stem}')
-        axes = [*module.VARIANTS.values(), ('', 'demo', 'tau'), ('', 'strict')]
-        for tokens in itertools.product(*axes):
-            yield pytest.param(module, ','.join(filter(None, tokens)), id=f'{file.stem}:{tokens}')
+        last = 'final' if 'final=True' in file.read_text() else 'strict'
+        shared = ('', 'demo,strict', f'tau,{last}')
+        for tokens in itertools.product(*module.VARIANTS.values(), shared):
+            argument = ','.join(filter(None, tokens))
+            yield pytest.param(module, argument, id=f'{file.stem}:{argument}')
 
 
 @pytest.mark.parametrize(('module', 'argument'), list(variants()))
@@ -38,27 +41,31 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
     model = run_folder.make_model(config.model.to_dict(), num_classes=10)
     resolved = merged(config.to_dict(), config.demo.to_dict())
     small = run_folder.make_model(resolved['model'], num_classes=10)
-    if 'pretrained' in config:  # too large to trace here; tests/models does
+    if 'pretrained' in config:
         assert config.pretrained in weights.SOURCES
         assert 'pretrained_part' in config or config.pretrained == config.model.name
-    else:
+    elif config.model.name not in weights.SOURCES:  # too large to trace here; tests/models does
         assert has_head(json.dumps(config.model.to_dict()))
+    embeddings = {}  # of the demo's runs; tests/models has the full sizes
+    for name, member in config.get('members', {}).items():
+        own = config_of(member.config)
+        check_member(name, own, config)
+        if name in config.get('inputs', {}).values():
+            options = merged(own.model.to_dict(), own.demo.model.to_dict())
+            embeddings[name] = embedding_width(json.dumps(options))
     check_inputs(model, config.to_dict())
-    check_inputs(small, resolved)
+    check_inputs(small, resolved, embeddings)
     if 'augment' in config:
-        inputs.make(job.preprocessing(config, []), None, config.augment.to_dict())
+        inputs.make(rows.preprocessing(config, []), None, config.augment.to_dict())
     assert config.get('views') in (None, *job.VIEWS)
     if 'train' in config.data:
         assert hasattr(losses, config.loss.name)
-        assert config.select in loop.SELECT
+        loop.selection(config.select, scored='valid' in config.data)
         _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
-        assert float(schedule(0)) == pytest.approx(config.learning_rate)
+        warm = round(config.get('warmup', 0) * config.epochs * 7)
+        assert float(schedule(warm)) == pytest.approx(config.learning_rate)
     else:
         assert config.prompt_style in prompts.STYLES
-    for name, member in config.get('members', {}).items():
-        parsed = config_of(member.config)
-        assert parsed.model.name in models.list_models() and [*parsed.inputs] == [name]
-        assert parsed.data == config.data
 
 
 def merged(first, second):
@@ -68,16 +75,33 @@ def merged(first, second):
     return joined.to_dict()
 
 
-def check_inputs(model, settings):
-    """The encoders exist, and give what the network takes."""
+def check_member(name, member, config):
+    """It is trained on the same clips, or begins with the same network's earlier stage."""
+    if config.get('begins_with') == name:
+        assert member.model.to_dict() == config.model.to_dict()
+        assert member.data.source in ('tau', config.data.source)
+        return
+    for key in ('source', 'train', 'valid', 'test'):
+        assert member.data.get(key) == config.data.get(key)
+    assert name in config.inputs.values() or [*member.inputs] == [name]
+
+
+def check_inputs(model, settings, embeddings=None):
+    """The encoders exist, and give what the network takes.
+
+    Args:
+      embeddings: widths of those that are runs of their own; None: not checked.
+    """
     rule = settings.get('frames')
     assert rule in (None, *media.FRAME_RULES)
-    widths = {}
+    widths = dict(embeddings or {})
     for name, options in settings.get('encoders', {}).items():
         spec = features.EncoderSpec(name, options, 'random:0')
         widths[name] = width_of(name, json.dumps(options))
         assert spec.takes != 'frames' or rule
     for name, encoder in settings.get('inputs', {}).items():
+        if embeddings is None and encoder in settings.get('members', {}):
+            continue
         taken = model.input_spec
         taken = taken[name] if isinstance(taken, dict) else taken
         assert taken.shape[-1] == widths[encoder]
@@ -91,6 +115,13 @@ def check_inputs(model, settings):
 def width_of(name, options):
     """Of an encoder's embedding; traced once for all the configs that have it."""
     return features.EncoderSpec(name, json.loads(options), '').output_shape[-1]
+
+
+@cache
+def embedding_width(options):
+    model = run_folder.make_model(json.loads(options), num_classes=0)
+    (embedding, _), _ = jax.eval_shape(model.init_with_output, jax.random.key(0), model.input_spec)
+    return embedding.shape[-1]
 
 
 @cache
@@ -108,13 +139,15 @@ def config_of(text):
 
 def check_ensemble(config):
     """Its members are configs with tokens that they take; its roles are those of its recipe."""
-    assert config.recipe.name in mixing.RECIPES
     for groups, members in (
         (config.groups, config.members),
         (config.demo.groups, config.demo.members),
     ):
         for name in (name for names in groups.values() for name in names):
-            assert config_of(members[name].config).paper.row == name
+            assert config_of(members[name].config).paper.row in (name, f'IOA {name}')
+    roles = {*config.groups, *config.members}
+    for line in (*config.lines, {'roles': config.get('roles', ()), 'recipe': config.recipe}):
+        assert {*line['roles']} <= roles and line['recipe']['name'] in mixing.RECIPES
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)
@@ -152,12 +185,24 @@ def test_tokens_may_come_in_any_order_and_strict_changes_the_splits():
     assert (paper.train, paper.valid, paper.test) == ('train', 'test', 'test')
 
 
+def test_final_trains_on_all_there_is_where_the_config_takes_it():
+    choice = common.parse('demo,final', {}, final=True)
+    data = common.experiment(choice, items='frame').data
+    assert data.train == 'train+test' and not {'valid', 'test'} & {*data}
+    named = common.member(choice, 'ioacas_audio.py:resnet1d')['config']
+    assert named == 'configs/ioacas_audio.py:resnet1d,demo,final'
+    network = {'network': 'final', 'data': 'demo', 'protocol': 'paper'}  # as Hou calls his
+    named = common.member(network, 'ioacas_audio.py:resnet1d')['config']
+    assert named == 'configs/ioacas_audio.py:resnet1d,demo'
+
+
 @pytest.mark.parametrize(
     ('argument', 'sentence'),
     [
         ('demi', r"no token 'demi'; tokens after the colon are .*demo, tau, strict"),
         ('demo,tau', r"'demo' and 'tau' exclude each other"),
         ('auto', r"no token 'auto'"),
+        ('final', r"no token 'final'.*demo, tau, strict$"),
     ],
 )
 def test_a_wrong_token_is_a_sentence_that_lists_the_right_ones(argument, sentence):

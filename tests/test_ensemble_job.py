@@ -1,12 +1,12 @@
-"""Ensembles of finished runs: made-up tables in run folders, and Hitachi's numbers of them."""
+"""Ensembles of finished runs: made-up tables in run folders, and the papers' numbers of them."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avsc_jax import ensemble, ensemble_job, members, models, submission, tables
-from avsc_jax.configs import hitachi_ensemble
+from avsc_jax import ensemble, ensemble_job, members, metrics, models, submission, tables
+from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
 from avsc_jax.scenes import SCENES
 from avsc_jax.training.run_folder import RunFolder, default_path
 
@@ -46,9 +46,9 @@ def finished(
     return probs
 
 
-def config(argument):
+def config(argument, of=hitachi_ensemble):
     """As main resolves it."""
-    made = hitachi_ensemble.get_config(argument)
+    made = of.get_config(argument)
     with made.unlocked():
         if argument.endswith('demo'):
             made.update(made.demo)
@@ -180,7 +180,7 @@ def test_a_member_that_fails_ends_the_job_with_its_command(tmp_path, monkeypatch
 def test_members_of_other_data_or_other_clips_do_not_mix(runs, tmp_path):
     path = default_path(config('E02,tau').members.V02.config)
     finished(path, runs['V02'], data='tfds_tau/clips/2.0.0 def')
-    with pytest.raises(ValueError, match=r'A01 was trained on .* abc, V02 on .* def'):
+    with pytest.raises(ValueError, match=r'V02, .* was trained on .* def, not on .* abc'):
         run(config('E02,tau'))
     finished(path, runs['V02'], clips=[*CLIPS[:-1], 'tram-rome-9-9'])
     with pytest.raises(ValueError, match=r'20 rows, .* and 2 are in one only'):
@@ -230,3 +230,163 @@ def test_five_folds_are_averaged_as_they_come_and_renormalized_once(refits, row,
     (output,) = (folder.path / 'submission').glob('*.output.csv')
     named = output.rename(tmp_path / 'Li_UNI_task1b_1.output.csv')
     assert submission.check(named, items=['0', '1', '2']) == []
+
+
+WAYS = ('searched on scored rows', 'searched on other places')
+
+
+def ioacas(argument):
+    return config(argument, ioacas_ensemble)
+
+
+@pytest.fixture
+def hybrids(tmp_path, monkeypatch):
+    """All twelve members of IOA-CAS; name -> their probabilities of clips."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ensemble_job.plan, 'parameters', lambda *_, **__: {'trained': 1})
+    runs = ioacas('all,tau').members
+    return {name: finished(default_path(runs[name].config), drawn(int(name))) for name in runs}
+
+
+def best_at(weights, location, key=0):
+    """Tables of members whose mixture with these weights is exactly what the labels are drawn from.
+
+    Eight items have members' probabilities in tenths; each is there 200 times, with the labels as
+    often as the mixture says. No other point of the simplex has as low a loss.
+    """
+    rng = np.random.default_rng(key)
+    probs = rng.multinomial(10, np.full(10, 0.1), size=(len(weights), 8)) / 10
+    times = np.rint(200 * np.tensordot(weights, probs, 1)).astype(int)
+    assert (times.sum(axis=1) == 200).all()
+    labels = np.concatenate([np.repeat(np.arange(10), row) for row in times])
+    clips = [f'{SCENES[label]}-oslo-{location}-{n}' for n, label in enumerate(labels)]
+    return probs.repeat(200, axis=1), labels, clips
+
+
+def as_tables(names, *parts):
+    """One table of seconds for each member, of all parts."""
+    probs = np.concatenate([part[0] for part in parts], axis=1)
+    shared = dict(
+        clip_id=np.concatenate([part[2] for part in parts]),
+        segment=np.zeros(probs.shape[1], int),
+        label=np.concatenate([part[1] for part in parts]),
+        meta={'classes': list(SCENES), 'granularity': 'second', 'split': 'test'},
+    )
+    return {name: tables.Predictions(probs=probs[i], **shared) for i, name in enumerate(names)}
+
+
+@pytest.mark.parametrize(
+    ('token', 'expected', 'zero'),
+    [
+        ('I', dict(I=[0.5, 0, 0.25, 0.15, 0.1, 0]), ['5, 11']),
+        (
+            'all',
+            dict(
+                all=[0, 0, 0, 0.4, 0, 0.15, 0.2, 0.15, 0, 0.1, 0, 0],
+                III=[0.4, 0, 0.15, 0.2, 0.15, 0, 0.1, 0, 0],
+            ),
+            ['1, 2, 3, 5, 9, 11, 12', '5, 9, 11, 12'],
+        ),
+    ],
+)
+def test_the_papers_weights_are_found_where_they_are_best(token, expected, zero):
+    made = ioacas(f'{token},tau')
+    best, *_ = map(np.array, expected.values())
+    found = as_tables(made.groups.hybrids, best_at(best, 1), best_at(best, 2))
+    scored = ensemble_job.fuse_refit(found, made)
+    mixture = ensemble.mean(np.stack([table.probs for table in found.values()]), best)
+    for (row, weights), names in zip(expected.items(), zero, strict=True):
+        same, other = (scored[f'IOA {row}, {way}'] for way in WAYS)
+        learned = same.meta['learned']
+        assert [*learned] == [
+            f'weights of IOA {row}, searched on scored rows; zero: {names}',
+            f"the paper's weights of IOA {row}",
+            f'weights of IOA {row}, searched on other places, half 1',
+            f'weights of IOA {row}, searched on other places, half 2',
+        ]
+        for values in learned.values():
+            assert [*values.values()] == weights and sum(weights) == pytest.approx(1)
+            assert [*values] == [*made.groups.hybrids[-len(weights) :]]
+        np.testing.assert_allclose(same.probs, mixture, atol=1e-15)
+        np.testing.assert_allclose(other.probs, mixture, atol=1e-15)
+
+
+def test_weights_on_other_places_never_saw_the_rows_that_they_mix():
+    """Two places with opposite best weights: whoever looks at the rows to mix does too well."""
+    near, far = np.array([0.8, 0.2, 0]), np.array([0.1, 0.15, 0.75])
+    found = as_tables('123', best_at(near, 1, key=1), best_at(far, 2, key=2))
+    scored = ensemble_job.fuse_refit(found, ioacas('demo'))
+    same, other = (scored[f'IOA III, {way}'] for way in WAYS)
+    probs = np.stack([table.probs for table in found.values()])
+    here = np.array(['oslo-1-' in name for name in same.clip_id])
+    expected = np.where(here[:, None], ensemble.mean(probs, far), ensemble.mean(probs, near))
+    np.testing.assert_allclose(other.probs, expected, atol=1e-15)
+    loss, honest = (metrics.log_loss(table.probs, table.label) for table in (same, other))
+    assert honest > loss + 0.1
+    _, *of_halves = (list(weights.values()) for weights in same.meta['learned'].values())
+    assert of_halves == [far.tolist(), near.tolist()]
+
+
+def test_all_of_ioacas_tells_every_line_beside_the_best_system_in_seconds(hybrids, capsys):
+    folder = run(ioacas('all,tau'))
+    told = folder.read_json('report.json')
+    assert [line['name'] for line in told['members']] == [
+        *(str(number) for number in range(1, 13)),
+        *(f'IOA all, {way}' for way in WAYS),
+        *(f'IOA I, {way}' for way in WAYS),
+        *('IOA II', 'IOA IV'),
+        *(f'IOA III, {way}' for way in WAYS),
+    ]
+    items = {name: score['items'] for name, score in told['scores'].items()}
+    assert items == {'clip': 20, 'second': 40, 'searched on other places': 40}
+    assert told['paper']['row'] == 'IOA III' and told['paper']['difference']['log_loss']
+    (warning,) = told['about']['warnings']
+    assert 'IOA III, searched on scored rows, as in the paper: its weights are fitted on' in warning
+    assert 'zero: ' in capsys.readouterr().out and len(told['learned']) == 12
+    table = tables.read(folder.predictions_file('test'))
+    weights = [*next(v for k, v in told['learned'].items() if 'III' in k).items()]
+    mixture = sum(weight * hybrids[name] for name, weight in weights)
+    np.testing.assert_allclose(table.probs, mixture.repeat(2, axis=0), rtol=1e-12)
+
+
+def test_an_unweighted_system_of_ioacas_is_the_mean_of_its_members(hybrids):
+    folder = run(ioacas('II,tau'))
+    six = np.mean([hybrids[name] for name in ('4', '5', '7', '8', '10', '11')], axis=0)
+    table = tables.read(folder.predictions_file('test'))
+    np.testing.assert_allclose(table.probs, six.repeat(2, axis=0), rtol=1e-12)
+    told = folder.read_json('report.json')
+    assert [line['name'] for line in told['members']][6:] == [
+        'IOA I, searched on scored rows',
+        'IOA I, searched on other places',
+        'IOA II',
+    ]
+    assert told['about']['warnings'] == []
+    assert told['about']['protocol'].endswith('Scored: mean of 4, 5, 7, 8, 10, 11')
+
+
+@pytest.mark.parametrize('data', ['tau', 'demo'])
+def test_no_hybrid_is_trained_silently(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made = ioacas(f'all,{data}')
+    names = made.groups.hybrids
+    assert len(names) == dict(tau=12, demo=3)[data]
+    finished(default_path(made.members['2'].config), drawn(2))
+    monkeypatch.setattr(members.subprocess, 'run', lambda *_, **__: pytest.fail('it trains'))
+    command = f'ioacas_fusion.py:resnet50,bark,{data} --workdir=runs/ioacas_fusion-resnet50-bark'
+    with pytest.raises(
+        FileNotFoundError, match=f'{len(names) - 1} tables are missing(.|\n)*{command}'
+    ):
+        run(made)
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told] == [*names]
+    assert [line.endswith('not trained') for line in told] == [name != '2' for name in names]
+    run(made, dry_run=True)
+    assert command in capsys.readouterr().out
+
+
+def test_tables_of_clips_are_not_taken_for_seconds(hybrids):
+    path = default_path(ioacas('all,tau').members['7'].config)
+    file = RunFolder(path).predictions_file('test')
+    tables.write(tables.pool(tables.read(file)), file)
+    with pytest.raises(ValueError, match=r'v2_s-logmel-tau has a row for each clip.*no second'):
+        run(ioacas('all,tau'))

@@ -117,7 +117,7 @@ def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(
     dataset, tmp_path, small_blocks, monkeypatch
 ):
     first = extract(dataset, tmp_path)
-    monkeypatch.setattr(features.encoders, 'make', None)
+    monkeypatch.setattr(features.EncoderSpec, 'make', None)
     second = extract(dataset, tmp_path)
     assert first.clip_id == second.clip_id
     for name, array in first.arrays.items():
@@ -211,8 +211,7 @@ def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
         'openl3_audio': (10, 2, 3),
         'openl3_image': (10, 2, 3),
     }
-    settings = {'encoders': [spec.to_json() for spec in (SOUND, PICTURES)]}
-    inputs = features.FeatureInputs(settings, tmp_path)
+    inputs = features.FeatureInputs({}, [spec.make(tmp_path) for spec in (SOUND, PICTURES)])
     assert inputs.fields == ('audio', 'media_frames')
     clip = dataset.records('test')[7]
     one = inputs(clip | inputs.pictures(video(clip['clip_id'])))
@@ -310,13 +309,14 @@ def test_a_media_file_gives_what_its_record_gives(dataset, tmp_path, video):
     """Sound by its samples; JPEG stands between the stored frames and the file's."""
     settings = {
         'frames': 'clip12', 'short_side': 448, 'pool': 'mean',
-        'inputs': {'picture': 'clip_vit_b32'}, 'encoders': [SPECS[0].to_json()],
+        'inputs': {'picture': 'clip_vit_b32'},
     }  # fmt: skip
-    inputs = features.FeatureInputs(settings, tmp_path, {'mean_picture': 1, 'std_picture': 2})
+    made = [SPECS[0].make(tmp_path)]
+    inputs = features.FeatureInputs(settings, made, {'mean_picture': 1, 'std_picture': 2})
     assert inputs.fields == ('frames',) and inputs.notes({}) == []
     clip = dataset.records('test')[0]
     found = inputs(inputs.open(video(clip['clip_id'])))
     assert found['picture'].shape == (1, 8)
     np.testing.assert_allclose(found['picture'], inputs(clip)['picture'], atol=0.2)
-    plain = features.FeatureInputs({**settings, 'pool': None}, tmp_path)(clip)['picture']
+    plain = features.FeatureInputs({**settings, 'pool': None}, made)(clip)['picture']
     np.testing.assert_allclose(inputs(clip)['picture'][0], (plain.mean(0) - 1) / 2, atol=1e-5)

@@ -102,6 +102,45 @@ def test_frames_are_scaled_by_the_mean_and_deviation_of_each_channel(dataset):
     assert 'frame' not in found and found['label'] is batch['label']
 
 
+def test_training_frames_are_cropped_on_the_device_out_of_a_canvas(dataset):
+    settings = FRAMES | {'canvas': [48, 80]}  # a list, as in preprocessing.json
+    made = inputs.make(settings, None, {'random_resized_crop': {'size': (32, 48)}})
+    batch = first_batch(inputs.rows(dataset, 'test', made))
+    frame = dataset.records('test')[0]['frames'][0]
+    np.testing.assert_array_equal(batch['frame'][0], media.resize_picture(frame, 48, 80))
+    keys = jax.random.split(jax.random.key(0), 4)
+    found = np.asarray(made.prepare(keys, batch)['image'])
+    assert found.shape == (4, 32, 48, 3)
+    again = np.asarray(made.prepare(keys[::-1], batch)['image'])
+    assert np.abs(again - found).max(axis=(1, 2, 3)).min() > 0.1  # another key, another crop
+
+    whole = inputs.make(settings)  # evaluation and predict see the whole frame
+    read = first_batch(inputs.rows(dataset, 'test', whole))['frame'][0]
+    np.testing.assert_array_equal(read, media.resize_picture(frame, 32, 48))
+    record = dataset.records('test')[0]
+    np.testing.assert_array_equal(made(record), whole(record))
+    together = inputs.make(
+        settings | {'pictures': 2}, None, {'random_resized_crop': {'size': (32, 48)}}
+    )
+    batch = first_batch(inputs.rows(dataset, 'test', together), 2)
+    assert batch['frame'].shape == (2, 2, 48, 80, 3)
+    assert together.prepare(keys[:2], batch)['image'].shape == (2, 2, 32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'size', 'sentence'),
+    [
+        ({}, (32, 48), r'canvas is \(\); .* --config.canvas="\(480, 853\)"'),
+        ({'canvas': 256}, (32, 48), r'canvas is 256; .* height and width'),
+        ({'canvas': (256, 0)}, (32, 48), r'canvas is \(256, 0\)'),
+        ({'canvas': (64, 64)}, (64, 64), r'size \(64, 64\), the network takes \(32, 48\)'),
+    ],
+)
+def test_a_crop_needs_a_canvas_and_the_size_of_the_network(settings, size, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        inputs.make(FRAMES | settings, None, {'random_resized_crop': {'size': size}})
+
+
 @pytest.mark.parametrize(
     ('settings', 'augmentation'),
     [

@@ -9,7 +9,7 @@ from avsc_jax.audio import frontends
 from avsc_jax.configs import ioacas_audio
 from avsc_jax.data import records
 from avsc_jax.encoders import EncoderSpec
-from avsc_jax.training import run_folder
+from avsc_jax.training import load_run
 from avsc_jax.training.run_folder import RunFolder
 
 
@@ -45,7 +45,7 @@ def test_seconds_are_scored_and_the_last_epoch_kept(finished, data_dir):
 
 
 def test_a_second_is_the_mean_of_its_six_frames_cut_before_they_are_framed(finished, data_dir):
-    model, variables, _, _ = run_folder.load_run(finished.path)
+    model, variables, _, _ = load_run(finished.path)
     record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
     stats = finished.stats()
     audio = record['audio'][48000:96000]
@@ -104,7 +104,7 @@ def test_mono_sound_is_told_and_its_difference_silent_or_a_duplicate(tmp_path):
     record = {'audio': sound, 'sample_rate': 44100}
     found = {}
     for mono in ('silent', 'duplicate'):
-        encoder = encoders.make(SPEC.replace(mono=mono), tmp_path)
+        encoder = SPEC.replace(mono=mono).make(tmp_path)
         items = encoder.items(record)
         assert [len(item) for item in items] == [24000]
         found[mono] = encoder(items)
@@ -115,11 +115,11 @@ def test_mono_sound_is_told_and_its_difference_silent_or_a_duplicate(tmp_path):
     np.testing.assert_array_equal(found['duplicate'][:, 1], found['duplicate'][:, 0])
     np.testing.assert_array_equal(found['silent'][:, 0], found['duplicate'][:, 0])
     with pytest.raises(ValueError, match="mono is 'left', it must be 'silent' or 'duplicate'"):
-        encoders.make(SPEC.replace(mono='left'), tmp_path)
+        SPEC.replace(mono='left').make(tmp_path)
 
 
 def test_pieces_are_whole_but_for_silence_behind_the_last(tmp_path):
-    encoder = encoders.make(SPEC, tmp_path)
+    encoder = SPEC.make(tmp_path)
     sound = np.arange(2 * 120000, dtype=np.float32).reshape(-1, 2)
     items = encoder.items({'audio': sound, 'sample_rate': 48000})  # 2.5 s are two pieces
     assert [item.shape for item in items] == [(48000, 2)] * 2
@@ -145,9 +145,15 @@ def test_grouped_rows_are_the_frames_of_a_second():
 
 
 def test_clips_of_unlike_length_are_one_sentence(tmp_path):
-    encoder = encoders.make(SPEC.replace(piece_s=10.0), tmp_path)
+    encoder = SPEC.replace(piece_s=10.0).make(tmp_path)
     clips = [
-        {'clip_id': name, 'label': 0, 'audio': np.ones((n, 2), np.float32), 'sample_rate': 48000}
+        {
+            'clip_id': name,
+            'segment': -1,
+            'label': 0,
+            'audio': np.ones((n, 2), np.float32),
+            'sample_rate': 48000,
+        }
         for name, n in (('whole', 96000), ('short', 48000))
     ]
     with pytest.raises(ValueError, match='short has not as much for ioacas_bark'):

@@ -7,7 +7,8 @@ import pytest
 from avsc_jax import job, members, plan, predict, tables
 from avsc_jax.configs import feng_fusion, hou_dual_stream, openl3_baseline
 from avsc_jax.data import records
-from avsc_jax.training import run_folder
+from avsc_jax.rows import media_files
+from avsc_jax.training import load_run, run_folder
 from avsc_jax.training.run_folder import RunFolder
 
 TINY = dict(
@@ -69,8 +70,8 @@ def test_each_clip_is_a_row_and_predict_gives_the_same(weighted, data_dir, tmp_p
 def test_embeddings_are_standardised_by_the_training_frames(weighted, data_dir):
     stats = weighted.stats()
     dataset = records.open_dataset('tfds_tau', 'demo', data_dir)
-    _, _, preprocess, _ = run_folder.load_run(weighted.path)
-    media = job.media_files(dataset, data_dir, None)
+    _, _, preprocess, _ = load_run(weighted.path)
+    media = media_files(dataset, data_dir, None)
     rows = []
     for record in dataset.records('train_inner'):
         record |= preprocess.pictures(media(record['clip_id']))
@@ -176,4 +177,4 @@ def test_a_dry_run_tells_rows_and_shapes(data_dir, tmp_path, module, tokens, row
 def test_the_media_folder_that_lacks_is_named(data_dir, tmp_path):
     dataset = records.open_dataset('tfds_tau', 'demo', data_dir)
     with pytest.raises(FileNotFoundError, match=r'no folder .*nowhere; name .*--media_dir'):
-        job.media_files(dataset, data_dir, tmp_path / 'nowhere')('some-clip')
+        media_files(dataset, data_dir, tmp_path / 'nowhere')('some-clip')

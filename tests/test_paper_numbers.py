@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from avsc_jax import ensemble, metrics, scenes
-from avsc_jax.configs import clip_fusion, clip_zero_shot
+from avsc_jax.configs import (
+    clip_fusion,
+    clip_zero_shot,
+    ioacas_audio,
+    ioacas_ensemble,
+    ioacas_fusion,
+    ioacas_image,
+)
 
 # ---- Okazaki, Kong, Yoshinaga 2021 (Hitachi), development set ----
 
@@ -276,6 +283,50 @@ def test_ioa_table_4_pairs_each_image_model_with_each_feature():
     pairs = [(model, feature) for model, feature, _, _ in IOA_TABLE_4.values()]
     features = dict.fromkeys(feature for feature, _ in IOA_TABLE_2)
     assert pairs == [(model, feature) for model in IOA_TABLE_3 for feature in features]
+
+
+IOA_TOKENS = {
+    'log-mel': 'logmel',
+    'DCNN': 'dcnn1d',
+    '1D-ResNet': 'resnet1d',
+    'ResNet-50': 'resnet50',
+    'EffNet-b5': 'tf_efficientnet_b5',
+    'EffNetV2-S': 'tf_efficientnetv2_s',
+    'SwinT': 'swin_tiny',
+}
+
+
+@pytest.mark.parametrize(
+    ('number', 'configs', 'table'),
+    [
+        (2, ioacas_audio, IOA_TABLE_2),
+        (3, ioacas_image, {(key,): scores for key, scores in IOA_TABLE_3.items()}),
+        (4, ioacas_fusion, {tuple(row[:2]): row[2:] for row in IOA_TABLE_4.values()}),
+        (5, ioacas_ensemble, {(key,): row[-2:] for key, row in IOA_TABLE_5.items()}),
+    ],
+)
+def test_configs_quote_their_rows_of_ioa(number, configs, table):
+    for names, scores in table.items():
+        paper = configs.get_config(','.join(IOA_TOKENS.get(name, name) for name in names)).paper
+        assert paper.source == f'Wang et al. 2021 (IOA-CAS), Table {number}'
+        assert (paper.log_loss, round(100 * paper.accuracy, 1)) == tuple(scores)
+        assert paper.granularity == 'second'
+
+
+def test_configs_of_ioa_mix_the_hybrids_of_table_5_and_those_take_the_better_network_of_table_2():
+    for name, (models, vote, *_) in IOA_TABLE_5.items():
+        config = ioacas_ensemble.get_config(name)
+        assert config.groups.hybrids == tuple(map(str, models))
+        assert config.recipe.name == {'Weighted': 'weights', 'Unweighted': 'mean'}[vote]
+        assert config.recipe.get('paper', ()) == IOA_WEIGHTS.get(name, ())
+        for model in models:
+            image, feature, *_ = IOA_TABLE_4[model]
+            tokens = f'{IOA_TOKENS[image]},{IOA_TOKENS.get(feature, feature)}'
+            assert config.members[str(model)].config == f'configs/ioacas_fusion.py:{tokens}'
+            better = min(('DCNN', '1D-ResNet'), key=lambda name: IOA_TABLE_2[feature, name])
+            audio = ioacas_fusion.get_config(tokens).members.audio.config
+            feature = IOA_TOKENS.get(feature, feature)
+            assert audio == f'configs/ioacas_audio.py:{IOA_TOKENS[better]},{feature}'
 
 
 def test_ioa_abstract_quotes_the_lowest_log_losses():

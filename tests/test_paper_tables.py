@@ -81,6 +81,47 @@ def test_without_runs_every_row_names_its_command(tmp_path, capsys):
     ) in text
 
 
+def test_ioa_is_quoted_whole_under_the_papers_names(rows, tmp_path):
+    for number in (2, 3, 4, 5):
+        table = PUBLISHED[f'IOA_TABLE_{number}']
+        found = rows(f'ioacas{number}')
+        names = table
+        if number == 2:
+            names = [', '.join(name) for name in table]
+        if number == 4:
+            names = [
+                f'{number}: {image}, {feature}' for number, (image, feature, *_) in table.items()
+            ]
+        assert [*found] == [*names]
+        for row, (*_, log_loss, accuracy) in zip(found.values(), table.values(), strict=True):
+            assert published(row) == shown(log_loss, accuracy)
+            assert row['status'] == 'not run'
+    for row, (models, vote, *_) in zip(found.values(), table.values(), strict=True):
+        assert (row['system'], row['vote']) == (' + '.join(map(str, models)), vote.lower())
+        assert row['parameters'] == f'{len(models)}.00M'
+    notes = [
+        note for name in ('ioacas4', 'ioacas5') for note in paper.make(name, tmp_path)['notes']
+    ]
+    command = 'python -m avsc_jax.main --config=configs'
+    assert f'4: EffNet-b5, log-mel: `{command}/ioacas_fusion.py:tf_efficientnet_b5,logmel,tau`' in (
+        notes
+    )
+    assert notes[-1] == f'IV: `{command}/ioacas_ensemble.py:IV,tau`'
+
+
+def test_a_run_is_found_where_a_default_is_left_out_and_a_final_one_is_none(tmp_path, rows):
+    second = {'log_loss_micro': 0.25, 'accuracy_micro': 0.75}
+    run(tmp_path, 'ioacas_fusion-logmel-tau', 9, second=second)  # resnet50 is the default
+    run(tmp_path, 'ioacas_fusion-swin_tiny', 0.3, 'made-up clips')
+    run(tmp_path, 'ioacas_fusion-resnet50-bark-tau-final', 9)
+    run(tmp_path, 'ioacas_audio-dcnn1d-bark', None, headline=None)  # --workdir of a final run
+    found = {name.partition(':')[0]: row for name, row in rows('ioacas4').items()}
+    assert (found['1']['log loss'], found['1']['accuracy']) == ('0.250', '75.0 %')
+    statuses = [found[number]['status'] for number in ('1', '10', '3')]
+    assert statuses == ['reproduced', 'demo only', 'not run']
+    assert rows('ioacas2')['bark, DCNN']['status'] == 'not run'
+
+
 def test_a_row_is_found_by_the_name_that_main_gives_its_folder(tmp_path, rows):
     run(tmp_path, 'hitachi_audio-resnest50d-tau', 0.701)
     run(tmp_path, 'hitachi_audio', 0.702)  # its default is A01

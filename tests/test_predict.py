@@ -91,7 +91,7 @@ def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
     spec = {'name': 'openl3_image', 'weights': 'random:0'}
     spec['options'] = {'input_shape': (64, 64, 3), 'frames': 'second_centres', 'widths': (2,) * 4}
     spec['options']['embedding_size'] = 2
-    inputs = FeatureInputs({'encoders': [spec]}, tmp_path)
+    inputs = FeatureInputs({}, [EncoderSpec(**spec).make(tmp_path)])
     (rendered,) = data_dir.rglob('tfds_tau_demo*/video')
     arguments = ['--dataset=demo', f'--data_dir={data_dir}', '--model=run']
     args = predict.parse([*arguments, f'--media_dir={rendered.parent}'])

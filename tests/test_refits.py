@@ -10,7 +10,7 @@ import pytest
 from absl.testing import flagsaver
 
 import avsc_jax
-from avsc_jax import features, inputs, job, sweep, tables
+from avsc_jax import features, inputs, job, rows, sweep, tables
 from avsc_jax.configs import clip_fusion
 from avsc_jax.data import folds
 from avsc_jax.training.run_folder import RunFolder, default_path
@@ -70,14 +70,15 @@ def test_a_fold_is_what_the_job_reports_on_and_never_sees(refit):
 
 
 def test_features_of_folds_are_those_of_the_stored_splits(refit, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(features.encoders, 'make', None)  # nothing is encoded again
+    monkeypatch.setattr(features.EncoderSpec, 'make', None)  # nothing is encoded again
     made = config(fold=3)
     specs = job.encoder_specs(made, made.encoders, tmp_path)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
     dataset = job.prepare_data(made, data_dir)
-    rows, _ = job.load_rows(made, RunFolder(tmp_path), dataset, specs, **folders)
-    assert rows['valid'] is rows['test'] and not {*rows['train'].clip_id} & {*rows['test'].clip_id}
-    stored, _ = job.load_rows(config(), RunFolder(tmp_path), dataset.whole, specs, **folders)
+    splits = rows.load(made, RunFolder(tmp_path), dataset, specs, **folders).splits
+    assert splits['valid'] is splits['test']
+    assert not {*splits['train'].clip_id} & {*splits['test'].clip_id}
+    stored = rows.load(config(), RunFolder(tmp_path), dataset.whole, specs, **folders).splits
     expected = {
         place: array
         for part in (stored['train'], stored['test'])
@@ -87,7 +88,7 @@ def test_features_of_folds_are_those_of_the_stored_splits(refit, data_dir, tmp_p
             strict=True,
         )
     }
-    for part in (rows['train'], rows['test']):
+    for part in (splits['train'], splits['test']):
         found = part.inputs['features/clip_vit_b32']
         assert len(found) == 12 * len({*part.clip_id})
         places = zip(part.clip_id, part.segment, strict=True)

@@ -163,6 +163,32 @@ def test_the_last_best_epoch_is_the_one_that_was_kept(frames):
     assert 'epoch 2 kept, of 4' in report.text(result)
 
 
+def test_a_run_that_trained_on_all_there_is_has_no_score(tmp_path):
+    keys = ('epoch', 'step', 'learning_rate', 'train_loss', 'best')
+    history = [{key: line[key] for key in keys} for line in HISTORY]
+    result = report.trained(
+        title='a <final> run',
+        about=ABOUT,
+        meta={'classes': ['cat', 'dog'], 'step': 30, 'config_hash': 'abc'},
+        history=history,
+        learned={'weight': {'cat': 0.5}},
+    )
+    assert (result['headline'], result['scores'], result['paper']) == (None, {}, None)
+    scored = make(many(10))
+    assert result.keys() == scored.keys() and result['about'] == scored['about']
+    page = report.write(result, tmp_path).read_text()
+    assert json.loads((tmp_path / 'report.json').read_text()) == result
+    lines = report.text(result).splitlines()
+    assert lines[0] == f'! {ABOUT["warnings"][0]}' and 'epoch 2 kept, of 4' in lines
+    sentence = 'no score: all labelled clips were trained on; training loss 0.250 at the end'
+    assert sentence in lines and sentence in page
+    assert lines[-1] == 'weight: cat 0.500'
+    (drawing,) = re.findall(r'<svg.*?</svg>', page, flags=re.DOTALL)
+    assert 'Learning rate' in drawing and 'training loss' in drawing
+    assert not re.search(r'[Vv]alidation|[Aa]ccuracy|Log loss', page)
+    assert 'a &lt;final&gt; run' in page and 'config hash' in page
+
+
 def test_the_text_fits_a_console_and_warns_first(frames):
     paper = {'row': 'C04', 'source': 'Okazaki 2021, Table 2', 'log_loss': 0.273, 'accuracy': 0.909}
     long = {**ABOUT, 'protocol': 'word ' * 60, 'data': 'x' * 150}

@@ -130,6 +130,7 @@ def test_a_wrong_sweep_is_a_sentence_before_any_point(main, jobs, tmp_path, argu
     ('config', 'field', 'sentence'),
     [
         ('clip_zero_shot', 'short_side', 'a sweep compares trained systems'),
+        ('ioacas_audio', 'epochs', "config.select is 'last', which compares nothing"),
         ('hitachi_ensemble', 'seed', 'an ensemble only reads its members: give them --fold, --se'),
     ],
 )
@@ -138,6 +139,13 @@ def test_only_training_is_swept(main, jobs, tmp_path, config, field, sentence):
     with pytest.raises(ValueError, match=sentence):
         main.main([*arguments, f'--sweep={field}=1,2'])
     assert not jobs
+
+
+def test_seeds_of_a_final_run_have_no_spread(main, jobs, tmp_path, capsys):
+    config = '--config=configs/ioacas_audio.py:final,demo'
+    main.main([config, '--seeds=1,2', f'--data_dir={tmp_path}', f'--workdir={tmp_path}'])
+    assert [*jobs] == ['seed1', 'seed2'] and not (tmp_path / 'seeds.json').exists()
+    assert 'no spread to tell' in capsys.readouterr().out
 
 
 @pytest.mark.slow

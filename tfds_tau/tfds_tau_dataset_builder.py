@@ -57,11 +57,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     RELEASE_NOTES = {'1.0.0': "First version: fold 1, the baseline's inner split, a made-up demo."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         'Put the zips of zenodo.org/records/4477542 (development) and 4767103 (evaluation), packed '
-        'or extracted, into one folder and name it by --manual_dir. `demo` needs none.'
+        'or extracted, into one folder and name it by --manual_dir. The demo needs none.'
     )
     DEFAULT_BUILDER_CONFIG_NAME = 'clips'
     BUILDER_CONFIGS = [
         Config(name='demo', description='200 made-up clips of 10 s: sound, 12 frames.'),
+        Config(
+            name='demo_segments',
+            description='The made-up clips, 1 s pieces: sound, the centre frame.',
+            frames='second_centres',
+            seconds=True,
+        ),
         Config(name='clips', description='Development set, 10 s clips: sound, 12 frames.'),
         Config(
             name='segments',
@@ -182,10 +188,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return beam.Create(enumerate(clips)) | beam.Reshuffle() | beam.FlatMap(self._spool.examples)
 
     def _files(self, dl_manager: tfds.download.DownloadManager) -> MediaFiles:
-        if self.builder_config.name != 'demo':
+        if not self.builder_config.name.startswith('demo'):
             return MediaFiles(_manual_dir(dl_manager))
         folder = Path(dl_manager.download_dir) / f'tfds_tau_demo-{self.version}'
-        return MediaFiles(demo.render(folder, workers=self.workers))
+        with download.locked(folder):  # of all configs made of it
+            return MediaFiles(demo.render(folder, workers=self.workers))
 
     def _write_shards(
         self, split: str, clips: list[splits.Clip], num_shards: int | None

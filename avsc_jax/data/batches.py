@@ -27,20 +27,25 @@ def epoch_order(
     multiple: int = 1,
     shuffle_by: tuple[int, ...] | None = None,
     drop_remainder: bool = False,
+    one_of: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which rows form which batch: `(order [K, B] int32, mask [K, B] bool)`.
 
     B is `batch_size` rounded up to a `multiple` (the number of devices). Padded places have mask
-    False and point at row 0; no row is doubled, and none left out but with `drop_remainder`.
+    False and point at row 0; no row is doubled, and none left out but as the arguments say.
 
     Args:
       shuffle_by: the seeds of the permutation, such as (seed, epoch); None keeps the order.
       drop_remainder: leaves out the rows of a last batch that is not full.
+      one_of: the group of each row `[N]`; only one row of each takes part, the first in order.
     """
-    count = num_batches(num_rows, batch_size, drop_remainder)
     rows = np.arange(num_rows)
     if shuffle_by is not None:
         rows = np.random.default_rng(shuffle_by).permutation(num_rows)
+    if one_of is not None:
+        _, first = np.unique(one_of[rows], return_index=True)
+        rows = rows[np.sort(first)]
+    count = num_batches(len(rows), batch_size, drop_remainder)
     width = -(-batch_size // multiple) * multiple
     order = np.zeros((count, width), np.int32)
     mask = np.zeros((count, width), bool)

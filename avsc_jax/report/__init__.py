@@ -1,7 +1,8 @@
 """A table of predictions, scored: as a dictionary, as text, as report.json and report.html.
 
-`make` scores, `line` gives one of several systems its line, `text` prints, `write` leaves the two
-files. Every number names its granularity; the headline is the clip where clips can be formed.
+`make` scores, `trained` tells of a run that has nothing to score, `line` gives one of several
+systems its line, `text` prints, `write` leaves the two files. Every number names its granularity;
+the headline is the clip where clips can be formed.
 """
 
 import json
@@ -11,9 +12,9 @@ from typing import Any
 
 from avsc_jax.report import files
 from avsc_jax.report.console import text
-from avsc_jax.report.scores import line, make
+from avsc_jax.report.scores import line, make, trained
 
-__all__ = ['line', 'make', 'text', 'write']
+__all__ = ['line', 'make', 'text', 'trained', 'write']
 
 
 def write(report: Mapping[str, Any], folder: str | Path) -> Path:

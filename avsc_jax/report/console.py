@@ -19,7 +19,10 @@ def text(report: Mapping[str, Any]) -> str:
         part for line in lines for part in textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
     ]
     headline = report['headline']
-    lines += _score_lines(headline, report['scores'][headline], paper)
+    if headline is None:
+        lines.append(unscored(report))
+    else:
+        lines += _score_lines(headline, report['scores'][headline], paper)
     if paper:
         source = f'  paper: {paper_source(paper)}'
         lines += textwrap.wrap(source, COLUMNS, subsequent_indent='    ')
@@ -40,7 +43,13 @@ def text(report: Mapping[str, Any]) -> str:
         lines += textwrap.wrap(f'{title}: {told}', COLUMNS, subsequent_indent='  ')
     if report.get('members'):
         lines += _member_lines(report['members'])
-    return '\n'.join([*lines, *_class_lines(report)])
+    return '\n'.join([*lines, *(_class_lines(report) if headline else ())])
+
+
+def unscored(report: Mapping[str, Any]) -> str:
+    """What stands in place of the scores of a run that has none."""
+    loss = number(report['history'][-1]['train_loss'])
+    return f'no score: all labelled clips were trained on; training loss {loss} at the end'
 
 
 def number(value: float | None, digits: int = 3) -> str:

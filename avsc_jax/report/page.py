@@ -13,6 +13,7 @@ from avsc_jax.report.console import (
     percent,
     published,
     spread,
+    unscored,
 )
 
 CSS = """
@@ -58,11 +59,24 @@ summary { cursor: pointer; font-weight: 650; }
 
 def page(report: Mapping[str, Any]) -> str:
     """The whole page. Everything that comes from names, files or configs is escaped."""
-    headline, about = report['headline'], report['about']
-    score, drawings = report['scores'][headline], plots.draw(report)
+    drawings = plots.draw(report)
     parts = [
-        f'<header><h1>{escape(report["title"])}</h1>{_facts(_about(about))}</header>',
-        warning(about['warnings']),
+        f'<header><h1>{escape(report["title"])}</h1>{_facts(_about(report["about"]))}</header>',
+        warning(report['about']['warnings']),
+        *(_unscored if report['headline'] is None else _scored)(report, drawings),
+        card(f'<h2>How it was made</h2>{_facts(_made(report))}'),
+    ]
+    return document(report['title'], filter(None, parts))
+
+
+def _unscored(report: Mapping[str, Any], drawings: Mapping[str, str]) -> list[str]:
+    return [f'<p class="dim">{escape(unscored(report))}</p>', card(drawings['curves'], 'wide')]
+
+
+def _scored(report: Mapping[str, Any], drawings: Mapping[str, str]) -> list[str]:
+    headline = report['headline']
+    score = report['scores'][headline]
+    return [
         _tiles(report, score),
         card(drawings['classes'], 'wide'),
         card(drawings.get('curves'), 'wide'),
@@ -73,9 +87,7 @@ def page(report: Mapping[str, Any]) -> str:
         _classes(report['classes'], score, headline),
         _confusion(report['classes'], score['confusion']),
         _cities(score['cities'], headline),
-        card(f'<h2>How it was made</h2>{_facts(_made(report))}'),
     ]
-    return document(report['title'], filter(None, parts))
 
 
 def document(title: str, parts: Iterable[str], css: str = '') -> str:

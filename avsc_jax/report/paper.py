@@ -7,6 +7,7 @@ config holds, and the shape of the tables, stands in `report.published`. `make` 
 
 import functools
 import importlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,46 +31,77 @@ CONFIGS = (
     'openl3_baseline',
     'feng_fusion',
     'hou_dual_stream',
+    'ioacas_audio',
+    'ioacas_image',
+    'ioacas_fusion',
+    'ioacas_ensemble',
 )
 
 
 class System(NamedTuple):
-    """What makes a row: a config of this file, with these tokens first."""
+    """What makes a row: a config of this file, with the tokens that tell its rows apart."""
 
     file: str
-    token: str
-    is_default: bool
+    tokens: tuple[str, ...]
+    defaults: tuple[str, ...]
     config: ConfigDict
 
     @property
     def command(self) -> str:
-        tokens = ','.join(filter(None, [self.token, 'tau']))
+        tokens = ','.join([*self.tokens, 'tau'])
         return f'python -m avsc_jax.main --config=configs/{self.file}.py:{tokens}'
 
     @property
     def members(self) -> list[str]:
         """Rows that an ensemble is made of, as often as there are folds."""
-        names = [name for group in self.config.get('groups', {}).values() for name in group]
-        return names * (self.config.get('folds') or 1)
+        found = [_config(self.config.members[name].config) for name in _members(self.config)]
+        return [config.paper.row for config in found] * (self.config.get('folds') or 1)
 
     def folders(self, runs: Path) -> list[Path]:
         """Where `avsc_jax.main` puts a run by itself: on TAU, on whatever there is, on the demo."""
-        first = [self.token, ''] if self.is_default else [self.token]
-        names = [filter(None, (self.file, t, data)) for data in ('tau', '', 'demo') for t in first]
-        return [runs / '-'.join(name) for name in names]
+        pairs = zip(self.tokens, self.defaults, strict=True)
+        axes = [(token, '') if token == default else (token,) for token, default in pairs]
+        names = itertools.product(('tau', '', 'demo'), *axes)
+        return [runs / '-'.join(filter(None, (self.file, *t, data))) for data, *t in names]
 
 
 @functools.cache
 def systems() -> dict[str, System]:
-    """Row of the paper -> the config that makes it."""
+    """Row of the tables -> the config that makes it.
+
+    Where several do, it is the one of fewest members, and of those the one with most defaults.
+    """
+    wanted = {row for table in TABLES.values() for row in table.rows.values()}
     found = {}
     for file in CONFIGS:
-        module = importlib.import_module(f'avsc_jax.configs.{file}')
-        axis = next(iter(module.VARIANTS.values()), ('',))
-        for token in axis:
-            config = module.get_config(token)
-            found[config.paper.row] = System(file, token, token == axis[0], config)
+        axes = importlib.import_module(f'avsc_jax.configs.{file}').VARIANTS.values()
+        made = {}
+        for tokens in itertools.product(*axes):
+            config = _config(f'{file}.py:{",".join(tokens)}')
+            if config.paper.row in wanted:
+                made.setdefault(config.paper.row, []).append((tokens, config))
+        made = {row: min(ways, key=_num_members) for row, ways in made.items()}
+        columns = zip(*(tokens for tokens, _ in made.values()), strict=True)
+        told = [len(set(column)) > 1 for column in columns]
+        defaults = tuple(itertools.compress((axis[0] for axis in axes), told))
+        for row, (tokens, config) in made.items():
+            found[row] = System(file, tuple(itertools.compress(tokens, told)), defaults, config)
     return found
+
+
+def _num_members(way: tuple[Sequence[str], ConfigDict]) -> int:
+    return len(_members(way[1]))
+
+
+def _members(config: ConfigDict) -> list[str]:
+    """What an ensemble is made of, by its own names."""
+    return [name for group in config.get('groups', {}).values() for name in group]
+
+
+def _config(text: str) -> ConfigDict:
+    """That of 'configs/NAME.py:tokens'."""
+    path, _, tokens = text.partition(':')
+    return importlib.import_module(f'avsc_jax.configs.{Path(path).stem}').get_config(tokens)
 
 
 def make(name: str, runs: Path) -> dict[str, Any]:
@@ -115,6 +147,8 @@ def _row(name: str, row: str, columns: Sequence[str], runs: Path) -> tuple[dict[
     cells[CLIPS[1]] = percent(published.BASELINE_CLIPS.get(row))
     if 'parameters' in columns:
         cells['parameters'] = _millions(sum(map(_parameters, parts)))
+    if 'vote' in columns:
+        cells['vote'] = 'unweighted' if system.config.recipe.name == 'mean' else 'weighted'
     if 'epochs' in columns:
         best = [run and run[1]['best_epoch'] for run in (_run(part, runs) for part in parts)]
         cells['epochs'] = '–' if None in best else str(sum(epoch + 1 for epoch in best))
@@ -195,10 +229,13 @@ def _run(row: str, runs: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _report(file: Path) -> dict[str, Any] | None:
+    """That of a run which has scores."""
     if not file.exists():
         return None
     try:
         report = json.loads(file.read_text(encoding='utf-8'))
+        if report['headline'] is None:
+            return None
         report['about']['warnings'], report['best_epoch'], report['scores'][report['headline']]
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f'{file} is no report of a run ({error!r}); make the run again') from error
@@ -207,11 +244,12 @@ def _report(file: Path) -> dict[str, Any] | None:
 
 def _name(system: System) -> str:
     config = system.config
-    if not system.members:
+    members = _members(config)
+    if not members:
         zero_shot = 'train' not in config.data
         return f'{config.model.encoder}, not trained' if zero_shot else config.model.name
     groups = config.groups
-    name = ' + '.join(config.group_names.values() if len(groups) > 1 else system.members)
+    name = ' + '.join(config.group_names.values() if len(groups) > 1 else members)
     name += ', post-processing' if config.recipe.get('clamp') else ''
     return f'{config.folds} folds of {name}' if config.get('folds') else name
 

@@ -65,14 +65,16 @@ CASES = ((GREEN, 1, '#ffffff'), (BLUE, 1, '#ffffff'), (ORANGE, 1, '#1c2530'), (I
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
     """Every plot the report has numbers for, as inline SVG by name."""
-    score = report['scores'][report['headline']]
+    drawings = {}
     with _style():
-        drawings = {'classes': _classes(report['classes'], score)}
         if report['history']:
             drawings['curves'] = _curves(report['history'], report['best_epoch'])
-        drawings['reliability'] = _reliability(score['reliability'], report['headline'])
-        if score['cities']:
-            drawings['cities'] = _cities(score['cities'])
+        if report['headline'] is not None:
+            score = report['scores'][report['headline']]
+            drawings['classes'] = _classes(report['classes'], score)
+            drawings['reliability'] = _reliability(score['reliability'], report['headline'])
+            if score['cities']:
+                drawings['cities'] = _cities(score['cities'])
     return drawings
 
 
@@ -169,14 +171,20 @@ def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
 
 
 def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
-    """Losses and validation accuracy by epoch; a dashed line at the epoch that was kept."""
+    """Losses by epoch, and validation accuracy or, without it, the learning rate.
+
+    A dashed line stands at the epoch that was kept.
+    """
     epochs = [record['epoch'] for record in history]
-    figure, (losses, accuracy) = _panels((WIDE, 270), (34, 44), ((40, 520), (580, 1060)))
+    scored = any('valid_accuracy' in record for record in history)
+    figure, (losses, beside) = _panels((WIDE, 270), (34, 44), ((40, 520), (580, 1060)))
     lines = (
         (losses, 'train_loss', 'training loss', BLUE, 1),
         (losses, 'valid_loss', 'validation loss', ORANGE, 1),
         (losses, 'valid_log_loss', 'validation log loss', GREEN, 1),
-        (accuracy, 'valid_accuracy', 'validation accuracy', BLUE, 100),
+        (beside, 'valid_accuracy', 'validation accuracy', BLUE, 100)
+        if scored
+        else (beside, 'learning_rate', 'learning rate', BLUE, 1),
     )
     for axes, key, label, color, scale in lines:
         values = scale * _array([record.get(key) for record in history])
@@ -185,8 +193,8 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
     losses.set_title('Loss')
     losses.set_ylim(bottom=0)
     losses.legend(loc='lower right', bbox_to_anchor=(1.02, 0.98), ncols=3, columnspacing=1.2)
-    accuracy.set_title('Validation accuracy, %')
-    for axes in (losses, accuracy):
+    beside.set_title('Validation accuracy, %' if scored else 'Learning rate')
+    for axes in (losses, beside):
         axes.set(xlabel='epoch', xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis='y')
@@ -194,7 +202,7 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
             axes.axvline(best, color=INK, ls=(0, (4, 3)), lw=1, zorder=0)
     if best is not None:
         right = best <= (min(epochs) + max(epochs)) / 2
-        accuracy.annotate(
+        beside.annotate(
             f'epoch {best} was kept',
             (best, 0.06),
             (8 if right else -8, 0),

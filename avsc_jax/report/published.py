@@ -1,5 +1,6 @@
 """The papers' tables: their rows, their columns, and numbers in them that no config holds."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,17 @@ FENG_AVERAGES = {  # Figure 3
 }
 
 
+# Wang et al. 2021 (IOA-CAS): what its tables say -> tokens of the configs.
+IOA_FEATURES = {'log-mel': 'logmel', 'scalogram': 'scalogram', 'bark': 'bark'}
+IOA_SOUND = {'DCNN': 'dcnn1d', '1D-ResNet': 'resnet1d'}
+IOA_IMAGE = {
+    'ResNet-50': 'resnet50',
+    'EffNet-b5': 'tf_efficientnet_b5',
+    'EffNetV2-S': 'tf_efficientnetv2_s',
+    'SwinT': 'swin_tiny',
+}
+
+
 class Table(NamedTuple):
     """A table of a paper: a row for each system, or, without columns, one for each class.
 
@@ -68,6 +80,12 @@ def _feng(table: str, about: str, by_class: bool = False, **tokens: str) -> Tabl
     rows = {row.replace('_', '-'): f'Feng {token}' for row, token in tokens.items()}
     columns = () if by_class else ('row', 'system', *SCORES, 'parameters', 'status')
     return Table(f'Feng, {table}: {about}, test clips', rows, columns)
+
+
+def _ioacas(about: str, rows: Mapping[str, str], *columns: str) -> Table:
+    rows = {name: f'IOA {row}' for name, row in rows.items()}
+    title = f'Wang et al. 2021 (IOA-CAS), {about}, seconds, development set'
+    return _table(title, rows, *columns, *SCORES, 'parameters')
 
 
 TABLES = dict(
@@ -123,4 +141,21 @@ TABLES = dict(
         *SCORES,
         'parameters',
     ),
+    ioacas2=_ioacas(
+        'Table 2: sound',
+        {
+            f'{feature}, {network}': f'{name} {IOA_FEATURES[feature]}'
+            for feature in IOA_FEATURES
+            for network, name in IOA_SOUND.items()
+        },
+    ),
+    ioacas3=_ioacas('Table 3: pictures', IOA_IMAGE),
+    ioacas4=_ioacas(
+        'Table 4: picture and sound',
+        {
+            f'{number}: {image}, {feature}': str(number)
+            for number, (image, feature) in enumerate(itertools.product(IOA_IMAGE, IOA_FEATURES), 1)
+        },
+    ),
+    ioacas5=_ioacas('Table 5: fusion systems', {n: n for n in ('I', 'II', 'III', 'IV')}, 'vote'),
 )

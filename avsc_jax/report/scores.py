@@ -54,38 +54,44 @@ def make(
             f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
             'sum for every log loss but the one marked "not renormalised"'
         )
-    classes = [printable(name) for name in table.meta['classes']]
     scores = {_granularity(table): _scores(table)}
     if (table.segment >= 0).any():
         scores = {'clip': _scores(tables.pool(table)), **scores}
     headline = next(iter(scores))
     scores |= {name: _scores(_known(view)) for name, view in (also or {}).items()}
-    best = [record['epoch'] for record in history or () if record.get('best')]
-    return plain(
-        {
-            'title': printable(title),
-            'headline': headline,
-            'classes': classes,
-            'about': {
-                'data': printable(about.get('data', '')),
-                'protocol': printable(about.get('protocol', '')),
-                'weights': {
-                    printable(name): printable(origin)
-                    for name, origin in about.get('weights', {}).items()
-                },
-                'warnings': list(dict.fromkeys(printable(line) for line in cautions)),
-            },
-            'scores': scores,
-            'paper': _beside(paper, scores) if paper else None,
-            'history': [dict(record) for record in history or ()],
-            'learned': learned or {},
-            'best_epoch': best[-1] if best else None,
-            'calibrated': bool(table.meta.get('calibrated', False)),
-            'split': table.meta.get('split'),
-            'step': table.meta.get('step'),
-            'config_hash': table.meta.get('config_hash'),
-            'versions': {**table.meta.get('versions', {}), 'avsc_jax': avsc_jax.__version__},
-        }
+    return _report(
+        title=title,
+        about={**about, 'warnings': cautions},
+        meta=table.meta,
+        history=history or (),
+        learned=learned or {},
+        headline=headline,
+        scores=scores,
+        paper=_beside(paper, scores) if paper else None,
+    )
+
+
+def trained(
+    *,
+    title: str,
+    about: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    learned: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Any]:
+    """The report of a run that has trained on all there is: it has no score and no headline.
+
+    Args: as of `make`; `meta` is what a table of its predictions would say.
+    """
+    return _report(
+        title=title,
+        about=about,
+        meta=meta,
+        history=history,
+        learned=learned or {},
+        headline=None,
+        scores={},
+        paper=None,
     )
 
 
@@ -139,6 +145,41 @@ def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
     if all(names):
         return np.array([f'{name.city}-{name.location}' for name in names]), 'locations'
     return np.asarray(clip_ids), 'clips'
+
+
+def _report(
+    *,
+    title: str,
+    about: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    **found: Any,
+) -> dict[str, Any]:
+    """What was `found`, and what it was found with."""
+    best = [record['epoch'] for record in history if record.get('best')]
+    return plain(
+        {
+            'title': printable(title),
+            'classes': [printable(name) for name in meta['classes']],
+            'about': {
+                'data': printable(about.get('data', '')),
+                'protocol': printable(about.get('protocol', '')),
+                'weights': {
+                    printable(name): printable(origin)
+                    for name, origin in about.get('weights', {}).items()
+                },
+                'warnings': list(dict.fromkeys(map(printable, about.get('warnings', ())))),
+            },
+            **found,
+            'history': [dict(record) for record in history],
+            'best_epoch': best[-1] if best else None,
+            'calibrated': bool(meta.get('calibrated', False)),
+            'split': meta.get('split'),
+            'step': meta.get('step'),
+            'config_hash': meta.get('config_hash'),
+            'versions': {**meta.get('versions', {}), 'avsc_jax': avsc_jax.__version__},
+        }
+    )
 
 
 def _granularity(table: tables.Predictions) -> str:

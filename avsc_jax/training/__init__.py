@@ -3,7 +3,7 @@
 
 def __getattr__(name: str):
     if name == 'load_run':
-        from avsc_jax.training.run_folder import load_run
+        from avsc_jax.training.finished import load_run
 
         return load_run
     raise AttributeError(name)

@@ -32,7 +32,7 @@ def fit(
     steps: Steps,
     state: TrainState,
     train: Rows,
-    valid: Rows,
+    valid: Rows | None,
     *,
     epochs: int,
     batch_size: int,
@@ -43,6 +43,7 @@ def fit(
     history: History,
     patience: int = 0,
     drop_remainder: bool = False,
+    one_of: np.ndarray | None = None,
 ) -> None:
     """Trains to the end of the last epoch, going on from the last checkpoint if there is one.
 
@@ -51,19 +52,22 @@ def fit(
     and `history` a line per epoch.
 
     Args:
+      valid: None where nothing is scored and the last epoch is the best.
       patience: so many epochs without a new best one end the training; 0: none do.
       drop_remainder: an epoch leaves out the rows that do not fill its last batch.
+      one_of: the group of each training row `[N]`; an epoch takes one row of each, by chance.
 
     Raises:
       FloatingPointError: the loss is NaN or infinite; names step and learning rate.
     """
-    column, sign = selection(select)
+    column, sign = selection(select, scored=valid is not None)
     restored, losses = checkpoints.restore_last(state), []
     if restored is not None:
         state, lines, losses = restored
         history.restart(lines)
     state = steps.place(state)
-    train_rows, valid_rows = _place(steps, train), _place(steps, valid)
+    train_rows = _place(steps, train)
+    valid_rows = None if valid is None else _place(steps, valid)
     for epoch in _progress(
         _epochs(history.lines, epochs, patience),
         desc='training',
@@ -77,6 +81,7 @@ def fit(
             multiple=steps.num_devices,
             shuffle_by=(seed, epoch),
             drop_remainder=drop_remainder,
+            one_of=one_of,
         )
         first_step = int(state.step) - len(losses)
         selecting = [-sign * line[column] for line in history.lines]
@@ -93,13 +98,16 @@ def fit(
         save = partial(_save_within, check, checkpoints, history.lines)
         state, losses = _run_epoch(steps, state, train_rows, order, mask, losses, save)
         check(losses)
-        logits = _logits(steps, state.variables, valid, valid_rows, batch_size)
+        scores = {}
+        if valid is not None:
+            logits = _logits(steps, state.variables, valid, valid_rows, batch_size)
+            scores = _scores(steps, logits, valid, batch_size, column)
         line = {
             'epoch': epoch,
             'step': int(state.step),
             'learning_rate': float(rate(first_step)),
             'train_loss': float(np.dot(losses, mask.sum(1) / mask.sum())),
-            **_scores(steps, logits, valid, batch_size, column),
+            **scores,
         }
         line['best'] = -sign * line[column] < min(selecting, default=np.inf)
         history.append(line)
@@ -112,10 +120,19 @@ def stopped(lines: Sequence[dict], patience: int) -> bool:
     return 0 < patience <= len(lines) and not any(line['best'] for line in lines[-patience:])
 
 
-def selection(name: str) -> tuple[str, int]:
-    """The column of the history that chooses the best epoch, and +1 where higher is better."""
+def selection(name: str, *, scored: bool = True) -> tuple[str, int]:
+    """The column of the history that chooses the best epoch, and +1 where higher is better.
+
+    Args:
+      scored: whether there is a split to score the epochs on.
+    """
     if name not in SELECT:
         raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
+    if not scored and name != 'last':
+        raise ValueError(
+            f'select is {name!r}, and a final run has no validation split to select on; it must '
+            "be 'last'"
+        )
     return SELECT[name]
 
 

@@ -13,8 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from avsc_jax import hosts, inputs, models
-from avsc_jax.features import FeatureInputs
+from avsc_jax import hosts, models
 from avsc_jax.training.checkpoint import Checkpoints
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -134,32 +133,6 @@ def versions() -> dict[str, str | None]:
 
 def config_hash(config: Mapping) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
-
-
-Preprocess = FeatureInputs | inputs.Inputs | inputs.FeaturesAndFrames
-
-
-def load_run(
-    folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
-) -> tuple[nn.Module, dict, Preprocess, tuple[str, ...]]:
-    """Opens a finished run: `(model, variables, preprocess, classes)`.
-
-    `model.apply(variables, preprocess(record))` gives the logits of a record's rows. The variables
-    are those of the best epoch. Encoders come from `weights_dir` by SHA-256.
-    """
-    run = RunFolder(Path(folder))
-    classes = tuple(run.read_json('classes.json'))
-    settings = run.read_json('preprocessing.json')
-    model, variables = best_variables(run)
-    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
-    if 'encoders' not in settings:
-        preprocess = inputs.make(settings, stats)
-    else:
-        weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-        preprocess = FeatureInputs(settings, weights_dir, stats)
-        if 'size' in settings:
-            preprocess = inputs.FeaturesAndFrames(preprocess, inputs.make(settings))
-    return model, variables, preprocess, classes
 
 
 def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:

@@ -6,7 +6,7 @@ step. All four share the same two functions. State goes in and comes out without
 batches gain one here. Of a global batch each process passes its `local` part and gets all logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -41,6 +41,8 @@ class Steps:
       prepare: (keys [B], batch) -> batch with the model's inputs, run inside each step: what the
         host read in, front end and augmentation done. Each example's key comes from the step and
         from its index in the global batch; in evaluation the keys are None.
+      embed: (function, variables) of frozen networks, run inside each training step behind
+        `prepare`: function(variables, batch) -> batch. The variables are no part of the state.
       mix: (key, images, targets [B, C], mask, axis_name=) -> (images, targets), run inside each
         training step; see `augment.mix.mixup`.
     """
@@ -52,6 +54,7 @@ class Steps:
         loss: Callable[[jax.Array, jax.Array], jax.Array],
         devices: list | None = None,
         prepare: Callable | None = None,
+        embed: tuple[Callable, Mapping] | None = None,
         mix: Callable | None = None,
     ):
         self._model, self._optimizer, self.loss = model, optimizer, loss
@@ -62,7 +65,9 @@ class Steps:
         self.num_devices = self._num_local * jax.process_count()  # batches divide by it
         # A lone device has nothing to sum with; XLA would copy every gradient all the same.
         self._axis = AXIS if self.num_devices > 1 else None
-        self._train = self._pmap(self._train_step, (None, 0), (None, None), training=True)
+        self._embed, frozen = embed or (None, {})
+        self._frozen = self.place(frozen)
+        self._train = self._pmap(self._train_step, (None, 0, None), (None, None), training=True)
         self._logits = self._pmap(self._eval_step, (None, 0), 0)
         self._train_rows = self._pmap(
             self._train_scan, (None, None, 0), (None, None), training=True
@@ -93,7 +98,7 @@ class Steps:
 
     def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
         """One step on a batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
-        return self._train(state, self._shard(batch, axis=0))
+        return self._train(state, self._shard(batch, axis=0), self._frozen)
 
     def train_rows(
         self, state: TrainState, rows: Batch, order: np.ndarray, mask: np.ndarray
@@ -118,9 +123,11 @@ class Steps:
         """Copies a state or rows to every device once, instead of at each call."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
-    def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+    def _train_step(
+        self, state: TrainState, batch: Batch, frozen: Mapping
+    ) -> tuple[TrainState, jax.Array]:
         key = jax.random.fold_in(state.key, state.step)
-        batch, mask = self._prepared(key, batch), batch['mask']
+        batch, mask = self._prepared(key, batch, frozen), batch['mask']
         count = jnp.maximum(self._total(mask.sum()), 1)
 
         def local_loss(params):
@@ -149,14 +156,16 @@ class Steps:
     def _total(self, tree):
         return tree if self._axis is None else jax.lax.psum(tree, self._axis)
 
-    def _prepared(self, key: jax.Array, batch: Batch) -> Batch:
-        """A training batch with the model's inputs, augmented and mixed."""
+    def _prepared(self, key: jax.Array, batch: Batch, frozen: Mapping) -> Batch:
+        """A training batch with the model's inputs, augmented, embedded and mixed."""
         if self._prepare is not None:
             place = jnp.arange(len(batch['mask']))  # in the global batch
             if self._axis is not None:
                 place += jax.lax.axis_index(self._axis) * len(place)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1), place)
             batch = self._prepare(keys, batch)
+        if self._embed is not None:
+            batch = self._embed(frozen, batch)
         if self._mix is not None:
             key = jax.random.fold_in(key, 2)
             targets = jax.nn.one_hot(batch['label'], self._model.num_classes)
@@ -180,7 +189,7 @@ class Steps:
 
     def _train_scan(self, state, rows, steps):
         def one(state, step):
-            return self._train_step(state, _take(rows, step['index']) | {'mask': step['mask']})
+            return self._train_step(state, _take(rows, step['index']) | {'mask': step['mask']}, {})
 
         # two steps in one: the update of one overlaps the next one's forward pass, 10 % on CPU
         return jax.lax.scan(one, state, steps, unroll=2)

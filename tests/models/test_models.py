@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import models
+from avsc_jax.configs import ioacas_image
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,13 @@ def test_every_network_gives_an_embedding(name, outline):
     (first, out), variables = outline(name)
     assert first.shape[0] == out['embedding'].shape[0] == 1
     assert set(variables) <= {'params', 'batch_stats'}
+
+
+@pytest.mark.parametrize('token', ioacas_image.NETWORKS)
+def test_hybrids_take_the_embeddings_of_their_image_networks(token, outline):
+    name, _, width = ioacas_image.NETWORKS[token]
+    (_, out), _ = outline(name)
+    assert out['embedding'].shape == (1, width)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -114,6 +114,22 @@ def test_the_demo_is_rendered_into_the_download_folder(tmp_path, monkeypatch):
     assert builder.as_data_source('test')[0]['sample_rate'] == 48000
 
 
+def test_the_seconds_of_the_demo_are_of_the_same_files(tmp_path, monkeypatch):
+    chosen = [demo.clips()[i] for i in (0, 2, 14)]
+    folder = demo.render(tmp_path / 'downloads/tfds_tau_demo-1.0.0', chosen=chosen, duration_s=3)
+    rendered = {path: path.stat().st_mtime_ns for path in folder.glob('*/*.[mw]*')}
+    monkeypatch.setattr(demo, 'clips', lambda: chosen)
+    reads, read = [], media.read_frames
+    monkeypatch.setattr(media, 'read_frames', lambda *a, **k: reads.append(a) or read(*a, **k))
+    seconds = build('demo_segments', tmp_path).as_data_source('test')
+    assert len(reads) == 3  # once a clip
+    assert {path: path.stat().st_mtime_ns for path in folder.glob('*/*.[mw]*')} == rendered
+    assert len(rendered) == 6
+    assert [record['segment'] for record in seconds] == [0, 1, 2]
+    assert [r['frame_times'][0] for r in seconds] == pytest.approx([0.5, 1.5, 2.5], abs=0.06)
+    assert media.decode_jpeg(seconds[0]['frames'][0]).shape == (144, 256, 3)  # as rendered
+
+
 def test_frames10_takes_hous_frames(tmp_path):
     record = build('frames10', tmp_path).as_data_source('test')[0]
     expected = media.pick_frames('hou', 5, duration_s=0.5)

@@ -56,13 +56,16 @@ def mistaken_rows(seed):
     return dataclasses.replace(rows, label=(rows.label + 1) % 3)
 
 
+VALID = make_rows(1)
+
+
 def train(
     system,
     folder,
     *,
     epochs=4,
     train_rows=None,
-    valid_rows=None,
+    valid_rows=VALID,
     select='accuracy',
     **options,
 ):
@@ -73,7 +76,7 @@ def train(
         steps,
         TrainState.create(model, optimizer, seed=0),
         train_rows or make_rows(0),
-        valid_rows or make_rows(1),
+        valid_rows,
         epochs=epochs,
         batch_size=8,
         seed=0,
@@ -259,6 +262,22 @@ def test_selection_by_log_loss_takes_the_lowest(system, tmp_path):
     losses_ = [line['valid_log_loss'] for line in history.lines]
     best = [line['epoch'] for line in history.lines if line['best']][-1]
     assert best == int(np.argmin(losses_))
+
+
+def test_without_validation_the_last_epoch_is_kept_and_nothing_is_scored(system, tmp_path):
+    _, scored = train(system, tmp_path / 'scored', epochs=3, select='last')
+    checkpoints, history = train(
+        system, tmp_path / 'final', epochs=3, select='last', valid_rows=None
+    )
+    without = [
+        {name: value for name, value in line.items() if not name.startswith('valid_')}
+        for line in scored.lines
+    ]
+    assert history.lines == without and len(without[0]) < len(scored.lines[0])
+    _, step = checkpoints.restore_best(TrainState.create(*system[:2], seed=1).variables)
+    assert step == history.lines[-1]['step'] and history.lines[-1]['best']
+    with pytest.raises(ValueError, match=r"select is 'accuracy', and a final run .* be 'last'"):
+        train(system, tmp_path / 'other', valid_rows=None)
 
 
 def test_an_unknown_selection_names_those_there_are(system, tmp_path):

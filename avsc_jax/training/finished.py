@@ -1,0 +1,174 @@
+"""Finished runs: opened whole, or as frozen encoders whose embeddings other systems take."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from avsc_jax import compiler, inputs, models
+from avsc_jax.encoders import Encoder, EncoderSpec
+from avsc_jax.features import FeatureInputs
+from avsc_jax.training.run_folder import RunFolder, best_variables, default_weights_dir
+
+ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
+# What `load_run` reads of a run.
+KEPT = ('config.json', 'classes.json', 'preprocessing.json', 'stats.npz', 'checkpoints/best')
+
+Preprocess = FeatureInputs | inputs.Inputs | inputs.FeaturesAndFrames
+
+
+def load_run(
+    folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
+) -> tuple[nn.Module, dict, Preprocess, tuple[str, ...]]:
+    """Opens a finished run: `(model, variables, preprocess, classes)`.
+
+    `model.apply(variables, preprocess(record))` gives the logits of a record's rows. The variables
+    are those of the best epoch. Encoders come from `weights_dir` by SHA-256.
+    """
+    run = RunFolder(Path(folder))
+    classes = tuple(run.read_json('classes.json'))
+    settings = run.read_json('preprocessing.json')
+    model, variables = best_variables(run)
+    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
+    if 'encoders' not in settings:
+        preprocess = inputs.make(settings, stats)
+    else:
+        weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
+        made = [_spec(run, about).make(weights_dir) for about in settings['encoders']]
+        preprocess = FeatureInputs(settings, made, stats)
+        if 'size' in settings:
+            preprocess = inputs.FeaturesAndFrames(preprocess, inputs.make(settings))
+    return model, variables, preprocess, classes
+
+
+def _spec(run: RunFolder, about: Mapping) -> 'EncoderSpec | RunSpec':
+    """The encoder that a run's preprocessing tells of."""
+    if 'run' not in about:
+        return EncoderSpec(**about)
+    return RunSpec(about['name'], run.path / about['run'])
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """As `EncoderSpec`, of a run whose `out['embedding']` another system takes.
+
+    Args:
+      name: of the encoder in that system.
+      folder: of the run.
+    """
+
+    name: str
+    folder: Path
+
+    @functools.cached_property
+    def settings(self) -> dict:
+        """The run's preprocessing."""
+        return RunFolder(self.folder).read_json('preprocessing.json')
+
+    @functools.cached_property
+    def config(self) -> dict:
+        """The run's config."""
+        return RunFolder(self.folder).read_json('config.json')
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """A hash of all that its embeddings depend on."""
+        digest = hashlib.sha256()
+        for file in _files(self.folder):
+            digest.update(str(file.relative_to(self.folder)).encode())
+            digest.update(file.read_bytes())
+        return f'run:{digest.hexdigest()[:16]}'
+
+    @property
+    def takes(self) -> str:
+        """See EncoderSpec.takes."""
+        specs = [EncoderSpec(**about) for about in self.settings.get('encoders', ())]
+        alone = 'audio' if 'front_end' in self.settings else 'frames'
+        found = {spec.takes for spec in specs} or {alone}
+        if len(found) > 1:
+            raise ValueError(
+                f'{self.folder} takes {" and ".join(sorted(found))}; give a run of one'
+            )
+        return found.pop()
+
+    @property
+    def num_parameters(self) -> int:
+        options = dict(self.config['model'])
+        return models.count_parameters(options.pop('name'), num_classes=0, **options)
+
+    def key(self, fingerprint: str) -> str:
+        """Hash of this run and of the data it sees."""
+        return hashlib.sha256(f'{self.weights} {fingerprint}'.encode()).hexdigest()[:12]
+
+    def make(self, weights_dir: Path) -> 'RunEncoder':
+        """The encoder."""
+        return RunEncoder(self, weights_dir)
+
+    def kept(self, owner: RunFolder) -> 'RunSpec':
+        """The same, from what the run folder of the system that takes it keeps of it."""
+        place = owner.path / 'parts' / self.name
+        if not place.exists():
+            beside = place.with_name(f'{self.name}.{os.getpid()}.tmp')
+            for file in _files(self.folder):
+                copy = beside / file.relative_to(self.folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                _link(file, copy)
+            beside.rename(place)
+        return RunSpec(self.name, place)
+
+    def to_json(self) -> dict:
+        """For the preprocessing of the run that keeps it."""
+        return {'name': self.name, 'run': f'parts/{self.name}', 'weights': self.weights}
+
+
+class RunEncoder(Encoder):
+    """A jitted network up to its head, with its run's preprocessing; see Encoder."""
+
+    def __init__(self, spec: RunSpec, weights_dir: Path, devices: list | None = None):
+        mesh = self._spread(spec, devices)
+        model, variables, self._preprocess, _ = load_run(spec.folder, weights_dir=weights_dir)
+        self._variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+        self._prepare = lambda rows: rows
+        options = compiler.options(training=False)
+        self._encode = jax.jit(functools.partial(embedding, model), compiler_options=options)
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """The rows that the run makes of a record: frames of sound, or pictures."""
+        return list(self._preprocess(record))
+
+    def notes(self, record: Mapping) -> list[str]:
+        """See Encoder.notes."""
+        notes = getattr(self._preprocess, 'notes', None)
+        return notes(record) if notes else []
+
+    @property
+    def items_per_call(self) -> int:
+        """See Encoder.items_per_call."""
+        return ROWS_PER_CALL * self._num_devices
+
+
+def embedding(model: nn.Module, variables: Mapping, rows: jax.Array) -> jax.Array:
+    """`[B, D]`, what the head of a network sees of `rows [B, ...]`."""
+    return model.apply(variables, rows)[1]['embedding']
+
+
+def _files(folder: Path) -> list[Path]:
+    """All that KEPT names there."""
+    found = (folder / kept for kept in KEPT)
+    return sorted(f for place in found for f in (place, *place.rglob('*')) if f.is_file())
+
+
+def _link(file: Path, copy: Path) -> None:
+    """The same file at two places, which takes no space; a copy where a link cannot be made."""
+    try:
+        os.link(file, copy)
+    except OSError:
+        shutil.copy2(file, copy)

@@ -1,0 +1,82 @@
+"""Decision fusions of IOA-CAS's hybrids: weights searched over all twelve, and systems I to IV.
+
+Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.3.2, 3.3 and 4, Tables 4 and 5.
+Expect: log loss 0.143, accuracy 95.2 % (III) on fold 1, seconds; the others stand in SYSTEMS.
+Needs: the finished runs of the members; those that are missing are named with their commands.
+Command: python -m avsc_jax.main --config=configs/ioacas_ensemble.py:all,tau
+Try it: python -m avsc_jax.main --config=configs/ioacas_ensemble.py:demo --config.train_missing=True
+"""
+
+from avsc_jax.configs import common, ioacas_fusion
+
+HYBRIDS = {
+    str(number): f'ioacas_fusion.py:{",".join(pair)}'
+    for number, pair in enumerate(ioacas_fusion.PAIRS, start=1)
+}
+TWELVE = tuple(HYBRIDS)
+NINE = TWELVE[3:]  # without resnet50, whose weights the paper found to be zero
+SIX = ('4', '5', '7', '8', '10', '11')  # and without bark
+DEMO = TWELVE[:3]
+
+MEAN = dict(name='mean')
+III = (0.4, 0.0, 0.15, 0.2, 0.15, 0.0, 0.1, 0.0, 0.0)  # Sec. 4, as the weights of I
+
+
+def _searched(*weights):
+    """The weights are found anew; those of the paper are told beside them."""
+    return dict(name='weights', paper=weights)
+
+
+# Members, how they are mixed, log loss and accuracy of the paper.
+SYSTEMS = dict(
+    all=(TWELVE, _searched(0.0, 0.0, 0.0, *III), None, None),
+    I=(SIX, _searched(0.5, 0.0, 0.25, 0.15, 0.1, 0.0), 0.144, 0.950),
+    II=(SIX, MEAN, 0.150, 0.951),
+    III=(NINE, _searched(*III), 0.143, 0.952),
+    IV=(NINE, MEAN, 0.151, 0.951),
+)
+VARIANTS = {'system': tuple(SYSTEMS)}
+
+
+def get_config(argument=''):
+    choice = common.parse(argument, VARIANTS)
+    names = SYSTEMS[choice['system']][0]
+    config = common.ensemble(choice, {'hybrids': HYBRIDS})
+    config.groups.hybrids = names
+    config.group_names = dict()
+    config.data.update(config='segments', items='second')  # seconds are mixed
+
+    # The search over all twelve tells who is left out; the best system after it is III.
+    headline = 'III' if choice['system'] == 'all' else choice['system']
+    config.roles, config.recipe, log_loss, accuracy = SYSTEMS[headline]
+
+    # Scored beside it, of the same members.
+    beside = {row: system for row, system in SYSTEMS.items() if {*system[0]} <= {*names}}
+    del beside[headline]
+    config.lines = tuple(
+        dict(row=f'IOA {row}', roles=roles, recipe=recipe)
+        for row, (roles, recipe, *_) in beside.items()
+    )
+
+    config.paper = dict(
+        row=f'IOA {headline}',
+        source='Wang et al. 2021 (IOA-CAS), Table 5',
+        log_loss=log_loss,
+        accuracy=accuracy,
+        granularity='second',
+    )
+
+    # On demo data: three members stand for all of them; a run of each takes minutes.
+    config.demo.train_missing = False
+    config.demo.groups = dict(hybrids=DEMO)
+    config.demo.roles = DEMO
+    config.demo.recipe = _demo(config.recipe)
+    config.demo.lines = tuple(
+        dict(line, roles=DEMO, recipe=_demo(line['recipe'])) for line in config.lines
+    )
+    return config
+
+
+def _demo(recipe):
+    """Weights of other members say nothing about these."""
+    return dict(recipe, paper=()) if 'paper' in recipe else dict(recipe)

@@ -1,0 +1,91 @@
+"""Image systems of IOA-CAS: networks on the centre frame of each second, trained in stages.
+
+Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.2 and 3.2, Table 3.
+Expect: log loss 0.346, 0.274, 0.270, 0.371, accuracy 90.7, 90.9, 91.8, 88.8 % on fold 1, seconds.
+Needs: TAU (python -m tfds_tau.build --config=segments), timm's weights; Places365 comes first if
+  it is there (see avsc_jax/data/pictures.py). Else the demo data.
+Command: python -m avsc_jax.main --config=configs/ioacas_image.py:tf_efficientnet_b5,tau
+Try it: python -m avsc_jax.main --config=configs/ioacas_image.py:resnet50,demo
+"""
+
+from avsc_jax.configs import common
+
+# Token -> network, side of its pictures (silent for V2), width of its embedding.
+NETWORKS = dict(
+    resnet50=('resnet50', 224, 2048),
+    tf_efficientnet_b5=('tf_efficientnet_b5', 456, 2048),
+    tf_efficientnetv2_s=('tf_efficientnetv2_s', 300, 1280),
+    swin_tiny=('swin_tiny_patch4_window7_224', 224, 768),
+)
+SIDE = 64  # of pictures of the demo, for which these are made small, and their embeddings' widths
+SMALL = dict(
+    resnet50=(dict(image_size=SIDE, name='resnet18', width=16), 128),
+    tf_efficientnet_b5=(
+        dict(image_size=SIDE, channel_multiplier=0.3, depth_multiplier=0.1), 384),
+    tf_efficientnetv2_s=(
+        dict(image_size=SIDE, channel_multiplier=0.3, depth_multiplier=0.05), 384),
+    swin_tiny=(dict(
+        image_size=SIDE, patch_size=8, embed_dim=16, depths=(1, 2, 1), num_heads=(1, 2, 4)), 64),
+)  # fmt: skip
+SCORES = (0.346, 0.907), (0.274, 0.909), (0.270, 0.918), (0.371, 0.888)
+PAPER = dict(zip(NETWORKS, SCORES, strict=True))
+SETS = dict(places=('places365', 365), imagenet=('imagenet2012', 1000))  # stages before the scenes
+START = ('timm', 'scratch')  # weights; scratch: random, and ImageNet is a stage before places
+VARIANTS = dict(network=tuple(NETWORKS), stage=('scenes', *SETS), start=START)
+
+
+def get_config(argument=''):
+    choice = common.parse(argument, VARIANTS, final=True)
+    network, stage, scratch = choice['network'], choice['stage'], choice['start'] == 'scratch'
+    name, side, _ = NETWORKS[network]
+    config = common.experiment(choice, items='second', config='segments')
+    if stage in SETS:
+        data, num_classes = SETS[stage]
+        config.data = dict(
+            name=data, config='', source='demo' if choice['data'] == 'demo' else 'tau', items='frame',
+            train='train', valid='validation', test='validation', num_classes=num_classes,
+        )  # fmt: skip
+    if before := dict(scenes='places', places='imagenet' if scratch else '').get(stage):
+        stages = f'ioacas_image.py:{network},{before}' + ',scratch' * scratch
+        config.members = {before: common.member(dict(data=choice['data']), stages)}
+        config.begins_with, config.train_missing = before, True
+
+    config.frames, config.short_side = 'second_centres', 480
+    config.size = (side, side)
+    config.canvas = (320, 320) if stage in SETS else (480, 853)  # what crops are cut from
+    config.augment = dict(
+        random_resized_crop=dict(size=(side, side), area=(0.08, 1.0)),
+        horizontal_flip=dict(probability=0.5),
+        color_jitter=dict(brightness=0.4, contrast=0.4),  # the amounts are silent
+    )
+    config.mixup_alpha = 0.2  # silent
+
+    config.model = dict(name=name, image_size=side)
+    if scratch or stage == 'imagenet':
+        config.mean, config.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    else:
+        config.pretrained = name
+
+    config.batch_size = 32
+    config.epochs = 90 if stage == 'imagenet' else 10  # silent, as the rate and its warm-up
+    config.schedule, config.warmup = 'warmup_cosine', 0.05
+    config.learning_rate, config.momentum, config.weight_decay = 0.01, 0.9, 1e-4
+    config.loss = dict(name='cross_entropy')
+    config.select = 'last'
+
+    log_loss, accuracy = (None, None) if stage in SETS else PAPER[network]
+    config.paper = dict(
+        row=f'IOA {network} {stage}' if stage in SETS else f'IOA {network}',
+        source='Wang et al. 2021 (IOA-CAS), Table 3',
+        log_loss=log_loss,
+        accuracy=accuracy,
+        granularity=config.data['items'],
+    )
+
+    # On demo data: small networks and pictures, from random weights, with no stage before.
+    crop = dict(size=(SIDE, SIDE), area=(0.35, 1.0))
+    config.demo = dict(model=SMALL[network][0], size=(SIDE, SIDE), canvas=(144, 256), epochs=6)
+    config.demo.update(dict(learning_rate=0.05, augment=dict(random_resized_crop=crop)))
+    if before:
+        config.demo.begins_with = ''
+    return config

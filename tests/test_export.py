@@ -1,0 +1,278 @@
+"""The command avsc_jax.export on small runs; what is documented of it runs without this package."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import librosa
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+import soundfile
+from PIL import Image
+
+from avsc_jax import cli, export, features, recipe, weights
+from avsc_jax.audio import frontends
+from avsc_jax.system import Network, System, load
+from avsc_jax.training import load_run
+from avsc_jax.training.run_folder import RunFolder, make_model
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ['airport', 'bus', 'tram']
+SMALL = dict(name='regnetx_002', group_width=4, layers=[1], stem_width=8, widths=[8])
+SOUND = {
+    'items': 'second',
+    'piece_s': 1.0,
+    'front_end': {'name': 'hitachi_logmel', 'sample_rate_hz': 48000, 'lineage': False},
+    'size': [32, 24],
+}
+STATS = {'mean': np.float32([-40, 0, 0]), 'std': np.float32([20, 1, 0.5])}
+WIDTHS = {'clip_vit_b32': 5, 'clip_rn101': 6}
+ENCODERS = [
+    {
+        'name': 'clip_vit_b32',
+        'options': dict(width=16, layers=1, patch_size=16, image_size=32, output_dim=5),
+        'weights': 'random:0',
+    },
+    {
+        'name': 'clip_rn101',
+        'options': dict(width=2, layers=[1, 1, 1, 1], image_size=64, output_dim=6),
+        'weights': 'random:0',
+    },
+]
+FUSION = dict(name='clip_late_fusion', encoders=WIDTHS, widths=[16, 8, 8])
+FRAMES = {'items': 'frame', 'frames': 'clip12', 'short_side': 448, 'encoders': ENCODERS}
+
+
+def write_run(folder, model, preprocessing, stats=None):
+    """A run folder as training leaves it, with random variables."""
+    run = RunFolder(folder)
+    run.begin({'model': model})
+    run.write_json('classes.json', CLASSES)
+    run.write_json('preprocessing.json', preprocessing)
+    if stats:
+        run.stats(lambda: stats)
+    network = make_model(model, num_classes=len(CLASSES))
+    variables = {'batch_stats': {}} | weights.random_variables(network, 0)
+    with ocp.CheckpointManager((folder / 'checkpoints/best').absolute()) as manager:
+        manager.save(1, args=ocp.args.StandardSave(variables))
+    run.finish()
+    return folder
+
+
+@pytest.fixture(scope='session')
+def fusion(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp('runs') / 'fusion', FUSION, FRAMES)
+
+
+@pytest.fixture(scope='session')
+def sound(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp('runs') / 'sound', SMALL, SOUND, STATS)
+
+
+def predicted(run, record) -> np.ndarray:
+    """The mean over a record's rows of what the run itself says."""
+    model, variables, preprocess, _ = load_run(run)
+    logits = model.apply(variables, preprocess(record))[0]
+    return np.asarray(jax.nn.softmax(logits)).mean(0)
+
+
+def consumer(title, *arguments) -> dict:
+    """What a documented program prints, where this package cannot be imported."""
+    section = (ROOT / 'docs/export.md').read_text().split(f'## {title}\n')[1]
+    code = re.search('```python\n(.*?)```', section, re.DOTALL)[1]
+    assert len(code.splitlines()) == 15
+    blocked = f"import sys\nsys.modules['avsc_jax'] = None\n{code}"
+    command = [sys.executable, '-c', blocked, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=arguments[0].parent)
+    assert not done.returncode, done.stderr
+    return ast.literal_eval(done.stdout)
+
+
+def test_the_documented_program_hears_what_the_run_hears(sound, tmp_path, capsys):
+    audio = np.random.default_rng(1).uniform(-0.3, 0.3, (int(2.6 * 48000), 2)).astype(np.float32)
+    soundfile.write(tmp_path / 'clip.wav', audio, 48000, 'FLOAT')
+    out = tmp_path / 'out'
+    assert export.main([str(sound), str(out), '--format=stablehlo']) == 0
+    assert [p.name for p in sorted(out.iterdir())] == ['recipe.json', 'system.bin']
+    assert f'{out}/system.bin: ' in capsys.readouterr().out
+    answer = consumer('Sound, by JAX alone', out, tmp_path / 'clip.wav')
+    assert list(answer) == CLASSES
+    expected = predicted(sound, {'audio': audio, 'sample_rate': 48000})
+    np.testing.assert_allclose(list(answer.values()), expected, atol=1e-5)
+    told = json.loads((out / 'recipe.json').read_text())['stablehlo']
+    assert told['platforms'] == ['cpu', 'cuda', 'tpu'] and told['largest_difference'] < 1e-5
+    assert told['takes'] == {'audio': ['float32', 'T', '48000', '2']}
+
+
+@pytest.mark.parity
+def test_the_documented_program_sees_what_the_run_sees(fusion, tmp_path):
+    frames = np.random.default_rng(1).integers(0, 256, (3, 40, 61, 3), np.uint8)
+    files = [tmp_path / f'{k}.png' for k in range(3)]
+    for file, frame in zip(files, frames, strict=True):
+        Image.fromarray(frame).resize((122, 80)).save(file)
+    assert export.main([str(fusion), str(tmp_path / 'out'), '--format=onnx']) == 0
+    answer = consumer('Pictures, by ONNX Runtime', tmp_path / 'out', *files)
+    expected = predicted(fusion, {'frames': [np.asarray(Image.open(file)) for file in files]})
+    np.testing.assert_allclose(list(answer.values()), expected, atol=1e-4)
+    told = json.loads((tmp_path / 'out/recipe.json').read_text())['onnx']
+    assert told['opset'] == 23 and told['largest_difference'].keys() == {
+        'network',
+        'encoder_clip_vit_b32',
+        'encoder_clip_rn101',
+    }
+
+
+@pytest.mark.parity
+def test_onnx_of_a_number_of_rows_takes_as_many(sound, tmp_path):
+    import onnxruntime
+
+    out = tmp_path / 'out'
+    assert export.main([str(sound), str(out), '--format=onnx', '--batch=2']) == 0
+    (given,) = onnxruntime.InferenceSession(out / 'network.onnx').get_inputs()
+    assert (given.name, given.shape) == ('image', [2, 32, 24, 3])
+
+
+def test_a_difference_is_an_error_that_tells_it_and_leaves_nothing(sound, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, 'noise', lambda system: {'audio': None})
+    case = export.Case('noise', {}, {}, np.float32([[0.2, 0.8]]))
+    monkeypatch.setattr(export, '_cases', lambda args, system: [case])
+    monkeypatch.setattr(export, '_write_stablehlo', lambda system, cases, folder: (
+        (folder / 'system.bin').write_text('half'),
+        export._check_system(lambda items: np.float32([[0.3, 0.7]]), 'system.bin', cases),
+    ))  # fmt: skip
+    with pytest.raises(ValueError, match=r'system.bin, of noise, differs from the run by 0\.1, mo'):
+        export.main([str(sound), str(tmp_path / 'out'), '--format=stablehlo'])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('run', 'out', 'options', 'sentence'),
+    [
+        ('nothing', 'out', [], 'nothing holds no finished run (no file DONE)'),
+        ('sound', 'out', ['--format=tflite'], "--format is 'tflite', it must be one of onnx, sta"),
+        ('sound', 'out', ['--batch=0'], '--batch is 0, it must be 1 or more'),
+        ('sound', 'full', [], 'full is there and not empty; give another folder, or delete it'),
+        ('sound', 'none/out', [], 'none is not a folder; make it first'),
+        ('ensemble', 'out', [], 'ensemble is an ensemble, without a network; export its members'),
+        ('sound', 'out', [], "ONNX needs jax2onnx: pip install 'avsc_jax[export]', or give --form"),
+    ],
+)
+def test_mistakes_are_sentences(run, out, options, sentence, sound, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full/mine.txt').touch()
+    (tmp_path / 'sound').symlink_to(sound)
+    RunFolder(tmp_path / 'ensemble').begin({'groups': {}})
+    RunFolder(tmp_path / 'ensemble').finish()
+    monkeypatch.setitem(sys.modules, 'jax2onnx', None)
+    monkeypatch.setattr(sys, 'argv', ['', str(tmp_path / run), str(tmp_path / out), *options])
+    assert cli.main(export.main) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_system_s_rows_are_those_of_the_run(fusion):
+    system, record = load(fusion), {}
+    record['frames'] = list(np.random.default_rng(2).integers(0, 256, (2, 70, 80, 3), np.uint8))
+    _, _, preprocess, _ = load_run(fusion)
+    found, expected = system.inputs(system.items(record)), preprocess(record)
+    assert found.keys() == expected.keys() == {f'features/{name}' for name in WIDTHS}
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {},
+        {'pool': 'mean'},
+        {'pool': 'sequence', 'length': 7},
+        {'pool': 'sequence'},
+        {'frames_per_row': {'image': 2}},
+    ],
+)
+def test_frames_become_rows_as_in_training(settings):
+    """In a program for any number of frames too."""
+    settings = {'inputs': {'image': 'ioacas_bark'}, 'standardize': True, **settings}
+    random = np.random.default_rng(0)
+    x = random.normal(3, 2, (4, 5)).astype(np.float32)
+    stats = {'mean_image': x[0], 'std_image': 1 + x[1] ** 2}
+    expected = features.network_inputs(settings, {'ioacas_bark': x[None]}, stats)['image']
+    system = System(Network(None, {}, 'probs'), settings, stats, {})
+    shape = '2*t, 5' if 'frames_per_row' in settings else 't, 5'
+    spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), np.float32)
+    pooled = jax.jit(lambda x: system._pooled('image', x))
+    np.testing.assert_allclose(
+        jax.export.export(pooled)(spec).call(x), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('hitachi_logmel', {}),
+        ('openl3_mel256', {}),
+        ('openl3_mel256', {'version': '0.4-librosa'}),
+        ('ioacas_logmel', {'difference_scale': 0.5}),
+        ('ioacas_bark', {}),
+    ],
+)
+def test_a_recipe_is_enough_to_make_a_front_end_again(name, options):
+    """With NumPy and librosa's filters, from nothing but its constants."""
+    about = json.loads(json.dumps(recipe.front_end(name, sample_rate_hz=48000, **options)))
+    random = np.random.default_rng(0)
+    audio = random.normal(0, 0.1, (48000, 2)).astype(np.float32)
+    matrix = recipe.filters(name, sample_rate_hz=48000, **options)
+    if matrix is None:
+        given = about['filters']
+        matrix = librosa.filters.mel(
+            sr=about['sample_rate_hz'],
+            n_fft=about['window']['samples'],
+            n_mels=given['mel_bands'],
+            fmin=given['low_hz'],
+            fmax=given['high_hz'],
+            htk=given['htk'],
+            norm=given['norm'],
+        )
+    else:
+        assert about['filters'] == 'filters.npz'
+    ((mode, pads),) = about['window']['padding'].items()
+    left, right = audio.T.astype(np.float64)
+    sounds = [(left + right) / 2]
+    if name.startswith('ioacas'):
+        assert about[
+            'channels'
+        ] == f'(left + right) / 2, and (left - right) * {options or 1.0}'.replace(
+            "{'difference_scale': 0.5}", '0.5'
+        )
+        sounds.append((left - right) * options.get('difference_scale', 1.0))
+    samples, hop = about['window']['samples'], about['window']['hop']
+    hann = np.hanning(samples + 1)[:-1]
+    levels = []
+    for sound in sounds:
+        padded = np.pad(sound, pads, mode='reflect' if mode == 'reflect' else 'constant')
+        framed = np.lib.stride_tricks.sliding_window_view(padded, samples)[::hop] * hann
+        squares = np.abs(np.fft.rfft(framed)) ** 2
+        if about.get('of') == 'the roots of the squares':
+            squares = np.sqrt(squares)
+        bands = squares @ matrix.T
+        if about.get('of') == 'the squares, and then the root':
+            bands = np.sqrt(bands)
+        if name.startswith('ioacas'):
+            levels.append(np.log(bands + 1e-8))
+        else:
+            level = 10 * np.log10(np.maximum(bands, 1e-10))
+            levels.append(np.maximum(level, level.max() - 80))
+    found = jax.jit(lambda x: getattr(frontends, name)(x, sample_rate_hz=48000, **options))(audio)
+    if name.startswith('ioacas'):
+        expected = np.stack(levels, axis=1)
+    elif name == 'hitachi_logmel':
+        deltas = (librosa.feature.delta(levels[0].T, width=9, order=k) for k in (1, 2))
+        expected = np.stack([levels[0].T, *deltas], axis=-1)
+    else:
+        expected = (levels[0] - levels[0].max()).T[..., None]
+    np.testing.assert_allclose(found, expected, atol=5e-3)
