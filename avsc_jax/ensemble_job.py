@@ -5,17 +5,23 @@ the commands that it names, or by itself where the config says `train_missing`.
 """
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import ensemble, members, mixing, plan, report, submission, tables
+from avsc_jax.data import folds
 from avsc_jax.members import EVALUATION, Member
 from avsc_jax.training import run_folder
 
 Tables = dict[str, tables.Predictions]
+
+# A line of searched weights is scored twice: as the papers do, and on locations unseen.
+SAME, OTHER = 'searched on scored rows', 'searched on other places'
 
 
 def run(
@@ -32,20 +38,33 @@ def run(
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
     names = [name for group in config.groups.values() for name in group]
-    folds = range(config.get('folds', 0)) or [None]
-    groups = [members.named(config, names, fold) for fold in folds]
+    refits = range(config.get('folds', 0)) or [None]
+    groups = [members.named(config, names, fold) for fold in refits]
     everyone = [member for group in groups for member in group]
     todo = missing(everyone, config)
     if dry_run:
         print(text(everyone, todo))
         return
+    if todo:
+        print(status(everyone), file=sys.stderr, flush=True)
     folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
     members.complete(todo, config, members.flags(folders, download_weights))
     data = members.data(everyone)
     scored = fuse(groups, config)
-    result = scored[config.paper.row]
-    about = result.meta['about']
-    told = report.make(result, title=workdir.name, about=about, paper=config.paper.to_dict())
+    result = scored[title(headline(config))]
+    in_seconds = config.data.get('items') == 'second'  # as the paper counts; else all is of clips
+    told = report.make(
+        result,
+        title=workdir.name,
+        about=result.meta['about'],
+        also={name: scored[name] for name in scored if in_seconds and name not in names},
+        paper=config.paper.to_dict(),
+        learned={
+            name: values
+            for table in scored.values()
+            for name, values in table.meta.get('learned', {}).items()
+        },
+    )
     told['members'] = [report.line(*item) for item in scored.items()]
     evaluated = evaluate(groups, config) if 'submission' in config else None
     facts = _facts(groups)
@@ -75,20 +94,36 @@ def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:
     return todo
 
 
-def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
-    """What there is, and the commands for what there is not."""
-    lines = [
+def status(everyone: Sequence[Member]) -> str:
+    """Which members are trained."""
+    return '\n'.join(
         f'{member.name:6}{member.folder.path}  {"" if member.folder.is_done else "not "}trained'
         for member in everyone
-    ]
-    lines += ['missing:', *map(members.line, todo)] if todo else ['nothing is missing']
-    return '\n'.join(lines)
+    )
 
 
-def read(group: Sequence[Member], split: str) -> dict[Member, tables.Predictions]:
-    """The members' tables, one row a clip, the same clips in the same order."""
+def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
+    """What there is, and the commands for what there is not."""
+    lines = ['missing:', *map(members.line, todo)] if todo else ['nothing is missing']
+    return '\n'.join([status(everyone), *lines])
+
+
+def read(
+    group: Sequence[Member], split: str, items: str = 'clip'
+) -> dict[Member, tables.Predictions]:
+    """The members' tables, the same items in the same order.
+
+    Args:
+      items: what a row is: 'clip', which all tables can be pooled to, or 'second'.
+    """
     found = {member: tables.read(member.folder.predictions_file(split)) for member in group}
-    return mixing.alike(found, pooled=True)
+    for member, table in found.items():
+        if items != 'clip' and table.meta.get('granularity') != items:
+            raise ValueError(
+                f'{member.folder.path} has a row for each {table.meta.get("granularity")}, which '
+                f'is no {items}; train {member.config} again'
+            )
+    return mixing.alike(found, pooled=items == 'clip')
 
 
 def fuse(groups: Sequence[Sequence[Member]], config: ConfigDict) -> Tables:
@@ -98,28 +133,73 @@ def fuse(groups: Sequence[Sequence[Member]], config: ConfigDict) -> Tables:
     """
     refits = []
     for group in groups:
-        found = read(group, config.data.test)
+        found = read(group, config.data.test, config.data.get('items', 'clip'))
         refits.append(fuse_refit({member.name: found[member] for member in group}, config))
     return {name: _joined([refit[name] for refit in refits]) for name in refits[0]}
 
 
 def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
     """The same of the members of one fold."""
-    probs = by_role(found, config)
+    probs = {name: table.probs for name, table in found.items()} | by_role(found, config)
     scored = dict(found)
-    for role, names in config.groups.items():
-        if len(names) > 1:
-            scored[config.group_names[role]] = _like(found, probs[role])
-    for line in config.lines:
+    for role, name in config.group_names.items():
+        if len(config.groups[role]) > 1:
+            scored[name] = _like(found, probs[role])
+    last = headline(config)
+    for line in (*config.lines, last):
         chosen = {role: probs[role] for role in line['roles']}
-        scored[line['row']] = _like(found, decide(chosen, line['recipe'], found))
-    result = _like(found, decide(probs, config.recipe, found))
-    result.meta.update(
-        system=config.paper.row,
-        about=mixing.about(found, _sentence(config), []),
-        calibrated=bool(config.recipe.get('clamp')),
+        if is_weighted(line):
+            scored |= weighted(line, chosen, found)
+        else:
+            scored[line['row']] = _like(found, decide(chosen, line['recipe'], found))
+    scored[title(last)].meta.update(
+        system=title(last),
+        about=mixing.about(found, _sentence(last, config), []),
+        calibrated=bool(last['recipe'].get('clamp')),
     )
-    return scored | {config.paper.row: result}
+    return scored
+
+
+def headline(config: ConfigDict) -> dict[str, Any]:
+    """The line that is the ensemble itself: of all groups, unless the config says of whom."""
+    roles = config.get('roles') or [*config.groups]
+    return dict(row=config.paper.row, roles=roles, recipe=config.recipe)
+
+
+def is_weighted(line: Mapping[str, Any]) -> bool:
+    return line['recipe']['name'] == 'weights'
+
+
+def title(line: Mapping[str, Any], way: str = SAME) -> str:
+    """What the table of a line is called."""
+    return f'{line["row"]}, {way}' if is_weighted(line) else line['row']
+
+
+def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], found: Tables) -> Tables:
+    """A line whose weights are searched, twice; the weights stand in the first one's header.
+
+    First as the papers do; then each half of the recording locations is mixed by the weights that
+    are best on the other half.
+    """
+    group = {name: _like(found, probs) for name, probs in chosen.items()}
+    clips = mixing.first(group).clip_id
+    half = folds.assign(clips, num_folds=2)
+    folds.check(clips, half, num_folds=2)
+    weights = mixing.fit_weights(group)
+    probs, of_halves = mixing.mix_halves(group, half)
+    zero = [name for name, weight in zip(group, weights, strict=True) if not weight]
+    learned = {
+        f'weights of {title(line)}; zero: {mixing.listed(zero) or "none"}': weights,
+        f"the paper's weights of {line['row']}": line['recipe'].get('paper') or (),
+        **{f'weights of {title(line, OTHER)}, half {n}': of_halves[n - 1] for n in (1, 2)},
+    }
+    same = _like(found, mixing.mix(group, 'weights', weights, clamp=None))
+    same.meta['learned'] = {
+        name: dict(zip(group, map(float, values), strict=True))
+        for name, values in learned.items()
+        if len(values)
+    }
+    return {title(line): same, title(line, OTHER): _like(found, probs)}
 
 
 def by_role(found: Tables, config: ConfigDict) -> dict[str, np.ndarray]:
@@ -201,16 +281,22 @@ def _joined(parts: Sequence[tables.Predictions]) -> tables.Predictions:
     return tables.Predictions(**columns, meta=parts[0].meta)
 
 
-def _sentence(config: ConfigDict) -> str:
+def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:
     """How the ensemble is made of its members."""
     groups = '; '.join(
         f'{role}: {"mean of " * (len(names) > 1)}{mixing.listed(names)}'
         for role, names in config.groups.items()
+        if role in line['roles']
     )
-    options = {name: value for name, value in config.recipe.items() if name != 'name'}
+    options = {k: v for k, v in line['recipe'].items() if k not in ('name', 'paper')}
     shown = ''.join(f', {name} {value or "none"}' for name, value in options.items())
+    made = f'{mixing.RECIPES[line["recipe"]["name"]]} of {mixing.listed(line["roles"])}{shown}'
+    made += f' ({groups})' if groups else ''
+    if not is_weighted(line):
+        return made
     return (
-        f'{mixing.RECIPES[config.recipe.name]} of {mixing.listed(config.groups)}{shown} ({groups})'
+        f'{made}; {SAME}: the weights are those that fit these rows best, as in the paper; '
+        f'{OTHER}: half of the locations by the weights that fit the other half'
     )
 
 

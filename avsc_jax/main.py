@@ -120,6 +120,8 @@ def parse(arguments: list[str]) -> ConfigDict:
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
+    if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
+        raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
     if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
         raise ValueError('an ensemble only reads its members: give them --fold, --seeds or --sweep')
     return FLAGS.config

@@ -67,6 +67,21 @@ def fit_weights(fit: Members) -> np.ndarray:
     return weights
 
 
+def mix_halves(members: Members, half: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The weighted mean whose weights never saw what they mix, and the weights of both halves.
+
+    Args:
+      members: tables of the same items.
+      half: 0 or 1 for each row; its rows get the weights that are best on the other's.
+    """
+    probs, found = np.empty_like(first(members).probs), []
+    for number in (0, 1):
+        mine = half == number
+        found.append(fit_weights(_rows(members, ~mine)))
+        probs[mine] = mix(_rows(members, mine), 'weights', found[-1], clamp=None)
+    return probs, found
+
+
 def mix(members: Members, recipe: str, weights: np.ndarray, clamp: str | None) -> np.ndarray:
     """The probabilities of the mix [N, C].
 
@@ -136,6 +151,15 @@ def first(members: Members) -> tables.Predictions:
 def listed(names: Iterable[str]) -> str:
     """'a, b, c'."""
     return ', '.join(map(str, names))
+
+
+def _rows(members: Members, keep: np.ndarray) -> dict[str, tables.Predictions]:
+    """Some rows of every member."""
+    columns = ('clip_id', 'segment', 'label', 'probs')
+    return {
+        name: dataclasses.replace(table, **{c: getattr(table, c)[keep] for c in columns})
+        for name, table in members.items()
+    }
 
 
 def _stacked(members: Members) -> np.ndarray:

@@ -69,7 +69,7 @@ def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
     if 'train' not in splits:
         told = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {told}'
     elif last:
-        told += '; the last epoch is kept'
+        told += '; the last epoch is kept' + ('' if 'test' in splits else '; nothing is scored')
     elif config.data.valid == config.data.test:
         told += '; selected on the reported split'
     if 'fold' in config.data:
@@ -145,7 +145,8 @@ def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
 
 def rows_of_a_clip(config: ConfigDict, specs: list[features.EncoderSpec]) -> int:
     """The whole, or frames, or pieces of sound, of ten seconds."""
-    if config.data['items'] in ('clip', 'second') or config.data['name'] in pictures.SETS:
+    data = config.data
+    if data['items'] == 'clip' or data.config in ('segments', 'demo_segments', ''):
         return 1
     if 'piece_s' in config:
         return max(1, round(10 / config.piece_s))

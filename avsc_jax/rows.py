@@ -73,7 +73,7 @@ def load(
             kept = [name for name in names if not (live and name == train)]
             rows = {name: feature_rows(encoded[name], arrays[name]) for name in kept}
     if live:
-        reader = inputs.make(live.settings, None, live.config['augment'])
+        reader = inputs.make(live.settings, None, live.augmentation)
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
         prepare, embed = partial(training_only, reader.prepare), embedder(config, live)
     elif not rows:

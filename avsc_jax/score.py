@@ -167,7 +167,9 @@ def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> 
     if path.is_dir():
         path /= TABLE
         if not path.is_file():
-            raise FileNotFoundError(f'there is no {path}; name a finished run, or a table itself')
+            raise FileNotFoundError(
+                f'there is no {path}; name a finished run, which is not a final one, or a table'
+            )
     with warnings.catch_warnings():  # about sums, which are checked here and told by the report
         warnings.simplefilter('ignore', UserWarning)
         try:

@@ -27,7 +27,9 @@ def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: 
     for seed, job in zip(seeds, jobs.values(), strict=True):
         job.seed = seed
     reports = _reports(run, jobs, workdir)
-    if reports:
+    if 'test' not in config.data:
+        print('final runs have no scores, so there is no spread to tell')
+    elif reports:
         result = spread(dict(zip(seeds, reports, strict=True)))
         RunFolder(workdir).write_json('seeds.json', result)
         print(spread_text(result))
@@ -95,6 +97,11 @@ def run_sweep(
     """
     if 'select' not in config or len({point.select for point in points}) > 1:
         raise ValueError('a sweep compares trained systems by one and the same config.select')
+    if points[0].select == 'last':
+        raise ValueError(
+            "config.select is 'last', which compares nothing; sweep with another one, such as "
+            '--config.select=log_loss (a final run has no score, and is not swept)'
+        )
     values = [_values(point, fields) for point in points]
     jobs = dict(zip(map(folder_name, values), points, strict=True))
     if len(jobs) < len(points):

@@ -27,7 +27,8 @@ def _searched(*weights):
     return dict(name='weights', paper=weights)
 
 
-# Members, how they are mixed, log loss and accuracy of the paper.
+# Members, how they are mixed, log loss and accuracy of the paper. Of `all` it says only that
+# resnet50's weights are zero; what the search then gives the others is III.
 SYSTEMS = dict(
     all=(TWELVE, _searched(0.0, 0.0, 0.0, *III), None, None),
     I=(SIX, _searched(0.5, 0.0, 0.25, 0.15, 0.1, 0.0), 0.144, 0.950),

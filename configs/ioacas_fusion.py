@@ -62,5 +62,5 @@ def get_config(argument=''):
 
     small = ioacas_image.SMALL[network][-1]
     sizes = dict(audio_size=ioacas_audio.SMALL[-1], image_size=small)
-    config.demo = dict(model=sizes, epochs=40, learning_rate=1e-3)
+    config.demo = dict(model=sizes, epochs=12, learning_rate=1e-3)
     return config

@@ -17,19 +17,20 @@ NETWORKS = dict(
     tf_efficientnetv2_s=('tf_efficientnetv2_s', 300, 1280),
     swin_tiny=('swin_tiny_patch4_window7_224', 224, 768),
 )
-SIDE = 64  # of pictures of the demo, for which these are made small, and their embeddings' widths
+SIDE = dict(image_size=64)  # of the demo's pictures
+# What makes the networks small for these, and the widths of their embeddings then.
 SMALL = dict(
-    resnet50=(dict(image_size=SIDE, name='resnet18', width=16), 128),
-    tf_efficientnet_b5=(
-        dict(image_size=SIDE, channel_multiplier=0.3, depth_multiplier=0.1), 384),
-    tf_efficientnetv2_s=(
-        dict(image_size=SIDE, channel_multiplier=0.3, depth_multiplier=0.05), 384),
-    swin_tiny=(dict(
-        image_size=SIDE, patch_size=8, embed_dim=16, depths=(1, 2, 1), num_heads=(1, 2, 4)), 64),
-)  # fmt: skip
+    resnet50=(dict(name='resnet18', width=16, **SIDE), 128),
+    tf_efficientnet_b5=(dict(channel_multiplier=0.3, depth_multiplier=0.1, **SIDE), 384),
+    tf_efficientnetv2_s=(dict(channel_multiplier=0.3, depth_multiplier=0.05, **SIDE), 384),
+    swin_tiny=(dict(patch_size=8, embed_dim=16, depths=(1, 2, 1), num_heads=(1, 2, 4), **SIDE), 64),
+)
 SCORES = (0.346, 0.907), (0.274, 0.909), (0.270, 0.918), (0.371, 0.888)
 PAPER = dict(zip(NETWORKS, SCORES, strict=True))
-SETS = dict(places=('places365', 365), imagenet=('imagenet2012', 1000))  # stages before the scenes
+SETS = dict(  # of the stages before the scenes
+    places=dict(name='places365', num_classes=365),
+    imagenet=dict(name='imagenet2012', num_classes=1000),
+)
 START = ('timm', 'scratch')  # weights; scratch: random, and ImageNet is a stage before places
 VARIANTS = dict(network=tuple(NETWORKS), stage=('scenes', *SETS), start=START)
 
@@ -40,11 +41,9 @@ def get_config(argument=''):
     name, side, _ = NETWORKS[network]
     config = common.experiment(choice, items='second', config='segments')
     if stage in SETS:
-        data, num_classes = SETS[stage]
-        config.data = dict(
-            name=data, config='', source='demo' if choice['data'] == 'demo' else 'tau', items='frame',
-            train='train', valid='validation', test='validation', num_classes=num_classes,
-        )  # fmt: skip
+        splits = dict(train='train', valid='validation', test='validation')
+        source = 'demo' if choice['data'] == 'demo' else 'tau'  # demo: small networks
+        config.data = dict(SETS[stage], config='', source=source, items='frame', **splits)
     if before := dict(scenes='places', places='imagenet' if scratch else '').get(stage):
         stages = f'ioacas_image.py:{network},{before}' + ',scratch' * scratch
         config.members = {before: common.member(dict(data=choice['data']), stages)}
@@ -83,8 +82,8 @@ def get_config(argument=''):
     )
 
     # On demo data: small networks and pictures, from random weights, with no stage before.
-    crop = dict(size=(SIDE, SIDE), area=(0.35, 1.0))
-    config.demo = dict(model=SMALL[network][0], size=(SIDE, SIDE), canvas=(144, 256), epochs=6)
+    crop = dict(size=(64, 64), area=(0.35, 1.0))
+    config.demo = dict(model=SMALL[network][0], size=(64, 64), canvas=(144, 256), epochs=5)
     config.demo.update(dict(learning_rate=0.05, augment=dict(random_resized_crop=crop)))
     if before:
         config.demo.begins_with = ''

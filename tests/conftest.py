@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # the suite needs no accelerator
 
@@ -12,6 +13,8 @@ import pytest
 
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# LLVM's optimisation takes longer than it gains on arrays this small.
+jax.config.update('jax_disable_most_optimizations', True)
 
 _CHECKED = tuple(
     f'avsc_jax.{name}'
@@ -34,9 +37,14 @@ for name in _CHECKED:
         importlib.reload(sys.modules[name])
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """None for named files and tests, which end before workers are up; else xdist's own count."""
+    return None if all(Path(arg).is_dir() for arg in config.args) else 0
+
+
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory):
-    """A data directory with the demo set, thinned to 20 + 10 clips of 2 s: real media, built."""
+    """A data directory with the demo sets, thinned to 20 + 10 clips of 2 s: real media, built."""
     from tfds_tau import demo
     from tfds_tau.tfds_tau_dataset_builder import Builder
 
@@ -49,5 +57,6 @@ def data_dir(tmp_path_factory):
         patch.setattr(
             demo, 'render', lambda place, **_: render(place, chosen=chosen, duration_s=2.0)
         )
-        Builder(config='demo', data_dir=folder).download_and_prepare()
+        for config in ('demo', 'demo_segments'):
+            Builder(config=config, data_dir=folder).download_and_prepare()
     return folder

@@ -9,7 +9,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from avsc_jax import job, models, plan, predict, tables, weights
+from avsc_jax import job, models, plan, predict, rows, tables, weights
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data import records
 from avsc_jax.training import load_run
@@ -99,7 +99,7 @@ def test_a_killed_run_measures_nothing_twice_and_ends_with_the_same_table(
     shutil.copytree(workdir, tmp_path / 'cut')
     for name in ('DONE', 'report.json', 'predictions/test.npz'):
         (tmp_path / 'cut' / name).unlink()
-    monkeypatch.setattr(job.inputs, 'measure', None)
+    monkeypatch.setattr(rows.inputs, 'measure', None)
     job.run(made, workdir=tmp_path / 'cut', data_dir=data_dir, weights_dir=tmp_path)
     again = tables.read(tmp_path / 'cut/predictions/test.npz')
     assert again.probs.tobytes() == table.probs.tobytes()
@@ -159,12 +159,12 @@ def test_pretrained_weights_that_lack_are_one_sentence_before_anything_is_made(d
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize(('module', 'rows'), [(hitachi_audio, 200), (hitachi_image, 240)])
-def test_a_dry_run_tells_rows_and_steps(data_dir, module, rows):
+@pytest.mark.parametrize(('module', 'count'), [(hitachi_audio, 200), (hitachi_image, 240)])
+def test_a_dry_run_tells_rows_and_steps(data_dir, module, count):
     told = plan.text(config(module), [], data_dir)
-    assert f'split train: 20 clips, {rows} rows' in told
+    assert f'split train: 20 clips, {count} rows' in told
     assert 'network regnetx_002' in told and f'input image ({SIZES[module][0]}, ' in told
-    assert f'2 epochs of {-(-rows // config(module).batch_size)} steps of' in told
+    assert f'2 epochs of {-(-count // config(module).batch_size)} steps of' in told
 
 
 def test_a_wrong_augmentation_is_one_sentence(data_dir, tmp_path):

@@ -204,7 +204,7 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
         right = best <= (min(epochs) + max(epochs)) / 2
         beside.annotate(
             f'epoch {best} was kept',
-            (best, 0.06),
+            (best, 0.06 if scored else 0.92),
             (8 if right else -8, 0),
             xycoords=('data', 'axes fraction'),
             textcoords='offset points',

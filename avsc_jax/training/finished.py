@@ -78,6 +78,14 @@ class RunSpec:
         """The run's config."""
         return RunFolder(self.folder).read_json('config.json')
 
+    @property
+    def augmentation(self) -> dict[str, dict]:
+        """Of the run's training: op -> its settings, in which JSON has made lists of tuples."""
+        return {
+            op: {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+            for op, settings in self.config['augment'].items()
+        }
+
     @functools.cached_property
     def weights(self) -> str:
         """A hash of all that its embeddings depend on."""

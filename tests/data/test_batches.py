@@ -44,6 +44,19 @@ def test_only_whole_batches_are_left_where_the_remainder_is_dropped():
     assert epoch_order(12, 3, drop_remainder=True)[0].shape == (4, 3)
 
 
+def test_an_epoch_takes_one_row_of_each_group_and_other_epochs_others():
+    group = np.repeat(np.arange(30), 10)
+    taken = []
+    for epoch in range(200):
+        order, mask = epoch_order(300, 8, shuffle_by=(0, epoch), one_of=group)
+        assert mask.sum(1).tolist() == [8, 8, 8, 6]
+        rows = order[mask]
+        assert sorted(group[rows]) == list(range(30)) and [*group[rows]] != list(range(30))
+        taken.append(rows)
+    counts = np.bincount(np.concatenate(taken), minlength=300)
+    assert counts.sum() == 6000 and counts.min() > 5 and counts.max() < 45  # of 20 expected
+
+
 def test_batches_are_counted_as_they_are_made():
     for rows, size in ((10, 4), (8, 4), (3, 4)):
         assert num_batches(rows, size) == len(epoch_order(rows, size)[0])

@@ -117,6 +117,7 @@ def test_pictures_of_any_colours_become_rgb(data_dir, mode, format_):
         (picture((1, 2, 3), size=(9000, 2)), '9000 x 2 pixels'),
         (bytes(100), 'more than 99 bytes'),
     ],
+    ids=['empty', 'text', 'cut', 'wide', 'large'],
 )
 def test_what_is_no_picture_is_named_with_its_path(data_dir, monkeypatch, content, reason):
     path = data_dir / pictures.PLACES_FOLDER / 'val/bridge/0.jpg'

@@ -146,6 +146,25 @@ def test_prepared_inputs_draw_by_step_and_place_in_the_global_batch(rows):
     np.testing.assert_allclose(make(prepare=noisy)[0].logits(state.variables, raw), expected)
 
 
+def doubled(variables, batch):
+    return batch | {'features/x': batch['features/x'] * variables['factor']}
+
+
+def test_frozen_networks_make_inputs_in_training_and_stay_as_they_are(rows):
+    batch = {name: array[:8] for name, array in rows.items()} | {'mask': np.ones(8, bool)}
+    steps, state = make()
+    expected = steps.train(state, batch | {'features/x': 2 * batch['features/x']})
+    ends = []
+    for devices in (jax.devices()[:1], jax.devices()[:2]):
+        steps, state = make(devices, embed=(doubled, {'factor': np.float32(2)}))
+        ends.append(steps.train(state, batch))
+        assert differences(ends[-1], expected) < 1e-6
+        steps.train(*ends[-1][:1], batch)  # the step before has not taken the factor over
+        assert float(steps._frozen['factor']) == 2
+    held = make(embed=(doubled, {'factor': np.float32(2)}))[0].logits(make()[1].variables, batch)
+    np.testing.assert_array_equal(held, make()[0].logits(make()[1].variables, batch))
+
+
 class Mixable(Net):
     """As a network of pictures: one input, `image`, and a number of classes."""
 
