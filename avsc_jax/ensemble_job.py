@@ -52,12 +52,10 @@ def run(
     data = members.data(everyone)
     scored = fuse(groups, config)
     result = scored[title(headline(config))]
-    in_seconds = config.data.get('items') == 'second'  # as the paper counts; else all is of clips
     told = report.make(
         result,
         title=workdir.name,
         about=result.meta['about'],
-        also={name: scored[name] for name in scored if in_seconds and name not in names},
         paper=config.paper.to_dict(),
         learned={
             name: values
@@ -65,7 +63,8 @@ def run(
             for name, values in table.meta.get('learned', {}).items()
         },
     )
-    told['members'] = [report.line(*item) for item in scored.items()]
+    items = config.data.get('items', 'clip')
+    told['members'] = [report.line(*item, level=items) for item in scored.items()]
     evaluated = evaluate(groups, config) if 'submission' in config else None
     facts = _facts(groups)
     folder.begin(config.to_dict())  # nothing is written before all has worked

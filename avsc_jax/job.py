@@ -93,9 +93,11 @@ def run(
     if not config.get('begins_with'):
         members.check_data(parts, data)
     folder.begin(config.to_dict())
-    specs += kept_encoders(config, folder, parts)
+    runs = kept_encoders(config, folder, parts)
+    specs += runs
     used |= {part.name: f'run of config {part.folder.config_hash}' for part in parts}
-    used |= {spec.name: f'{used[spec.name]}, {spec.weights}' for spec in specs if spec.name in used}
+    for spec in runs:
+        used[spec.name] += f', {spec.weights}'
     model = run_folder.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     folder.record_environment(data, used)
     folder.write_json('classes.json', dataset.classes)
@@ -171,8 +173,8 @@ def scored(
 def earlier_runs(config: ConfigDict, seed: int) -> list[members.Member]:
     """The runs that this one is made of, or begins with."""
     names = config.get('members', ())
-    if 'begins_with' in config:
-        names = [name for name in names if name == config.begins_with]
+    if 'begins_with' in config:  # the same for every fold and seed
+        return members.named(config, [n for n in names if n == config.begins_with], None)
     return members.named(config, names, config.data.get('fold'), seed)
 
 

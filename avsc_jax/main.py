@@ -120,6 +120,8 @@ def parse(arguments: list[str]) -> ConfigDict:
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
+    if FLAGS.fold is not None and FLAGS.config.data.name in pictures.SETS:
+        raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
     if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):

@@ -81,7 +81,12 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
     """What a run would do: shapes, parameters, steps and disk."""
     data, trained = config.data, 'train' in config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
-    if dataset := _prepared(data, data_dir):
+    if data.name in pictures.SETS:  # an error where it is not there: no run builds it
+        dataset = pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
+    else:
+        is_there = records.is_prepared(data.name, data.config, data_dir)
+        dataset = folds.open_dataset(data, data_dir) if is_there else None
+    if dataset:
         lines.append(f'protocol: {protocol(config, dataset)}')
         clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
         classes = dataset.classes
@@ -121,16 +126,6 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         )
     lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
-
-
-def _prepared(data: Mapping, data_dir: Path) -> records.Dataset | None:
-    """The data set, if it is there."""
-    if data.name in pictures.SETS:
-        if not pictures.is_prepared(data.name, data_dir):
-            return None
-        return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
-    is_there = records.is_prepared(data.name, data.config, data_dir)
-    return folds.open_dataset(data, data_dir) if is_there else None
 
 
 def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:

@@ -189,7 +189,7 @@ def media_files(
     """
     from tfds_tau import demo, files  # one finder of files for the builder and for this
 
-    is_demo = dataset.builder.builder_config.name == 'demo'
+    is_demo = dataset.builder.builder_config.name.startswith('demo')
     downloads = data_dir / 'downloads'
     folder = downloads / (f'tfds_tau_demo-{dataset.builder.version}' if is_demo else 'manual')
     folder, lock = media_dir or folder, threading.Lock()

@@ -270,7 +270,7 @@ def test_hostile_names_are_shown_and_not_obeyed(tmp_path):
     paper = {'row': evil, 'source': evil, 'log_loss': 1.0, 'accuracy': 0.1}
     result = make(table, title=evil, about=about, paper=paper, history=HISTORY)
     result['members'] = [
-        {'name': evil}
+        {'name': evil, 'level': evil}
         | dict.fromkeys(('log_loss_micro', 'log_loss_macro', 'mean_confidence'), 1.0)
         | dict.fromkeys(('accuracy_micro', 'accuracy_macro'), 1.0)
     ]

@@ -62,18 +62,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     DEFAULT_BUILDER_CONFIG_NAME = 'clips'
     BUILDER_CONFIGS = [
         Config(name='demo', description='200 made-up clips of 10 s: sound, 12 frames.'),
-        Config(
-            name='demo_segments',
-            description='The made-up clips, 1 s pieces: sound, the centre frame.',
-            frames='second_centres',
-            seconds=True,
-        ),
         Config(name='clips', description='Development set, 10 s clips: sound, 12 frames.'),
         Config(
             name='segments',
             description='Development set, 1 s pieces: sound, the centre frame.',
             frames='second_centres',
             short_side=480,
+            seconds=True,
+        ),
+        Config(
+            name='demo_segments',
+            description='The made-up clips, 1 s pieces: sound, the centre frame.',
+            frames='second_centres',
             seconds=True,
         ),
         Config(

@@ -63,7 +63,7 @@ def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Ite
     use all cores and share memory; the order does not depend on their number.
     """
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    return iter(grain.MapDataset.source(list(items)).map(load).to_iter_dataset(options))
+    return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
 
 
 def one_ahead(items: Iterator) -> Iterator:
@@ -87,7 +87,7 @@ class Stream:
 
     def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
         """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""
-        rows = read_ahead(lambda place: self.load(int(order[place])), list(np.ndindex(order.shape)))
+        rows = read_ahead(lambda place: self.load(int(order.flat[place])), range(order.size))
 
         def stacked() -> Iterator[dict[str, np.ndarray]]:
             for line in mask:

@@ -149,7 +149,8 @@ class DualStream(nn.Module, kw_only=True):
         """A vector for each picture, from mean and maximum of the ResNet's last map."""
         resnet = self._resnet(name='resnet')
         last = resnet(images.reshape(-1, *images.shape[2:]), train=train)[1]['layer4']
-        x = _mean_and_largest(last.reshape(len(last), -1, last.shape[-1]).astype(jnp.float32))
+        flat = last.reshape(last.shape[0], -1, last.shape[-1]).astype(jnp.float32)
+        x = _mean_and_largest(flat)
         x = Linear(self.features, name='image_fc')(x)
         x = BatchNorm(name='image_bn')(nn.relu(x), train=train)
         return x.reshape(*images.shape[:2], -1)

@@ -95,13 +95,13 @@ class FrameNetwork(nn.Module, kw_only=True):
                 f'frames are {list(frames.shape)}, the network expects [B, 2, {self.num_filters}]'
             )
         x, out = frames.astype(self.dtype).swapaxes(1, 2), {}
-        flat = [x.reshape(len(x), -1)]
+        flat = [x.reshape(x.shape[0], -1)]
         for n in range(1, BLOCKS + 1):
             block = Block(
                 self.residual, self.shortcut_norm, self.sum_last, self.pooling, name=f'block{n}'
             )
             out[f'block{n}'] = x = block(x, train=train)
-            flat.append(x.reshape(len(x), -1))
+            flat.append(x.reshape(x.shape[0], -1))
         x = jnp.concatenate(flat, axis=-1)
         for n, width in enumerate(self.hidden, start=1):
             x = BatchNorm(name=f'bn{n}')(Linear(width, name=f'fc{n}')(x), train=train)

@@ -83,9 +83,9 @@ class OpenL3(nn.Module, kw_only=True):
 
     def _pooled(self, x: Float[Array, 'B H W K']) -> Float[Array, 'B D']:
         if self.embedding_size == x.shape[-1]:
-            return largest(x.reshape(len(x), -1, x.shape[-1]))
+            return largest(x.reshape(x.shape[0], -1, x.shape[-1]))
         x = nn.max_pool(x, window_shape=self.window, strides=self.window, padding='SAME')
-        x, channels = x.reshape(len(x), -1), x.shape[-1]
+        x, channels = x.reshape(x.shape[0], -1), x.shape[-1]
         if self.embedding_size != x.shape[-1]:
             raise ValueError(
                 f'embedding_size is {self.embedding_size}, it must be {channels} or {x.shape[-1]}'

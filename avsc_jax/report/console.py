@@ -127,7 +127,8 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
 
 def _member_lines(members: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line a member of an ensemble, the ensemble last."""
-    lines = [f'{"member":<34}{"log loss":>10}{"macro":>8}{"accuracy":>11}{"macro":>9}{"max p":>8}']
+    first = f'member ({members[0]["level"]})'
+    lines = [f'{first:<34}{"log loss":>10}{"macro":>8}{"accuracy":>11}{"macro":>9}{"max p":>8}']
     return lines + [
         f'{_cut(member["name"], 33):<34}'
         f'{number(member["log_loss_micro"]):>10}{number(member["log_loss_macro"]):>8}'

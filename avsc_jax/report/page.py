@@ -185,7 +185,15 @@ def _made(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _members(members: Sequence[Mapping[str, Any]] | None) -> str:
-    head = ('member', 'log loss', 'macro', 'accuracy', 'macro', 'mean maximum confidence')
+    level = members[0]['level'] if members else ''
+    head = (
+        f'member ({level})',
+        'log loss',
+        'macro',
+        'accuracy',
+        'macro',
+        'mean maximum confidence',
+    )
     rows = [
         (
             member['name'],

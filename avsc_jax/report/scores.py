@@ -95,12 +95,18 @@ def trained(
     )
 
 
-def line(name: str, table: tables.Predictions) -> dict[str, Any]:
-    """A system among others: its headline scores and its mean confidence."""
+def line(name: str, table: tables.Predictions, level: str | None = None) -> dict[str, Any]:
+    """A system among others: its scores and its mean confidence.
+
+    Args:
+      level: of the scores, such as 'second'; None: the headline's.
+    """
     report = make(table, title=name, about={})
-    score = report['scores'][report['headline']]
+    level = level or report['headline']
+    score = report['scores'][level]
     keys = ('log_loss_micro', 'log_loss_macro', 'accuracy_micro', 'accuracy_macro')
-    return {'name': report['title']} | {key: score[key] for key in (*keys, 'mean_confidence')}
+    told = {key: score[key] for key in (*keys, 'mean_confidence')}
+    return {'name': report['title'], 'level': level} | told
 
 
 def printable(value: object) -> str:

@@ -27,8 +27,6 @@ NUM_CLASSES = 10
 RATE, DECAY = 1e-4, 1e-2  # of a twin's training; the papers' decay would hardly show
 ROWS, SIDE = 4, 64  # of the golden files' pictures
 VALUES_PER_OUTPUT, VALUES_PER_LEAF = 64, 4
-# LLVM's optimisation takes a third of a test, and few pictures gain nothing by it.
-COMPILE_SOONER = {'xla_backend_optimization_level': 0}
 
 
 # The last norm of a residual branch, where branches of full size would let float32's rounding grow
@@ -258,7 +256,7 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean(), ({'logits': logits, **out}, new)
 
-    @functools.partial(jax.jit, compiler_options=COMPILE_SOONER)
+    @jax.jit
     def run(variables, x):
         logits, out = model.apply(variables, x)
         answer = {'eval': {'logits': logits, **out}}
@@ -433,7 +431,7 @@ def agrees_with_twin() -> Callable[..., None]:
         }
         optimizer, _ = make_optimizer(settings, 1)
 
-        @functools.partial(jax.jit, compiler_options=COMPILE_SOONER)
+        @jax.jit
         def step(variables, state, inputs):
             def loss(params):
                 state = {**variables, 'params': params}

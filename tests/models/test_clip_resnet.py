@@ -1,5 +1,3 @@
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -57,7 +55,7 @@ def test_every_parameter_gets_a_gradient_and_every_statistic_moves():
     variables = weights.random_variables(model, 0)
     target = np.random.default_rng(1).standard_normal((4, 3)).astype(np.float32)
 
-    @functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+    @jax.jit
     def step(variables, x):
         def loss(params):
             (logits, _), updates = model.apply(

@@ -41,10 +41,7 @@ def drawn(spec) -> dict:
 
 def answers(model, variables, inputs):
     """All outputs, as float32."""
-    options = {'xla_backend_optimization_level': 0}  # compiles in two thirds of the time
-    run = jax.jit(
-        lambda variables, inputs: model.apply(variables, inputs), compiler_options=options
-    )
+    run = jax.jit(lambda variables, inputs: model.apply(variables, inputs))
     return [np.asarray(x, np.float32) for x in jax.tree.leaves(run(variables, inputs))]
 
 

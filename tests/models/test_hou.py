@@ -17,7 +17,6 @@ TINY = {
     'features': 16,
     'num_classes': 3,
 }
-COMPILE_SOONER = {'xla_backend_optimization_level': 0}
 
 
 def inputs(rows: int) -> dict[str, np.ndarray]:
@@ -118,7 +117,7 @@ def test_every_parameter_learns_and_the_answers_are_pooled():
         picked = jax.nn.log_softmax(logits)[:, 0]
         return -picked.mean(), (logits, out, new)
 
-    run = jax.jit(jax.grad(loss, has_aux=True), compiler_options=COMPILE_SOONER)
+    run = jax.jit(jax.grad(loss, has_aux=True))
     grads, (logits, out, new) = jax.device_get(run(given['params']))
     for n in range(1, 5):  # a shift before BatchNorm changes nothing, nor one of all keys
         assert abs(grads['audio'][f'conv{n}'].pop('bias')).max() < 1e-5
@@ -168,7 +167,7 @@ def test_a_picture_s_vector_is_of_mean_and_maximum_before_the_norm():
 )
 def test_one_kind_of_vectors_asks_the_other(name, queries, values):
     model, given = models.create_model(name, **TINY), variables(name)
-    _, out = jax.jit(model.apply, compiler_options=COMPILE_SOONER)(given, inputs(2))
+    _, out = jax.jit(model.apply)(given, inputs(2))
     encoder = Encoder(heads=16, scaled=False)
     fused = encoder.apply({'params': given['params']['fusion']}, out[queries], out[values])
     np.testing.assert_allclose(out['fused'], fused, rtol=1e-4, atol=1e-5)

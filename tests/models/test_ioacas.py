@@ -18,7 +18,6 @@ TINY = {'num_filters': 35, 'hidden': (12, 10, 8), 'num_classes': 3}
 LITERAL = {'sum_last': True, 'shortcut_norm': False}
 VARIANTS = [('resnet1d', {}), ('resnet1d', LITERAL), ('dcnn1d', {'pooling': 'mean'})]
 SECOND = {'audio_size': 7, 'image_size': 5, 'attention_width': 4, 'hidden': 6, 'num_classes': 3}
-COMPILE_SOONER = {'xla_backend_optimization_level': 0}
 
 
 def network(name: str, **options):
@@ -46,7 +45,7 @@ def second(rows: int, frames: int = 6) -> dict[str, np.ndarray]:
 
 
 def answer(model, variables, x):
-    return jax.device_get(jax.jit(model.apply, compiler_options=COMPILE_SOONER)(variables, x))
+    return jax.device_get(jax.jit(model.apply)(variables, x))
 
 
 def spread(vector, x):
@@ -140,7 +139,7 @@ def test_every_parameter_learns_and_padding_counts_in_nothing():
         losses = -jax.nn.log_softmax(logits)[:, 0]
         return jnp.where(mask, losses, 0).sum() / mask.sum(), new['batch_stats']
 
-    run = jax.jit(jax.value_and_grad(loss, has_aux=True), compiler_options=COMPILE_SOONER)
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
     real, padding = frames(4), np.full((4, 2, 35), 9, np.float32)
     ours = run(variables['params'], np.concatenate([real, padding]), np.arange(8) < 4)
     (twice, _), expected = run(variables['params'], np.concatenate([real] * 2), np.ones(8, bool))
@@ -301,7 +300,7 @@ def test_answers_gradients_and_twenty_steps_of_sgd_are_pytorch_s(name, options):
     settings = dict(learning_rate=1e-3, drop_at=(), factor=1, momentum=0.9, weight_decay=1e-2)
     optimizer, _ = make_optimizer(settings, 1)
 
-    @functools.partial(jax.jit, compiler_options=COMPILE_SOONER)
+    @jax.jit
     def step(variables, state):
         def loss(params):
             given = {**variables, 'params': params}

@@ -1,7 +1,5 @@
 """That the networks compute what Keras's do is tested in tests/weights/test_openl3.py."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -62,8 +60,7 @@ def test_every_value_can_be_trained(name):
         logits, _ = model.apply({**variables, 'params': params}, x)
         return logits[0].var()
 
-    # without optimisation by LLVM, which takes most of the time
-    @functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+    @jax.jit
     def run():
         _, new = model.apply(variables, x, train=True, mutable=['batch_stats'])
         return jax.grad(loss)(variables['params']), new['batch_stats']

@@ -77,9 +77,7 @@ def test_each_residual_branch_begins_small(name, count, example):
 def test_deep_random_networks_keep_pictures_apart(name, options):
     """From stem to embedding: finite, of moderate size, and not the same for every picture."""
     model = models.create_model(name, image_size=64, **options)
-    options = {'xla_backend_optimization_level': 0}  # compiles in two thirds of the time
-    run = jax.jit(model.apply, compiler_options=options)
-    _, out = run(weights.random_variables(model, 0), pictures(16))
+    _, out = jax.jit(model.apply)(weights.random_variables(model, 0), pictures(16))
     for stage, values in out.items():
         values = np.asarray(values)
         assert 0.05 < values.std() < 10, stage
