@@ -79,7 +79,7 @@ def consumer(title, *arguments) -> dict:
     """What a documented program prints, where this package cannot be imported."""
     section = (ROOT / 'docs/export.md').read_text().split(f'## {title}\n')[1]
     code = re.search('```python\n(.*?)```', section, re.DOTALL)[1]
-    assert len(code.splitlines()) == 15
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
     blocked = f"import sys\nsys.modules['avsc_jax'] = None\n{code}"
     command = [sys.executable, '-c', blocked, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=arguments[0].parent)

@@ -51,7 +51,7 @@ def test_classes_and_sizes_are_those_of_the_data(dataset):
 def test_the_fingerprint_changes_with_the_content(dataset, data_dir, tmp_path):
     assert dataset.fingerprint == records.open_dataset('tfds_tau', 'demo', data_dir).fingerprint
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
-    (info_file,) = (tmp_path / 'tfds_tau').rglob('dataset_info.json')
+    (info_file,) = (tmp_path / 'tfds_tau/demo').rglob('dataset_info.json')
     info = json.loads(info_file.read_text())
     (test,) = (split for split in info['splits'] if split['name'] == 'test')
     test['numBytes'] = str(int(test['numBytes']) + 1)
@@ -72,7 +72,7 @@ def test_data_that_is_not_there_is_one_sentence_with_the_command(tmp_path):
 
 def test_a_corrupt_record_names_itself_and_what_to_do(data_dir, tmp_path):
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
-    (file,) = (tmp_path / 'tfds_tau').rglob('*-test.array_record*')
+    (file,) = (tmp_path / 'tfds_tau/demo').rglob('*-test.array_record*')
     data = bytearray(file.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 4096] = bytes(4096)
