@@ -328,7 +328,7 @@ def published(config: ConfigDict) -> list[str]:
     return [
         *(name for name in config.get('encoders', ()) if name not in encoders.FRONT_ENDS),
         *config.get('text_encoder', ()),
-        *([config.pretrained] if 'pretrained' in config else ()),
+        *([config.pretrained] if plan.begins_published(config) else ()),
     ]
 
 
@@ -337,7 +337,7 @@ def origins(
 ) -> dict[str, str]:
     """Network -> where its weights come from: those of encoders, and those training begins with."""
     used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
-    if 'pretrained' not in config:
+    if not plan.begins_published(config):
         return used
     if config.weights == 'random':
         return used | {config.model.name: f'random:{config.seed}'}

@@ -39,7 +39,7 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
             'reported on a fold of its own, not on the official one: published scores are of '
             'other clips'
         )
-    if random and 'pretrained' in config:
+    if random and begins_published(config):
         warnings.append(
             'trained from random initial weights, not from published ones: the scores are not '
             'those of the system'
@@ -54,6 +54,11 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
         'weights': dict(used),
         'warnings': warnings,
     }
+
+
+def begins_published(config: ConfigDict) -> bool:
+    """Whether training begins with published weights, if those are wanted, not with a run."""
+    return 'pretrained' in config and not config.get('begins_with')
 
 
 def protocol(config: ConfigDict, dataset: records.Dataset) -> str:

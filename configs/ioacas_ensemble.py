@@ -72,9 +72,7 @@ def get_config(argument=''):
     config.demo.groups = dict(hybrids=DEMO)
     config.demo.roles = DEMO
     config.demo.recipe = _demo(config.recipe)
-    config.demo.lines = tuple(
-        dict(line, roles=DEMO, recipe=_demo(line['recipe'])) for line in config.lines
-    )
+    config.demo.lines = (dict(row='IOA IV', roles=DEMO, recipe=MEAN),)
     return config
 
 

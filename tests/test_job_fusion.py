@@ -24,7 +24,9 @@ IMAGE = dict(
     model=dict(name='regnetx_002', image_size=32, **NETWORK),
     size=(32, 32),
     canvas=(36, 64),
-    augment=dict(random_resized_crop=dict(size=(32, 32))),
+    augment=dict(
+        random_resized_crop=dict(size=(32, 32)), color_jitter=dict(brightness=0.0, contrast=0.0)
+    ),
     epochs=1,
 )
 FUSION = dict(model=dict(audio_size=8, image_size=8, hidden=8), epochs=2, batch_size=8)

@@ -133,6 +133,7 @@ def test_console_scripts_are_functions_without_arguments(installed: Path) -> Non
         'avsc-train',
         'avsc-predict',
         'avsc-convert',
+        'avsc-export',
         'avsc-score',
     }
     # in a process of their own, for main defines flags that others define too

@@ -1,4 +1,4 @@
-"""The systems on OpenL3's embeddings, trained on the whole demo by their commands."""
+"""Systems of both senses and their parts, trained on the whole demo by their commands."""
 
 import os
 import subprocess
@@ -66,3 +66,11 @@ def test_hou_s_dual_stream_trains_on_features_and_pictures(runs):
     told = runs('hou_dual_stream.py:final').read_json('report.json')
     assert told['split'] == 'validation'
     assert told['scores']['clip']['log_loss_micro'] < 2.0  # of ten scenes a guess has 2.30
+
+
+@pytest.mark.slow
+def test_a_hybrid_of_ioacas_trains_its_parts_and_beats_them(runs):
+    hybrid = runs('ioacas_fusion.py:resnet50,logmel')
+    for part in ('audio-resnet1d-logmel', 'image-resnet50'):  # trained by the command above
+        assert gain(hybrid, RunFolder(hybrid.path.with_name(f'ioacas_{part}-demo'))) > 2
+    assert hybrid.read_json('report.json')['scores']['second']['items'] == 600
