@@ -16,7 +16,11 @@ COMMANDS = [
     for block in re.findall(r'```bash\n(.*?)```', README, re.DOTALL)
     for line in block.splitlines()
 ]
-DOCUMENTS = ('README.md', 'CONTRIBUTING.md', 'THIRD_PARTY.md', 'tfds_tau/README.md')
+DOCUMENTS = (
+    *('README.md', 'CONTRIBUTING.md', 'THIRD_PARTY.md', 'tfds_tau/README.md'),
+    *('docs/model_card.md', 'docs/data_card.md', 'docs/export.md'),
+    *('colab/clip_fusion.md', 'colab/ensemble.md', 'colab/tag_your_clip.md'),
+)
 
 
 def said(pattern: str) -> list[str]:

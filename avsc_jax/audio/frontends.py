@@ -5,10 +5,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from avsc_jax.audio.ioacas import ioacas_bark as ioacas_bark
-from avsc_jax.audio.ioacas import ioacas_logmel as ioacas_logmel
-from avsc_jax.audio.ioacas import ioacas_scalogram as ioacas_scalogram
-from avsc_jax.audio.openl3 import openl3_mel256 as openl3_mel256
+from avsc_jax.audio.ioacas import ioacas_bark, ioacas_logmel, ioacas_scalogram
+from avsc_jax.audio.openl3 import openl3_mel256
 from avsc_jax.audio.spectrum import (
     decibels,
     delta_matrix,
@@ -18,6 +16,14 @@ from avsc_jax.audio.spectrum import (
     regression_delta,
 )
 from avsc_jax.types import Array, Float
+
+__all__ = [
+    'hitachi_logmel',
+    'ioacas_bark',
+    'ioacas_logmel',
+    'ioacas_scalogram',
+    'openl3_mel256',
+]
 
 HITACHI_WINDOW, HITACHI_HOP, HITACHI_MELS = 4096, 512, 256  # Okazaki 2021, Sec. 2.1
 

@@ -1,5 +1,7 @@
 """One loop for every system; `load_run` opens a finished run folder."""
 
+__all__ = ['load_run']
+
 
 def __getattr__(name: str):
     if name == 'load_run':
