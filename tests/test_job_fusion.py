@@ -150,6 +150,11 @@ def test_the_run_folder_alone_names_the_scenes_of_records_and_of_whole_files(
 ):
     moved = tmp_path / 'moved'
     shutil.copytree(hybrid.path, moved)
+    encoders = json.loads((moved / 'preprocessing.json').read_text())['encoders']
+    assert [about['run'] for about in encoders] == [
+        'parts/audio',
+        'parts/image',
+    ]  # no machine's path
     table, out = tables.read(hybrid.predictions_file('test')), tmp_path / 'out.npz'
     flags = ['--dataset=demo_segments', f'--data_dir={data_dir}', f'--model={moved}']
     assert predict.main([*flags, f'--csv={out}']) == 0
