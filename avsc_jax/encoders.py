@@ -172,7 +172,7 @@ class Encoder:
         """
         if self.spec.takes == 'audio':
             mono, rate = record['audio'].mean(axis=1), record['sample_rate']
-            sound = _resampled(mono, rate, openl3.SAMPLE_RATE_HZ)
+            sound = resampled(mono, rate, openl3.SAMPLE_RATE_HZ)
             how = self.spec.reading
             hop_s, most = float(how['hop_s']), how['max_windows']
             windows = openl3.openl3_views(sound, hop_s=hop_s, centre=how['centre'], most=most)
@@ -246,7 +246,7 @@ class Encoder:
         return partial(prepared, weights.source_of(self.spec.name), self._size)
 
 
-def _resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Sound `[N]` or `[N, K]` at the wanted rate in Hz."""
     if rate == wanted:
         return sound
@@ -272,7 +272,7 @@ class FrontEnd(Encoder):
     def items(self, record: Mapping) -> list[np.ndarray]:
         """See Encoder.items."""
         wanted = self.spec.reading['sample_rate_hz']
-        sound = _resampled(record['audio'], record['sample_rate'], wanted)
+        sound = resampled(record['audio'], record['sample_rate'], wanted)
         length, _ = self.spec.input_shape
         count = max(1, round(len(sound) / length))
         if count > 1:

@@ -27,8 +27,8 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
     if data.source == 'demo' and data.name not in pictures.SETS:
         warnings.append('made-up clips: shows that the program works, says nothing about scenes')
     if config.get('begins_with') == '' and 'members' in config:
-        stages = ', '.join(config.members)
-        warnings.append(f'the stage before is skipped ({stages}): its pictures are not there')
+        why = 'as on all made-up data' if data.source == 'demo' else 'its pictures are not there'
+        warnings.append(f'the stage before is skipped ({", ".join(config.members)}): {why}')
     if dataset.left_out:
         warnings.append(
             f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '

@@ -16,13 +16,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
 
 from avsc_jax import images, inputs, models, recipe, weights
 from avsc_jax.audio import openl3
 from avsc_jax.data import media
-from avsc_jax.encoders import FRONT_ENDS, READING, EncoderSpec
+from avsc_jax.encoders import FRONT_ENDS, READING, EncoderSpec, resampled
 from avsc_jax.training.run_folder import RunFolder, best_variables, default_weights_dir
 
 Items = dict[str, Any]  # source -> array [T, ...], or the items of the run that it is
@@ -280,8 +279,7 @@ def _windows(reading: Mapping) -> Source:
     rate, version = openl3.SAMPLE_RATE_HZ, reading['version']
 
     def items(record):
-        mono = {**record, 'audio': record['audio'].mean(axis=1, keepdims=True)}
-        sound = _resampled(mono, rate)[:, 0]
+        sound = resampled(record['audio'].mean(axis=1), record['sample_rate'], rate)
         hop_s, most = float(reading['hop_s']), reading['max_windows']
         return openl3.openl3_views(sound, hop_s=hop_s, centre=reading['centre'], most=most)
 
@@ -332,16 +330,8 @@ def _pieces_facts(length: int, rate: int) -> dict:
 
 def _pieces(length: int, rate: int, record: Mapping) -> np.ndarray:
     """Pieces `[T, length, 2]`; a clip has one at least."""
-    audio = _resampled(record, rate)
+    audio = resampled(record['audio'], record['sample_rate'], rate)
     count = max(1, round(len(audio) / length))
     audio = np.pad(audio[: count * length], ((0, max(0, count * length - len(audio))), (0, 0)))
     pieces = audio.reshape(count, length, -1)
     return np.ascontiguousarray(np.broadcast_to(pieces, (count, length, 2)))
-
-
-def _resampled(record: Mapping, rate: int) -> np.ndarray:
-    audio, given = record['audio'], record['sample_rate']
-    if given == rate:
-        return audio
-    length = max(1, len(audio) * rate // given)
-    return librosa.resample(audio, orig_sr=given, target_sr=rate, axis=0)[:length]

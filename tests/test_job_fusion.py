@@ -233,9 +233,13 @@ def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(part
         made.members.places.run = str(parts['image'].path)
     assert jobs.has_stage(made, data_dir)
     warnings = parts['image'].read_json('report.json')['about']['warnings']
-    assert 'the stage before is skipped (places): its pictures are not there' in warnings
-    told = plan.about(made, records.open_dataset('tfds_tau', 'demo_segments', data_dir), {})
-    assert not any('skipped' in line for line in told['warnings'])
+    assert 'the stage before is skipped (places): as on all made-up data' in warnings
+    dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
+    assert not any('skipped' in line for line in plan.about(made, dataset, {})['warnings'])
+    with made.unlocked():
+        made.begins_with, made.data.source = '', 'tau'
+    told = plan.about(made, dataset, {})['warnings']
+    assert 'the stage before is skipped (places): its pictures are not there' in told
 
 
 def test_a_final_run_trains_on_all_clips_and_scores_nothing(run, capsys):
