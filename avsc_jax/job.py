@@ -20,6 +20,7 @@ from avsc_jax import (
     losses,
     members,
     models,
+    own_data,
     plan,
     prompts,
     report,
@@ -28,7 +29,7 @@ from avsc_jax import (
     weights,
 )
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import folds, pictures, records
+from avsc_jax.data import folds, own, pictures, records
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.models import clip_zero_shot, openl3_baseline
 from avsc_jax.scenes import SCENES
@@ -286,12 +287,14 @@ def classify(
 
 
 def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
-    """Opens the data; the demo is rendered and built first where it is missing."""
+    """Opens the data; the demo and one's own are built first where they are missing."""
     data = config.data
     if data.name in pictures.SETS:
         return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
-    is_demo = data.source == 'demo'
+    is_demo = data.source == 'demo' and data.name != own.NAME
     missing = is_demo and not records.is_prepared(data.name, data.config, data_dir)
+    if data.name == own.NAME and hosts.is_first():
+        own_data.prepare(config, data_dir)
     if missing and hosts.is_first():
         from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built from here
 

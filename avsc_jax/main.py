@@ -16,8 +16,8 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from avsc_jax import cli, configs, ensemble_job, hosts, job, sweep
-from avsc_jax.data import folds, pictures, records
+from avsc_jax import cli, configs, ensemble_job, hosts, job, own_data, sweep
+from avsc_jax.data import folds, own, pictures, records
 from avsc_jax.training import run_folder
 
 FLAGS = flags.FLAGS
@@ -88,6 +88,8 @@ def main(arguments: list[str]) -> int:
         job.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
+    if config.data.name == own.NAME:
+        default = default.with_name(f'{default.name}-{config.data.config}')
     workdir = Path(FLAGS.workdir or default)
     if seeds and not FLAGS.dry_run:
         sweep.run_seeds(run, config, seeds, workdir)
@@ -169,6 +171,8 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
       named: the user named `data_dir`; then the demo is never chosen in place of TAU.
     """
     data, source = config.data, config.data.source
+    if source == 'auto' and data.name == own.NAME:
+        source = 'own'
     if source == 'auto':
         prepared = records.is_prepared(data.name, data.config, data_dir)
         source = 'tau' if prepared or named else 'demo'
@@ -192,6 +196,8 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
         if config.get('begins_with') and not job.has_stage(config, data_dir):
             config.begins_with = ''
+        if data.name == own.NAME:
+            own_data.settle(config)
         if FLAGS.fold is not None:
             data.fold = FLAGS.fold
         if FLAGS.fold_file:

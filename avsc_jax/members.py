@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from avsc_jax.data import own
 from avsc_jax.training import run_folder
 
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
@@ -20,19 +21,22 @@ WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 class Member:
     """A trained run that takes part: `name`, trained by `config` into `folder`.
 
-    `fold` is its one of the five folds; None is the official one.
+    `fold` is its one of the five folds; None is the official one. `overrides` of the config say on
+    whose clips, where those are one's own.
     """
 
     name: str
     config: str
     folder: run_folder.RunFolder
     fold: int | None
+    overrides: tuple[str, ...] = ()
 
     @property
     def training(self) -> list[str]:
         """The command that trains it, or goes on with it."""
         fold = [] if self.fold is None else [f'--fold={self.fold}']
-        return ['avsc_jax.main', f'--config={self.config}', *fold, f'--workdir={self.folder.path}']
+        named = [f'--config={self.config}', *self.overrides, *fold]
+        return ['avsc_jax.main', *named, f'--workdir={self.folder.path}']
 
     def prediction(self, data: Mapping[str, str]) -> list[str]:
         """The command that writes its table of the challenge's items."""
@@ -49,14 +53,15 @@ def named(
     Args:
       seed: of the run that they are for; the members of another seed than 0 lie apart.
     """
-    found = []
+    found, overrides = [], own.overrides(config.data)
     for name in names:
         made_by, own_folder = config.members[name].config, config.members[name].run
         path = run_folder.default_path(made_by, fold)
+        path = path.with_name(f'{path.name}-{config.data.config}') if overrides else path
         path = path.with_name(f'{path.name}-seed{seed}') if seed else path
         if own_folder:
             path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
-        found.append(Member(name, made_by, run_folder.RunFolder(path), fold))
+        found.append(Member(name, made_by, run_folder.RunFolder(path), fold, overrides))
     return found
 
 

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import features, models, prompts
-from avsc_jax.data import folds, media, pictures, records
+from avsc_jax.data import folds, media, own, pictures, records
 from avsc_jax.data.batches import num_batches
 from avsc_jax.encoders import EncoderSpec
 from avsc_jax.scenes import SCENES
@@ -34,7 +34,12 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
             f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
             'was built: the scores do not compare with published ones'
         )
-    if 'fold' in data:
+    if data.name == own.NAME and dataset.builder.info.metadata.get('groups') == 'files':
+        warnings.append(
+            'no groups were named: if clips of one place or recording are both in train and in '
+            'test, the scores are too good'
+        )
+    if 'fold' in data and data.name != own.NAME:
         warnings.append(
             'reported on a fold of its own, not on the official one: published scores are of '
             'other clips'
@@ -95,6 +100,15 @@ def text(config: ConfigDict, specs: list[features.EncoderSpec], data_dir: Path) 
         lines.append(f'protocol: {protocol(config, dataset)}')
         clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
         classes = dataset.classes
+    elif data.name == own.NAME and data.folder:
+        listing = own.read(Path(data.folder), data.needs)
+        counts = {split: len(items) for split, items in own.split(listing).items()}
+        counts['train'] = counts['train_inner'] + counts['validation']
+        used = splits_used(config).values()
+        clips = {split: sum(counts[part] for part in split.split('+')) for split in used}
+        classes = listing.classes
+        lines.append(f'classes: {", ".join(classes)}')
+        lines.append('it is not prepared yet; the run builds it first, and cuts longer files')
     else:
         classes, clips = SCENES, {}
         lines.append('it is not prepared yet; the run builds it first')

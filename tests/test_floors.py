@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     ('main', 'predict', 'score', 'convert', 'export', 'serve'),
     ('job', 'ensemble_job', 'sweep'),
-    ('rows',),
+    ('rows', 'own_data'),
     ('plan', 'submission', 'score_options', 'members', 'system'),
     ('report', 'training', 'mixing'),
     ('inputs',),
@@ -34,7 +34,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('serve', 'predict')}
 # One decoder and one frame picker for builder, extractor and predict.
 OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.download', 'avsc_jax.scenes')
-MAY_IMPORT_TFDS_TAU = ('main', 'job', 'rows')
+MAY_IMPORT_TFDS_TAU = ('main', 'job', 'rows', 'own_data')
 FOREIGN = ('tensorflow', 'torch', 'timm', 'open_clip', 'onnxruntime')
 HEAVY = ('jax', 'flax', 'numpy', 'transformers', 'tensorflow_datasets', 'librosa', 'matplotlib')
 

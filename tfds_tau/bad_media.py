@@ -22,7 +22,12 @@ def warn_of_missing(files: MediaFiles, clips: Sequence[Clip]) -> None:
 
 
 def report(
-    bad: Sequence[tuple[str, Sequence[tuple[str, str]]]], total: int, path: Path, *, skip: bool
+    bad: Sequence[tuple[str, Sequence[tuple[str, str]]]],
+    total: int,
+    path: Path,
+    *,
+    skip: bool,
+    flag: str = '--on_error=skip',
 ) -> None:
     """Lists bad files in one place; raises ValueError unless they may be left out.
 
@@ -31,6 +36,7 @@ def report(
       total: number of clips that were looked at.
       path: of the list, a tab-separated file; removed if nothing is bad.
       skip: the clips may be left out.
+      flag: that says so.
     """
     if not bad:
         path.unlink(missing_ok=True)
@@ -46,6 +52,6 @@ def report(
     if not skip:
         raise ValueError(
             f'{seen}; put whole ones there and give the same command again, which keeps the other '
-            'clips, or build without these by --on_error=skip'
+            f'clips, or build without these by {flag}'
         )
     print(f'left out: {seen}', file=sys.stderr)

@@ -29,7 +29,7 @@ def read(
     for name in (clip.audio, clip.video):
         try:
             source = files.source(name)
-            _check_whole(source)
+            check_whole(source)
             if name == clip.audio:
                 found += [_sound(source), media.audio_bit_depth(source)]
             else:
@@ -87,7 +87,7 @@ def _check_lengths(clip: Clip, sound_s: float, times_s: np.ndarray) -> None:
         raise BadMedia([(clip.video, f'{clip.video} {reason}')])
 
 
-def _check_whole(source: Path | Member) -> None:
+def check_whole(source: Path | Member) -> None:
     """Refuses wav and mp4 files that end before their own headers say; decoders let some pass."""
     opened = source.open('rb') if isinstance(source, Path) else contextlib.nullcontext(source)
     with opened as file:

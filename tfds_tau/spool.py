@@ -40,14 +40,21 @@ class Spool:
       folder: made if missing.
       files: where the media are.
       features: of the data set.
-      options: of `clips.read`.
+      options: of `read`.
+      read: a clip in, its records out; raises BadMedia.
     """
 
     def __init__(
-        self, folder: Path, files: MediaFiles, features: tfds.features.FeaturesDict, options: dict
+        self,
+        folder: Path,
+        files: MediaFiles,
+        features: tfds.features.FeaturesDict,
+        options: dict,
+        read: Callable[..., list[dict]] = clips.read,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.files, self.features, self.options = folder, files, features, options
+        self._read = read
 
     def fill(self, clip: Clip) -> None:
         """Encodes a clip unless it is there; what is wrong with its files is noted instead."""
@@ -55,7 +62,7 @@ class Spool:
         if path.exists():
             return
         try:
-            found = clips.read(self.files, clip, **self.options)
+            found = self._read(self.files, clip, **self.options)
         except clips.BadMedia as error:
             note = json.dumps([clip.clip_id, error.problems]).encode()
             _write_whole(path.with_suffix('.bad'), lambda part: part.write_bytes(note))

@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from avsc_jax import download
 from avsc_jax.scenes import SCENES
 from tfds_tau import bad_media, demo, splits
+from tfds_tau.clips import read as read_clip
 from tfds_tau.files import MediaFiles
 from tfds_tau.spool import Shard, Spool, link
 
@@ -94,6 +95,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
     workers: int | None = None  # threads that decode, one clip each; None: one for each core
     on_error: str = 'fail'  # or 'skip': leave clips out whose files are broken or missing
+    skip_flag = '--on_error=skip'
+    read = staticmethod(read_clip)  # of what the spool keeps
 
     def __init__(self, *, file_format: str | None = None, **kwargs: Any):
         # TFDS's own default, tfrecord, cannot be written without TensorFlow
@@ -101,20 +104,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    'clip_id': tfds.features.Text(),
-                    'segment': np.int32,  # the second of a one-second piece; -1: the whole clip
-                    'audio': BYTES,  # FLAC, two channels, at the source's bit depth
-                    'sample_rate': np.int32,
-                    'frames': tfds.features.Sequence(BYTES),  # JPEG
-                    'frame_index': tfds.features.Sequence(np.int32),
-                    'frame_times': tfds.features.Sequence(np.float32),
-                    'label': tfds.features.ClassLabel(names=SCENES),  # -1: unknown
-                    'city': tfds.features.Text(),
-                    'location': tfds.features.Text(),
-                }
-            ),
+            features=record_features(SCENES),
             homepage='https://zenodo.org/records/4477542',
             license='Free for non-commercial use; see the licence in the TAU archives.',
             disable_shuffling=True,
@@ -150,12 +140,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
-        files = self._files(dl_manager)
-        is_evaluation = self.builder_config.name.startswith('evaluation')
-        lists = splits.evaluation(files) if is_evaluation else splits.development(files)
+        files, lists = self._sources(dl_manager)
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
-        self._spool = Spool(folder, files, self.info.features, self.builder_config.options)
+        options = self.builder_config.options
+        self._spool = Spool(folder, files, self.info.features, options, self.read)
         self._spool.forget_bad()
         bad_media.warn_of_missing(files, list(itertools.chain(*self._lists.values())))
         if download_config.beam_options or download_config.beam_runner:
@@ -176,7 +165,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         bad = self._spool.bad()
         self.info.metadata['left_out'] = [clip_id for clip_id, _ in bad]
         total, path = sum(map(len, self._lists.values())), self._beside('bad_media.tsv')
-        bad_media.report(bad, total, path, skip=self.on_error == 'skip')
+        bad_media.report(bad, total, path, skip=self.on_error == 'skip', flag=self.skip_flag)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         return {split: self._generate_examples(clips) for split, clips in self._lists.items()}
@@ -186,6 +175,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         import apache_beam as beam  # of the [beam] extra
 
         return beam.Create(enumerate(clips)) | beam.Reshuffle() | beam.FlatMap(self._spool.examples)
+
+    def _sources(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> tuple[MediaFiles, dict[str, list[splits.Clip]]]:
+        """The media, and which clips are in which split."""
+        files = self._files(dl_manager)
+        is_evaluation = self.builder_config.name.startswith('evaluation')
+        return files, splits.evaluation(files) if is_evaluation else splits.development(files)
 
     def _files(self, dl_manager: tfds.download.DownloadManager) -> MediaFiles:
         if not self.builder_config.name.startswith('demo'):
@@ -231,6 +228,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _beside(self, name: str) -> Path:
         """A path next to the data set, also while TFDS builds under another name."""
         return Path(self.data_path).parent / f'{self.version}.{name}'
+
+
+def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
+    """What a record holds."""
+    return tfds.features.FeaturesDict(
+        {
+            'clip_id': tfds.features.Text(),
+            'segment': np.int32,  # the second of a one-second piece; -1: the whole clip
+            'audio': BYTES,  # FLAC, two channels, at the source's bit depth
+            'sample_rate': np.int32,
+            'frames': tfds.features.Sequence(BYTES),  # JPEG
+            'frame_index': tfds.features.Sequence(np.int32),
+            'frame_times': tfds.features.Sequence(np.float32),
+            'label': tfds.features.ClassLabel(names=classes),  # -1: unknown
+            'city': tfds.features.Text(),
+            'location': tfds.features.Text(),
+        }
+    )
 
 
 def _joined(name: str, parts: list[tfds.core.SplitInfo]) -> tfds.core.SplitInfo:

@@ -8,20 +8,36 @@ import collections
 import csv
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from avsc_jax.data import records
+from avsc_jax.data import own, records
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.scenes import parse_clip_id
+from avsc_jax.scenes import ClipName, parse_clip_id
 
 NUM_FOLDS = 5
 STORED = ('train', 'test')  # the splits that the folds are made of
 
 
-def assign(clip_ids: Sequence[str], num_folds: int = NUM_FOLDS) -> np.ndarray:
+def named(clip_id: str) -> ClipName:
+    """What a clip's name says of it."""
+    name = parse_clip_id(clip_id)
+    if name is None:
+        raise ValueError(
+            f'{clip_id!r} names no location, as <scene>-<city>-<location>-<segment> does; such '
+            'clips cannot be cut into folds'
+        )
+    return name
+
+
+Naming = Callable[[str], ClipName]
+
+
+def assign(
+    clip_ids: Sequence[str], num_folds: int = NUM_FOLDS, name_of: Naming = named
+) -> np.ndarray:
     """The fold of each clip `[N]`, balanced by class and by clip count.
 
     The largest location goes first. Each goes where the share of its scene's clips and the share
@@ -30,7 +46,7 @@ def assign(clip_ids: Sequence[str], num_folds: int = NUM_FOLDS) -> np.ndarray:
     """
     clips = collections.defaultdict(collections.Counter)
     for clip_id in sorted(set(clip_ids)):
-        clips[_location(clip_id)].update([parse_clip_id(clip_id).scene, 'all'])
+        clips[_location(name_of(clip_id))].update([name_of(clip_id).scene, 'all'])
     total = sum(clips.values(), collections.Counter())
     folds, fold_of = [collections.Counter() for _ in range(num_folds)], {}
     for location in sorted(clips, key=lambda name: (-clips[name]['all'], name)):
@@ -38,10 +54,15 @@ def assign(clip_ids: Sequence[str], num_folds: int = NUM_FOLDS) -> np.ndarray:
         shares = [sum(here[key] * fold[key] / total[key] for key in here) for fold in folds]
         fold_of[location] = shares.index(min(shares))
         folds[fold_of[location]].update(here)
-    return np.array([fold_of[_location(clip_id)] for clip_id in clip_ids], int)
+    return np.array([fold_of[_location(name_of(clip_id))] for clip_id in clip_ids], int)
 
 
-def check(clip_ids: Sequence[str], folds: Sequence[int], num_folds: int = NUM_FOLDS) -> None:
+def check(
+    clip_ids: Sequence[str],
+    folds: Sequence[int],
+    num_folds: int = NUM_FOLDS,
+    name_of: Naming = named,
+) -> None:
     """An error unless the folds are 0 ... num_folds - 1, none empty, and share no location."""
     if unlike := sorted({*range(num_folds)} ^ set(map(int, folds))):
         raise ValueError(
@@ -50,7 +71,7 @@ def check(clip_ids: Sequence[str], folds: Sequence[int], num_folds: int = NUM_FO
         )
     places = collections.defaultdict(set)
     for clip_id, fold in zip(clip_ids, folds, strict=True):
-        places[_location(clip_id)].add(int(fold))
+        places[_location(name_of(clip_id))].add(int(fold))
     shared = [f'{name} ({_listed(of)})' for name, of in sorted(places.items()) if len(of) > 1]
     if shared:
         raise ValueError(
@@ -176,11 +197,14 @@ def open_dataset(data: Mapping, data_dir: Path) -> Dataset:
         )
     found = dataset.outlines('+'.join(STORED))
     clip_ids = [outline['clip_id'] for outline in found]
+    name_of = named
+    if data['name'] == own.NAME:  # whose names say nothing, but their records do
+        name_of = {o['clip_id']: _of_record(o) for o in found}.__getitem__
     if 'fold_file' in data:
         folds = _of_file(data['fold_file'], clip_ids, dataset.name)
     else:
-        folds = assign(clip_ids)
-    check(clip_ids, folds)
+        folds = assign(clip_ids, name_of=name_of)
+    check(clip_ids, folds, name_of=name_of)
     return FoldedDataset(dataset.builder, data['fold'], found, folds)
 
 
@@ -197,15 +221,13 @@ def _of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray:
     return np.array([found[clip_id] for clip_id in clip_ids], int)
 
 
-def _location(clip_id: str) -> str:
-    """'airport-lisbon-1175-44106' -> 'lisbon-1175'."""
-    name = parse_clip_id(clip_id)
-    if name is None:
-        raise ValueError(
-            f'{clip_id!r} names no location, as <scene>-<city>-<location>-<segment> does; such '
-            'clips cannot be cut into folds'
-        )
-    return f'{name.city}-{name.location}'
+def _of_record(outline: Mapping) -> ClipName:
+    return ClipName(str(outline['label']), outline['city'], outline['location'], '')
+
+
+def _location(name: ClipName) -> str:
+    """Of airport-lisbon-1175-44106 'lisbon-1175'."""
+    return f'{name.city}-{name.location}' if name.city else name.location
 
 
 def _listed(folds: Sequence[int]) -> str:

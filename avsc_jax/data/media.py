@@ -16,11 +16,16 @@ from typing import BinaryIO, NamedTuple
 import av
 import numpy as np
 import soundfile
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
 MAX_SAMPLE_RATE_HZ = 192_000
+
+# Endings of files, for those who look for some.
+VIDEOS = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
+SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.aiff', '.aif')
+PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
 Source = str | os.PathLike | BinaryIO
 
@@ -113,40 +118,91 @@ def read_frames(
       short_side: pictures larger than this are scaled down to it (bicubic); None keeps the size.
       resize: what becomes of each picture [H, W, 3] uint8 as soon as it is decoded.
     """
+    with opened_pictures(source) as track:
+        return track.frames(rule, short_side=short_side, resize=resize)
+
+
+@contextlib.contextmanager
+def opened_pictures(source: Source) -> Iterator['PictureTrack']:
+    """The first picture track of a file, of which several parts can be read."""
     with _opened(source) as (container, name):
         if not container.streams.video:
             raise ValueError(f'{name} has no picture track')
+        yield PictureTrack(container, name)
+
+
+class PictureTrack:
+    """A compressed track in memory, and its frames, which are decoded when they are asked for.
+
+    Attributes:
+      duration_s: of the track; its frames are taken as evenly spaced over it.
+    """
+
+    def __init__(self, container: av.container.InputContainer, name: str):
         stream = container.streams.video[0]
-        codec = stream.codec_context
+        self._name, self._codec = name, stream.codec_context
+        codec = self._codec
         codec.thread_count = 1  # the callers run one clip a thread
         _check_picture_size(name, codec.width, codec.height)
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        self._packets = [packet for packet in container.demux(stream) if packet.size]
         rate = stream.average_rate or stream.base_rate or 25
-        shown, tick = _shown_times(packets), stream.time_base
+        shown, tick = _shown_times(self._packets), stream.time_base
         # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
-        if numbered := shown is None or (codec.has_b_frames and container.format.name == 'avi'):
-            shown = list(range(sum(1 for _ in _decoded(codec, packets, numbered=True))))
+        self._numbered = shown is None or (codec.has_b_frames and container.format.name == 'avi')
+        if self._numbered:
+            shown = list(range(sum(1 for _ in _decoded(codec, self._packets, numbered=True))))
             tick = 1 / rate
-            codec.flush_buffers()
         if not shown:
             raise ValueError(f'{name} holds no pictures; is it cut short?')
         seconds = [float((pts - shown[0]) * tick) for pts in shown]
-        duration_s = seconds[-1] * len(shown) / (len(shown) - 1) if seconds[1:] else float(1 / rate)
-        if duration_s > MAX_DURATION_S:
-            raise ValueError(f'{name} lasts {duration_s:.0f} s; the limit is {MAX_DURATION_S:.0f}')
-        index = pick_frames(rule, len(shown), duration_s=duration_s)
-        size = _scaled(codec.width, codec.height, short_side)
-        images = {}
-        for frame in _frames_at({shown[i] for i in index}, codec, packets, numbered):
-            _check_picture_size(name, frame.width, frame.height)
+        last = len(shown) - 1
+        self.duration_s = seconds[-1] * len(shown) / last if last else float(1 / rate)
+        if self.duration_s > MAX_DURATION_S:
+            raise ValueError(
+                f'{name} lasts {self.duration_s:.0f} s; the limit is {MAX_DURATION_S:.0f}'
+            )
+        self._shown, self._seconds = shown, seconds
+
+    def frames(
+        self,
+        rule: str,
+        *,
+        start_s: float = 0.0,
+        window_s: float | None = None,
+        short_side: int | None = None,
+        resize: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> Frames:
+        """The frames that a rule picks of a part of the track; see read_frames.
+
+        Args:
+          window_s: length of the part, which tells how many; where the track ends before it, they
+            are spread over what there is. None: the whole track.
+        """
+        if window_s is None:
+            there, window_s = np.arange(len(self._shown)), self.duration_s
+        else:
+            seconds = np.asarray(self._seconds)
+            there = np.flatnonzero((seconds >= start_s) & (seconds < start_s + window_s))
+            if not len(there):
+                raise ValueError(
+                    f'{self._name} shows no picture from {start_s:.1f} to {start_s + window_s:.1f} '
+                    's; is it cut short?'
+                )
+        codec, shown = self._codec, self._shown
+        index = there[pick_frames(rule, len(there), duration_s=window_s)]
+        size, images = _scaled(codec.width, codec.height, short_side), {}
+        codec.flush_buffers()  # of what was decoded before
+        wanted = {shown[i] for i in index}
+        for frame in _frames_at(wanted, codec, self._packets, self._numbered):
+            _check_picture_size(self._name, frame.width, frame.height)
             image = _rgb(frame, size)
             images[frame.pts] = image if resize is None else resize(image)
-        if lost := [seconds[i] for i in index if shown[i] not in images]:
-            raise ValueError(f'{name} is damaged or cut short: no picture at {lost[0]:.2f} s')
+        if lost := [self._seconds[i] for i in index if shown[i] not in images]:
+            raise ValueError(f'{self._name} is damaged or cut short: no picture at {lost[0]:.2f} s')
         return Frames(
             np.stack([images[shown[i]] for i in index]),
             index.astype(np.int32),
-            np.asarray([seconds[i] for i in index], np.float32),
+            np.asarray([self._seconds[i] for i in index], np.float32),
         )
 
 
@@ -272,6 +328,19 @@ def decode_jpeg(data: bytes) -> np.ndarray:
         raise ValueError(f'cannot decode a picture of {len(data)} bytes: {error}') from error
 
 
+def read_picture(source: str | os.PathLike, short_side: int | None = None) -> np.ndarray:
+    """Decodes a still picture as [H, W, 3] uint8, turned as its camera was held.
+
+    Args:
+      short_side: see read_frames.
+    """
+    with _one_sentence(source), Image.open(_checked(source)) as image:
+        _check_picture_size(_name(source), *image.size)
+        turned = ImageOps.exif_transpose(image).convert('RGB')
+        size = _scaled(*turned.size, short_side)
+        return np.asarray(turned.resize(size, Image.Resampling.BICUBIC))
+
+
 def resize_picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The whole picture [H, W, 3] uint8 at another size, by Pillow's antialiased bilinear."""
     if image.shape[:2] == (height, width):
@@ -330,7 +399,13 @@ def _one_sentence(source: Source) -> Iterator[None]:
     """Turns what the libraries raise about bad media into one ValueError that names the file."""
     try:
         yield
-    except (av.FFmpegError, soundfile.SoundFileError, EOFError) as error:
+    except (
+        av.FFmpegError,
+        soundfile.SoundFileError,
+        EOFError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
         reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
         raise ValueError(f'cannot decode {_name(source)}: {reason}') from error
 

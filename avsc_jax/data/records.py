@@ -67,7 +67,7 @@ class Records(Sequence):
         with self._opened(index) as stored:
             return _facts(stored) | {
                 'num_frames': len(stored['frames']),
-                'num_samples': media.flac_length(stored['audio']),
+                'num_samples': media.flac_length(stored['audio']) if stored['audio'] else 0,
             }
 
     def frame(self, index: int, number: int) -> np.ndarray:

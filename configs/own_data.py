@@ -1,0 +1,60 @@
+"""Any system on clips of one's own: a folder of files for each class, or a table of files.
+
+Paper: none; the systems are those of their own configs, whose data section alone is another.
+Expect: what the clips give; they are cut into train, validation and test without common groups.
+Needs: FOLDER/CLASS/*.mp4|wav|jpg ..., or a CSV of path, label and perhaps group and split; the
+  system's published weights. The token `demo` makes the networks small, with random weights.
+Command: python -m avsc_jax.main --config=configs/own_data.py:clip_fusion --config.data.folder=...
+Try it: python -m avsc_jax.main --config=configs/own_data.py:clip_fusion,demo
+"""
+
+import importlib
+from pathlib import Path
+
+# System -> what it takes of each clip, by the tokens that say so.
+NEEDS = dict(
+    clip_fusion={'': ('picture',)},
+    hitachi_audio={'': ('sound',)},
+    hitachi_image={'': ('picture',)},
+    openl3_baseline={'audio': ('sound',), 'video': ('picture',), '': ('sound', 'picture')},
+    feng_fusion={'audio': ('sound',), 'video': ('picture',), '': ('sound', 'picture')},
+    hou_dual_stream={'': ('sound', 'picture')},
+    ioacas_audio={'': ('sound',)},
+)
+VARIANTS = {'system': tuple(NEEDS)}
+
+
+def get_config(argument=''):
+    tokens = [token for token in (argument or '').split(',') if token]
+    system = next((token for token in tokens if token in NEEDS), VARIANTS['system'][0])
+    tokens = [token for token in tokens if token != system]
+    if 'tau' in tokens:
+        raise ValueError(f'own_data is not TAU; that is configs/{system}.py:tau')
+    config = importlib.import_module(f'avsc_jax.configs.{system}').get_config(','.join(tokens))
+
+    data = config.data
+    data.name, data.config = 'own_data', ''  # main names it after the folder
+    if 'valid' in data:  # else the system is final
+        data.train, data.valid, data.test = 'train_inner', 'validation', 'test'
+    data.folder = ''  # or a table; with the token demo, none is the made-up clips
+    data.needs = next(needs for token, needs in NEEDS[system].items() if token in (*tokens, ''))
+    data.window_s = 10.0  # longer files are cut into so much, shorter ones filled up
+    data.sample_rate_hz = 48000
+    data.frames, data.short_side = 'clip12', 448  # or the system's own
+    data.on_error = 'fail'  # or skip: leave out files that cannot be read
+
+    for name in {'views', 'drop_remainder'} & {*config}:  # made for many clips, of 10 s
+        del config[name]
+    if 'openl3_image' in config.get('encoders', {}):  # the frames that records have, as many
+        config.frames, config.short_side = 'openl3', 256
+        config.encoders.openl3_image.frames = None
+        config.demo.update(dict(frames='second_centres'))
+        config.demo.encoders.openl3_image.frames = None
+
+    for member in config.get('members', {}).values():
+        file, _, of_member = member.config.partition(':')
+        member.config = f'configs/own_data.py:{Path(file).stem},{of_member}'
+
+    scores = dict(log_loss=None, accuracy=None, granularity=data['items'])
+    config.paper = dict(row='own data', source='', **scores)
+    return config
