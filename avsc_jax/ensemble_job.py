@@ -139,7 +139,9 @@ def fuse(groups: Sequence[Sequence[Member]], config: ConfigDict) -> Tables:
 
 def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
     """The same of the members of one fold."""
-    probs = {name: table.probs for name, table in found.items()} | by_role(found, config)
+    probs = {name: table.probs for name, table in found.items()}
+    probs |= by_role(probs, config)
+    classes = mixing.first(found).meta['classes']
     scored = dict(found)
     for role, name in config.group_names.items():
         if len(config.groups[role]) > 1:
@@ -150,7 +152,7 @@ def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
         if is_weighted(line):
             scored |= weighted(line, chosen, found)
         else:
-            scored[line['row']] = _like(found, decide(chosen, line['recipe'], found))
+            scored[line['row']] = _like(found, decide(chosen, line['recipe'], classes))
     scored[title(last)].meta.update(
         system=title(last),
         about=mixing.about(found, _sentence(last, config), []),
@@ -201,29 +203,29 @@ def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], found: T
     return {title(line): same, title(line, OTHER): _like(found, probs)}
 
 
-def by_role(found: Tables, config: ConfigDict) -> dict[str, np.ndarray]:
-    """Role -> mean of the probabilities [N, C] of its members."""
-    return {
-        role: ensemble.mean(np.stack([found[name].probs for name in names]))
+def by_role(probs: Mapping[str, np.ndarray], config: ConfigDict) -> dict[str, np.ndarray]:
+    """Role -> mean of the probabilities [N, C] of its members, as far as they are there."""
+    there = {
+        role: [probs[name] for name in names if name in probs]
         for role, names in config.groups.items()
     }
+    return {role: ensemble.mean(np.stack(found)) for role, found in there.items() if found}
 
 
 def decide(
-    groups: Mapping[str, np.ndarray], recipe: Mapping, found: Tables, **options: object
+    groups: Mapping[str, np.ndarray], recipe: Mapping, classes: Sequence[str], **options: object
 ) -> np.ndarray:
     """Probabilities [N, C] of the ensemble.
 
     Args:
       groups: see `by_role`.
       recipe: `name`, mean or hitachi, and the options of `ensemble.hitachi`.
-      found: tables that name the classes.
       options: in place of the recipe's.
     """
     options = {**recipe, **options}
     if options.pop('name') == 'mean':
         return ensemble.mean(np.stack([*groups.values()]))
-    return ensemble.hitachi(**groups, classes=mixing.first(found).meta['classes'], **options)
+    return ensemble.hitachi(**groups, classes=classes, **options)
 
 
 def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.Predictions:
@@ -236,7 +238,9 @@ def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.P
     parts = []
     for group in groups:
         refit = {member.name: found[member] for member in group}
-        parts.append(decide(by_role(refit, config), config.recipe, refit, renormalize=False))
+        roles = by_role({name: table.probs for name, table in refit.items()}, config)
+        classes = mixing.first(refit).meta['classes']
+        parts.append(decide(roles, config.recipe, classes, renormalize=False))
     return _like(refit, ensemble.renormalize(ensemble.mean(np.stack(parts))))
 
 

@@ -26,6 +26,8 @@ from avsc_jax.encoders import Encoder, EncoderSpec
 
 CLIPS_PER_BLOCK = 32
 CALLS_TOGETHER = 4  # of an encoder, on what waits in memory
+# What an encoder takes -> where a record has it.
+FIELDS = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
 MEDIA_THREADS = 8  # each clip of 96 pictures takes 58 MB, and three a thread wait
 
 
@@ -322,9 +324,8 @@ class FeatureInputs:
         encoders: Sequence[Encoder],
         stats: Mapping[str, np.ndarray] | None = None,
     ):
-        self._settings, self.encoders, self._stats = dict(settings), list(encoders), stats
-        names = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
-        self.fields = tuple(sorted({names[e.spec.takes] for e in self.encoders}))  # of a record
+        self.settings, self.encoders, self._stats = dict(settings), list(encoders), stats
+        self.fields = tuple(sorted({FIELDS[e.spec.takes] for e in self.encoders}))  # of a record
 
     def open(self, file: media_files.Source) -> dict:
         """What `__call__` takes of a media file."""
@@ -334,7 +335,7 @@ class FeatureInputs:
             channels = media_files.audio_channels(file)
             record |= {'audio': audio, 'sample_rate': rate, 'channels': channels}
         if 'frames' in self.fields:
-            rule, short_side = self._settings['frames'], self._settings['short_side']
+            rule, short_side = self.settings['frames'], self.settings['short_side']
             found = media_files.read_frames(file, rule, short_side=short_side)
             record |= {'frames': list(found.images), 'frame_times': found.times_s}
         return record
@@ -349,10 +350,36 @@ class FeatureInputs:
 
     def notes(self, record: Mapping) -> list[str]:
         """See Encoder.notes."""
-        return [note for encoder in self.encoders for note in encoder.notes(record)]
+        there = (e for e in self.encoders if FIELDS[e.spec.takes] in record)
+        return [note for encoder in there for note in encoder.notes(record)]
 
     def __call__(self, record: Mapping) -> dict[str, np.ndarray] | np.ndarray:
         """The network's inputs for a record that `open` or a dataset gives."""
-        arrays = {e.spec.name: e(e.items(record))[None] for e in self.encoders}
-        found = network_inputs(self._settings, arrays, self._stats)
+        (found,) = self.each([record])
         return found['image'] if [*found] == ['image'] else found  # a backbone takes one array
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """The same of several records, by names; what a record does not hold is not among them.
+
+        The items of all are encoded together.
+        """
+        arrays = [{} for _ in records]
+        for encoder in self.encoders:
+            there = [place for place, r in enumerate(records) if FIELDS[encoder.spec.takes] in r]
+            items = {place: encoder.items(records[place]) for place in there}
+            shape_of = {place: items[place][0].shape for place in there}
+            for shape in sorted({*shape_of.values()}):
+                alike = [place for place in there if shape_of[place] == shape]
+                found = encoder([item for place in alike for item in items[place]])
+                ends = np.cumsum([encoder.count(items[place]) for place in alike])[:-1]
+                for place, part in zip(alike, np.split(found, ends), strict=True):
+                    arrays[place][encoder.spec.name] = part[None]
+        return [self._inputs(found) for found in arrays]
+
+    def _inputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The network's inputs that follow from what is there."""
+        named = self.settings.get('inputs') or {}
+        here = {name: encoder for name, encoder in named.items() if encoder in arrays}
+        if not arrays:
+            return {}
+        return network_inputs({**self.settings, 'inputs': here}, arrays, self._stats)

@@ -5,8 +5,9 @@ A row is one frame of a record, or one piece of its sound. The host decodes it a
 training the augmentation, by one key for each example.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from avsc_jax.data.records import Dataset, Records
 from avsc_jax.features import FeatureInputs
 
 Batch = dict[str, jax.Array]
+
+ROWS_PER_CALL = 16  # of what is prepared outside of training; pictures of 456 x 456 are large
 
 # What a config's `augment` section may name, in the order in which it is applied.
 WAVEFORM = (spectrogram.random_gain,)
@@ -98,12 +101,19 @@ class Sound:
 
     def __call__(self, record: Mapping) -> np.ndarray:
         """Network inputs for each piece of a decoded record, whatever its sample rate."""
+        return self.each([record])[0]['image']
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """The same of several, by the input's name; they are prepared together."""
+        return _prepared('audio', self._jitted, [self._pieces(record) for record in records])
+
+    def _pieces(self, record: Mapping) -> np.ndarray:
+        """`[T, N, 2]`, the last one cut short or filled with silence."""
         audio, rate = record['audio'], record['sample_rate']
         if rate != self._rate:
             audio = librosa.resample(audio, orig_sr=rate, target_sr=self._rate, axis=0)
         count = max(1, round(len(audio) / self._length))
-        pieces = _padded(audio, count * self._length).reshape(count, 1, self._length, -1)
-        return np.concatenate([self._jitted({'audio': piece})['image'] for piece in pieces])
+        return _padded(audio, count * self._length).reshape(count, self._length, -1)
 
 
 class Frames:
@@ -167,12 +177,16 @@ class Frames:
 
     def __call__(self, record: Mapping) -> np.ndarray:
         """Network inputs for each row of a decoded record."""
-        frames = record['frames']
+        return self.each([record])[0]['image']
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """See Sound.each."""
+        return _prepared('frame', self._jitted, [self._rows(r['frames']) for r in records])
+
+    def _rows(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         if self._pictures:
-            rows = [self._together(frames, self._size)]
-        else:
-            rows = (media.resize_picture(frame, *self._size) for frame in frames)
-        return np.concatenate([self._jitted({'frame': row[None]})['image'] for row in rows])
+            return self._together(frames, self._size)[None]
+        return np.stack([media.resize_picture(frame, *self._size) for frame in frames])
 
     def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         places = media.evenly_spaced(len(frames), self._pictures)
@@ -191,6 +205,7 @@ class FeaturesAndFrames:
 
     def __init__(self, features: FeatureInputs, frames: Frames):
         self._features, self._frames = features, frames
+        self.settings, self.encoders = frames.settings, features.encoders
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
         self.notes = features.notes
 
@@ -201,6 +216,15 @@ class FeaturesAndFrames:
     def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
         """The network's inputs for a decoded record, by their names."""
         return self._features(record) | {'image': self._frames(record)}
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """The same of several; what a record does not hold is not among them."""
+        found = self._features.each(records)
+        seen = [place for place, record in enumerate(records) if 'frames' in record]
+        frames = self._frames.each([records[place] for place in seen]) if seen else []
+        for place, image in zip(seen, frames, strict=True):
+            found[place] |= image
+        return found
 
 
 def make(
@@ -303,6 +327,39 @@ def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: jax.Array) -> j
     for place, op in ops.items() if keys is not None else ():
         x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), x)
     return x
+
+
+def _prepared(
+    name: str, prepare: Callable[[Batch], Batch], rows: Sequence[np.ndarray]
+) -> list[dict[str, np.ndarray]]:
+    """What `prepare` makes of the rows `[T, ...]` of each record, in calls of one size."""
+    every = np.concatenate(rows)
+    made = [
+        np.asarray(prepare({name: part})['image'])[:count]
+        for part, count in calls(every, most=ROWS_PER_CALL)
+    ]
+    ends = np.cumsum([len(each) for each in rows])[:-1]
+    return [{'image': image} for image in np.split(np.concatenate(made), ends)]
+
+
+def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
+    """Parts of the arrays `[N, ...]`, and how many rows of each count: the rest is zeros.
+
+    Parts are as long as a power of two, and `most` at most, so that few shapes are compiled.
+    """
+    (total,) = {len(array) for array in jax.tree.leaves(rows)}
+    length = min(most, 1 << (total - 1).bit_length())
+    for start in range(0, total, length):
+        count = min(length, total - start)
+        yield (
+            jax.tree.map(
+                lambda x: np.concatenate(
+                    [x[start : start + count], np.zeros((length - count, *x.shape[1:]), x.dtype)]
+                ),
+                rows,
+            ),
+            count,
+        )
 
 
 def _padded(audio: np.ndarray, length: int) -> np.ndarray:

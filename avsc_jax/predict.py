@@ -9,180 +9,145 @@ python -m avsc_jax.predict folder/ --encoder=openl3_audio:hop_s=0.5 --embeddings
 """
 
 import argparse
-import ast
-import json
-import os
+import itertools
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from scipy.special import softmax
 from tqdm import tqdm
 
-from avsc_jax import cli, tables, weights
-from avsc_jax.data.batches import one_ahead, read_ahead
+from avsc_jax import cli, hosts, tables, weights
+from avsc_jax.data.decoder import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
-from avsc_jax.encoders import READING, EncoderSpec
-from avsc_jax.features import FeatureInputs
-from avsc_jax.rows import media_files
-from avsc_jax.training import load_run
+from avsc_jax.tagging import dataset, embeddings, files, outputs
+from avsc_jax.tagging.journal import Journal
+from avsc_jax.tagging.tagger import Tagger, load
 from avsc_jax.training.run_folder import RunFolder, default_weights_dir
 
-SUFFIXES = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
-SOUND_SUFFIXES = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.aiff')
-# How frames are picked for an encoder without a run: one each second, as large as the configs say.
-PICTURES = {'frames': 'second_centres', 'short_side': 448}
+EPILOG = """examples:
+  avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
+  avsc-predict recordings/ --model runs/hitachi_ensemble --csv scenes.csv --timeline windows.csv
+  find . -name '*.mkv' | avsc-predict - --model runs/feng_fusion-intermediate --jsonl scenes.jsonl
+
+A file that cannot be read is one line at the end and exit code 1; the others get their answers.
+The same command goes on where it was stopped. A file that has only sound or only a picture is told
+by that, where the system takes both, and a note says so."""
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
     args = parse(arguments)
-    return encode(args) if args.encoder else classify(args)
-
-
-def classify(args: argparse.Namespace) -> int:
-    """The scenes of each item by a trained run."""
-    for warning in RunFolder(args.model).read_json('report.json')['about']['warnings']:
-        print(f'! {warning}', file=sys.stderr)
+    if args.multihost:
+        hosts.initialize()
+        args.shard = f'{jax.process_index()}/{jax.process_count()}'
+    if args.encoder:
+        if args.download_weights and not args.weights:
+            weights.download_all([args.encoder.partition(':')[0]], args.weights_dir)
+        given = {'weights_dir': args.weights_dir, 'origin': args.weights}
+        return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
     if args.download_weights:
-        encoders = RunFolder(args.model).read_json('preprocessing.json').get('encoders', [])
-        published = [e['name'] for e in encoders if not e['weights'].startswith('random:')]
-        weights.download_all(published, args.weights_dir)
-    model, variables, preprocess, classes = load_run(args.model, weights_dir=args.weights_dir)
-    apply = jax.jit(model.apply)
-
-    def answer(record: dict) -> tuple[np.ndarray, np.ndarray]:
-        rows, count = _padded(preprocess(record))
-        logits, out = apply(variables, rows)
-        probs = softmax(np.asarray(logits[:count], np.float64), axis=1).mean(axis=0)
-        return probs, np.asarray(out['embedding'][:count]).mean(axis=0)
-
-    if args.dataset:
-        items, load = _dataset(args, preprocess)
-    else:
-        items, load = find_files(args.files, _suffixes(preprocess)), preprocess.open
-    ahead = partial(read_ahead, num_threads=os.cpu_count() or 1)
-    work = Work(items, load, answer, getattr(preprocess, 'notes', None), ahead=ahead)
-    done, probs, embeddings = [], [], []
-    for item, record, (of_item, embedding) in work:
-        known = {'clip_id': item, 'segment': -1, 'label': -1}
-        done.append([record.get(name, default) for name, default in known.items()])
-        probs.append(of_item)
-        embeddings.append(embedding)
-        best = np.argsort(-of_item, kind='stable')[: args.top]
-        scenes = '  '.join(f'{classes[c]} {of_item[c]:.3f}' for c in best)
-        tqdm.write(f'{done[-1][0]}  {scenes}')
-    if done:
-        _write(args, *zip(*done, strict=True), np.stack(probs), np.stack(embeddings), classes)
-    return work.end('classified')
+        weights.download_all(published(args.model), args.weights_dir)
+    tagger = load(args.model, args.weights_dir)
+    for warning in tagger.warnings:
+        print(f'! {warning}', file=sys.stderr)
+    code = of_dataset(args, tagger) if args.dataset else of_files(args, tagger)
+    if args.multihost:
+        hosts.finish()
+    return code
 
 
-def encode(args: argparse.Namespace) -> int:
-    """A row for each window of sound or frame of each file, into one archive."""
-    name, options = encoder_options(args.encoder)
-    if 'frames' in READING.get(name, ()):
-        options.setdefault('frames', PICTURES['frames'])
-    options.setdefault('num_classes', 0)
-    is_stored = EncoderSpec(name, options, '').takes == 'frames'
-    settings = {k: options.pop(k, v) for k, v in PICTURES.items()} if is_stored else {}
-    if args.download_weights and not args.weights:
-        weights.download_all([name], args.weights_dir)
-    origin = args.weights or weights.identify(name, args.weights_dir)
-    spec = EncoderSpec(name, options, origin)
-    encoder = spec.make(args.weights_dir)
-    inputs = FeatureInputs(settings, [encoder])
-    files = find_files(args.files, _suffixes(inputs))
-
-    def embeddings_of(record: dict) -> np.ndarray:
-        return encoder(encoder.items(record))
-
-    work = Work(files, inputs.open, embeddings_of, inputs.notes, ahead=few_ahead)
-    done, times, embeddings = [], [], []
-    for file, record, found in work:
-        done.append(file)
-        times.append(encoder.times_s(record, len(found)))
-        embeddings.append(found)
-        tqdm.write(f'{file}  {len(found)} embeddings of {found.shape[1]} values')
-    if done:
-        clip_id = np.repeat(_clip_ids(done), [len(found) for found in embeddings])
-        _save(
-            args.embeddings,
-            clip_id=clip_id,
-            time_s=np.concatenate(times).astype(np.float64),
-            embedding=np.concatenate(embeddings),
-            about=json.dumps(spec.to_json() | settings),
-        )
-    return work.end('encoded')
+def published(model: Path) -> list[str]:
+    """The encoders of a run, or of an ensemble's members, that have published weights."""
+    folder = RunFolder(model)
+    if (model / 'members.json').exists():
+        runs = [Path(member['folder']) for member in folder.read_json('members.json')]
+        return list(dict.fromkeys(itertools.chain(*map(published, runs))))
+    found = folder.read_json('preprocessing.json').get('encoders', [])
+    return [e['name'] for e in found if 'run' not in e and len(e['weights']) == 64]
 
 
-class Work:
-    """Items with what was read and made of them; what fails is told at the end.
-
-    Args:
-      load: item -> record.
-      use: record -> result.
-      notes: record -> what the user should know of it.
-      ahead: (load, items) -> records, in their order.
-    """
-
-    def __init__(
-        self,
-        items: Sequence,
-        load: Callable[[Any], dict],
-        use: Callable[[dict], Any],
-        notes: Callable[[dict], list[str]] | None = None,
-        *,
-        ahead: Callable[[Callable, Sequence], Iterator],
-    ):
-        self._items, self._load, self._use = items, load, use
-        self._notes, self._ahead = notes or (lambda record: []), ahead
-        self._told: dict[str, list] = {}
-        self._errors: list[str] = []
-
-    def __iter__(self) -> Iterator[tuple[Any, dict, Any]]:
-        found = self._ahead(self._read, self._items)
-        off = len(self._items) < 2
-        for item in tqdm(self._items, unit='file', disable=off):
-            record = next(found)
-            try:
-                if not isinstance(record, dict):
-                    raise record
-                result = self._use(record)
-            except (ValueError, OSError) as error:
-                known = str(item) in str(error) or not isinstance(item, Path)
-                self._errors.append(str(error) if known else f'{item}: {error}')
-                continue
-            for note in self._notes(record):
-                self._told.setdefault(note, []).append(item)
-            yield item, record, result
-
-    def end(self, verb: str) -> int:
-        """Tells the notes and the errors; the exit code."""
-        for note, items in self._told.items():
-            more = f' and {len(items) - 1} more' if items[1:] else ''
-            print(f'note: {note}: {items[0]}{more}', file=sys.stderr)
-        for error in self._errors:
-            print(f'error: {error}', file=sys.stderr)
-        if self._errors:
-            done = len(self._items) - len(self._errors)
-            print(f'{done} of {len(self._items)} files {verb}', file=sys.stderr)
-        return 1 if self._errors else 0
-
-    def _read(self, item: Any) -> dict | ValueError | OSError:
-        try:
-            return self._load(item)
-        except (ValueError, OSError) as error:
-            return error
+def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
+    """The scenes of media files."""
+    found = files.find(args.files, tagger.takes)
+    if args.shard:
+        found = files.shard(found, args.shard)
+    out = {name: _of_shard(getattr(args, name), args.shard) for name in WRITTEN}
+    first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
+    path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
+    model = f'{tagger.title} {RunFolder(args.model).config_hash}'
+    journal = Journal(path, {'model': model, 'window_s': args.window})
+    keeps = bool(out['embeddings'])
+    todo = [file for file in found if not journal.has(file, embedding=keeps)]
+    if len(todo) < len(found):
+        done = f'{len(found) - len(todo):,} of {len(found):,} files'
+        print(f'{done} are finished, by {path}', file=sys.stderr)
+    tagged = files.tag(
+        tagger,
+        todo,
+        window_s=args.window,
+        fallback=not args.whole,
+        keep=bool(args.report),
+        workers=args.workers,
+        limits=Limits(args.time_limit, round(args.memory_limit * 2**30)),
+    )
+    for one in tqdm(tagged, total=len(todo), unit='file', disable=len(todo) < 2):
+        line = journal.add(one, tagger.classes, embedding=keeps)
+        if not one.error:
+            tqdm.write(_shown(line, tagger.classes, args.top))
+        if args.report and not one.error:
+            _explain(args, tagger, one, alone=len(found) == 1)
+    lines = [journal.lines[str(file)] for file in found]
+    journal.write(found)
+    good = [line for line in lines if 'error' not in line]
+    if good:
+        _write(out, good, tagger)
+    if path != out['jsonl']:
+        path.unlink(missing_ok=True)
+    told: dict[str, list[str]] = {}
+    for line in good:
+        for note in line['notes']:
+            told.setdefault(note, []).append(line['file'])
+    errors = [line['error'] for line in lines if 'error' in line]
+    return outputs.end(told, errors, len(found), 'classified')
 
 
-def few_ahead(load: Callable, items: Iterable) -> Iterator:
-    """As `read_ahead`, with one that waits: an hour of sound takes more than a gigabyte."""
-    return one_ahead(map(load, items))
+def of_dataset(args: argparse.Namespace, tagger: Tagger) -> int:
+    """The scenes of the records of a prepared dataset."""
+    data_dir = args.data_dir or default_data_dir()
+    name, _, config = args.dataset.rpartition('/')
+    data = open_dataset(name or 'tfds_tau', config, data_dir)
+    loaded = dataset.records(tagger, data, args.split, data_dir, args.media_dir)
+    ids, segments, labels, probs, found = [], [], [], [], []
+    while batch := list(itertools.islice(loaded, files.WINDOWS_PER_BATCH)):
+        for one, answer in zip(batch, tagger(batch), strict=True):
+            ids.append(one['clip_id'])
+            segments.append(one['segment'])
+            labels.append(one['label'])
+            probs.append(answer.probs)
+            found.append(answer.embedding)
+            tqdm.write(f'{ids[-1]}  {_top(answer.probs, tagger.classes, args.top)}')
+    segments, labels = np.int32(segments), np.int32(labels)
+    if args.csv:
+        items = 'clip' if (segments < 0).all() else 'second'
+        meta = {'classes': list(tagger.classes), 'granularity': items, 'pooled': items == 'clip'}
+        meta['calibrated'] = tagger.is_calibrated
+        table = tables.Predictions(np.array(ids), segments, labels, np.stack(probs), meta)
+        tables.write(table, args.csv)
+    if args.embeddings:
+        outputs.write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(found))
+    return 0
+
+
+# Flags that name a file to write -> the endings that it may have.
+WRITTEN = {
+    'csv': tables.SUFFIXES,
+    'timeline': ('.csv', '.tsv', '.txt'),
+    'jsonl': ('.jsonl',),
+    'embeddings': ('.npz',),
+}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -191,44 +156,84 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         prog='python -m avsc_jax.predict',
         description='Prints the most likely scenes of each file, with their probabilities; or '
         'writes the embeddings of an encoder.',
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        'files', nargs='*', type=Path, help='video (or sound) files, or folders of them'
+        'files',
+        nargs='*',
+        type=Path,
+        help='videos, sounds or pictures, or folders of them; - reads their names, one a line',
     )
+    parser.add_argument('--model', type=Path, help='run folder of a system, or of an ensemble')
+    parser.add_argument('--top', type=int, default=3, help='scenes printed per file (default 3)')
+    window = 'seconds that are told apart in longer files (default 10, as in TAU; 0.5 to 60)'
+    parser.add_argument('--window', type=float, default=10.0, help=window)
     parser.add_argument(
-        '--dataset', help='in place of files: a config of the tfds_tau builder, such as evaluation'
+        '--whole', action='store_true', help='a file that lacks sound or picture is an error'
     )
-    parser.add_argument('--split', default='test', help='of the dataset (default test)')
-    parser.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
-    parser.add_argument(
+
+    out = parser.add_argument_group('what is written')
+    out.add_argument(
+        '--csv', type=Path, help='a row for each file: .csv/.tsv (DCASE, tabs) or .npz'
+    )
+    out.add_argument('--timeline', type=Path, help='a row for each window: .csv/.tsv, tabs')
+    out.add_argument(
+        '--jsonl',
+        type=Path,
+        help='a line of JSON for each file; kept, so that finished files are '
+        'skipped when the folder has grown',
+    )
+    out.add_argument(
+        '--embeddings',
+        type=Path,
+        help='clip_id and embedding [N, D] into this .npz; by an '
+        '--encoder, a row for each window or frame, with time_s',
+    )
+    out.add_argument(
+        '--report', type=Path, help='why: a page for one file (.html), or a folder of pages'
+    )
+
+    many = parser.add_argument_group('many files')
+    many.add_argument('--shard', help='i/n: only every n-th file, from the i-th on, from 0')
+    many.add_argument(
+        '--multihost', action='store_true', help='shares the files with the other processes'
+    )
+    many.add_argument('--workers', type=int, help='processes that decode (default: one a core)')
+    many.add_argument(
+        '--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)'
+    )
+    many.add_argument(
+        '--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)'
+    )
+
+    data = parser.add_argument_group('records in place of files')
+    data.add_argument(
+        '--dataset',
+        help='a config of the tfds_tau builder, such as evaluation; of another, name/config',
+    )
+    data.add_argument('--split', default='test', help='of the dataset (default test)')
+    data.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
+    data.add_argument(
         '--media_dir', type=Path, help="the dataset's video files, for runs that take them"
     )
-    parser.add_argument('--model', type=Path, help='run folder of avsc_jax.main')
-    parser.add_argument(
+
+    encoder = parser.add_argument_group('weights')
+    encoder.add_argument(
         '--encoder',
         help='in place of a run, for embeddings: a network with published weights and its options, '
         'such as openl3_audio:hop_s=0.5,embedding_size=6144',
     )
-    parser.add_argument('--weights', help="random:SEED in place of the encoder's published weights")
-    parser.add_argument(
-        '--csv', type=Path, help='write a predictions table: .csv/.tsv (DCASE, tabs) or .npz'
-    )
-    parser.add_argument(
-        '--embeddings',
-        type=Path,
-        help='write clip_id and embedding [N, D] to this .npz; by an --encoder, a row for each '
-        'window or frame, with time_s',
-    )
-    parser.add_argument(
+    encoder.add_argument('--weights', help='random:SEED in place of the published ones')
+    encoder.add_argument(
         '--weights_dir',
         type=Path,
         default=default_weights_dir(),
         help='pretrained weights of the encoders',
     )
-    parser.add_argument(
+    encoder.add_argument(
         '--download_weights', action='store_true', help='fetch those that are missing there'
     )
-    parser.add_argument('--top', type=int, default=3, help='scenes printed per file (default 3)')
     args = parser.parse_args(arguments)
     _check(args)
     return args
@@ -239,105 +244,78 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError('name the run by --model, or an --encoder: one of the two')
     if bool(args.files) == bool(args.dataset):
         raise ValueError('name the files to predict, or a --dataset: one of the two')
-    if args.encoder and (args.dataset or args.csv or not args.embeddings):
+    of_files = [name for name in ('timeline', 'jsonl', 'report', 'shard') if getattr(args, name)]
+    if args.encoder and (args.dataset or args.csv or of_files or not args.embeddings):
         raise ValueError('an --encoder writes --embeddings of files, and nothing else')
+    if args.dataset and (of_files or args.multihost):
+        raise ValueError(f'--{[*of_files, "multihost"][0]} is of files, not of a --dataset')
     if args.weights and not (args.encoder and re.fullmatch(r'random:\d+', args.weights)):
         raise ValueError(f'--weights is {args.weights!r}, it may be random:SEED, of an --encoder')
+    if not 0.5 <= args.window <= 60:
+        raise ValueError(f'--window is {args.window:g}; it must be 0.5 to 60 seconds')
     for path in args.files:
-        if not path.exists():
+        if str(path) != '-' and not path.exists():
             raise FileNotFoundError(f'{path} does not exist; name media files or folders of them')
-    for out, suffixes in ((args.csv, tables.SUFFIXES), (args.embeddings, ('.npz',))):
+    for name, suffixes in WRITTEN.items():
+        out = getattr(args, name)
         if out and out.suffix not in suffixes:
             raise ValueError(f'{out} must end in {", ".join(suffixes)}')
         if out and not out.absolute().parent.is_dir():
             raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
 
 
-def encoder_options(text: str) -> tuple[str, dict[str, Any]]:
-    """'openl3_audio:hop_s=0.5,version=0.4-kapre' -> the name, and the options by theirs."""
-    name, _, rest = text.partition(':')
-    weights.source_of(name)  # an error if there are none
-    if name.endswith('_text'):
-        raise ValueError(f'{name} encodes texts; name an encoder of pictures or sound')
-    options = {}
-    for part in filter(None, re.split(r',(?![^(]*\))', rest)):  # not within (4, 8)
-        option, is_set, value = part.partition('=')
-        if not is_set:
-            raise ValueError(f'--encoder has {part!r}; options are given as option=value')
-        try:
-            options[option] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[option] = value
-    return name, options
+def _of_shard(path: Path | None, shard: str | None) -> Path | None:
+    """'out.csv' of the shard 1/4 -> 'out-1-of-4.csv'."""
+    if path is None or shard is None:
+        return path
+    return path.with_stem(f'{path.stem}-{shard.replace("/", "-of-")}')
 
 
-def _dataset(args: argparse.Namespace, preprocess: Any) -> tuple[range, Callable[[int], dict]]:
-    """The records' places in a split, and what reads one."""
-    data_dir = args.data_dir or default_data_dir()
-    dataset = open_dataset('tfds_tau', args.dataset, data_dir)
-    records = dataset.records(args.split, fields=preprocess.fields)
-    if 'media_frames' not in preprocess.fields:
-        return range(len(records)), records.__getitem__
-    media = media_files(dataset, data_dir, args.media_dir)
-
-    def load(index: int) -> dict:
-        record = records[index]
-        return record | preprocess.pictures(media(record['clip_id']))
-
-    return range(len(records)), load
+def _top(probs: Sequence[float], classes: Sequence[str], count: int) -> str:
+    best = np.argsort(-np.asarray(probs), kind='stable')[:count]
+    return '  '.join(f'{classes[c]} {probs[c]:.3f}' for c in best)
 
 
-def _suffixes(preprocess: Any) -> tuple[str, ...]:
-    """Of the files that are looked for in folders."""
-    return SUFFIXES + SOUND_SUFFIXES if preprocess.fields == ('audio',) else SUFFIXES
+def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
+    """A file's scenes and, where it has several windows, its timeline."""
+    shown = f'{line["file"]}  {_top([line["probs"][name] for name in classes], classes, top)}'
+    if len(line['timeline']) < 2:
+        return shown
+    return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
 
 
-def _padded(rows):
-    """The rows, filled up to a power of two so that few shapes are compiled, and their number."""
-    (count,) = {len(array) for array in jax.tree.leaves(rows)}
-    more = (1 << (count - 1).bit_length()) - count
-    return jax.tree.map(lambda x: np.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), rows), count
-
-
-def find_files(paths: Iterable[Path], suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
-    """The files named, and those below the folders named, sorted and each once."""
-    found = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(f for f in path.rglob('*') if f.suffix.lower() in suffixes)
-        else:
-            found.append(path)
-    if not found:
-        raise FileNotFoundError(
-            f'no videos{" or sounds" * (suffixes != SUFFIXES)} below '
-            f'{", ".join(map(str, paths))}; looked for {" ".join(suffixes)}'
+def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], tagger: Tagger) -> None:
+    """The files that are asked for."""
+    if out['csv']:
+        outputs.write_table(out['csv'], lines, tagger.classes, calibrated=tagger.is_calibrated)
+    if out['timeline']:
+        outputs.write_timeline(out['timeline'], lines, tagger.classes)
+    if out['embeddings']:
+        ids, rows = outputs.clip_ids(lines), [line['embedding'] for line in lines]
+        outputs.write_arrays(
+            out['embeddings'], clip_id=np.array(ids), embedding=np.array(rows, np.float32)
         )
-    return list(dict.fromkeys(found))
 
 
-def _clip_ids(files: Sequence[Path]) -> list[str]:
-    """Names without folder and suffix where that tells the files apart, else whole paths."""
-    stems = [file.stem for file in files]
-    return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
+def _explain(args: argparse.Namespace, tagger: Tagger, one: files.Tagged, *, alone: bool) -> None:
+    """Writes the page that says why."""
+    from avsc_jax.report import explanation  # matplotlib takes a second
+    from avsc_jax.tagging.explain import explain
 
-
-def _write(args, clip_ids, segments, labels, probs, embeddings, classes) -> None:
-    """The table and the embeddings, where they are asked for."""
-    clip_ids = np.array(_clip_ids(clip_ids) if args.files else clip_ids)
-    if args.csv:
-        segments, labels = np.int32(segments), np.int32(labels)
-        items = 'clip' if (segments < 0).all() else 'second'
-        meta = {'classes': list(classes), 'granularity': items, 'pooled': items == 'clip'}
-        meta['calibrated'] = False
-        tables.write(tables.Predictions(clip_ids, segments, labels, probs, meta), args.csv)
-    if args.embeddings:
-        _save(args.embeddings, clip_id=clip_ids, embedding=embeddings)
-
-
-def _save(path: Path, **arrays) -> None:
+    path = args.report
+    if not (alone and path.suffix == '.html'):
+        path.mkdir(exist_ok=True)
+        path = path / f'{outputs.page_name(one.file)}.html'
+    page = explanation.document(
+        str(one.file),
+        tagger.classes,
+        [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
+        [explain(tagger, window) for window in one.kept],
+        one.notes,
+        tagger.warnings,
+    )
     beside = path.with_name(path.name + '.part')
-    with beside.open('wb') as file:
-        np.savez(file, **arrays)
+    beside.write_text(page, encoding='utf-8')
     beside.replace(path)
 
 

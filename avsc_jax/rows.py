@@ -69,6 +69,8 @@ def load(
             here = {k: v for k, v in settings.get('inputs', {}).items() if v in found.arrays}
             of_split = {**settings, 'inputs': here}
             arrays[name] = features.network_inputs(of_split, found.arrays, stats)
+        if len(settings.get('inputs') or encoded[names[0]].arrays) > 1:
+            folder.means(lambda: means(arrays, first=train))
         if 'size' not in config:
             kept = [name for name in names if not (live and name == train)]
             rows = {name: feature_rows(encoded[name], arrays[name]) for name in kept}
@@ -177,6 +179,15 @@ def feature_rows(found: features.Features, inputs: dict[str, np.ndarray]) -> Row
         label=np.repeat(found.label, frames),
         inputs=inputs,
     )
+
+
+def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> dict:
+    """Of each input over the rows of the training split, or of another if that has it only live."""
+    found = {}
+    for split in sorted(arrays, key=lambda split: split != first):
+        for name, array in (arrays[split] or {}).items():
+            found.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
+    return found
 
 
 def media_files(

@@ -60,3 +60,31 @@ def data_dir(tmp_path_factory):
         for config in ('demo', 'demo_segments'):
             Builder(config=config, data_dir=folder).download_and_prepare()
     return folder
+
+
+@pytest.fixture(scope='session')
+def write_run():
+    """Writes a run folder as training leaves it, with random variables."""
+    import orbax.checkpoint as ocp
+
+    from avsc_jax import weights
+    from avsc_jax.training.run_folder import RunFolder, make_model
+
+    def write(folder, model, preprocessing, *, classes, stats=None, means=None):
+        run = RunFolder(folder)
+        run.begin({'model': model})
+        run.write_json('classes.json', classes)
+        run.write_json('preprocessing.json', preprocessing)
+        run.write_json('report.json', {'about': {'warnings': ['random variables']}})
+        if stats:
+            run.stats(lambda: stats)
+        if means:
+            run.means(lambda: means)
+        network = make_model(model, num_classes=len(classes))
+        variables = {'batch_stats': {}} | weights.random_variables(network, 0)
+        with ocp.CheckpointManager((folder / 'checkpoints/best').absolute()) as manager:
+            manager.save(1, args=ocp.args.StandardSave(variables))
+        run.finish()
+        return folder
+
+    return write

@@ -11,17 +11,16 @@ import jax
 import jax.export
 import librosa
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax import cli, export, features, recipe, weights
+from avsc_jax import cli, export, features, recipe
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
 from avsc_jax.system import Network, System, load
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder, make_model
+from avsc_jax.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ['airport', 'bus', 'tram']
@@ -42,30 +41,15 @@ FUSION = dict(name='clip_late_fusion', encoders={'clip_vit_b32': 5}, widths=[16,
 FRAMES = {'items': 'frame', 'frames': 'clip12', 'short_side': 448, 'encoders': [ENCODER]}
 
 
-def write_run(folder, model, preprocessing, stats=None):
-    """A run folder as training leaves it, with random variables."""
-    run = RunFolder(folder)
-    run.begin({'model': model})
-    run.write_json('classes.json', CLASSES)
-    run.write_json('preprocessing.json', preprocessing)
-    if stats:
-        run.stats(lambda: stats)
-    network = make_model(model, num_classes=len(CLASSES))
-    variables = {'batch_stats': {}} | weights.random_variables(network, 0)
-    with ocp.CheckpointManager((folder / 'checkpoints/best').absolute()) as manager:
-        manager.save(1, args=ocp.args.StandardSave(variables))
-    run.finish()
-    return folder
+@pytest.fixture(scope='session')
+def fusion(tmp_path_factory, write_run):
+    return write_run(tmp_path_factory.mktemp('runs') / 'fusion', FUSION, FRAMES, classes=CLASSES)
 
 
 @pytest.fixture(scope='session')
-def fusion(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp('runs') / 'fusion', FUSION, FRAMES)
-
-
-@pytest.fixture(scope='session')
-def sound(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp('runs') / 'sound', SMALL, SOUND, STATS)
+def sound(tmp_path_factory, write_run):
+    folder = tmp_path_factory.mktemp('runs') / 'sound'
+    return write_run(folder, SMALL, SOUND, classes=CLASSES, stats=STATS)
 
 
 def predicted(run, record) -> np.ndarray:

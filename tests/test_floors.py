@@ -13,9 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 # From the top down. A name is a file or a folder of avsc_jax; it imports lower floors, or its own.
 FLOORS = (
-    ('main', 'predict', 'score', 'convert', 'export', 'serve'),
+    ('main', 'predict', 'score', 'convert', 'export', 'serve', 'robustness'),
+    ('tagging',),
     ('job', 'ensemble_job', 'sweep'),
-    ('rows', 'own_data'),
+    ('rows', 'own_data', 'compared'),
     ('plan', 'submission', 'score_options', 'members', 'system'),
     ('report', 'training', 'mixing'),
     ('inputs',),

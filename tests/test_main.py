@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import models, predict, tables
+from avsc_jax import models, tables
 from avsc_jax.training import load_run
 
 ROOT = Path(__file__).parents[1]
@@ -133,16 +133,6 @@ def test_predict_names_the_scene_of_media_files(finished, data_dir, tmp_path):
     for i in known:  # JPEG stands between the two
         row = trained.clip_id.tolist().index(table.clip_id[i])
         assert np.abs(table.probs[i] - trained.probs[row]).max() < 0.1
-
-
-def test_predict_finds_videos_below_folders_once(tmp_path):
-    (tmp_path / 'a').mkdir()
-    for name in ('a/x.mp4', 'a/y.txt', 'z.MKV'):
-        (tmp_path / name).touch()
-    found = predict.find_files([tmp_path, tmp_path / 'z.MKV'])
-    assert [f.name for f in found] == ['x.mp4', 'z.MKV']
-    with pytest.raises(FileNotFoundError, match='no videos below'):
-        predict.find_files([_made(tmp_path / 'empty')])
 
 
 def test_an_override_of_an_encoder_replaces_the_demos_own_settings(finished):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from avsc_jax import cli, predict
 from avsc_jax.data import media, records
 from avsc_jax.encoders import Encoder, EncoderSpec
 from avsc_jax.features import FeatureInputs
+from avsc_jax.tagging import dataset, embeddings
 
 NARROW = 'widths=(2,2,2,3),embedding_size=3'
 SOUND = f'openl3_audio:{NARROW},hop_s=0.5,version=0.4-kapre,centre=False'
@@ -92,18 +94,16 @@ def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
     spec['options'] = {'input_shape': (64, 64, 3), 'frames': 'second_centres', 'widths': (2,) * 4}
     spec['options']['embedding_size'] = 2
     inputs = FeatureInputs({}, [EncoderSpec(**spec).make(tmp_path)])
+    tagger = SimpleNamespace(parts=[SimpleNamespace(preprocess=inputs)])
     (rendered,) = data_dir.rglob('tfds_tau_demo*/video')
-    arguments = ['--dataset=demo', f'--data_dir={data_dir}', '--model=run']
-    args = predict.parse([*arguments, f'--media_dir={rendered.parent}'])
-    places, load = predict._dataset(args, inputs)
-    assert len(places) == 10
-    clip = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]['clip_id']
-    expected = inputs.open(rendered / f'{clip}.mp4')['media_frames']
-    np.testing.assert_array_equal(load(3)['media_frames'], expected)
+    data = records.open_dataset('tfds_tau', 'demo', data_dir)
+    found = [*dataset.records(tagger, data, 'test', data_dir, rendered.parent)]
+    assert len(found) == 10
+    expected = inputs.open(rendered / f'{found[3]["clip_id"]}.mp4')['media_frames']
+    np.testing.assert_array_equal(found[3]['media_frames'], expected)
     (tmp_path / 'none').mkdir()
-    _, load = predict._dataset(predict.parse([*arguments, f'--media_dir={tmp_path}/none']), inputs)
-    with pytest.raises(FileNotFoundError, match=rf'video/{clip}\.mp4 is missing'):
-        load(3)
+    with pytest.raises(FileNotFoundError, match=r'video/.*\.mp4 is missing'):
+        next(dataset.records(tagger, data, 'test', data_dir, tmp_path / 'none'))
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_loaded():
 
 
 def test_options_may_hold_commas_in_brackets():
-    name, options = predict.encoder_options('openl3_audio:widths=(4, 8),hop_s=1,version=0.3.1')
+    name, options = embeddings.encoder_options('openl3_audio:widths=(4, 8),hop_s=1,version=0.3.1')
     assert name == 'openl3_audio'
     assert options == {'widths': (4, 8), 'hop_s': 1, 'version': '0.3.1'}

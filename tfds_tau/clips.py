@@ -1,6 +1,5 @@
 """One clip's two files in, its records out; what is wrong with them is told for each file."""
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ def read(
     for name in (clip.audio, clip.video):
         try:
             source = files.source(name)
-            check_whole(source)
+            media.check_whole(source)
             if name == clip.audio:
                 found += [_sound(source), media.audio_bit_depth(source)]
             else:
@@ -85,29 +84,6 @@ def _check_lengths(clip: Clip, sound_s: float, times_s: np.ndarray) -> None:
     if sound_s - times_s[-1] > 0.25 + 1.5 * spacing_s:
         reason = f'ends soon after {times_s[-1]:.1f} s, but {clip.audio} lasts {sound_s:.1f} s'
         raise BadMedia([(clip.video, f'{clip.video} {reason}')])
-
-
-def check_whole(source: Path | Member) -> None:
-    """Refuses wav and mp4 files that end before their own headers say; decoders let some pass."""
-    opened = source.open('rb') if isinstance(source, Path) else contextlib.nullcontext(source)
-    with opened as file:
-        size, end = file.seek(0, 2), 0
-        file.seek(0)
-        head = file.read(16)
-        if head[:4] == b'RIFF':
-            claimed = int.from_bytes(head[4:8], 'little')
-            end = 8 + claimed if claimed != 0xFFFFFFFF else 0  # written to a pipe: not known
-        elif head[4:8] == b'ftyp':
-            while len(head) >= 8:  # box after box: its length, its name, perhaps a longer length
-                length = int.from_bytes(head[:4], 'big')
-                length = int.from_bytes(head[8:16], 'big') if length == 1 else length
-                if length < 8:  # 0: up to the end of the file
-                    break
-                end += length
-                file.seek(end)
-                head = file.read(16)
-    if end > size + 1:  # some writers count a padding byte that they leave out
-        raise ValueError(f'{_name(source)} is cut short: {size:,} of {end:,} bytes')
 
 
 def _name(source: Path | Member) -> str:

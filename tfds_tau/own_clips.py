@@ -7,17 +7,17 @@ picked over what there is. So all records have equally much sound and equally ma
 
 import collections
 import contextlib
-import math
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import librosa
 import numpy as np
 
 from avsc_jax.data import media
-from tfds_tau.clips import BadMedia, check_whole
+from tfds_tau.clips import BadMedia
 
 APART_S = 1.0  # how much sound and picture may differ in length before somebody should know
 SHORT = 0.95  # of a window; what lasts less is short
@@ -71,57 +71,38 @@ def read(
 ) -> list[dict]:
     """Returns the clip's records, one a window; raises BadMedia."""
     problems: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        sound = track = None
-        with _noted(problems, clip.audio):
-            if clip.audio:
-                sound = _sound(files, clip, sample_rate_hz)
-        with _noted(problems, clip.video):
-            if clip.video:
-                track = stack.enter_context(_pictures(files.root / clip.video))
-        if problems:
-            raise BadMedia([*problems.items()])
-        lengths = [len(sound.samples) / sample_rate_hz] if sound else []
-        lengths += [track.duration_s] if track and track.duration_s else []
-        _tell_lengths(files, clip, lengths, window_s)
-        starts = windows(min(lengths, default=window_s), window_s)
-        records = []
-        with _noted(problems, clip.video):
-            for start_s in starts:
-                record = _facts(clip, start_s if len(starts) > 1 else None, sample_rate_hz)
-                if sound:
-                    record['audio'] = sound.window(start_s, window_s)
-                if track:
-                    picked = dict(start_s=start_s, window_s=window_s, short_side=short_side)
-                    found = track.frames(frames, **picked)
-                    record['frames'] = [media.encode_jpeg(image) for image in found.images]
-                    record |= {'frame_index': found.index, 'frame_times': found.times_s}
-                records.append(record)
+    sound = pictures = None
+    with _noted(problems, clip.audio):
+        if clip.audio:
+            sound = _sound(files, clip, sample_rate_hz)
+    with _noted(problems, clip.video):
+        if clip.video:
+            pictures = _pictures(files.root / clip.video)
+    if problems:
+        raise BadMedia([*problems.items()])
+    lengths = [track.duration_s for track in (sound, pictures) if track and track.duration_s]
+    _tell_lengths(files, clip, lengths, window_s)
+    shortest = min(lengths, default=window_s)
+    starts = media.window_starts(shortest, window_s, shortest)
+    records = [
+        _facts(clip, start_s if len(starts) > 1 else None, sample_rate_hz) for start_s in starts
+    ]
+    spans = [(start_s, window_s) for start_s in starts]
+    with _noted(problems, clip.audio):
+        if sound:
+            bits = media.audio_bit_depth(files.root / clip.audio)
+            for record, samples in zip(records, _whole(sound.parts(spans)), strict=True):
+                samples = _filled(samples, sound.rate_hz, sample_rate_hz, window_s)
+                record['audio'] = media.encode_flac(samples, sample_rate_hz, bits)
+    with _noted(problems, clip.video):
+        if pictures:
+            parts = pictures.parts(spans, [media.Pick(frames, short_side)])
+            for record, (found,) in zip(records, _whole(parts), strict=True):
+                record['frames'] = [media.encode_jpeg(image) for image in found.images]
+                record |= {'frame_index': found.index, 'frame_times': found.times_s}
     if problems:
         raise BadMedia([*problems.items()])
     return records
-
-
-def windows(duration_s: float, window_s: float) -> list[float]:
-    """Where each window begins."""
-    count = max(1, math.floor(duration_s / window_s + 0.5))
-    return [max(0.0, min(k * window_s, duration_s - window_s)) for k in range(count)]
-
-
-class Sound(NamedTuple):
-    """All samples of a file `[N, 2]` at one rate, and how many bits keep them."""
-
-    samples: np.ndarray
-    rate_hz: int
-    bits: int
-
-    def window(self, start_s: float, window_s: float) -> bytes:
-        """FLAC of a part; what is shorter is repeated."""
-        length = round(window_s * self.rate_hz)
-        start = max(0, min(round(start_s * self.rate_hz), len(self.samples) - length))
-        part = self.samples[start : start + length]
-        part = np.tile(part, (-(-length // len(part)), 1))[:length]
-        return media.encode_flac(part, self.rate_hz, self.bits)
 
 
 class Still(NamedTuple):
@@ -130,31 +111,50 @@ class Still(NamedTuple):
     path: Path
     duration_s = 0.0
 
-    def frames(self, rule: str, *, short_side: int, **_: Any) -> media.Frames:
-        """The picture, once, whatever the rule."""
-        image = media.read_picture(self.path, short_side)
-        return media.Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32))
+    def parts(
+        self, spans: Sequence[tuple[float, float]], picks: Sequence[media.Pick]
+    ) -> Iterator[list[media.Frames]]:
+        """The picture, once for each part, whatever the rule."""
+        images = [media.read_picture(self.path, pick.short_side) for pick in picks]
+        found = [
+            media.Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32))
+            for image in images
+        ]
+        return itertools.repeat(found, len(spans))
 
 
-def _sound(files: OwnFiles, clip: OwnClip, rate_hz: int) -> Sound:
+def _sound(files: OwnFiles, clip: OwnClip, rate_hz: int) -> media.SoundTrack:
     path = files.root / clip.audio
-    check_whole(path)
-    samples, rate = media.read_audio(path)
-    channels, bits = media.audio_channels(path), media.audio_bit_depth(path)
-    if rate != rate_hz:
-        files.note(clip.clip_id, f'sound of {rate} Hz is resampled to {rate_hz} Hz')
-        samples = librosa.resample(samples, orig_sr=rate, target_sr=rate_hz, axis=0)
-    if channels != 2:
-        how = 'doubled' if channels == 1 else f'mixed down from {channels}'
+    media.check_whole(path)
+    track = media.SoundTrack(path)
+    if track.rate_hz != rate_hz:
+        files.note(clip.clip_id, f'sound of {track.rate_hz} Hz is resampled to {rate_hz} Hz')
+    if track.channels != 2:
+        how = 'doubled' if track.channels == 1 else f'mixed down from {track.channels}'
         files.note(clip.clip_id, f'the channels are made two: {how}')
-    return Sound(samples, rate_hz, bits)
+    return track
 
 
-def _pictures(path: Path) -> contextlib.AbstractContextManager[media.PictureTrack | Still]:
+def _pictures(path: Path) -> media.PictureTrack | Still:
     if path.suffix.lower() in media.PICTURES:
-        return contextlib.nullcontext(Still(path))
-    check_whole(path)
-    return media.opened_pictures(path)
+        return Still(path)
+    media.check_whole(path)
+    return media.PictureTrack(path)
+
+
+def _whole(parts: Iterable) -> Iterator:
+    for part in parts:
+        if isinstance(part, ValueError):
+            raise part
+        yield part
+
+
+def _filled(samples: np.ndarray, from_hz: int, to_hz: int, window_s: float) -> np.ndarray:
+    """A window at another rate, as long as all are: what is shorter is repeated."""
+    if from_hz != to_hz:
+        samples = librosa.resample(samples, orig_sr=from_hz, target_sr=to_hz, axis=0)
+    length = round(window_s * to_hz)
+    return np.tile(samples, (-(-length // len(samples)), 1))[:length]
 
 
 def _facts(clip: OwnClip, start_s: float | None, sample_rate_hz: int) -> dict:
@@ -164,7 +164,7 @@ def _facts(clip: OwnClip, start_s: float | None, sample_rate_hz: int) -> dict:
       start_s: None of the only window.
     """
     return {
-        'clip_id': clip.clip_id if start_s is None else f'{clip.clip_id}@{start_s:g}s',
+        'clip_id': clip.clip_id if start_s is None else f'{clip.clip_id}@{round(start_s, 2):g}s',
         'segment': -1,
         'audio': b'',
         'sample_rate': sample_rate_hz,
@@ -184,7 +184,7 @@ def _tell_lengths(
     if shortest < SHORT * window_s:
         told = 'the sound is repeated, the pictures are picked over what there is'
         files.note(clip.clip_id, f'a file is shorter than {window_s:g} s: {told}')
-    if len(windows(shortest, window_s)) > 1:
+    if len(media.window_starts(shortest, window_s, shortest)) > 1:
         told = f'it is cut into windows of {window_s:g} s, which are clips of their own'
         files.note(clip.clip_id, f'a file is longer: {told}')
     if longest - shortest > APART_S:

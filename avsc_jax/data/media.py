@@ -5,17 +5,20 @@ the same frames and samples everywhere. Files are untrusted: sizes are checked b
 taken, only local files are opened, and whatever is wrong becomes a ValueError that names the file.
 """
 
+import collections
 import contextlib
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
 import soundfile
+from av.stream import Disposition
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_SIDE_PX = 8192
@@ -28,6 +31,10 @@ SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.ai
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
 Source = str | os.PathLike | BinaryIO
+
+_UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
+_REORDERED = 16  # pictures that H.264 may store before one that is shown before them
+_UNTOLD_S = 0.25  # sound that may be lacking: packets hold more than the decoder gives
 
 
 class Frames(NamedTuple):
@@ -101,6 +108,58 @@ def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
     return FRAME_RULES[rule](num_frames, duration_s)
 
 
+def window_starts(count_s: float, window_s: float, end_s: float) -> list[float]:
+    """Where windows begin that stand side by side, the last one ending by `end_s`.
+
+    Args:
+      count_s: how many there are: one for each window_s, and one for a rest of half of it or more.
+    """
+    count = max(1, int(count_s / window_s + 0.5))
+    return [max(0.0, min(k * window_s, end_s - window_s)) for k in range(count)]
+
+
+def check_whole(source: Source) -> None:
+    """Refuses wav, avi, mp4 and mkv files that end before their own headers say.
+
+    Decoders let some of them pass, as if they were short.
+    """
+    path = _checked(source)
+    with contextlib.nullcontext(path) if hasattr(path, 'read') else Path(path).open('rb') as file:
+        size = file.seek(0, io.SEEK_END)
+        end = _claimed_end(file, size)
+    if end > size + 1:  # some writers count a padding byte that they leave out
+        raise ValueError(f'{_name(source)} is cut short: {size:,} of {end:,} bytes')
+
+
+def _claimed_end(file: BinaryIO, size: int) -> int:
+    """Where a file of a size ends by its own headers; 0 where they do not tell."""
+    file.seek(0)
+    head, end = file.read(16), 0
+    if head[:4] == b'RIFF':
+        claimed = int.from_bytes(head[4:8], 'little')
+        return 8 + claimed if claimed != 0xFFFFFFFF else 0  # written to a pipe: not known
+    if head[:4] == b'\x1a\x45\xdf\xa3':  # Matroska: its header, and one segment with all the rest
+        for _ in range(2):
+            file.seek(min(end + 4, size))  # behind the part's name
+            digits = file.read(8)
+            width = 9 - digits[0].bit_length() if digits else 9
+            length = int.from_bytes(digits[:width], 'big') & ~(1 << 7 * width)
+            if width > 8 or length == (1 << 7 * width) - 1:  # written to a pipe
+                return 0
+            end += 4 + width + length
+        return end
+    while (end or head[4:8] == b'ftyp') and len(head) >= 8:
+        # box after box: its length, its name, perhaps a longer length
+        length = int.from_bytes(head[:4], 'big')
+        length = int.from_bytes(head[8:16], 'big') if length == 1 else length
+        if length < 8:  # 0: up to the end of the file
+            break
+        end += length
+        file.seek(min(end, size))
+        head = file.read(16)
+    return end
+
+
 def read_frames(
     source: Source,
     rule: str,
@@ -110,140 +169,255 @@ def read_frames(
 ) -> Frames:
     """Decodes the frames that a rule picks, exactly, and only the picture groups that hold them.
 
-    The compressed track is held in memory meanwhile.
-
     Args:
       source: a path, or a binary file object.
+      rule, short_side, resize: see Pick.
+    """
+    track = PictureTrack(source)
+    (found,) = track.parts([(0.0, track.duration_s)], [Pick(rule, short_side, resize)])
+    if isinstance(found, ValueError):
+        raise found
+    return found[0]
+
+
+class Pick(NamedTuple):
+    """Which frames of a part are taken, and what becomes of them.
+
+    Attributes:
       rule: a key of FRAME_RULES.
       short_side: pictures larger than this are scaled down to it (bicubic); None keeps the size.
       resize: what becomes of each picture [H, W, 3] uint8 as soon as it is decoded.
     """
-    with opened_pictures(source) as track:
-        return track.frames(rule, short_side=short_side, resize=resize)
 
-
-@contextlib.contextmanager
-def opened_pictures(source: Source) -> Iterator['PictureTrack']:
-    """The first picture track of a file, of which several parts can be read."""
-    with _opened(source) as (container, name):
-        if not container.streams.video:
-            raise ValueError(f'{name} has no picture track')
-        yield PictureTrack(container, name)
+    rule: str
+    short_side: int | None = None
+    resize: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class PictureTrack:
-    """A compressed track in memory, and its frames, which are decoded when they are asked for.
+    """The first picture track of a file, of which parts are decoded when they are asked for.
+
+    In memory are the time stamps of its frames, and the pictures of one part.
 
     Attributes:
       duration_s: of the track; its frames are taken as evenly spaced over it.
     """
 
-    def __init__(self, container: av.container.InputContainer, name: str):
-        stream = container.streams.video[0]
-        self._name, self._codec = name, stream.codec_context
-        codec = self._codec
-        codec.thread_count = 1  # the callers run one clip a thread
-        _check_picture_size(name, codec.width, codec.height)
-        self._packets = [packet for packet in container.demux(stream) if packet.size]
-        rate = stream.average_rate or stream.base_rate or 25
-        shown, tick = _shown_times(self._packets), stream.time_base
-        # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
-        self._numbered = shown is None or (codec.has_b_frames and container.format.name == 'avi')
-        if self._numbered:
-            shown = list(range(sum(1 for _ in _decoded(codec, self._packets, numbered=True))))
-            tick = 1 / rate
-        if not shown:
-            raise ValueError(f'{name} holds no pictures; is it cut short?')
-        seconds = [float((pts - shown[0]) * tick) for pts in shown]
-        last = len(shown) - 1
-        self.duration_s = seconds[-1] * len(shown) / last if last else float(1 / rate)
-        if self.duration_s > MAX_DURATION_S:
-            raise ValueError(
-                f'{name} lasts {self.duration_s:.0f} s; the limit is {MAX_DURATION_S:.0f}'
+    def __init__(self, source: Source, *, max_duration_s: float | None = None):
+        self._source, self._name = source, _name(source)
+        with _opened_pictures(source) as (container, stream):
+            codec, tick = stream.codec_context, stream.time_base
+            rate = stream.average_rate or stream.base_rate or Fraction(25)
+            self._size = codec.width, codec.height
+            _check_picture_size(self._name, *self._size)
+            packets = np.fromiter(
+                (
+                    (_UNKNOWN if p.pts is None else p.pts, p.is_keyframe, p.is_discard)
+                    for p in _filled(container, stream)
+                ),
+                [('pts', np.int64), ('is_key', bool), ('is_hidden', bool)],  # by an edit list
             )
-        self._shown, self._seconds = shown, seconds
+            # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
+            is_guessed = codec.has_b_frames and container.format.name == 'avi'
+        stored = np.flatnonzero(~packets['is_hidden'])
+        stored = stored[np.argsort(packets['pts'][stored], kind='stable')]
+        shown = packets['pts'][stored]
+        is_unclear = _UNKNOWN in packets['pts'] or (shown[1:] == shown[:-1]).any()
+        self._numbered = bool(is_guessed or is_unclear)
+        if self._numbered:
+            with _opened_pictures(source) as (container, stream):
+                frames = _decoded(stream.codec_context, _filled(container, stream), numbered=True)
+                shown, tick = np.arange(sum(1 for _ in frames)), 1 / rate
+        if not len(shown):
+            raise ValueError(f'{self._name} holds no pictures; is it cut short?')
+        last = len(shown) - 1
+        last_s = float((int(shown[-1]) - int(shown[0])) * tick)
+        self.duration_s = last_s * len(shown) / last if last else float(1 / rate)
+        if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
+            raise ValueError(
+                f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
+            )
+        self._shown, self._stored = shown, stored
+        self._seconds = (shown - shown[0]) * tick.numerator / tick.denominator
+        self._keys = np.flatnonzero(packets['is_key'])
+        self._key_pts = packets['pts'][self._keys]
 
-    def frames(
-        self,
-        rule: str,
-        *,
-        start_s: float = 0.0,
-        window_s: float | None = None,
-        short_side: int | None = None,
-        resize: Callable[[np.ndarray], np.ndarray] | None = None,
-    ) -> Frames:
-        """The frames that a rule picks of a part of the track; see read_frames.
+    def parts(
+        self, spans: Sequence[tuple[float, float]], picks: Sequence[Pick]
+    ) -> Iterator[list[Frames] | ValueError]:
+        """The frames of each part, one Frames a pick; or what is wrong with the part.
+
+        All parts are decoded in one pass over the file, and only the groups that hold a frame.
 
         Args:
-          window_s: length of the part, which tells how many; where the track ends before it, they
-            are spread over what there is. None: the whole track.
+          spans: start and length of each part in seconds, in order. The length tells how many
+            frames there are; where the track ends before it, they are spread over what there is.
         """
-        if window_s is None:
-            there, window_s = np.arange(len(self._shown)), self.duration_s
-        else:
-            seconds = np.asarray(self._seconds)
-            there = np.flatnonzero((seconds >= start_s) & (seconds < start_s + window_s))
-            if not len(there):
-                raise ValueError(
-                    f'{self._name} shows no picture from {start_s:.1f} to {start_s + window_s:.1f} '
-                    's; is it cut short?'
-                )
-        codec, shown = self._codec, self._shown
-        index = there[pick_frames(rule, len(there), duration_s=window_s)]
-        size, images = _scaled(codec.width, codec.height, short_side), {}
-        codec.flush_buffers()  # of what was decoded before
-        wanted = {shown[i] for i in index}
-        for frame in _frames_at(wanted, codec, self._packets, self._numbered):
-            _check_picture_size(self._name, frame.width, frame.height)
-            image = _rgb(frame, size)
-            images[frame.pts] = image if resize is None else resize(image)
-        if lost := [self._seconds[i] for i in index if shown[i] not in images]:
-            raise ValueError(f'{self._name} is damaged or cut short: no picture at {lost[0]:.2f} s')
-        return Frames(
-            np.stack([images[shown[i]] for i in index]),
-            index.astype(np.int32),
-            np.asarray([self._seconds[i] for i in index], np.float32),
+        waiting = collections.deque(
+            _Part(self._places(span, picks), picks, self._size) for span in spans
         )
+        wanted = sorted({place for part in waiting for place in part.lacks})
+        for place, frame in self._pictures(wanted):
+            if frame is not None:
+                _check_picture_size(self._name, frame.width, frame.height)
+            for part in waiting:
+                if part.first > place:
+                    break
+                part.take(place, frame)
+            while waiting and not waiting[0].lacks:
+                yield waiting.popleft().found(self._name, self._seconds)
+
+    def _places(self, span: tuple[float, float], picks: Sequence[Pick]) -> list[np.ndarray]:
+        """Which frames, in showing order, each pick takes of a part."""
+        start_s, length_s = span
+        first, end = np.searchsorted(self._seconds, (start_s, start_s + length_s))
+        if first == end:  # the one before is still shown
+            first, end = max(0, first - 1), max(1, first)
+        count = int(end - first)
+        return [first + pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
+
+    def _pictures(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """Each of the wanted places in showing order with its frame; None if it does not come."""
+        entries = np.minimum.accumulate([self._entry(place) for place in wanted[::-1]])[::-1]
+        ahead = collections.deque(zip(entries.tolist(), wanted, strict=True))
+        waiting: dict[int, int] = {}  # time stamp -> place, of frames whose group is being decoded
+
+        def in_demand(codec: av.VideoCodecContext, packets: Iterator) -> Iterator:
+            is_gap = True
+            for number, packet in enumerate(packets):
+                while ahead and ahead[0][0] <= number:
+                    _, place = ahead.popleft()
+                    waiting[int(self._shown[place])] = place
+                if waiting:
+                    if is_gap:
+                        codec.flush_buffers()
+                    yield packet
+                elif not ahead:
+                    return
+                is_gap = not waiting
+
+        with _opened_pictures(self._source) as (container, stream):
+            codec = stream.codec_context
+            packets = in_demand(codec, _filled(container, stream))
+            for frame in _leniently_decoded(codec, packets, numbered=self._numbered):
+                if frame is None:
+                    yield from [(place, None) for place in waiting.values()]
+                    waiting.clear()
+                    continue
+                if (place := waiting.pop(frame.pts, None)) is not None:
+                    yield place, frame
+                while (place := self._overdue(waiting, frame.pts)) is not None:
+                    yield place, None
+        yield from ((place, None) for place in (*waiting.values(), *(place for _, place in ahead)))
+
+    def _entry(self, place: int) -> int:
+        """The packet at which decoding has to begin, for a frame.
+
+        It is the last key frame both stored and shown before the frame: one stored after a key
+        frame but shown before it may lean on the group before (open groups).
+        """
+        if self._numbered:
+            return 0
+        k = np.searchsorted(self._keys, self._stored[place], 'right') - 1
+        while k >= 0 and self._key_pts[k] > self._shown[place]:
+            k -= 1
+        return int(self._keys[k]) if k >= 0 else 0
+
+    def _overdue(self, waiting: dict[int, int], pts: int | None) -> int | None:
+        """Takes out the first that waits, if it will not come after a frame of this time."""
+        first = next(iter(waiting.values()), None)
+        if first is None or pts is None:
+            return None
+        last_hope = self._shown[min(first + _REORDERED, len(self._shown) - 1)]
+        return waiting.pop(int(self._shown[first])) if pts > last_hope else None
 
 
-def _shown_times(packets: list) -> list[int] | None:
-    """Time stamps in showing order, without what an edit list cuts; None if any is missing."""
-    if any(packet.pts is None for packet in packets):
-        return None
-    shown = sorted(packet.pts for packet in packets if not packet.is_discard)
-    return shown if len(set(shown)) == len(shown) else None
+class _Part:
+    """What is picked of a part of a track, while its pictures come in."""
+
+    def __init__(self, picked: list[np.ndarray], picks: Sequence[Pick], size: tuple[int, int]):
+        self._picked, self._picks = picked, picks
+        self._sizes = [_scaled(*size, pick.short_side) for pick in picks]
+        self._images: list[dict[int, np.ndarray]] = [{} for _ in picks]
+        self._lost: list[int] = []
+        self.lacks = set(np.concatenate(picked).tolist())
+        self.first = min(self.lacks)
+
+    def take(self, place: int, frame: av.VideoFrame | None) -> None:
+        """A frame, if it is wanted here; None: it will not come."""
+        if place not in self.lacks:
+            return
+        self.lacks.remove(place)
+        if frame is None:
+            self._lost.append(place)
+            return
+        for k, pick in enumerate(self._picks):
+            if place in self._picked[k]:
+                image = _rgb(frame, self._sizes[k])
+                self._images[k][place] = image if pick.resize is None else pick.resize(image)
+
+    def found(self, name: str, seconds: np.ndarray) -> list[Frames] | ValueError:
+        """All that was picked, once nothing lacks."""
+        if self._lost:
+            at_s = seconds[self._lost[0]]
+            return ValueError(f'{name} is damaged or cut short: no picture at {at_s:.2f} s')
+        return [
+            Frames(
+                np.stack([images[place] for place in places.tolist()]),
+                places.astype(np.int32),
+                seconds[places].astype(np.float32),
+            )
+            for places, images in zip(self._picked, self._images, strict=True)
+        ]
 
 
-def _frames_at(
-    wanted: set[int], codec: av.VideoCodecContext, packets: list, numbered: bool
-) -> Iterator[av.VideoFrame]:
-    """Yields the frames with the wanted time stamps, decoding only the groups that hold them."""
-    place = {packet.pts: i for i, packet in enumerate(packets)}
-    keys = [i for i, packet in enumerate(packets) if packet.is_keyframe and not numbered]
-    start, frames = 0, _decoded(codec, packets, numbered=numbered)
-    for pts in sorted(wanted):
-        # Decoding has to begin at the last key frame both stored and shown before the frame: one
-        # stored after a key frame but shown before it may lean on the group before (open groups).
-        entry = max((i for i in keys if i <= place[pts] and packets[i].pts <= pts), default=0)
-        if entry > start:
-            codec.flush_buffers()
-            start, frames = entry, _decoded(codec, packets[entry:])
-        for frame in frames:
-            if frame.pts == pts:
-                yield frame
-                break
+@contextlib.contextmanager
+def _opened_pictures(
+    source: Source,
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    with _opened(source) as (container, name):
+        tracks = [
+            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
+        ]
+        if not tracks:  # the cover of an album is none
+            raise ValueError(f'{name} has no picture track')
+        tracks[0].codec_context.thread_count = 1  # the callers run one clip a thread
+        yield container, tracks[0]
+
+
+def _filled(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    return (packet for packet in container.demux(stream) if packet.size)
 
 
 def _decoded(
-    codec: av.VideoCodecContext, packets: list, *, numbered: bool = False
+    codec: av.VideoCodecContext, packets: Iterable[av.Packet], *, numbered: bool = False
 ) -> Iterator[av.VideoFrame]:
     """Frames in showing order; numbered ones carry their place instead of a time stamp."""
     place = itertools.count()
-    for packet in (*packets, None):
+    for packet in itertools.chain(packets, [None]):
         for frame in codec.decode(packet):
             if numbered:
                 frame.pts = next(place)
             yield frame
+
+
+def _leniently_decoded(
+    codec: av.VideoCodecContext, packets: Iterator[av.Packet], *, numbered: bool
+) -> Iterator[av.VideoFrame | None]:
+    """As _decoded; None in place of an error, when what came before it is out."""
+    while True:
+        try:
+            yield from _decoded(codec, packets, numbered=numbered)
+            return
+        except av.EOFError:  # an error has ended the packets
+            return
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            if not numbered:  # of what comes after an error, nobody knows the number
+                with contextlib.suppress(av.FFmpegError):
+                    yield from codec.decode(None)
+            yield None
 
 
 def _rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
@@ -272,24 +446,148 @@ def read_audio(source: Source) -> tuple[np.ndarray, int]:
         with _opened_pcm(source) as (sound, name):
             _check_sound(name, sound.frames, sound.samplerate)
             return _stereo(sound.read(dtype='float32', always_2d=True)), sound.samplerate
+    with _opened_sound(source) as (container, stream):
+        name, rate, blocks, count = _name(source), stream.codec_context.sample_rate, [], 0
+        for block in _sound_blocks(container, stream):
+            blocks.append(block)
+            count += len(block)
+            _check_sound(name, count, rate)
+        _check_sound(name, count, rate)
+        return np.concatenate(blocks), rate
+
+
+class SoundTrack:
+    """The first sound track of a file, of which parts are decoded one after the other.
+
+    Attributes:
+      rate_hz: of its samples.
+      channels: of the source; a part has two, see read_audio.
+      duration_s: by the header; of a compressed track by its packets, which may hold a little more
+        than it.
+    """
+
+    def __init__(self, source: Source, *, max_duration_s: float | None = None):
+        self._source, self._name = source, _name(source)
+        self._is_pcm = bool((format_ := _pcm_format(source)) and format_[0] <= 2)
+        if self._is_pcm:
+            with _opened_pcm(source) as (sound, _):
+                self.rate_hz, self.channels, count = sound.samplerate, sound.channels, sound.frames
+        else:
+            with _opened_sound(source) as (container, stream):
+                codec = stream.codec_context
+                self.rate_hz, self.channels = codec.sample_rate, codec.channels
+                count = round(_length_s(container, stream) * self.rate_hz)
+        _check_sound(self._name, count, self.rate_hz, max_duration_s)
+        if self._is_pcm:
+            self._check_end(count)
+        self.duration_s = count / self.rate_hz
+
+    def parts(self, spans: Sequence[tuple[float, float]]) -> Iterator[np.ndarray | ValueError]:
+        """The samples [N, 2] of each part, fewer where the track ends; or what is wrong with it.
+
+        The track is decoded once; only the samples since the start of the last part are held.
+
+        Args:
+          spans: start and length of each part in seconds, in order.
+        """
+        blocks, held, first = self._blocks(), np.zeros((0, 2), np.float32), 0
+        for start_s, length_s in spans:
+            start = round(start_s * self.rate_hz)
+            stop = start + round(length_s * self.rate_hz)
+            new, end = [held], first + len(held)
+            while end < stop and (block := next(blocks, None)) is not None:
+                new.append(block)
+                end += len(block)
+            drop = min(max(0, start - first), end - first)
+            held, first = np.concatenate(new)[drop:], first + drop
+            part = held[: stop - start]
+            gaps = np.isnan(part[:, 0])
+            lacking_s = min(stop / self.rate_hz, self.duration_s) - end / self.rate_hz
+            if not len(part) or lacking_s > _UNTOLD_S:
+                yield self._damaged('ends', end)
+            elif np.count_nonzero(gaps) > _UNTOLD_S * self.rate_hz:
+                yield self._damaged('has a gap', start + gaps.argmax())
+            else:
+                yield np.nan_to_num(part)
+
+    def _check_end(self, count: int) -> None:
+        """Whether the last sample is there: libsndfile reads nothing of a FLAC that is cut."""
+        with _opened_pcm(self._source) as (sound, _):
+            try:
+                sound.seek(count - 1)
+            except soundfile.SoundFileError as error:
+                told = f'{self._name} is cut short: it does not hold the {count} samples'
+                raise ValueError(f'{told} that its header claims') from error
+
+    def _damaged(self, how: str, sample: int) -> ValueError:
+        at_s = sample / self.rate_hz
+        return ValueError(
+            f'{self._name} is damaged or cut short: its sound {how} at {at_s:.1f} s of '
+            f'{self.duration_s:.1f} s'
+        )
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        if not self._is_pcm:
+            with _opened_sound(self._source) as (container, stream):
+                yield from _sound_blocks(container, stream, gaps=True)
+            return
+        with _opened_pcm(self._source) as (sound, _):
+            while len(block := sound.read(self.rate_hz, dtype='float32', always_2d=True)):
+                yield _stereo(block)
+
+
+@contextlib.contextmanager
+def _opened_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
     with _opened(source) as (container, name):
         if not container.streams.audio:
             raise ValueError(f'{name} has no sound track')
         stream = container.streams.audio[0]
-        codec = stream.codec_context
-        codec.thread_count = 1
-        rate = codec.sample_rate
-        # FFmpeg's own mono-to-stereo step lowers the level; _stereo doubles instead
-        layout = 'mono' if codec.channels == 1 else 'stereo'
-        resampler = av.AudioResampler(format='flt', layout=layout, rate=rate)
-        blocks, count = [], 0
-        for frame in itertools.chain(container.decode(stream), [None]):
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def _length_s(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+    """How long a compressed track lasts, without decoding it; to within a few hundredths."""
+    first = end = None
+    counted = 0
+    for packet in container.demux(stream):
+        if packet.size:
+            length = packet.duration or 0
+            counted += length
+            if packet.pts is not None:
+                # what lies before zero is the encoder's run-up, which decoding cuts
+                first = max(0, packet.pts) if first is None else first
+                end = packet.pts + length
+    spanned = counted if end is None else end - first
+    # time stamps may jump; but lengths are rounded, in Matroska to milliseconds
+    ticks = spanned if abs(spanned - counted) < 0.03 * counted else counted
+    return float(ticks * stream.time_base)
+
+
+def _sound_blocks(
+    container: av.container.InputContainer, stream: av.AudioStream, *, gaps: bool = False
+) -> Iterator[np.ndarray]:
+    """Decoded samples [n, 2], at the rate of the file.
+
+    Args:
+      gaps: in place of what cannot be decoded come as many NaN; else it is an error.
+    """
+    codec = stream.codec_context
+    # FFmpeg's own mono-to-stereo step lowers the level; _stereo doubles instead
+    layout = 'mono' if codec.channels == 1 else 'stereo'
+    resampler = av.AudioResampler(format='flt', layout=layout, rate=codec.sample_rate)
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if not gaps or isinstance(error, MemoryError):
+                raise
+            length_s = min(1.0, float((packet.duration or 0) * stream.time_base))
+            yield np.full((round(length_s * codec.sample_rate), 2), np.nan, np.float32)
+            continue
+        for frame in frames if packet.size else [*frames, None]:
             for block in resampler.resample(frame):
-                blocks.append(block.to_ndarray().reshape(-1, len(block.layout.channels)))
-                count += len(blocks[-1])
-            _check_sound(name, max(count, 1), rate)
-        _check_sound(name, count, rate)
-        return _stereo(np.concatenate(blocks)), rate
+                yield _stereo(block.to_ndarray().reshape(-1, len(block.layout.channels)))
 
 
 def audio_channels(source: Source) -> int:
@@ -379,13 +677,16 @@ def _stereo(samples: np.ndarray) -> np.ndarray:
     return np.repeat(samples, 2, axis=1) if samples.shape[1] == 1 else samples
 
 
-def _check_sound(name: str, num_samples: int, rate: int) -> None:
+def _check_sound(
+    name: str, num_samples: int, rate: int, max_duration_s: float | None = None
+) -> None:
+    max_duration_s = max_duration_s or MAX_DURATION_S
     if not num_samples:
         raise ValueError(f'{name} holds no sound samples')
-    if not 0 < rate <= MAX_SAMPLE_RATE_HZ or num_samples > MAX_DURATION_S * rate:
+    if not 0 < rate <= MAX_SAMPLE_RATE_HZ or num_samples > max_duration_s * rate:
         raise ValueError(
             f'{name} claims {num_samples} samples at {rate} Hz; the limits are '
-            f'{MAX_DURATION_S:.0f} s and {MAX_SAMPLE_RATE_HZ} Hz'
+            f'{max_duration_s:.0f} s and {MAX_SAMPLE_RATE_HZ} Hz'
         )
 
 
@@ -415,9 +716,9 @@ def _opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]
     target = _checked(source)
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
-    # a playlist inside must not reach for the network either
-    options = {'protocol_whitelist': 'file'}
-    with _one_sentence(source), av.open(target, container_options=options) as container:
+    # a playlist inside must not reach for the network either; titles may be in any encoding
+    options = {'container_options': {'protocol_whitelist': 'file'}, 'metadata_errors': 'replace'}
+    with _one_sentence(source), av.open(target, **options) as container:
         yield container, _name(source)
 
 
@@ -444,12 +745,12 @@ def _checked(source: Source) -> Source:
 def _pcm_format(source: Source) -> tuple[int, str] | None:
     """Channels and sample type of a wav or FLAC source; None for any other format."""
     if hasattr(source := _checked(source), 'read'):
-        magic = source.read(4)
+        magic = source.read(12)
         source.seek(0)
     else:
         with Path(source).open('rb') as file:
-            magic = file.read(4)
-    if magic not in (b'RIFF', b'RF64', b'fLaC'):
+            magic = file.read(12)
+    if magic[:4] != b'fLaC' and (magic[:4] not in (b'RIFF', b'RF64') or magic[8:] == b'AVI '):
         return None
     with _opened_pcm(source) as (sound, _):
         return sound.channels, sound.subtype

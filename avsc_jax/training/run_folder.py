@@ -102,21 +102,36 @@ class RunFolder:
 
     def stats(self, measure: Callable[[], Mapping[str, np.ndarray]] | None = None) -> dict:
         """The fitted normalisation; the first process measures it where it is not there yet."""
-        file = self.path / 'stats.npz'
         if measure is not None:
-            if not file.exists() and hosts.is_first():
-                beside = self.path / f'stats.{os.getpid()}.tmp'
-                with beside.open('wb') as out:
-                    np.savez(out, **measure())
-                beside.replace(file)
+            self._write_arrays('stats.npz', measure)
             hosts.wait('stats')
-        if not file.exists():
-            raise FileNotFoundError(f'{file} is missing: train the run again')
-        with np.load(file, allow_pickle=False) as found:
-            return dict(found)
+        if found := self._arrays('stats.npz'):
+            return found
+        raise FileNotFoundError(f'{self.path / "stats.npz"} is missing: train the run again')
+
+    def means(self, measure: Callable[[], Mapping[str, np.ndarray]] | None = None) -> dict:
+        """Of the inputs of a network of several, over the training rows; none in older runs."""
+        if measure is not None:
+            self._write_arrays('means.npz', measure)
+        return self._arrays('means.npz')
 
     def predictions_file(self, split: str) -> Path:
         return self.path / 'predictions' / f'{split}.npz'
+
+    def _write_arrays(self, name: str, measure: Callable[[], Mapping[str, np.ndarray]]) -> None:
+        file, beside = self.path / name, self.path / f'{name}.{os.getpid()}.tmp'
+        if file.exists() or not hosts.is_first():
+            return
+        with beside.open('wb') as out:
+            np.savez(out, **measure())
+        beside.replace(file)
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        file = self.path / name
+        if not file.exists():
+            return {}
+        with np.load(file, allow_pickle=False) as found:
+            return dict(found)
 
     def _write(self, name: str, text: str) -> None:
         if not hosts.is_first():

@@ -45,22 +45,6 @@ def read(files, name, audio=True, video=True, **changes):
     return own_clips.read(files, clip, **OPTIONS | changes)
 
 
-@pytest.mark.parametrize(
-    ('duration_s', 'starts'),
-    [
-        (10.0, [0]),
-        (9.7, [0]),
-        (0.2, [0]),
-        (14.9, [0]),
-        (15.0, [0, 5]),
-        (20.02, [0, 10]),
-        (36.0, [0, 10, 20, 26]),
-    ],
-)
-def test_windows_stand_side_by_side_and_the_last_ends_with_the_file(duration_s, starts):
-    assert own_clips.windows(duration_s, 10.0) == pytest.approx(starts)
-
-
 def test_a_long_clip_is_cut_into_windows_of_its_sound_and_pictures(tmp_path):
     film(tmp_path / 'a.mkv', 2.6)
     files = OwnFiles(tmp_path)
@@ -163,8 +147,8 @@ def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(build, tmp_pat
     told = dict(line.split('\t') for line in report.read_text().splitlines()[1:])
     assert {*told} == {'bar/0a.wav', 'tram/1b.wav'}
     assert 'is empty' in told['bar/0a.wav'] and 'cut short' in told['tram/1b.wav']
-    decoded, read_audio = [], media.read_audio
-    monkeypatch.setattr(media, 'read_audio', lambda f: decoded.append(f.name) or read_audio(f))
+    decoded, sound_track = [], media.SoundTrack
+    monkeypatch.setattr(media, 'SoundTrack', lambda f: decoded.append(f.name) or sound_track(f))
     left = build(on_error='skip')
     assert left.left_out == ['bar/0a.wav', 'tram/1b.wav'] and {*decoded} <= {'0a.wav'}
     assert left.num_records('train_inner') == 6

@@ -1,0 +1,35 @@
+"""The records of a prepared dataset, with all that a system takes of them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from avsc_jax.data.batches import read_ahead
+from avsc_jax.data.records import Dataset
+from avsc_jax.rows import media_files
+from avsc_jax.tagging.tagger import Tagger
+
+
+def records(
+    tagger: Tagger, dataset: Dataset, split: str, data_dir: Path, media_dir: Path | None = None
+) -> Iterator[dict]:
+    """Those of a split, in their order, read ahead, with a progress bar.
+
+    Args:
+      media_dir: of the video files, for systems that take pictures of them; see rows.media_files.
+    """
+    fields = {field for part in tagger.parts for field in part.preprocess.fields}
+    found = dataset.records(split, fields=tuple(fields - {'media_frames'}))
+    of_media = [part for part in tagger.parts if 'media_frames' in part.preprocess.fields]
+    media = media_files(dataset, data_dir, media_dir)
+
+    def read(index: int) -> dict:
+        record = found[index]
+        for part in of_media:
+            record |= part.preprocess.pictures(media(record['clip_id']))
+        return record
+
+    ahead = read_ahead(read, range(len(found)), num_threads=os.cpu_count() or 1)
+    return iter(tqdm(ahead, total=len(found), unit='clip'))

@@ -1,0 +1,105 @@
+"""Embeddings of files by an encoder with published weights; no run is needed."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from avsc_jax import weights
+from avsc_jax.data.batches import one_ahead
+from avsc_jax.encoders import READING, Encoder, EncoderSpec
+from avsc_jax.features import FeatureInputs
+from avsc_jax.tagging import files, outputs
+
+# How frames are picked for an encoder without a run: one each second, as large as the configs say.
+PICTURES = {'frames': 'second_centres', 'short_side': 448}
+
+
+def encode(
+    paths: Sequence[Path], text: str, out: Path, *, weights_dir: Path, origin: str | None = None
+) -> int:
+    """Writes a row for each window of sound or frame of each file; returns the exit code.
+
+    Args:
+      text: an encoder's name and options, such as 'openl3_audio:hop_s=0.5'.
+      out: of clip_id, time_s, embedding and about.
+      origin: 'random:SEED' in place of the published weights.
+    """
+    spec, settings = specified(text, weights_dir, origin)
+    encoder = spec.make(weights_dir)
+    inputs = FeatureInputs(settings, [encoder])
+    found = files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
+    told: dict[str, list[Path]] = {}
+    errors, lines, times, embeddings = [], [], [], []
+    # one file waits while one is encoded: an hour of sound takes more than a gigabyte
+    read = one_ahead(_read(inputs, file) for file in found)
+    for file, record in tqdm(read, total=len(found), unit='file', disable=len(found) < 2):
+        try:
+            rows = _encoded(encoder, record)
+        except (ValueError, OSError) as error:
+            errors.append(str(error) if str(file) in str(error) else f'{file}: {error}')
+            continue
+        for note in inputs.notes(record):
+            told.setdefault(note, []).append(file)
+        lines.append({'file': str(file)})
+        times.append(encoder.times_s(record, len(rows)))
+        embeddings.append(rows)
+        tqdm.write(f'{file}  {len(rows)} embeddings of {rows.shape[1]} values')
+    if lines:
+        outputs.write_arrays(
+            out,
+            clip_id=np.repeat(outputs.clip_ids(lines), [len(rows) for rows in embeddings]),
+            time_s=np.concatenate(times).astype(np.float64),
+            embedding=np.concatenate(embeddings),
+            about=json.dumps(spec.to_json() | settings),
+        )
+    return outputs.end(told, errors, len(found), 'encoded')
+
+
+def specified(
+    text: str, weights_dir: Path, origin: str | None
+) -> tuple[EncoderSpec, dict[str, Any]]:
+    """The encoder, and how frames are picked for it where it takes those of records."""
+    name, options = encoder_options(text)
+    if 'frames' in READING.get(name, ()):
+        options.setdefault('frames', PICTURES['frames'])
+    options.setdefault('num_classes', 0)
+    is_stored = EncoderSpec(name, options, '').takes == 'frames'
+    settings = {k: options.pop(k, v) for k, v in PICTURES.items()} if is_stored else {}
+    return EncoderSpec(name, options, origin or weights.identify(name, weights_dir)), settings
+
+
+def encoder_options(text: str) -> tuple[str, dict[str, Any]]:
+    """'openl3_audio:hop_s=0.5,version=0.4-kapre' -> the name, and the options by theirs."""
+    name, _, rest = text.partition(':')
+    weights.source_of(name)  # an error if there are none
+    if name.endswith('_text'):
+        raise ValueError(f'{name} encodes texts; name an encoder of pictures or sound')
+    options = {}
+    for part in filter(None, re.split(r',(?![^(]*\))', rest)):  # not within (4, 8)
+        option, is_set, value = part.partition('=')
+        if not is_set:
+            raise ValueError(f'--encoder has {part!r}; options are given as option=value')
+        try:
+            options[option] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[option] = value
+    return name, options
+
+
+def _read(inputs: FeatureInputs, file: Path) -> tuple[Path, Mapping | Exception]:
+    try:
+        return file, inputs.open(file)
+    except (ValueError, OSError) as error:
+        return file, error
+
+
+def _encoded(encoder: Encoder, record: Mapping | Exception) -> np.ndarray:
+    if isinstance(record, Exception):
+        raise record
+    return encoder(encoder.items(record))

@@ -1,0 +1,88 @@
+"""The files that predict writes of what it found: tables of files and of windows, embeddings."""
+
+import csv
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsc_jax import tables
+
+
+def write_table(path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool):
+    """A predictions table with a row for each file; see tables.write."""
+    unknown = np.full(len(lines), -1, np.int32)
+    meta = {'classes': list(classes), 'granularity': 'clip', 'pooled': True}
+    meta['calibrated'] = calibrated
+    probs = np.array([[line['probs'][name] for name in classes] for line in lines])
+    tables.write(tables.Predictions(np.array(clip_ids(lines)), unknown, unknown, probs, meta), path)
+
+
+def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str]) -> None:
+    """A row for each window, separated by tabs: file, start and end in s, scene, probabilities."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter='\t', lineterminator='\n')
+    writer.writerow(['filename', 'start_s', 'end_s', 'scene_label', *classes])
+    for name, line in zip(clip_ids(lines), lines, strict=True):
+        for w in line['timeline']:
+            times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
+            writer.writerow([name, *times, w['scene'], *map(repr, w['probs'])])
+    beside = path.with_name(path.name + '.part')
+    beside.write_text(text.getvalue(), encoding='utf-8', errors='surrogateescape')
+    beside.replace(path)
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """An .npz archive, written beside and renamed."""
+    beside = path.with_name(path.name + '.part')
+    with beside.open('wb') as file:
+        np.savez(file, **arrays)
+    beside.replace(path)
+
+
+def clip_ids(lines: Sequence[Mapping]) -> list[str]:
+    """Names without folder and ending where that tells the files apart, else whole paths."""
+    names = [line['file'] for line in lines]
+    stems = [Path(name).stem for name in names]
+    return stems if len(set(stems)) == len(stems) else names
+
+
+def page_name(file: Path) -> str:
+    """A name without folders that no other file has: '/a/b c.mp4' -> 'b c-1f0c2d3e'."""
+    digest = hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]
+    return f'{file.stem}-{digest}'
+
+
+def end(told: Mapping[str, Sequence], errors: Sequence[str], total: int, verb: str) -> int:
+    """Tells notes (of which files) and errors on stderr; the exit code."""
+    for note, of in told.items():
+        more = f' and {len(of) - 1} more' if of[1:] else ''
+        print(f'note: {note}: {of[0]}{more}', file=sys.stderr)
+    for error in errors:
+        print(f'error: {error}', file=sys.stderr)
+    if errors:
+        print(f'{total - len(errors)} of {total} files {verb}', file=sys.stderr)
+    return 1 if errors else 0
+
+
+def clock(seconds: float) -> str:
+    """83.0 -> '1:23'."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+
+
+def stretches(timeline: Sequence[Mapping]) -> list[str]:
+    """Neighbouring windows of one scene as one line: '0:00 to 1:20  park'."""
+    lines, first = [], 0
+    for k in range(1, len(timeline) + 1):
+        if k == len(timeline) or timeline[k]['scene'] != timeline[first]['scene']:
+            start, end = timeline[first]['start_s'], timeline[k - 1]['end_s']
+            lines.append(f'{clock(start)} to {clock(end)}  {timeline[first]["scene"]}')
+            first = k
+    return lines

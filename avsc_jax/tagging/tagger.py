@@ -1,0 +1,277 @@
+"""A finished run, or an ensemble of finished runs, as one function of records.
+
+Where a record lacks its sound or its pictures, a network of both is given the mean of what it was
+trained on in their place, and an ensemble does without the members that need them.
+"""
+
+import collections
+import functools
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from scipy.special import softmax
+
+from avsc_jax import compiler, ensemble, ensemble_job, inputs, tables
+from avsc_jax.data.windows import Wants
+from avsc_jax.training.finished import Preprocess, load_run
+from avsc_jax.training.run_folder import RunFolder
+
+ROWS_PER_CALL = 64
+# What a system can go without -> where records have it.
+KINDS = {'sound': ('audio',), 'picture': ('frames', 'media_frames')}
+SAME_RULE = {'hitachi', 'clip12'}  # of windows of two seconds and more
+
+
+class Answer(NamedTuple):
+    """What a system says of one record.
+
+    Attributes:
+      probs: float64 `[C]`, the mean of its rows.
+      embedding: float32 `[D]`, what the network's head sees; of an ensemble, of all members.
+      without: of KINDS, what it takes and did not have.
+    """
+
+    probs: np.ndarray
+    embedding: np.ndarray
+    without: tuple[str, ...]
+
+
+class Part:
+    """One run: its name, its network, and what comes before it; see load_run."""
+
+    def __init__(self, name: str, folder: Path, weights_dir: Path | None = None):
+        self.name, self.folder = name, RunFolder(folder)
+        found = load_run(folder, weights_dir=weights_dir)
+        self.model: nn.Module = found[0]
+        self.variables: dict = found[1]
+        self.preprocess: Preprocess = found[2]
+        self.classes: tuple[str, ...] = found[3]
+        self._means = self.folder.means()
+        options = compiler.options(training=False)
+        self._apply = jax.jit(self.model.apply, compiler_options=options)
+
+    @property
+    def takes(self) -> list[str]:
+        """Of KINDS."""
+        return [kind for kind, of in KINDS.items() if {*of} & {*self.preprocess.fields}]
+
+    def rows(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """The network's inputs `[R, ...]` for each record, all of which hold the same kinds."""
+        found = self.preprocess.each(records)
+        if not isinstance(self.model.input_spec, Mapping):
+            return found
+        return [{**self._absent(of), **of} for of in found]
+
+    def _absent(self, found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What stands in the place of inputs that a record gives nothing for."""
+        count = len(next(iter(found.values())))
+        filled = {}
+        for name, spec in self.model.input_spec.items():
+            mean = self._means.get(name, np.zeros(spec.shape[1:], spec.dtype))
+            filled[name] = np.broadcast_to(mean, (count, *mean.shape))
+        return filled
+
+    def apply(self, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities `[R, C]` and embeddings `[R, D]`."""
+        given = rows if isinstance(self.model.input_spec, Mapping) else rows['image']
+        parts = []
+        for part, count in inputs.calls(given, most=ROWS_PER_CALL):
+            logits, out = self._apply(self.variables, part)
+            parts.append((logits[:count], out['embedding'][:count]))
+        logits, embeddings = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return softmax(logits.astype(np.float64), axis=1), embeddings
+
+    def __call__(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
+        """The means over the rows of each record: `[N, C]` and `[N, D]`."""
+        rows = self.rows(records)
+        ends = np.cumsum([len(next(iter(of.values()))) for of in rows])[:-1]
+        together = {name: np.concatenate([of[name] for of in rows]) for name in rows[0]}
+        return tuple(
+            np.stack([part.mean(axis=0) for part in np.split(array, ends)])
+            for array in self.apply(together)
+        )
+
+
+class Tagger:
+    """One run, or several that decide together.
+
+    Args:
+      title: what it is called.
+      parts: all of the same classes.
+      warnings: what the reports of the runs warn of.
+      is_calibrated: its probabilities are clamped.
+      decision: probabilities `[N, C]` by the parts' names, of those that could answer -> `[N, C]`.
+    """
+
+    def __init__(self, title, parts, warnings, decision=None, *, is_calibrated=False):
+        self.title: str = title
+        self.parts: list[Part] = parts
+        self.warnings: list[str] = warnings
+        self.classes = parts[0].classes
+        self.is_calibrated: bool = is_calibrated
+        self.takes = tuple(kind for kind in KINDS if any(kind in part.takes for part in parts))
+        self._decision = decision or (lambda probs: probs[parts[0].name])
+        for part in parts:
+            if part.classes != self.classes:
+                raise ValueError(
+                    f'{part.name} of {title} knows the classes {" ".join(part.classes)}, '
+                    f'{parts[0].name} {" ".join(self.classes)}; all members must know the same'
+                )
+
+    def __call__(
+        self, records: Sequence[Mapping], *, without: Collection[str] = ()
+    ) -> list[Answer]:
+        """An answer for each record.
+
+        Args:
+          records: decoded clips or windows; what one does not hold, it has no key for.
+          without: of KINDS, what is left out though it is there.
+        """
+        hidden = {name for kind in without for name in KINDS[kind]}
+        records = [{k: v for k, v in r.items() if k not in hidden} for r in records]
+        alike = collections.defaultdict(list)
+        for place, record in enumerate(records):
+            alike[self._there(record)].append(place)
+        answers: dict[int, Answer] = {}
+        for there, places in alike.items():
+            if not there:
+                raise ValueError(f'there is no {" and no ".join(self.takes)}, which it needs')
+            found = self._answers([records[place] for place in places], there)
+            answers |= zip(places, found, strict=True)
+        return [answers[place] for place in range(len(records))]
+
+    def notes(self, record: Mapping) -> list[str]:
+        """What a user should know of how a record was read."""
+        told = [getattr(part.preprocess, 'notes', lambda record: []) for part in self.parts]
+        return list(dict.fromkeys(note for notes in told for note in notes(record)))
+
+    def wants(self, window_s: float = 10.0) -> Wants:
+        """What is decoded of a file for it."""
+        fields = {field for part in self.parts for field in part.preprocess.fields}
+        of_frames = [p.preprocess.settings for p in self.parts if 'frames' in p.preprocess.fields]
+        media = [
+            encoder.spec
+            for part in self.parts
+            for encoder in getattr(part.preprocess, 'encoders', ())
+            if encoder.spec.takes == 'media'
+        ]
+        sizes = {spec.input_shape[0] for spec in media}
+        return Wants(
+            audio='audio' in fields,
+            frames=_one('pick frames', [each['frames'] for each in of_frames], window_s),
+            short_side=max((each['short_side'] for each in of_frames), default=None),
+            media=_one('pick pictures', [s.reading['frames'] for s in media], window_s),
+            **({'media_size': max(sizes)} if media else {}),
+            window_s=window_s,
+        )
+
+    def _there(self, record: Mapping) -> tuple[str, ...]:
+        return tuple(kind for kind in self.takes if any(k in record for k in KINDS[kind]))
+
+    def _answers(self, records: Sequence[Mapping], there: Sequence[str]) -> list[Answer]:
+        """Of records that hold the same kinds."""
+        found = {part.name: part(records) for part in self.parts if {*part.takes} & {*there}}
+        probs = self._decision({name: each[0] for name, each in found.items()})
+        embeddings = np.concatenate([each[1] for each in found.values()], axis=1)
+        without = tuple(kind for kind in self.takes if kind not in there)
+        return [Answer(*each, without) for each in zip(probs, embeddings, strict=True)]
+
+
+def load(model: Path, weights_dir: Path | None = None) -> Tagger:
+    """The system of a run folder; of an ensemble's, with the runs that it is made of."""
+    folder = RunFolder(model)
+    report = folder.read_json('report.json')
+    warnings = report['about']['warnings']
+    if not (model / 'members.json').exists():
+        return Tagger(model.name, [Part(model.name, model, weights_dir)], warnings)
+    members = folder.read_json('members.json')
+    config = ConfigDict(folder.read_json('config.json'))
+    parts = [Part(_label(m), _found(model, m['folder']), weights_dir) for m in members]
+    weights = _weights(folder, config)
+    decision = functools.partial(_decided, config, members, weights, parts[0].classes)
+    clamps = bool(config.recipe.get('clamp'))
+    return Tagger(model.name, parts, warnings, decision, is_calibrated=clamps)
+
+
+def _label(member: Mapping) -> str:
+    """What the part of a member is called; the refits of one share its name."""
+    return member['name'] if member['fold'] is None else f'{member["name"]}, fold {member["fold"]}'
+
+
+def _found(model: Path, folder: str) -> Path:
+    """The run of a member: where it was, or beside the ensemble."""
+    places = [Path(folder), model.absolute().parent / Path(folder).name]
+    for place in places:
+        if (place / 'DONE').exists():
+            return place
+    raise FileNotFoundError(
+        f'{model} is made of the run {folder}, which is neither there nor in {places[1].parent}; '
+        'put it beside the ensemble'
+    )
+
+
+def _weights(folder: RunFolder, config: ConfigDict) -> dict[str, float]:
+    """Those that were searched for the ensemble, by role or member; none of other recipes."""
+    line = ensemble_job.headline(config)
+    if not ensemble_job.is_weighted(line):
+        return {}
+    learned = tables.read(folder.predictions_file(config.data.test)).meta['learned']
+    title = f'weights of {ensemble_job.title(line)};'
+    return next(weights for name, weights in learned.items() if name.startswith(title))
+
+
+def _decided(
+    config: ConfigDict,
+    members: Sequence[Mapping],
+    weights: Mapping[str, float],
+    classes: Sequence[str],
+    probs: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """What the ensemble says; of several folds, the mean of what each says."""
+    refits = collections.defaultdict(dict)
+    for member in members:
+        if _label(member) in probs:
+            refits[member['fold']][member['name']] = probs[_label(member)]
+    said = [_of_refit(config, refit, weights, classes) for refit in refits.values()]
+    return ensemble.renormalize(ensemble.mean(np.stack(said)))
+
+
+def _of_refit(
+    config: ConfigDict,
+    probs: Mapping[str, np.ndarray],
+    weights: Mapping[str, float],
+    classes: Sequence[str],
+) -> np.ndarray:
+    """The same of one fold, before its rows are made to sum to one.
+
+    Where a role is missing, those that are there are averaged, and clamped where the recipe clamps.
+    """
+    line = ensemble_job.headline(config)
+    there = {**probs, **ensemble_job.by_role(probs, config)}
+    chosen = {role: there[role] for role in line['roles'] if role in there}
+    whole, clamps = len(chosen) == len(line['roles']), line['recipe'].get('clamp')
+    if whole and not weights:
+        return ensemble_job.decide(chosen, line['recipe'], classes, renormalize=False)
+    given = np.array([weights.get(role, 1.0) for role in chosen])
+    given = given if given.any() else None  # all the weight was on those that are missing
+    members = np.stack([*chosen.values()])
+    mean = ensemble.mean(ensemble.clamp(members) if clamps == 'per_model' else members, given)
+    return ensemble.clamp(mean) if clamps == 'fused' else mean
+
+
+def _one(what: str, rules: Sequence[str], window_s: float) -> str | None:
+    """The rule that all parts share; None of none."""
+    found = {*rules}
+    if found <= SAME_RULE and window_s >= 2:
+        found = found and {'clip12'}
+    if len(found) > 1:
+        raise ValueError(
+            f'the members {what} by unlike rules ({", ".join(sorted(found))}), and a window has '
+            'one set of them; predict with each run alone, and mix their tables by avsc_jax.score'
+        )
+    return found.pop() if found else None

@@ -1,0 +1,224 @@
+"""The command on media files: what is written, what is told, what goes on after a stop."""
+
+import csv
+import functools
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avsc_jax import predict, tables
+from avsc_jax.data import decoder, windows
+from avsc_jax.tagging import files, tagger
+from avsc_jax.training.run_folder import default_weights_dir
+
+
+@pytest.fixture(scope='module', autouse=True)
+def loaded_once():
+    """The same tagger for every command, which compiles once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, 'load', functools.cache(predict.load))
+        yield
+
+
+@pytest.fixture
+def clips(tmp_path, film):
+    """A folder: a clip, one without sound, one without pictures, a longer one, two broken ones."""
+    folder = tmp_path / 'clips'
+    film(folder / 'a.mp4')
+    film(folder / 'b.mp4', sound=False, key=1)
+    film(folder / 'c.m4a', pictures=False, key=2)
+    film(folder / 'long.mp4', 5.0, key=3)
+    (folder / 'text.mp4').write_text('no film')
+    (folder / 'zero.mp4').touch()
+    (folder / 'notes.txt').touch()
+    return folder
+
+
+def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsys):
+    out = {name: tmp_path / f'out.{end}' for name, end in
+           dict(csv='csv', timeline='tsv', jsonl='jsonl', embeddings='npz').items()}  # fmt: skip
+    flags = [f'--model={both}', '--window=2', *(f'--{name}={path}' for name, path in out.items())]
+    assert predict.main([str(clips), *flags]) == 1
+    printed, err = capsys.readouterr()
+    assert '! random variables' in err and 'note: sound of 16000 Hz is resampled' in err
+    assert f'note: told without sound: {clips}/b.mp4 has no sound track: {clips}/b.mp4' in err
+    assert f'note: told without picture: {clips}/c.m4a has no picture track' in err
+    *_, text, zero, total = err.splitlines()
+    assert text.startswith(f'error: cannot decode {clips}/text.mp4')
+    assert zero == f'error: {clips}/zero.mp4 is empty (0 bytes); copy it again'
+    assert total == '4 of 6 files classified'
+    shown = [line for line in printed.splitlines() if line.startswith(f'{clips}/long.mp4')]
+    assert len(shown) == 1 and '0:00 to ' in printed
+
+    table = tables.read(out['csv'], classes=['park', 'tram'])
+    assert table.clip_id.tolist() == ['a', 'b', 'c', 'long']
+    lines = [json.loads(line) for line in out['jsonl'].read_text().splitlines()]
+    assert [Path(line['file']).name for line in lines] == [
+        'a.mp4', 'b.mp4', 'c.m4a', 'long.mp4', 'text.mp4', 'zero.mp4'
+    ]  # fmt: skip
+    np.testing.assert_array_equal([[*line['probs'].values()] for line in lines[:4]], table.probs)
+    assert [line['without'] for line in lines[:4]] == [[], ['sound'], ['picture'], []]
+    assert 'error' in lines[4] and 'scene' not in lines[4]
+    rows = [*csv.DictReader(io.StringIO(out['timeline'].read_text()), delimiter='\t')]
+    assert [row['filename'] for row in rows] == ['a', 'b', 'c', 'long', 'long', 'long']
+    times = [[float(row[key]) for key in ('start_s', 'end_s')] for row in rows[3:]]
+    np.testing.assert_allclose(times, [(0, 2), (2, 4), (3, 5)], atol=0.1)
+    of_long = np.array([[float(row[name]) for name in ('park', 'tram')] for row in rows[3:]])
+    np.testing.assert_allclose(of_long.mean(axis=0), table.probs[3], atol=1e-12)
+    with np.load(out['embeddings']) as found:
+        assert found['clip_id'].tolist() == table.clip_id.tolist()
+        assert found['embedding'].shape == (4, len(lines[0]['embedding']))
+    assert {path.name for path in tmp_path.iterdir()} == {'clips', *(p.name for p in out.values())}
+
+
+def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypatch):
+    system = predict.load(both, default_weights_dir())
+    found = {t.file.name: t for t in files.tag(system, files.find([clips], system.takes))}
+    assert len(found) == 6
+    for name in ('a.mp4', 'b.mp4', 'c.m4a'):
+        (window,) = windows.read(clips / name, system.wants())
+        (answer,) = system([window])
+        np.testing.assert_allclose(found[name].probs, answer.probs, atol=1e-6)
+        np.testing.assert_allclose(found[name].embedding, answer.embedding, rtol=1e-4, atol=1e-5)
+    strict = files.tag(system, [clips / 'b.mp4', clips / 'a.mp4'], fallback=False)
+    told = {t.file.name: t.error for t in strict}
+    assert told == {
+        'a.mp4': None,
+        'b.mp4': f'{clips}/b.mp4 is not whole: {clips}/b.mp4 has no sound track',
+    }
+
+
+def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, monkeypatch):
+    system = predict.load(both, default_weights_dir())
+
+    def refuse(records, **options):
+        if any(len(record.get('frames', ())) == 5 for record in records):
+            raise ValueError('five are too many')
+        return answers(records, **options)
+
+    answers = system.__call__
+    monkeypatch.setattr(tagger.Tagger, '__call__', lambda self, *a, **k: refuse(*a, **k))
+    names = [clips / name for name in ('a.mp4', 'long.mp4', 'c.m4a')]
+    monkeypatch.setattr(tagger.Tagger, 'notes', lambda self, record: [])
+    found = {t.file.name: t.error for t in files.tag(system, names)}
+    assert found == {
+        'a.mp4': None, 'c.m4a': None, 'long.mp4': f'{clips}/long.mp4: five are too many'
+    }  # fmt: skip
+
+
+def test_a_stopped_run_goes_on_and_each_file_comes_out_once(both, clips, tmp_path, monkeypatch):
+    out, decode, asked = tmp_path / 'out.csv', decoder.decode, []
+
+    def counted(names, *arguments, **options):
+        names = [*names]
+        asked.append([name.name for name in names])
+        return decode(names, *arguments, **options)
+
+    monkeypatch.setattr(decoder, 'decode', counted)
+    tag = files.tag
+
+    def stopped(*arguments, **options):
+        for number, one in enumerate(tag(*arguments, **options)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield one
+
+    monkeypatch.setattr(files, 'tag', stopped)
+    names = [str(clips / name) for name in ('a.mp4', 'b.mp4', 'c.m4a', 'long.mp4')]
+    flags = [*names, f'--model={both}', f'--csv={out}', '--workers=1']
+    with pytest.raises(KeyboardInterrupt):
+        predict.main(flags)
+    left = tmp_path / 'out.csv.unfinished.jsonl'
+    assert not out.exists() and len(left.read_text().splitlines()) == 2
+    with left.open('a') as torn:
+        torn.write('{"file": "half')
+    monkeypatch.setattr(files, 'tag', tag)
+    assert predict.main(flags) == 0
+    assert not left.exists() and sorted(asked[1]) == ['c.m4a', 'long.mp4']
+    resumed = tables.read(out, classes=['park', 'tram'])
+    out.unlink()
+    assert predict.main(flags) == 0
+    whole = tables.read(out, classes=['park', 'tram'])
+    assert resumed.clip_id.tolist() == whole.clip_id.tolist() == ['a', 'b', 'c', 'long']
+    np.testing.assert_allclose(resumed.probs, whole.probs, atol=1e-6)
+
+
+def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_path, film, capsys):
+    out = tmp_path / 'scenes.jsonl'
+    flags = [f'--model={both}', f'--jsonl={out}']
+    first = [str(clips / 'a.mp4'), str(clips / 'b.mp4')]
+    assert predict.main([*first, *flags]) == 0
+    film(clips / 'b.mp4', 3.0, key=7)
+    capsys.readouterr()
+    assert predict.main([*first, str(clips / 'c.m4a'), *flags]) == 0
+    assert f'1 of 3 files are finished, by {out}' in capsys.readouterr().err
+    assert [json.loads(line)['without'] for line in out.read_text().splitlines()] == [
+        [], [], ['picture']
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"holds answers of .*'window_s': 10.0.*, not of .*1.0"):
+        predict.main([*first, *flags, '--window=1'])
+    out.write_text('{"scene": 3}\n')
+    with pytest.raises(ValueError, match=r'holds other things than predictions \(line 1\)'):
+        predict.main([*first, *flags])
+
+
+def test_shards_share_the_files_and_write_apart(both, clips, tmp_path):
+    flags = [f'--model={both}', f'--csv={tmp_path}/out.csv']
+    names = [str(clips / name) for name in ('a.mp4', 'b.mp4', 'c.m4a')]
+    for shard in ('0/2', '1/2'):
+        assert predict.main([*names, *flags, f'--shard={shard}']) == 0
+    found = [
+        tables.read(tmp_path / f'out-{k}-of-2.csv', classes=['park', 'tram']).clip_id.tolist()
+        for k in (0, 1)
+    ]
+    assert found == [['a', 'c'], ['b']]
+    for wrong in ('2/2', '-1/2', 'one', '1/2/3'):
+        with pytest.raises(ValueError, match='it must be i/n with i from 0 to n - 1'):
+            files.shard([], wrong)
+
+
+def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
+    for name in ('still.jpg', 'wave.WAV', 'sub/x.mkv'):
+        (clips / name).parent.mkdir(exist_ok=True)
+        (clips / name).touch()
+
+    def names(takes, *paths, **options):
+        return [f.name for f in files.find(paths or [clips], takes, **options)]
+
+    videos = ['a.mp4', 'b.mp4', 'long.mp4', 'x.mkv', 'text.mp4', 'zero.mp4']
+    assert sorted(names(['sound'])) == sorted([*videos, 'c.m4a', 'wave.WAV'])
+    assert sorted(names(['picture'])) == sorted([*videos, 'still.jpg'])
+    assert sorted(names(['picture'], stills=False)) == sorted(videos)
+    monkeypatch.setattr('sys.stdin', io.StringIO(f'{clips}/a.mp4\n{clips}/sub\n'))
+    assert names(['sound'], clips / 'a.mp4', Path('-')) == ['a.mp4', 'x.mkv']
+    (clips / 'empty').mkdir()
+    with pytest.raises(FileNotFoundError, match=r'there is nothing to predict in .*empty; looked'):
+        files.find([clips / 'empty'], ['sound'])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['--window=0'], '--window is 0; it must be 0.5 to 60 seconds'),
+        (['--jsonl=out.txt'], 'out.txt must end in .jsonl'),
+        (['--timeline=none/out.tsv'], 'none is not a folder; make it first'),
+        (['--shard=3/2'], "--shard is '3/2'; it must be i/n"),
+        (['--dataset=demo'], 'name the files to predict, or a --dataset: one of the two'),
+    ],
+)
+def test_what_cannot_be_asked_of_files_is_a_sentence(both, clips, arguments, sentence):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        predict.main([str(clips / 'a.mp4'), f'--model={both}', *arguments])
+
+
+def test_neighbouring_windows_of_one_scene_are_one_line():
+    from avsc_jax.tagging import outputs
+
+    timeline = [dict(start_s=10 * k, end_s=10 * k + 10, scene=s) for k, s in enumerate('aabcc')]
+    timeline[-1]['end_s'] = 3723.4
+    assert outputs.stretches(timeline) == [
+        '0:00 to 0:20  a', '0:20 to 0:30  b', '0:30 to 1:02:03  c'
+    ]  # fmt: skip

@@ -1,0 +1,171 @@
+"""Runs and ensembles of runs as functions of records, whole ones and such that lack something."""
+
+import functools
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax import ensemble, ensemble_job, tables
+from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
+from avsc_jax.scenes import SCENES
+from avsc_jax.tagging import tagger as tagging
+from avsc_jax.training import load_run
+from avsc_jax.training.run_folder import RunFolder, default_path
+
+
+def record(key, seconds=2):
+    draw = np.random.default_rng(key)
+    return {
+        'audio': draw.normal(0, 0.1, (48000 * seconds, 2)).astype(np.float32),
+        'sample_rate': 48000,
+        'frames': [*draw.integers(0, 256, (seconds, 72, 96, 3), np.uint8)],
+        'frame_times': np.arange(seconds) + 0.5,
+    }
+
+
+def softmax(logits):
+    return np.asarray(jax.nn.softmax(np.asarray(logits, np.float64)))
+
+
+def test_records_of_all_lengths_get_what_the_run_says_of_each(both):
+    found = tagging.load(both)
+    model, variables, preprocess, classes = load_run(both)
+    records = [record(0), record(1, 3), record(2)]
+    answers = found(records)
+    for one, answer in zip(records, answers, strict=True):
+        logits, out = model.apply(variables, preprocess(one))
+        np.testing.assert_allclose(answer.probs, softmax(logits).mean(0), atol=1e-6)
+        np.testing.assert_allclose(answer.embedding, out['embedding'].mean(0), rtol=1e-5, atol=1e-4)
+        assert answer.without == ()
+    assert found.classes == tuple(classes) and found.takes == ('sound', 'picture')
+    assert found.warnings == ['random variables']
+    wants = found.wants(5.0)
+    assert (wants.audio, wants.frames, wants.media) == (True, 'second_centres', None)
+    assert (wants.short_side, wants.window_s) == (96, 5.0)
+
+
+def test_what_a_record_lacks_is_the_mean_of_the_training_data(both):
+    found = tagging.load(both)
+    model, variables, preprocess, _ = load_run(both)
+    means = RunFolder(both).means()
+    whole, deaf, blind = record(0), record(1), record(2)
+    del deaf['audio'], blind['frames']
+    answers = found([whole, deaf, blind])
+    assert [answer.without for answer in answers] == [(), ('sound',), ('picture',)]
+    for one, lacking, answer in ((1, 'audio_embedding', 1), (2, 'image_embedding', 2)):
+        rows = preprocess(record(one)) | {lacking: means[lacking][None]}
+        logits, _ = model.apply(variables, rows)
+        np.testing.assert_allclose(answers[answer].probs, softmax(logits)[0], atol=1e-6)
+    (told,) = found([record(1)], without=['sound'])
+    np.testing.assert_allclose(told.probs, answers[1].probs, atol=1e-6)
+    found.parts[0]._means.clear()  # an older run has none
+    (told,) = found([record(1)], without=['sound'])
+    zeros = preprocess(record(1)) | {'audio_embedding': np.zeros((1, 8), np.float32)}
+    np.testing.assert_allclose(told.probs, softmax(model.apply(variables, zeros)[0])[0], atol=1e-6)
+    with pytest.raises(ValueError, match='there is no sound and no picture, which it needs'):
+        found([record(1)], without=['sound', 'picture'])
+
+
+CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
+
+
+class Said:
+    """In the place of a run: it says what its table says."""
+
+    def __init__(self, name, folder, weights_dir=None):
+        self.name, self.classes = name, SCENES
+        (self.file,) = (folder.absolute() / 'predictions').iterdir()
+        self.takes = ['sound'] if 'hitachi_audio' in str(folder) else ['picture']
+
+    def __call__(self, records):
+        probs = tables.pool(tables.read(self.file)).probs
+        return probs[[one['row'] for one in records]], np.ones((len(records), 2), np.float32)
+
+
+@pytest.fixture(scope='module')
+def made_of(tmp_path_factory):
+    """Of a config: a finished ensemble of made-up members, and its own table."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tagging, 'Part', Said)
+
+        @functools.cache
+        def made(module, argument):
+            patch.chdir(tmp_path_factory.mktemp('ensemble'))
+            return Path.cwd(), *finished(resolved(module, argument))
+
+        yield made
+
+
+def finished(config):
+    """In this folder."""
+    members = [config.members[name].config for of in config.groups.values() for name in of]
+    for key, member in enumerate(members):
+        run = RunFolder(default_path(member))
+        run.begin({'model': dict(name='resnet1d', num_filters=256)})
+        run.write_json('environment.json', {'data': 'x/y/1 z'})
+        run.write_json('classes.json', list(SCENES))
+        run.write_json('report.json', {'step': 1, 'config_hash': 'abc'})
+        logits = np.random.default_rng(key).normal(size=(20, 10))
+        logits[np.arange(20), np.arange(20) % 10] += 1 + 0.3 * key
+        rows = dict(segment=np.tile([0, 1], 20), label=np.repeat(np.arange(20) % 10, 2))
+        items = 'second'
+        meta = {'classes': list(SCENES), 'granularity': items, 'split': config.data.test}
+        probs = np.repeat(softmax(logits), 2, axis=0)
+        table = tables.Predictions(np.repeat(CLIPS, 2), **rows, probs=probs, meta=meta)
+        tables.write(table, run.predictions_file(config.data.test))
+        run.finish()
+    folder = default_path('ensemble.py')
+    places = {'data_dir': folder, 'weights_dir': folder}
+    ensemble_job.run(config, workdir=folder, **places)
+    return tagging.load(folder), tables.pool(
+        tables.read(RunFolder(folder).predictions_file('test'))
+    )
+
+
+def resolved(module, argument):
+    config = module.get_config(argument)
+    with config.unlocked():
+        del config.demo
+        config.weights = 'random'
+    return config.lock()
+
+
+@pytest.mark.parametrize('name', ['E02', 'V04'])
+def test_an_ensemble_says_what_its_table_says(name, made_of):
+    _, found, table = made_of(hitachi_ensemble, f'{name},tau')
+    records = [{'audio': 0, 'frames': 0, 'row': row} for row in range(20)]
+    np.testing.assert_allclose([a.probs for a in found(records)], table.probs, atol=1e-12)
+    assert found.is_calibrated == (name == 'E02')
+
+
+def test_an_ensemble_goes_on_without_the_members_that_hear(made_of):
+    config = resolved(hitachi_ensemble, 'E02,tau')
+    _, found, _ = made_of(hitachi_ensemble, 'E02,tau')
+    (answer,) = found([{'audio': 0, 'frames': 0, 'row': 3}], without=['sound'])
+    parts = {part.name: part([{'row': 3}])[0] for part in found.parts}
+    visual = np.mean([parts[name] for name in config.groups.visual], axis=0)
+    expected = ensemble.renormalize(ensemble.clamp(visual) + ensemble.clamp(parts['C04']))
+    np.testing.assert_allclose(answer.probs, expected[0], atol=1e-12)
+    (deaf,) = found([{'audio': 0, 'row': 3}])
+    heard = np.mean([parts[name] for name in config.groups.audio], axis=0)
+    np.testing.assert_allclose(deaf.probs, ensemble.renormalize(ensemble.clamp(heard))[0])
+    assert (answer.without, deaf.without) == (('sound',), ('picture',))
+
+
+def test_searched_weights_are_those_of_the_report(made_of):
+    _, found, table = made_of(ioacas_ensemble, 'III,tau')
+    records = [{'frames': 0, 'row': row} for row in range(20)]
+    np.testing.assert_allclose([a.probs for a in found(records)], table.probs, atol=1e-6)
+
+
+def test_members_lie_where_they_were_or_beside_the_ensemble(made_of, tmp_path, monkeypatch):
+    folder, *_ = made_of(hitachi_ensemble, 'E02,tau')
+    monkeypatch.chdir(tmp_path)
+    moved = shutil.copytree(folder / 'runs', tmp_path / 'elsewhere')
+    assert len(tagging.load(moved / 'ensemble').parts) == 7
+    (moved / 'clip_fusion-tau/DONE').unlink()
+    with pytest.raises(FileNotFoundError, match=r'clip_fusion-tau, which is neither there nor in '):
+        tagging.load(moved / 'ensemble')
