@@ -176,7 +176,8 @@ def earlier_runs(config: ConfigDict, seed: int) -> list[members.Member]:
     names = config.get('members', ())
     if 'begins_with' in config:  # the same for every fold and seed
         return members.named(config, [n for n in names if n == config.begins_with], None)
-    return members.named(config, names, config.data.get('fold'), seed)
+    same = own.overrides(config.data)
+    return members.named(config, names, config.data.get('fold'), seed, overrides=same)
 
 
 def has_stage(config: ConfigDict, data_dir: Path) -> bool:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import own
 from avsc_jax.training import run_folder
 
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
@@ -46,14 +45,20 @@ class Member:
 
 
 def named(
-    config: ConfigDict, names: Iterable[str], fold: int | None, seed: int = 0
+    config: ConfigDict,
+    names: Iterable[str],
+    fold: int | None,
+    seed: int = 0,
+    *,
+    overrides: tuple[str, ...] = (),
 ) -> list[Member]:
     """Those of the config's members that have these names, in this order.
 
     Args:
       seed: of the run that they are for; the members of another seed than 0 lie apart.
+      overrides: of the members' configs, where they are to read the same clips of one's own.
     """
-    found, overrides = [], own.overrides(config.data)
+    found = []
     for name in names:
         made_by, own_folder = config.members[name].config, config.members[name].run
         path = run_folder.default_path(made_by, fold)

@@ -20,6 +20,8 @@ NEEDS = dict(
     feng_fusion={'audio': ('sound',), 'video': ('picture',), '': ('sound', 'picture')},
     hou_dual_stream={'': ('sound', 'picture')},
     ioacas_audio={'': ('sound',)},
+    ioacas_image={'': ('picture',)},
+    ioacas_fusion={'': ('sound', 'picture')},
 )
 VARIANTS = {'system': tuple(NEEDS)}
 
@@ -51,7 +53,9 @@ def get_config(argument=''):
         config.demo.update(dict(frames='second_centres'))
         config.demo.encoders.openl3_image.frames = None
 
-    for member in config.get('members', {}).values():
+    for name, member in config.get('members', {}).items():
+        if name == config.get('begins_with'):  # a stage on other data
+            continue
         file, _, of_member = member.config.partition(':')
         member.config = f'configs/own_data.py:{Path(file).stem},{of_member}'
 

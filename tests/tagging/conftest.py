@@ -1,5 +1,7 @@
 """A small run of a system of sound and picture, and clips for it."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -36,22 +38,28 @@ def both(tmp_path_factory, write_run):
 def film():
     """Renders a clip of some seconds, with sound, pictures or both."""
 
-    def render(path, seconds=2.0, *, sound=True, pictures=True, key=0):
+    def render(
+        path, seconds=2.0, *, sound=True, pictures=True, key=0, pix_fmt='yuv420p', times=None,
+        sound_rate=16000,
+    ):  # fmt: skip
         draw = np.random.default_rng(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with av.open(path, 'w') as container:
             if pictures:
                 shown = container.add_stream('libx264', rate=5)
-                shown.width, shown.height, shown.pix_fmt = 96, 72, 'yuv420p'
+                shown.width, shown.height, shown.pix_fmt = 96, 72, pix_fmt
+                shown.codec_context.time_base = Fraction(1, 50)
             if sound:
-                heard = container.add_stream('aac', rate=16000, layout='mono')
-            for _ in range(round(5 * seconds) * pictures):
+                heard = container.add_stream('aac', rate=sound_rate, layout='mono')
+            for pts in (times or range(0, round(50 * seconds), 10)) if pictures else ():
                 image = draw.integers(0, 256, (72, 96, 3), np.uint8)
-                container.mux(shown.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+                frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+                frame.pts, frame.time_base = pts, Fraction(1, 50)
+                container.mux(shown.encode(frame))
             if sound:
-                noise = draw.normal(0, 0.1, (1, round(16000 * seconds))).astype(np.float32)
+                noise = draw.normal(0, 0.1, (1, round(sound_rate * seconds))).astype(np.float32)
                 frame = av.AudioFrame.from_ndarray(noise, 'fltp', 'mono')
-                frame.sample_rate = 16000
+                frame.sample_rate = sound_rate
                 container.mux(heard.encode(frame))
             for stream in container.streams:
                 container.mux(stream.encode())

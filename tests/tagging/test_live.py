@@ -1,0 +1,474 @@
+"""Growing files and pipes, tagged each second by a stand-in that tells loud and light from not."""
+
+import argparse
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from avsc_jax.data.windows import Wants
+from avsc_jax.tagging import live, recordings
+from avsc_jax.tagging.recordings import Raw, Recording
+from avsc_jax.tagging.tagger import Answer
+from avsc_jax.tagging.tape import AHEAD_S, Sound, Tape
+
+RATE = 8000
+
+
+class Meter:
+    """Loud and light: the mean level of a window's sound, and of its pictures."""
+
+    classes = ('loud', 'light', 'rest')
+
+    def __init__(self, audio=True, frames='second_centres', media=None):
+        self._takes = dict(audio=audio, frames=frames, short_side=16, media=media)
+        self.seen = []
+
+    def wants(self, window_s=10.0):
+        return Wants(**self._takes, window_s=window_s)
+
+    def notes(self, record):
+        return [] if 'frames' in record or not self._takes['frames'] else ['no picture']
+
+    def __call__(self, records, *, without=()):
+        (record,) = records
+        self.seen.append(record)
+        loud = np.abs(record['audio']).mean() if 'audio' in record else 0
+        light = np.mean([f.mean() for f in record['frames']]) / 255 if 'frames' in record else 0
+        probs = np.array([loud, light, 2 - loud - light]) / 2
+        return [Answer(probs, np.zeros(1, np.float32), ())]
+
+
+def steps(seconds, channels=2):
+    """Sound that gets louder each second: 0.1, 0.2 ..."""
+    level = 0.1 * (1 + np.arange(int(seconds * RATE)) // RATE)
+    return np.repeat(level[:, None], channels, axis=1).astype(np.float32)
+
+
+def raw(tmp_path, samples, **options):
+    (tmp_path / 'sound.raw').write_bytes(samples.astype('<f4').tobytes())
+    options = {'rate_hz': RATE, 'channels': samples.shape[1], 'patience_s': 0.0} | options
+    return Raw(str(tmp_path / 'sound.raw'), **options)
+
+
+def follow(tagger, source, **options):
+    return list(live.follow(tagger, source, **{'window_s': 2.0, 'smooth_s': 0.0} | options))
+
+
+def write_video(path, seconds, *, sound=True, options=None):
+    """Grey pictures that get lighter each second, 0, 20, 40 ..., with sound as `steps`."""
+    with av.open(str(path), 'w', options=options or {}) as container:
+        video = container.add_stream('mpeg4', rate=10)
+        video.width, video.height, video.pix_fmt = 64, 32, 'yuv420p'
+        audio = container.add_stream('aac', rate=RATE, layout='stereo') if sound else None
+        for second in range(seconds):
+            for _ in range(10):
+                image = np.full((32, 64, 3), 20 * second, np.uint8)
+                container.mux(video.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+            if sound:
+                part = np.ascontiguousarray(steps(seconds)[second * RATE : (second + 1) * RATE].T)
+                frame = av.AudioFrame.from_ndarray(part, format='fltp', layout='stereo')
+                frame.sample_rate = RATE
+                container.mux(audio.encode(frame))
+        for stream in (video, audio)[: 1 + sound]:
+            container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize('channels', [1, 2])
+def test_a_pipe_of_sound_is_tagged_each_second_and_at_its_end(tmp_path, channels):
+    tagger = Meter(frames=None)
+    found = follow(tagger, raw(tmp_path, steps(3.5, channels)))
+    assert [(s.start_s, s.end_s) for s in found] == [(0, 1), (0, 2), (1, 3), (1.5, 3.5)]
+    levels = [2 * second.probs[0] for second in found]
+    np.testing.assert_allclose(levels, [0.1, 0.15, 0.25, 0.3], rtol=1e-5)
+    assert [len(record['audio']) / RATE for record in tagger.seen] == [1, 2, 2, 2]
+    assert tagger.seen[-1]['audio'].shape[1] == 2 and tagger.seen[-1]['channels'] == channels
+    assert tagger.seen[-1]['sample_rate'] == RATE
+
+
+def test_probabilities_are_smoothed_by_the_time_that_has_passed(tmp_path):
+    plain = [s.probs for s in follow(Meter(frames=None), raw(tmp_path, steps(3.5)))]
+    found = [s.probs for s in follow(Meter(frames=None), raw(tmp_path, steps(3.5)), smooth_s=2.0)]
+    expected = [plain[0]]
+    for now, passed_s in zip(plain[1:], (1, 1, 0.5), strict=True):
+        share = np.exp(-passed_s / 2)
+        expected.append(share * expected[-1] + (1 - share) * now)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(np.sum(found, axis=1), 1)
+
+
+@pytest.mark.parametrize('size', [0, 0xFFFFFFFF, 4 * RATE, None])
+def test_a_wav_whose_length_is_not_yet_known_is_read_to_its_end(tmp_path, size):
+    path = tmp_path / 'a.wav'
+    soundfile.write(path, steps(3)[:, :1], RATE, subtype='FLOAT')
+    if size is not None:
+        data = bytearray(path.read_bytes())
+        for place in (4, data.index(b'data') + 4):
+            data[place : place + 4] = struct.pack('<I', size)
+        path.write_bytes(data)
+    tagger = Meter(frames=None)
+    found = follow(tagger, Recording(path, 0.0))
+    np.testing.assert_allclose([2 * s.probs[0] for s in found], [0.1, 0.15, 0.25], rtol=1e-5)
+    assert tagger.seen[0]['channels'] == 1 and tagger.seen[0]['audio'].shape == (RATE, 2)
+
+
+CONTAINERS = {
+    'a.mkv': {},
+    'a.ts': {},
+    'a.mp4': {'movflags': 'frag_keyframe+empty_moov'},
+}
+
+
+@pytest.mark.parametrize('name', CONTAINERS)
+def test_a_growing_video_is_tagged_while_it_grows(tmp_path, name):
+    data = write_video(tmp_path / f'whole-{name}', 4, options=CONTAINERS[name]).read_bytes()
+    half, path, seen = len(data) * 5 // 8, tmp_path / name, []
+    path.write_bytes(data[:half])
+    rest = data[half:]
+    tagger = Meter()
+    for second in live.follow(tagger, Recording(path, 0.5), window_s=2.0, smooth_s=0.0):
+        seen.append((second.end_s, len(rest)))
+        if second.end_s == 1.0:
+            with path.open('ab') as file:
+                file.write(rest)
+            rest = b''
+    ends = [end_s for end_s, _ in seen]
+    assert ends[:4] == [1, 2, 3, 4] and ends[-1] < 4.3  # the coder of sound adds a bit
+    assert seen[0] == (1.0, len(data) - half)  # said before the file was whole
+    np.testing.assert_allclose(
+        [r['frames'][0].mean() for r in tagger.seen[:4]], [0, 0, 20, 40], atol=3
+    )
+    loud = [np.abs(record['audio']).mean() for record in tagger.seen[:4]]
+    np.testing.assert_allclose(loud, [0.1, 0.15, 0.25, 0.35], atol=0.05)
+    assert [list(record['frame_times']) for record in tagger.seen[1:3]] == [[0.5, 1.5], [1.5, 2.5]]
+
+
+def test_raw_pictures_come_beside_sound_through_a_pipe_of_their_own(tmp_path):
+    pipe = tmp_path / 'frames'
+    os.mkfifo(pipe)
+    frames = [np.full((24, 32, 3), value, np.uint8) for value in range(30)]
+
+    def write():
+        with pipe.open('wb') as file:
+            for frame in frames:
+                file.write(frame.tobytes())
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    tagger = Meter()
+    source = raw(tmp_path, steps(3), frames=str(pipe), frame_size=(32, 24), frame_rate=10.0)
+    found = follow(tagger, source)
+    writer.join()
+    assert [second.end_s for second in found] == [1, 2, 3]
+    assert [len(record['frames']) for record in tagger.seen] == [1, 2, 2]
+    assert tagger.seen[0]['frames'][0].shape == (16, 21, 3)  # the short side is 16
+    middles = [[f.mean() for f in record['frames']] for record in tagger.seen]
+    expected = [[5], [5, 15], [15, 25]]
+    assert all(np.allclose(a, b, atol=1.5) for a, b in zip(middles, expected, strict=True))
+
+
+def test_pictures_that_end_early_leave_the_sound(tmp_path):
+    (tmp_path / 'frames').write_bytes(bytes(10 * 24 * 32 * 3))
+    tagger = Meter()
+    frames = dict(frames=str(tmp_path / 'frames'), frame_size=(32, 24), frame_rate=10.0)
+    found = follow(tagger, raw(tmp_path, steps(5), **frames))
+    assert [second.end_s for second in found] == [1, 2, 3, 4, 5]
+    assert ['frames' in record for record in tagger.seen] == [True, True, False, False, False]
+    assert [second.notes for second in found][1:3] == [[], ['no picture']]
+
+
+def test_pictures_of_openl3_come_as_its_network_takes_them(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (30, 240, 320, 3), np.uint8)
+    (tmp_path / 'frames').write_bytes(frames.tobytes())
+    tagger = Meter(audio=False, frames=None, media='openl3')
+    frames = dict(frames=str(tmp_path / 'frames'), frame_size=(320, 240), frame_rate=10.0)
+    source = Raw(None, **frames, patience_s=0.0)
+    follow(tagger, source)
+    last = tagger.seen[-1]
+    assert len(last['media_frames']) == len(last['media_times']) == 16  # of two seconds
+    assert last['media_frames'][0].shape == (224, 224, 3) and 'frames' not in last
+    assert last['media_frames'][0].dtype == np.float32 and last['media_times'][0] == 1.0
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def tape_of(clock):
+    wants = Wants(audio=True, frames=None, short_side=None, media=None, window_s=2.0)
+    return Tape(wants, threading.Event(), clock)
+
+
+def sound(seconds, level=0.1):
+    return Sound(np.full((int(seconds * RATE), 2), level, np.float32), RATE, 2)
+
+
+def test_a_fast_source_waits_for_the_tagger_and_loses_no_second():
+    clock, count = Clock(), 0
+    tape = tape_of(clock)
+
+    def read(tape):
+        nonlocal count
+        with tape.track('sound'):
+            for _ in range(100):
+                tape.add_sound(sound(0.2))
+                count += 1
+
+    with tape.recording([read]):
+        ends = []
+        for end_s, skipped in tape.ends():
+            time.sleep(0.01)
+            assert not skipped and count * 0.2 <= end_s + AHEAD_S + 0.41
+            ends.append(end_s)
+            assert len(tape.window(end_s - 2, end_s)['audio']) == RATE * min(2, end_s)
+    assert ends == list(range(1, 21))
+
+
+def test_a_slow_tagger_leaves_seconds_out_and_no_real_time_source_waits():
+    clock = Clock()
+    tape, go = tape_of(clock), threading.Semaphore(0)
+
+    def read(tape):
+        with tape.track('sound'):
+            while go.acquire() and clock.now < 30:
+                tape.add_sound(sound(1, level=clock.now))
+
+    def advance(seconds):
+        for _ in range(seconds):
+            end_s, before = clock.now + 1, tape.end_s
+            clock.now = end_s
+            go.release()
+            while tape.end_s == before:
+                time.sleep(0.001)
+
+    with tape.recording([read]):
+        while tape._began is None:  # the first sound begins the clock
+            go.release()
+            time.sleep(0.01)
+        ends = tape.ends()
+        found = [next(ends)]
+        for seconds in (1, 1, 17, 1):
+            advance(seconds)
+            found.append(next(ends))
+        window = tape.window(18.0, 20.0)
+        assert tape._tracks['sound'].between(0, 1) == [], 'what is old is dropped'
+    assert found == [(1, 0), (2, 0), (3, 0), (19, 15), (20, 0)]
+    assert window['audio'].shape == (2 * RATE, 2)
+
+
+def test_a_track_that_falls_silent_is_waited_for_but_not_for_ever():
+    clock, wants = Clock(), Wants(True, 'hou', 16, None, window_s=2.0)
+    tape, begin, go = Tape(wants, threading.Event(), clock), threading.Event(), threading.Event()
+    image = av.VideoFrame.from_ndarray(np.zeros((24, 32, 3), np.uint8), format='rgb24')
+
+    def hear(tape):
+        with tape.track('sound'):
+            for _ in range(2):
+                tape.add_sound(sound(1))
+            go.wait()
+
+    def look(tape):
+        begin.wait()
+        with tape.track('picture'):
+            tape.add_picture(0.0, 1.0, image)
+            go.wait()
+
+    with tape.recording([hear, look]):
+        while tape.end_s < 2:
+            time.sleep(0.001)
+        assert tape._ready_s() == 0, 'the other one has not begun'
+        begin.set()
+        ends = tape.ends()
+        assert next(ends) == (1, 0)
+        assert tape._ready_s() == 1, 'it may still come'
+        clock.now = 0.9 * AHEAD_S
+        tape.add_sound(sound(1))
+        assert tape._ready_s() == 1
+        clock.now = 1.1 * AHEAD_S
+        assert [next(ends), tape._ready_s()] == [(3, 1), 3]
+        go.set()
+
+
+def test_of_dense_pictures_as_many_are_kept_as_rules_may_pick():
+    wants = Wants(False, 'hou', 16, None, window_s=10.0)  # ten of a window
+    tape = Tape(wants, threading.Event())
+    image = av.VideoFrame.from_ndarray(np.zeros((24, 32, 3), np.uint8), format='rgb24')
+    with tape.track('picture'):
+        for k in range(300):
+            tape.add_picture((k + 200 * (k > 250)) / 100, 1 / 100, image)
+        kept = [at_s for at_s, _ in tape._tracks['picture'].between(0, 5)]
+    np.testing.assert_allclose(kept, [0, 0.5, 1, 1.5, 2, 2.5, 4.51])  # none for two seconds
+
+
+def test_pictures_whose_times_leap_go_on_where_they_were():
+    stream, added = SimpleNamespace(average_rate=10), []
+    tape = SimpleNamespace(end_s=0.0, add_picture=lambda at_s, *_: added.append(round(at_s, 3)))
+    read = recordings._PictureReader(stream, tape)
+    for time_s in (5.0, 5.1, None, 5.4, 0.0, 0.1, 9000.0, 9000.1, -50.0):
+        read(SimpleNamespace(time=time_s))
+    assert added == [0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    tape.end_s = 60.0  # the sound has gone on; no picture changed meanwhile
+    read(SimpleNamespace(time=10.0))
+    assert added[-1] == 60.9
+
+
+def test_a_damaged_piece_of_a_recording_does_not_end_it(tmp_path):
+    data = bytearray(write_video(tmp_path / 'a.mkv', 4).read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = np.random.default_rng(0).bytes(300)
+    (tmp_path / 'a.mkv').write_bytes(data)
+    ends = [second.end_s for second in follow(Meter(), Recording(tmp_path / 'a.mkv', 0.0))]
+    assert ends[:3] == [1, 2, 3]
+
+
+def run(tagger, source, capsys, **options):
+    code = live.run(tagger, source, window_s=2.0, smooth_s=0.0, **options)
+    return code, capsys.readouterr()
+
+
+def test_lines_and_json_are_written_at_once(tmp_path, capsys):
+    out = tmp_path / 'out.jsonl'
+    code, told = run(Meter(), raw(tmp_path, steps(2.5)), capsys, jsonl=out, top=2)
+    assert code == 0
+    assert told.out.splitlines() == [
+        '    1.0 s  rest 0.950  loud 0.050',
+        '    2.0 s  rest 0.925  loud 0.075',
+        '    2.5 s  rest 0.900  loud 0.100',
+    ]
+    assert told.err.splitlines() == ['note: no picture, from 1.0 s on']  # once
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(line['start_s'], line['end_s']) for line in lines] == [(0, 1), (0, 2), (0.5, 2.5)]
+    assert lines[0]['scene'] == 'rest' and lines[0]['probs']['loud'] == pytest.approx(0.05)
+    assert lines[0]['probs_window'][0] == pytest.approx(0.05) and lines[0]['without'] == []
+    with pytest.raises(FileExistsError, match=r'out\.jsonl exists; name a new file'):
+        run(Meter(), raw(tmp_path, steps(1)), capsys, jsonl=out)
+
+
+def test_seconds_that_are_left_out_are_told_once(capsys, monkeypatch):
+    answer = Answer(np.array([0.5, 0.25, 0.25]), np.zeros(1, np.float32), ())
+    ends = ((1.0, 0), (4.0, 2), (6.0, 1))
+    found = [live.Second(0.0, end_s, answer.probs, answer, left, []) for end_s, left in ends]
+    monkeypatch.setattr(live, 'follow', lambda *_, **__: iter(found))
+    _, told = run(Meter(), None, capsys)
+    note = 'note: tagging is slower than a second; some seconds are left out, from 4.0 s on'
+    assert told.err.splitlines() == [note]
+    assert [line.split()[0] for line in told.out.splitlines()] == ['1.0', '4.0', '6.0']
+
+
+SCRIPT = """
+import sys, numpy as np
+sys.path.insert(0, {folder!r})
+from test_live import Meter
+from avsc_jax.tagging import live, recordings
+from avsc_jax.tagging.recordings import Raw
+sys.exit(live.run(Meter(frames=None), Raw('-', 8000, 2), window_s=2.0))
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_gives_what_there_is_and_ends_well(tmp_path):
+    script = SCRIPT.format(folder=str(Path(__file__).parent))
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, '-c', script], **pipes) as process:
+        process.stdin.write(steps(1.5).astype('<f4').tobytes())
+        process.stdin.flush()  # and it stays open
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, err = process.communicate(timeout=60)
+    assert first.split()[:2] == [b'1.0', b's'] and rest.split()[:2] == [b'1.5', b's']
+    assert process.returncode == 0 and err == b''
+
+
+MP4 = b'\0\0\0\x14ftypisom\0\0\2\0mp41\0\0\xff\xffmdat' + bytes(9999)  # its index would come last
+
+
+@pytest.mark.parametrize(
+    ('write', 'sentence'),
+    [
+        (lambda path: None, 'is no file or pipe; name one that is being written'),
+        (lambda path: path.touch(), 'cannot follow .*: '),
+        (lambda path: path.write_text('no media at all\n' * 99), 'cannot follow .*: Invalid data'),
+        (lambda path: path.write_bytes(MP4), 'readable from its begin while it grows'),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_one_sentence(tmp_path, write, sentence):
+    path = tmp_path / 'a.bin'
+    write(path)
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        follow(Meter(), Recording(path, 0.2))
+
+
+def test_a_file_without_the_wanted_track_is_one_sentence(tmp_path):
+    path = write_video(tmp_path / 'a.mkv', 1, sound=False)
+    with pytest.raises(ValueError, match=r'a\.mkv has no sound track'):
+        follow(Meter(frames=None), Recording(path, 0.0))
+
+
+@pytest.mark.parametrize(
+    ('samples', 'sentence'),
+    [
+        (np.zeros((0, 2)), 'the source ended before there was anything to tag'),
+        (np.full((RATE, 2), 3e38), 'has a sample of 3e.38; it must be 32-bit floats within 1'),
+        (np.full((RATE, 2), np.nan), 'has a sample of nan; it must be 32-bit floats'),
+    ],
+)
+def test_broken_raw_sound_is_one_sentence(tmp_path, samples, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        follow(Meter(frames=None), raw(tmp_path, samples))
+
+
+def test_what_breaks_late_is_told_after_what_there_was(tmp_path):
+    samples = steps(3.5)
+    samples[-1] = np.inf
+    found = live.follow(Meter(frames=None), raw(tmp_path, samples), window_s=2.0)
+    assert [next(found).end_s for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(ValueError, match='has a sample of inf'):
+        list(found)
+
+
+def test_a_model_of_pictures_alone_asks_for_them(tmp_path):
+    with pytest.raises(ValueError, match='give it by --frames'):
+        follow(Meter(audio=False), raw(tmp_path, steps(1)))
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('--follow a.mkv', 'Recording'),
+        ('--follow - --rate 48000 --channels 1', 'Raw'),
+        ('--frames p --frame_size 796x448', 'Raw'),
+        ('--follow -', 'say its --rate'),
+        ('--follow - --rate 10', r'--rate is 10; raw sound has 1000 to 192000 Hz'),
+        ('--follow a --frames b --frame_size 2x2', '--rate is None'),
+        ('--follow - --rate 8000 --frames b', '--frame_size is None; give the width and height'),
+        ('--frames b --frame_size 9000x10', '--frame_size is 9000x10; give'),
+        ('--follow - --rate 8000 --frames - --frame_size 2x2', 'both come from -'),
+        ('--follow a --smooth_s -1', '--smooth_s is -1, it may be 0'),
+        ('--frames b --frame_size 2x2 --frame_rate 0', '--frame_rate is 0; it must be'),
+    ],
+)
+def test_flags_are_checked(line, expected):
+    parser = argparse.ArgumentParser()
+    live.add_arguments(parser)
+    args = parser.parse_args(line.split())
+    if expected in ('Recording', 'Raw'):
+        assert type(live.source_of(args)).__name__ == expected
+    else:
+        with pytest.raises(ValueError, match=expected):
+            live.source_of(args)
