@@ -69,8 +69,7 @@ def load(
             here = {k: v for k, v in settings.get('inputs', {}).items() if v in found.arrays}
             of_split = {**settings, 'inputs': here}
             arrays[name] = features.network_inputs(of_split, found.arrays, stats)
-        if len(settings.get('inputs') or encoded[names[0]].arrays) > 1:
-            folder.means(lambda: means(arrays, first=train))
+        folder.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
         if 'size' not in config:
             kept = [name for name in names if not (live and name == train)]
             rows = {name: feature_rows(encoded[name], arrays[name]) for name in kept}

@@ -11,6 +11,7 @@ import numpy as np
 
 from avsc_jax import cli, mixing, report, score_options, submission, tables
 from avsc_jax.report import comparison, files, modalities
+from avsc_jax.report.scores import printable
 
 TABLE = 'predictions/test.npz'  # of a run folder
 
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
     options = score_options.parser().parse_args(argv)
     if mode := _mode(options):
         return MODES[mode][0](options)
+    options.recipe = options.recipe or 'mean'
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
     score_options.check(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
@@ -63,6 +65,9 @@ def _mode(options: argparse.Namespace) -> str | None:
     plain = vars(score_options.parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != plain[name]}
     mode = next((name for name in MODES if name in given), None)
+    if not mode and given <= {'table', *MODES['compare'][1]} and _are_runs(options.table):
+        mode, options.compare = 'compare', options.table
+        given.remove('table')
     taken = {mode, *MODES[mode][1]} if mode else {*plain} - {'items', 'runs'}
     if strange := sorted(given - taken):
         what = f'--{mode}' if mode else 'scoring tables'
@@ -82,10 +87,38 @@ def _check_submission(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    """Two systems on the same clips."""
-    members = _alike(_named(options.compare), options, options.truth, pooled=True)
-    print(comparison.text(comparison.make(members)))
+    """Systems on the same clips, the first beside each other."""
+    from avsc_jax import compared  # the networks take seconds to load, and only this needs them
+
+    paths = _named(options.compare)
+    if len(paths) < 2:
+        raise ValueError(f'{mixing.listed(paths)} alone compares with nothing; name another too')
+    if options.out:
+        _check_output(Path(options.out) / 'comparison.html', list(paths.values()))
+    short = {
+        printable(path.name if path.is_dir() and name == str(path) else name): path
+        for name, path in paths.items()
+    }
+    paths = short if len(short) == len(paths) else paths  # of a run folder its own name is enough
+    found = {name: _read(path, options, options.truth) for name, path in paths.items()}
+    members, warned = comparison.common(found)
+    runs = {name: run for name, path in paths.items() if (run := compared.run_of(path))}
+    result = comparison.make(
+        mixing.alike(members),
+        systems={name: compared.facts(table, runs.get(name)) for name, table in found.items()},
+        settings=compared.settings(runs),
+        warned=[*compared.other_data(runs), *warned],
+    )
+    print(comparison.text(result))
+    if options.out:
+        print(f'wrote {comparison.write(result, options.out)} and comparison.json')
     return 0
+
+
+def _are_runs(names: Sequence[str]) -> bool:
+    """Whether several are named and none has a role in a mix, some being run folders."""
+    paths = list(map(Path, names))
+    return len(paths) > 1 and all(p.exists() for p in paths) and any(p.is_dir() for p in paths)
 
 
 def _modalities(options: argparse.Namespace) -> int:
@@ -119,7 +152,7 @@ def _paper(options: argparse.Namespace) -> int:
 # In place of scoring: option -> what does it, and the other options that it takes.
 MODES = {
     'check': (_check_submission, ('items', 'truth')),
-    'compare': (_compare, ('truth', 'clamped')),
+    'compare': (_compare, ('truth', 'clamped', 'out')),
     'modalities': (_modalities, ('truth', 'clamped', 'out')),
     'paper': (_paper, ('runs', 'out')),
 }

@@ -15,6 +15,9 @@ their mix are shown side by side.
 A table is a run folder, whose predictions/test.npz is meant, such a file itself, or a tab-separated
 DCASE file (filename, scene_label, airport ... tram). A prefix names its role in the output:
 audio=a.npz visual=v.npz.
+
+Run folders that are named without roles and without a way to mix them are compared instead, as by
+--compare: score RUN RUN.
 """
 EXAMPLES = """\
 examples:
@@ -32,8 +35,9 @@ examples:
   show the dim clips that sound names and the picture does not (Okazaki et al. 2021, Fig. 2)
     python -m avsc_jax.score A02=A02.npz V02=V02.npz C04=C04.npz --gallery dim.html --dataset=clips
 
-  is one system better than another?
+  is one system better than another? what tells two runs apart? the second also writes a page
     python -m avsc_jax.score --compare ours=E02.npz theirs=E01.npz
+    python -m avsc_jax.score runs/clip_fusion runs/hitachi_image --out compared/
 
   may a file be submitted?
     python -m avsc_jax.score --check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
@@ -63,7 +67,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         '--recipe',
         choices=list(mixing.RECIPES),
-        default='mean',
         help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
         'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
         'with weights in steps of 0.05 that are best on the tables of --fit-on',
@@ -115,9 +118,11 @@ def parser() -> argparse.ArgumentParser:
     instead = made.add_argument_group('in place of scoring')
     instead.add_argument(
         '--compare',
-        nargs=2,
+        nargs='+',
         metavar='[role=]table',
-        help='are two systems different? with an interval and a paired test over locations',
+        help='how does the first system differ from each other? with an interval and a paired test '
+        'over locations, class by class, the clips and, of runs, the settings that differ; --out '
+        'writes a page',
     )
     instead.add_argument(
         '--modalities',

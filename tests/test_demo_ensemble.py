@@ -42,7 +42,7 @@ def found(runs):
 def test_e02_beats_every_member_by_two_paired_standard_errors(runs, found):
     fused = tables.read(runs / 'hitachi_ensemble-demo/predictions/test.npz')
     for name, member in found.items():
-        told = comparison.make({'E02': fused, name: member})['test']['log_loss']
+        told = comparison.make({'E02': fused, name: member})['tests'][name]['log_loss']
         assert told.difference < -2 * told.standard_error, (name, told)
     told = RunFolder(runs / 'hitachi_ensemble-demo').read_json('report.json')
     names = [line['name'] for line in told['members']]

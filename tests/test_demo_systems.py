@@ -33,7 +33,7 @@ def gain(better, worse):
         name: tables.pool(tables.read(run.predictions_file('test')))
         for name, run in (('better', better), ('worse', worse))
     }
-    told = comparison.make(found)['test']['log_loss']
+    told = comparison.make(found)['tests']['worse']['log_loss']
     return -told.difference / told.standard_error
 
 

@@ -134,6 +134,7 @@ def test_console_scripts_are_functions_without_arguments(installed: Path) -> Non
         'avsc-predict',
         'avsc-convert',
         'avsc-export',
+        'avsc-robustness',
         'avsc-score',
     }
     # in a process of their own, for main defines flags that others define too

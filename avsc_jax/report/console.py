@@ -52,9 +52,9 @@ def unscored(report: Mapping[str, Any]) -> str:
     return f'no score: all labelled clips were trained on; training loss {loss} at the end'
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3, scale: float = 1) -> str:
     """A figure for people; an undefined one is a dash."""
-    return '–' if value is None else f'{value:.{digits}f}'
+    return '–' if value is None else f'{scale * value:.{digits}f}'
 
 
 def percent(value: float | None) -> str:
@@ -103,6 +103,27 @@ def paper_source(paper: Mapping[str, Any]) -> str:
     return f'{source} ({kind}{"" if any(g is not None for g in gaps) else "; not scored here"})'
 
 
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table's lines for a console: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    return [
+        '  '.join([f'{name:<{widths[0]}}', *map(str.rjust, cells, widths[1:])]).rstrip()
+        for name, *cells in [head, *rows]
+    ]
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table's lines as Markdown whose columns are even on a console too."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, ['-' * width for width in widths], *rows]
+    return [f'| {" | ".join(map(str.ljust, line, widths))} |' for line in lines]
+
+
+def cut(name: str, width: int) -> str:
+    """A name that is no longer than that."""
+    return name if len(name) <= width else f'{name[: width - 1]}…'
+
+
 def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | None) -> list[str]:
     """The headline: ours, micro and macro with intervals, and the paper's."""
     theirs = paper_level(paper, granularity) if paper else ''
@@ -130,7 +151,7 @@ def _member_lines(members: Sequence[Mapping[str, Any]]) -> list[str]:
     first = f'member ({members[0]["level"]})'
     lines = [f'{first:<34}{"log loss":>10}{"macro":>8}{"accuracy":>11}{"macro":>9}{"max p":>8}']
     return lines + [
-        f'{_cut(member["name"], 33):<34}'
+        f'{cut(member["name"], 33):<34}'
         f'{number(member["log_loss_micro"]):>10}{number(member["log_loss_macro"]):>8}'
         f'{percent(member["accuracy_micro"]):>11}{percent(member["accuracy_macro"]):>9}'
         f'{number(member["mean_confidence"]):>8}'
@@ -153,14 +174,10 @@ def _class_lines(report: Mapping[str, Any]) -> list[str]:
     lines = [f'{"class":<28}{"items":>8}{"precision":>12}{"recall":>10}{"F1":>10}{"log loss":>11}']
     for name, support, values in rows:
         lines.append(
-            f'{_cut(name, 27):<28}{"" if support is None else f"{support:,}":>8}'
+            f'{cut(name, 27):<28}{"" if support is None else f"{support:,}":>8}'
             f'{percent(values["precision"]):>12}{percent(values["recall"]):>10}'
             f'{percent(values["f1"]):>10}{number(values["log_loss"]):>11}'
         )
     if left_out > 0:
         lines.append(f'and {left_out} classes with higher recall, in report.json')
     return lines
-
-
-def _cut(name: str, width: int) -> str:
-    return name if len(name) <= width else f'{name[: width - 1]}…'

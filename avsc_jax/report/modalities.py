@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 
 from avsc_jax import metrics, tables
 from avsc_jax.report import files
-from avsc_jax.report.console import number, percent
+from avsc_jax.report.console import columns, number, percent
 from avsc_jax.report.scores import cautions, labelled, plain, printable
 
 ROLES = ('fusion', 'audio', 'video')
@@ -81,8 +81,7 @@ def text(result: Mapping[str, Any]) -> str:
         loss, accuracy = number(score['log_loss']), percent(score['accuracy'])
         lines.append(f'  {role:<22}{loss:>10}{accuracy:>12}')
     for title, head, rows in _tables(result):
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines += ['', title, *(_line(row, widths) for row in [head, *rows])]
+        lines += ['', title, *columns(head, rows)]
     return '\n'.join([*lines, '', *_sentences(result)])
 
 
@@ -199,11 +198,6 @@ def _share(right: int, wrong: int) -> str:
 
 def _points(value: float | None, sign: str = '') -> str:
     return '–' if value is None else f'{100 * value:{sign}.1f}'
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    (name, *rest), (left, *widths) = cells, widths
-    return '  '.join([f'{name:<{left}}', *map(str.rjust, rest, widths)]).rstrip()
 
 
 def _sentences(result: Mapping[str, Any]) -> list[str]:

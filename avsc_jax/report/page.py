@@ -61,10 +61,10 @@ def page(report: Mapping[str, Any]) -> str:
     """The whole page. Everything that comes from names, files or configs is escaped."""
     drawings = plots.draw(report)
     parts = [
-        f'<header><h1>{escape(report["title"])}</h1>{_facts(_about(report["about"]))}</header>',
+        f'<header><h1>{escape(report["title"])}</h1>{facts(_about(report["about"]))}</header>',
         warning(report['about']['warnings']),
         *(_unscored if report['headline'] is None else _scored)(report, drawings),
-        card(f'<h2>How it was made</h2>{_facts(_made(report))}'),
+        card(f'<h2>How it was made</h2>{facts(_made(report))}'),
     ]
     return document(report['title'], filter(None, parts))
 
@@ -157,8 +157,9 @@ def card(content: str | None, kind: str = '') -> str:
     return f'<section class="card {kind}">{content}</section>' if content else ''
 
 
-def _facts(facts: Mapping[str, object]) -> str:
-    rows = (f'<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>' for k, v in facts.items() if v)
+def facts(told: Mapping[str, object]) -> str:
+    """Titles and what is told under each; nothing of what is empty."""
+    rows = (f'<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>' for k, v in told.items() if v)
     return f'<dl>{"".join(rows)}</dl>'
 
 

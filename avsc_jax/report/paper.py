@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import models
 from avsc_jax.report import published
-from avsc_jax.report.console import number, percent
+from avsc_jax.report.console import markdown, number, percent
 from avsc_jax.report.published import CLIPS, TABLES, Table
 from avsc_jax.report.scores import printable
 from avsc_jax.scenes import SCENES
@@ -129,12 +129,9 @@ def make(name: str, runs: Path) -> dict[str, Any]:
 
 
 def text(table: Mapping[str, Any]) -> str:
-    """The table as Markdown whose columns are even on a console too."""
+    """The table as Markdown."""
     columns = table['columns']
-    lines = [columns, *([row.get(column, '–') for column in columns] for row in table['rows'])]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ['-' * width for width in widths])
-    body = [f'| {" | ".join(map(str.ljust, line, widths))} |' for line in lines]
+    body = markdown(columns, [[row.get(c, '–') for c in columns] for row in table['rows']])
     return '\n'.join([f'**{table["title"]}**', '', *body, '', *(f'- {n}' for n in table['notes'])])
 
 

@@ -117,6 +117,39 @@ def outcomes(
         return _svg(figure, 'Clips by who is right')
 
 
+def differences(
+    title: str, classes: Sequence[str], tests: Sequence[Mapping[str, Any] | None]
+) -> str:
+    """How two systems differ in each class: dots with bars of one paired standard error.
+
+    Args:
+      tests: of each class, `metrics.paired_test` as dictionaries; None: no clips.
+    """
+    left = 50 + 7 * max(len(_cut(name)) for name in classes)
+    spans = ((left, (left + 1010) / 2), ((left + 1110) / 2, 1060))
+    with _style():
+        figure, panels = _panels((WIDE, 84 + 30 * len(classes)), (30, 44), spans)
+        for axes, key, scale, what in zip(
+            panels, ('log_loss', 'accuracy'), (1, 100), ('log loss', 'accuracy, %'), strict=True
+        ):
+            found = [test and test[key] for test in tests]
+            gaps, errors = (
+                scale * _array([each and each[part] for each in found])
+                for part in ('difference', 'standard_error')
+            )
+            axes.axvline(0, color=INK, ls=(0, (4, 3)), lw=1)
+            axes.errorbar(gaps, range(len(classes)), xerr=errors, fmt='none', ecolor=ORANGE, lw=3)
+            axes.plot(gaps, range(len(classes)), 'o', color=BLUE, ms=8, mec=CARD)
+            axes.set(ylim=(len(classes) - 0.5, -0.5), yticks=range(len(classes)))
+            axes.set_xlabel(f'{what}, ± one paired standard error')
+            axes.tick_params(length=0)
+            axes.grid(axis='x')
+        panels[0].set_title(title)
+        panels[0].set_yticklabels([_cut(name) for name in classes])
+        panels[1].set_yticklabels(())
+        return _svg(figure, f'{title}, class by class')
+
+
 def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
     """Confusion matrix, recall and precision, and log loss: one row a class in all three."""
     counts, rows = np.array(score['confusion']), len(names)

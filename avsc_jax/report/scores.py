@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import avsc_jax
 from avsc_jax import metrics, tables
 from avsc_jax.scenes import parse_clip_id
+
+WINDOW = re.compile(r'@[\d.]+s$')  # of a file of one's own, at the end of a clip's name
 
 
 def make(
@@ -116,6 +119,8 @@ def printable(value: object) -> str:
 
 def plain(value: Any) -> Any:
     """The same in JSON's own types: lists for arrays, None for NaN and infinity."""
+    if hasattr(value, '_asdict'):
+        value = value._asdict()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):
@@ -146,11 +151,25 @@ def cautions(members: Mapping[str, tables.Predictions]) -> list[str]:
 
 
 def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The group of each clip, and what groups are: locations, or clips if the names tell none."""
+    """The group of each clip, and what groups are: locations, or clips if the names tell none.
+
+    The windows of one file, clip.mp4@10s and clip.mp4@20s, are one clip.
+    """
     names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
     if all(names):
         return np.array([f'{name.city}-{name.location}' for name in names]), 'locations'
-    return np.asarray(clip_ids), 'clips'
+    return np.array([WINDOW.sub('', str(clip_id)) for clip_id in clip_ids]), 'clips'
+
+
+def rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:
+    """Those of a table where `keep` is true."""
+    return dataclasses.replace(
+        table,
+        clip_id=table.clip_id[keep],
+        segment=table.segment[keep],
+        label=table.label[keep],
+        probs=table.probs[keep],
+    )
 
 
 def _report(
@@ -195,14 +214,7 @@ def _granularity(table: tables.Predictions) -> str:
 
 def _known(table: tables.Predictions) -> tables.Predictions:
     """Its rows that have a label."""
-    keep = table.label >= 0
-    return dataclasses.replace(
-        table,
-        clip_id=table.clip_id[keep],
-        segment=table.segment[keep],
-        label=table.label[keep],
-        probs=table.probs[keep],
-    )
+    return rows(table, table.label >= 0)
 
 
 def _scores(table: tables.Predictions) -> dict[str, Any]:

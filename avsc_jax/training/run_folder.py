@@ -110,7 +110,7 @@ class RunFolder:
         raise FileNotFoundError(f'{self.path / "stats.npz"} is missing: train the run again')
 
     def means(self, measure: Callable[[], Mapping[str, np.ndarray]] | None = None) -> dict:
-        """Of the inputs of a network of several, over the training rows; none in older runs."""
+        """Of inputs that encoders give, over the training rows; none in older runs."""
         if measure is not None:
             self._write_arrays('means.npz', measure)
         return self._arrays('means.npz')
