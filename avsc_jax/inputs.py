@@ -5,6 +5,7 @@ A row is one frame of a record, or one piece of its sound. The host decodes it a
 training the augmentation, by one key for each example.
 """
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -222,8 +223,8 @@ class FeaturesAndFrames:
         found = self._features.each(records)
         seen = [place for place, record in enumerate(records) if 'frames' in record]
         frames = self._frames.each([records[place] for place in seen]) if seen else []
-        for place, image in zip(seen, frames, strict=True):
-            found[place] |= image
+        for place, of_frames in zip(seen, frames, strict=True):
+            found[place] |= of_frames
         return found
 
 
@@ -351,15 +352,13 @@ def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
     length = min(most, 1 << (total - 1).bit_length())
     for start in range(0, total, length):
         count = min(length, total - start)
-        yield (
-            jax.tree.map(
-                lambda x: np.concatenate(
-                    [x[start : start + count], np.zeros((length - count, *x.shape[1:]), x.dtype)]
-                ),
-                rows,
-            ),
-            count,
-        )
+        part = jax.tree.map(operator.itemgetter(slice(start, start + count)), rows)
+        yield jax.tree.map(partial(_filled_up, length), part), count
+
+
+def _filled_up(length: int, array: np.ndarray) -> np.ndarray:
+    """With rows of zeros, to so many rows."""
+    return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def _padded(audio: np.ndarray, length: int) -> np.ndarray:

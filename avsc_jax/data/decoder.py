@@ -25,11 +25,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from avsc_jax.data import windows
+from avsc_jax.data import media, windows
 from avsc_jax.data.windows import Wants
 
 MAX_WORKERS = 8
 MAX_HEADER_BYTES = 1 << 20
+GRACE_S = 5.0  # after which a worker that hangs ends by itself, if no parent has stopped it
 NUMBERS = {'start_s': float, 'end_s': float, 'sample_rate': int, 'channels': int}  # of a window
 ARRAYS = {
     'audio': (np.float32, (None, 2)),
@@ -128,7 +129,7 @@ class _Slot(threading.Thread):
     def run(self) -> None:
         """Until there is no file left."""
         try:
-            while (file := self._todo.get()) is not None:
+            while (file := self._todo.get()) is not None and not self._is_closed:
                 self._done.put(Event(file, None, self._read(file)))
         except Exception as error:  # a fault of ours; nobody must wait for this thread in vain
             self._done.put(error)
@@ -199,7 +200,9 @@ class _Worker:
             if 'arrays' not in header:
                 return header['error'] and ' '.join(str(header['error']).split())
             return self._window(header)
-        except (ValueError, KeyError, TypeError) as error:
+        except _Stopped:
+            raise
+        except Exception as error:  # anything may have come
             raise _Stopped('the decoder sent what is no window, and was stopped') from error
 
     def end(self) -> int:
@@ -213,18 +216,15 @@ class _Worker:
             name: kind(header[name]) for name, kind in NUMBERS.items() if name in header
         }
         window['missing'] = {what: str(header['missing'][what]) for what in header['missing']}
-        room = self._limits.memory_bytes
-        for name, shapes in header['arrays'].items():
-            dtype, pattern = ARRAYS[name]
-            arrays = []
-            for shape in shapes:
-                if any(type(n) is not int or n < 1 for n in shape) or len(shape) != len(pattern):
-                    raise ValueError(f'{name} {shape}')
-                room -= math.prod(shape) * np.dtype(dtype).itemsize
-                if room < 0 or pattern[-1] not in (None, shape[-1]):
-                    raise ValueError(f'{name} {shape}')
-                arrays.append(np.empty(shape, dtype))
-                self._fill(memoryview(arrays[-1]).cast('B'))
+        shapes = header['arrays']
+        if 'audio' in shapes and not 0 < window['sample_rate'] <= media.MAX_SAMPLE_RATE_HZ:
+            raise ValueError(f'sample_rate cannot be {window["sample_rate"]}')
+        if sum(_num_bytes(name, shapes[name]) for name in shapes) > self._limits.memory_bytes:
+            raise ValueError('too large')
+        for name in shapes:
+            arrays = [np.empty(shape, ARRAYS[name][0]) for shape in shapes[name]]
+            for array in arrays:
+                self._fill(memoryview(array).cast('B'))
             window[name] = arrays if name in LISTS else arrays[0]
         return window
 
@@ -234,8 +234,8 @@ class _Worker:
 
     def _fill(self, view: memoryview) -> None:
         while view:
-            left_s = self._deadline - time.monotonic()
-            if left_s <= 0 or not self._poll.poll(1000 * left_s):
+            left_s = max(0, self._deadline - time.monotonic())
+            if not self._poll.poll(1000 * left_s):
                 limit_s = self._limits.seconds_per_window
                 raise _Stopped(f'the decoder was stopped after {limit_s:g} s without a window')
             if not (count := self._process.stdout.readinto(view)):
@@ -248,6 +248,18 @@ class _Worker:
         code = self.end()
         how = f'signal {-code}' if code < 0 else f'exit code {code}'
         return f'the decoder died ({how}); is the file damaged, or memory short?'
+
+
+def _num_bytes(name: str, shapes: list[list[int]]) -> int:
+    """Of arrays that a worker tells of, if they are such as a window may have."""
+    dtype, pattern = ARRAYS[name]
+    for shape in shapes:
+        fits = len(shape) == len(pattern) and pattern[-1] in (None, shape[-1])
+        if not fits or any(type(n) is not int or n < 1 for n in shape):
+            raise ValueError(f'{name} cannot be {shape}')
+    if not shapes or (len(shapes) > 1 and name not in LISTS):
+        raise ValueError(f'{name} cannot be {len(shapes)} arrays')
+    return sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
 
 
 def work(settings: str) -> None:
@@ -264,9 +276,8 @@ def work(settings: str) -> None:
         file = names.get()
         message = {'error': None}
         try:
-            for window in _timed(
-                windows.read(file, wants, max_duration_s=limits.duration_s), limits
-            ):
+            found = windows.read(file, wants, max_duration_s=limits.duration_s)
+            for window in _timed(found, limits):
                 _send(out, window)
         except MemoryError:
             gib = limits.memory_bytes / 2**30
@@ -289,12 +300,14 @@ def _limit(memory_bytes: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         pages = int(Path('/proc/self/statm').read_text().split()[0])
         most = pages * resource.getpagesize() + memory_bytes
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def _timed(found: Iterator[dict], limits: Limits) -> Iterator[dict]:
     """Lets the kernel end a worker that hangs, later than a parent would that is still there."""
-    limit_s = limits.seconds_per_window + 5
+    limit_s = limits.seconds_per_window + GRACE_S
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
         for window in found:

@@ -32,8 +32,11 @@ PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
 Source = str | os.PathLike | BinaryIO
 
+# Titles may be in any encoding, which PyAV takes by itself since 19.
+_TITLES = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
+_GAP_S = 0.1  # between time stamps of sound, which are rounded
 _UNTOLD_S = 0.25  # sound that may be lacking: packets hold more than the decoder gives
 
 
@@ -338,7 +341,7 @@ class _Part:
     def __init__(self, picked: list[np.ndarray], picks: Sequence[Pick], size: tuple[int, int]):
         self._picked, self._picks = picked, picks
         self._sizes = [_scaled(*size, pick.short_side) for pick in picks]
-        self._images: list[dict[int, np.ndarray]] = [{} for _ in picks]
+        self._images: list[np.ndarray | None] = [None for _ in picks]
         self._lost: list[int] = []
         self.lacks = set(np.concatenate(picked).tolist())
         self.first = min(self.lacks)
@@ -352,9 +355,13 @@ class _Part:
             self._lost.append(place)
             return
         for k, pick in enumerate(self._picks):
-            if place in self._picked[k]:
+            here = self._picked[k] == place
+            if here.any():
                 image = _rgb(frame, self._sizes[k])
-                self._images[k][place] = image if pick.resize is None else pick.resize(image)
+                image = image if pick.resize is None else pick.resize(image)
+                if self._images[k] is None:
+                    self._images[k] = np.empty((len(here), *image.shape), image.dtype)
+                self._images[k][here] = image
 
     def found(self, name: str, seconds: np.ndarray) -> list[Frames] | ValueError:
         """All that was picked, once nothing lacks."""
@@ -362,11 +369,7 @@ class _Part:
             at_s = seconds[self._lost[0]]
             return ValueError(f'{name} is damaged or cut short: no picture at {at_s:.2f} s')
         return [
-            Frames(
-                np.stack([images[place] for place in places.tolist()]),
-                places.astype(np.int32),
-                seconds[places].astype(np.float32),
-            )
+            Frames(images, places.astype(np.int32), seconds[places].astype(np.float32))
             for places, images in zip(self._picked, self._images, strict=True)
         ]
 
@@ -376,13 +379,12 @@ def _opened_pictures(
     source: Source,
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     with _opened(source) as (container, name):
-        tracks = [
-            s for s in container.streams.video if not s.disposition & Disposition.attached_pic
-        ]
-        if not tracks:  # the cover of an album is none
+        cover = Disposition.attached_pic  # of an album
+        stream = next((s for s in container.streams.video if not s.disposition & cover), None)
+        if stream is None:
             raise ValueError(f'{name} has no picture track')
-        tracks[0].codec_context.thread_count = 1  # the callers run one clip a thread
-        yield container, tracks[0]
+        stream.codec_context.thread_count = 1  # the callers run one clip a thread
+        yield container, stream
 
 
 def _filled(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
@@ -529,7 +531,7 @@ class SoundTrack:
     def _blocks(self) -> Iterator[np.ndarray]:
         if not self._is_pcm:
             with _opened_sound(self._source) as (container, stream):
-                yield from _sound_blocks(container, stream, gaps=True)
+                yield from _sound_blocks(container, stream, timed=True)
             return
         with _opened_pcm(self._source) as (sound, _):
             while len(block := sound.read(self.rate_hz, dtype='float32', always_2d=True)):
@@ -546,48 +548,68 @@ def _opened_sound(source: Source) -> Iterator[tuple[av.container.InputContainer,
         yield container, stream
 
 
+class _Clock:
+    """Where sound belongs by its time stamps, which have gaps, and begin anew in joined files.
+
+    Times are in seconds; what is `so_far` has been placed already.
+    """
+
+    def __init__(self):
+        self._start_s: float | None = None
+
+    def place(self, stamp_s: float | None, so_far_s: float) -> float:
+        if stamp_s is None:
+            return so_far_s
+        if self._start_s is None or stamp_s - self._start_s < so_far_s - _GAP_S:
+            self._start_s = stamp_s - so_far_s
+        return stamp_s - self._start_s
+
+
 def _length_s(container: av.container.InputContainer, stream: av.AudioStream) -> float:
     """How long a compressed track lasts, without decoding it; to within a few hundredths."""
-    first = end = None
-    counted = 0
+    clock, end_s, tick = _Clock(), 0.0, float(stream.time_base)
     for packet in container.demux(stream):
         if packet.size:
-            length = packet.duration or 0
-            counted += length
-            if packet.pts is not None:
-                # what lies before zero is the encoder's run-up, which decoding cuts
-                first = max(0, packet.pts) if first is None else first
-                end = packet.pts + length
-    spanned = counted if end is None else end - first
-    # time stamps may jump; but lengths are rounded, in Matroska to milliseconds
-    ticks = spanned if abs(spanned - counted) < 0.03 * counted else counted
-    return float(ticks * stream.time_base)
+            stamp_s = None if packet.pts is None else packet.pts * tick
+            end_s = clock.place(stamp_s, end_s) + (packet.duration or 0) * tick
+    return end_s
 
 
 def _sound_blocks(
-    container: av.container.InputContainer, stream: av.AudioStream, *, gaps: bool = False
+    container: av.container.InputContainer, stream: av.AudioStream, *, timed: bool = False
 ) -> Iterator[np.ndarray]:
     """Decoded samples [n, 2], at the rate of the file.
 
     Args:
-      gaps: in place of what cannot be decoded come as many NaN; else it is an error.
+      timed: where time stamps have a gap comes silence, and for what cannot be decoded NaN; else
+        the one is passed over, and the other an error.
     """
-    codec = stream.codec_context
+    codec, clock, count = stream.codec_context, _Clock(), 0
+    rate = codec.sample_rate
     # FFmpeg's own mono-to-stereo step lowers the level; _stereo doubles instead
     layout = 'mono' if codec.channels == 1 else 'stereo'
-    resampler = av.AudioResampler(format='flt', layout=layout, rate=codec.sample_rate)
+    resampler = av.AudioResampler(format='flt', layout=layout, rate=rate)
     for packet in container.demux(stream):
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            if not gaps or isinstance(error, MemoryError):
+            if not timed or isinstance(error, MemoryError):
                 raise
-            length_s = min(1.0, float((packet.duration or 0) * stream.time_base))
-            yield np.full((round(length_s * codec.sample_rate), 2), np.nan, np.float32)
+            lost = round(rate * min(1.0, float((packet.duration or 0) * stream.time_base)))
+            yield np.full((lost, 2), np.nan, np.float32)
+            count += lost
             continue
         for frame in frames if packet.size else [*frames, None]:
+            if timed and frame:
+                gap_s = clock.place(frame.time, count / rate) - count / rate
+                gap = round(rate * gap_s) if gap_s > _GAP_S else 0
+                count += gap
+                for start in range(0, gap, rate):
+                    yield np.zeros((min(rate, gap - start), 2), np.float32)
             for block in resampler.resample(frame):
-                yield _stereo(block.to_ndarray().reshape(-1, len(block.layout.channels)))
+                samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
+                count += len(samples)
+                yield _stereo(samples)
 
 
 def audio_channels(source: Source) -> int:
@@ -716,9 +738,9 @@ def _opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]
     target = _checked(source)
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
-    # a playlist inside must not reach for the network either; titles may be in any encoding
-    options = {'container_options': {'protocol_whitelist': 'file'}, 'metadata_errors': 'replace'}
-    with _one_sentence(source), av.open(target, **options) as container:
+    # a playlist inside must not reach for the network either
+    options = {'protocol_whitelist': 'file'}
+    with _one_sentence(source), av.open(target, container_options=options, **_TITLES) as container:
         yield container, _name(source)
 
 

@@ -125,10 +125,13 @@ def test_the_longer_track_tells_how_many_windows_there_are(tmp_path):
     assert [[*w['missing']] for w in long_film] == [[], [], ['sound']]
     assert 0.6 < len(long_film[1]['audio']) / 44100 < 0.75  # what there is of it
     assert {'audio', 'sample_rate', 'channels'}.isdisjoint(long_film[2])
+    short_film = film(tmp_path / 'c.mkv', 1.7, 2.0)
+    found = read(short_film, Wants(True, 'openl3', None, None, window_s=1.0))
+    assert [len(w['frames']) for w in found] == [6, 3]  # round(10 * seconds) - 4
 
 
 def test_a_window_that_is_there_by_rounding_alone_is_none(tmp_path):
-    path = film(tmp_path / 'a.mkv', 1.5, 1.42)
+    path = film(tmp_path / 'a.mkv', 1.5, 1.46)
     wants = Wants(True, 'evaluation5', None, None, window_s=1.0)
     assert spans(read(path, wants)) == [(0, 1)]
     assert spans(read(path, PICTURES)) == [(0, 1), (0.5, 1.5)]
@@ -226,6 +229,30 @@ def test_damaged_sound_is_missing_where_it_is_damaged_and_keeps_its_place(tmp_pa
     assert [[*w['missing']] for w in ends] == [[], [], ['sound'], ['sound']]
 
 
+def test_sound_keeps_to_its_time_stamps(tmp_path):
+    whole, gap = film(tmp_path / 'a.mp4', 0, 4.0), tmp_path / 'b.mkv'
+    with av.open(whole) as old, av.open(gap, 'w') as new:
+        copy = new.add_stream_from_template(old.streams.audio[0])
+        for packet in old.demux(audio=0):
+            time_s = packet.pts * packet.time_base if packet.size else 1
+            if not 1 <= time_s < 2:
+                packet.stream = copy
+                new.mux(packet)
+    before, found = read(whole, SOUND), read(gap, SOUND)
+    assert len(found) == 4 and not any(w['missing'] for w in found)
+    assert np.abs(found[1]['audio'][2048:-2048]).max() == 0  # a recorder's pause
+    for k in (0, 3):  # the chirp tells the time
+        assert pitch(found[k]['audio']) == pytest.approx(pitch(before[k]['audio']), rel=0.01)
+    twice = tmp_path / 'c.ts'
+    once = film(tmp_path / 'd.ts', 0, 2.0).read_bytes()
+    twice.write_bytes(once + once)
+    assert [len(w['audio']) for w in read(twice, SOUND)] == [44100] * 4  # stamps begin anew
+
+
+def pitch(audio):
+    return np.count_nonzero(np.diff(np.signbit(audio[:40000, 0])))
+
+
 def test_damaged_pictures_are_missing_where_they_are_damaged(tmp_path):
     whole = read(film(tmp_path / 'a.mp4', 4.0))
     found = read(spoil(film(tmp_path / 'b.mp4', 4.0), 'video', 1.2, 2))
@@ -234,6 +261,23 @@ def test_damaged_pictures_are_missing_where_they_are_damaged(tmp_path):
     np.testing.assert_array_equal(found[3]['frames'], whole[3]['frames'])
     ends = read(spoil(film(tmp_path / 'c.mp4', 4.0), 'video', 2, 9))
     assert [[*w['missing']] for w in ends] == [[], [], ['picture'], ['picture']]
+
+
+def test_a_picture_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
+    path, given, decoded = film(tmp_path / 'a.mkv', 5.0, 0), [], media._decoded
+
+    def lossy(*args, **options):
+        for frame in decoded(*args, **options):
+            given.append(frame.time)
+            if not 1.2 <= frame.time < 2:
+                yield frame
+
+    monkeypatch.setattr(media, '_decoded', lossy)
+    found = windows.read(path, Wants(True, 'evaluation5', None, None, window_s=1.0))
+    next(found)
+    with pytest.raises(ValueError, match=r'no picture at 1\.30 s'):
+        next(found)
+    assert max(given) < 4
 
 
 def test_where_both_are_damaged_is_the_end(tmp_path):
@@ -357,6 +401,12 @@ def test_the_cover_of_an_album_is_no_picture_track(tmp_path):
                 container.mux(packet)
     (window,) = read(tmp_path / 'a.m4a')
     assert window['missing']['picture'].endswith('has no picture track')
+
+
+def test_a_title_may_be_in_any_encoding(tmp_path):
+    path = film(tmp_path / 'a.mkv', 1.0)
+    path.write_bytes(path.read_bytes().replace(b'Lavf', b'\xe9avf'))
+    assert len(read(path)) == 1
 
 
 def test_wants_survive_json():
