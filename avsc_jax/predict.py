@@ -10,7 +10,6 @@ python -m avsc_jax.predict folder/ --encoder=openl3_audio:hop_s=0.5 --embeddings
 
 import argparse
 import itertools
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,27 +18,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax import cli, hosts, tables, weights
+from avsc_jax import cli, hosts, predict_options, tables, weights
 from avsc_jax.data.decoder import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
-from avsc_jax.tagging import dataset, embeddings, files, outputs
+from avsc_jax.tagging import dataset, embeddings, files, live, outputs
 from avsc_jax.tagging.journal import Journal
 from avsc_jax.tagging.tagger import Tagger, load
-from avsc_jax.training.run_folder import RunFolder, default_weights_dir
-
-EPILOG = """examples:
-  avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
-  avsc-predict recordings/ --model runs/hitachi_ensemble --csv scenes.csv --timeline windows.csv
-  find . -name '*.mkv' | avsc-predict - --model runs/feng_fusion-intermediate --jsonl scenes.jsonl
-
-A file that cannot be read is one line at the end and exit code 1; the others get their answers.
-The same command goes on where it was stopped. A file that has only sound or only a picture is told
-by that, where the system takes both, and a note says so."""
+from avsc_jax.training.run_folder import RunFolder
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
-    args = parse(arguments)
+    args = predict_options.parse(arguments)
     if args.multihost:
         hosts.initialize()
         args.shard = f'{jax.process_index()}/{jax.process_count()}'
@@ -53,6 +43,9 @@ def main(arguments: list[str]) -> int:
     tagger = load(args.model, args.weights_dir)
     for warning in tagger.warnings:
         print(f'! {warning}', file=sys.stderr)
+    if args.source:
+        given = {'window_s': args.window, 'smooth_s': args.smooth_s, 'top': args.top}
+        return live.run(tagger, args.source, **given, jsonl=args.jsonl)
     code = of_dataset(args, tagger) if args.dataset else of_files(args, tagger)
     if args.multihost:
         hosts.finish()
@@ -74,7 +67,7 @@ def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
     found = files.find(args.files, tagger.takes)
     if args.shard:
         found = files.shard(found, args.shard)
-    out = {name: _of_shard(getattr(args, name), args.shard) for name in WRITTEN}
+    out = {name: _of_shard(getattr(args, name), args.shard) for name in predict_options.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
     model = f'{tagger.title} {RunFolder(args.model).config_hash}'
@@ -141,129 +134,6 @@ def of_dataset(args: argparse.Namespace, tagger: Tagger) -> int:
     return 0
 
 
-# Flags that name a file to write -> the endings that it may have.
-WRITTEN = {
-    'csv': tables.SUFFIXES,
-    'timeline': ('.csv', '.tsv', '.txt'),
-    'jsonl': ('.jsonl',),
-    'embeddings': ('.npz',),
-}
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments, checked as far as they can be before anything is read."""
-    parser = argparse.ArgumentParser(
-        prog='python -m avsc_jax.predict',
-        description='Prints the most likely scenes of each file, with their probabilities; or '
-        'writes the embeddings of an encoder.',
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        'files',
-        nargs='*',
-        type=Path,
-        help='videos, sounds or pictures, or folders of them; - reads their names, one a line',
-    )
-    parser.add_argument('--model', type=Path, help='run folder of a system, or of an ensemble')
-    parser.add_argument('--top', type=int, default=3, help='scenes printed per file (default 3)')
-    window = 'seconds that are told apart in longer files (default 10, as in TAU; 0.5 to 60)'
-    parser.add_argument('--window', type=float, default=10.0, help=window)
-    parser.add_argument(
-        '--whole', action='store_true', help='a file that lacks sound or picture is an error'
-    )
-
-    out = parser.add_argument_group('what is written')
-    out.add_argument(
-        '--csv', type=Path, help='a row for each file: .csv/.tsv (DCASE, tabs) or .npz'
-    )
-    out.add_argument('--timeline', type=Path, help='a row for each window: .csv/.tsv, tabs')
-    out.add_argument(
-        '--jsonl',
-        type=Path,
-        help='a line of JSON for each file; kept, so that finished files are '
-        'skipped when the folder has grown',
-    )
-    out.add_argument(
-        '--embeddings',
-        type=Path,
-        help='clip_id and embedding [N, D] into this .npz; by an '
-        '--encoder, a row for each window or frame, with time_s',
-    )
-    out.add_argument(
-        '--report', type=Path, help='why: a page for one file (.html), or a folder of pages'
-    )
-
-    many = parser.add_argument_group('many files')
-    many.add_argument('--shard', help='i/n: only every n-th file, from the i-th on, from 0')
-    many.add_argument(
-        '--multihost', action='store_true', help='shares the files with the other processes'
-    )
-    many.add_argument('--workers', type=int, help='processes that decode (default: one a core)')
-    many.add_argument(
-        '--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)'
-    )
-    many.add_argument(
-        '--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)'
-    )
-
-    data = parser.add_argument_group('records in place of files')
-    data.add_argument(
-        '--dataset',
-        help='a config of the tfds_tau builder, such as evaluation; of another, name/config',
-    )
-    data.add_argument('--split', default='test', help='of the dataset (default test)')
-    data.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
-    data.add_argument(
-        '--media_dir', type=Path, help="the dataset's video files, for runs that take them"
-    )
-
-    encoder = parser.add_argument_group('weights')
-    encoder.add_argument(
-        '--encoder',
-        help='in place of a run, for embeddings: a network with published weights and its options, '
-        'such as openl3_audio:hop_s=0.5,embedding_size=6144',
-    )
-    encoder.add_argument('--weights', help='random:SEED in place of the published ones')
-    encoder.add_argument(
-        '--weights_dir',
-        type=Path,
-        default=default_weights_dir(),
-        help='pretrained weights of the encoders',
-    )
-    encoder.add_argument(
-        '--download_weights', action='store_true', help='fetch those that are missing there'
-    )
-    args = parser.parse_args(arguments)
-    _check(args)
-    return args
-
-
-def _check(args: argparse.Namespace) -> None:
-    if bool(args.model) == bool(args.encoder):
-        raise ValueError('name the run by --model, or an --encoder: one of the two')
-    if bool(args.files) == bool(args.dataset):
-        raise ValueError('name the files to predict, or a --dataset: one of the two')
-    of_files = [name for name in ('timeline', 'jsonl', 'report', 'shard') if getattr(args, name)]
-    if args.encoder and (args.dataset or args.csv or of_files or not args.embeddings):
-        raise ValueError('an --encoder writes --embeddings of files, and nothing else')
-    if args.dataset and (of_files or args.multihost):
-        raise ValueError(f'--{[*of_files, "multihost"][0]} is of files, not of a --dataset')
-    if args.weights and not (args.encoder and re.fullmatch(r'random:\d+', args.weights)):
-        raise ValueError(f'--weights is {args.weights!r}, it may be random:SEED, of an --encoder')
-    if not 0.5 <= args.window <= 60:
-        raise ValueError(f'--window is {args.window:g}; it must be 0.5 to 60 seconds')
-    for path in args.files:
-        if str(path) != '-' and not path.exists():
-            raise FileNotFoundError(f'{path} does not exist; name media files or folders of them')
-    for name, suffixes in WRITTEN.items():
-        out = getattr(args, name)
-        if out and out.suffix not in suffixes:
-            raise ValueError(f'{out} must end in {", ".join(suffixes)}')
-        if out and not out.absolute().parent.is_dir():
-            raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
-
-
 def _of_shard(path: Path | None, shard: str | None) -> Path | None:
     """'out.csv' of the shard 1/4 -> 'out-1-of-4.csv'."""
     if path is None or shard is None:
@@ -307,7 +177,7 @@ def _explain(args: argparse.Namespace, tagger: Tagger, one: files.Tagged, *, alo
         path.mkdir(exist_ok=True)
         path = path / f'{outputs.page_name(one.file)}.html'
     page = explanation.document(
-        str(one.file),
+        one.file.name,
         tagger.classes,
         [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
         [explain(tagger, window) for window in one.kept],

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 # From the top down. A name is a file or a folder of avsc_jax; it imports lower floors, or its own.
 FLOORS = (
     ('main', 'predict', 'score', 'convert', 'export', 'serve', 'robustness'),
+    ('predict_options',),
     ('tagging',),
     ('job', 'ensemble_job', 'sweep'),
     ('rows', 'own_data', 'compared'),

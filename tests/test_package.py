@@ -83,6 +83,7 @@ def test_the_wheel_holds_the_code_its_data_and_the_licences(built: Path) -> None
     wheel = zipfile.ZipFile(next(built.glob('*.whl')))
     held = {name for name in wheel.namelist() if '.dist-info/' not in name}
     data = {path for path in (ROOT / 'tfds_tau').glob('*') if path.suffix in DATA}
+    data |= {*(ROOT / 'avsc_jax/web').iterdir()}
     expected = set()
     for path in [*sources(), *data]:
         folder, _, rest = path.relative_to(ROOT).as_posix().partition('/')
@@ -136,6 +137,7 @@ def test_console_scripts_are_functions_without_arguments(installed: Path) -> Non
         'avsc-export',
         'avsc-robustness',
         'avsc-score',
+        'avsc-serve',
     }
     # in a process of their own, for main defines flags that others define too
     code = f'import importlib.metadata, inspect, sys; sys.path.insert(0, {str(installed)!r})\n' + (

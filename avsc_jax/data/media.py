@@ -33,7 +33,7 @@ PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 Source = str | os.PathLike | BinaryIO
 
 # Titles may be in any encoding, which PyAV takes by itself since 19.
-_TITLES = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+TITLES = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
 _GAP_S = 0.1  # between time stamps of sound, which are rounded
@@ -212,7 +212,7 @@ class PictureTrack:
             codec, tick = stream.codec_context, stream.time_base
             rate = stream.average_rate or stream.base_rate or Fraction(25)
             self._size = codec.width, codec.height
-            _check_picture_size(self._name, *self._size)
+            check_picture_size(self._name, *self._size)
             packets = np.fromiter(
                 (
                     (_UNKNOWN if p.pts is None else p.pts, p.is_keyframe, p.is_discard)
@@ -262,7 +262,7 @@ class PictureTrack:
         wanted = sorted({place for part in waiting for place in part.lacks})
         for place, frame in self._pictures(wanted):
             if frame is not None:
-                _check_picture_size(self._name, frame.width, frame.height)
+                check_picture_size(self._name, frame.width, frame.height)
             for part in waiting:
                 if part.first > place:
                     break
@@ -340,7 +340,7 @@ class _Part:
 
     def __init__(self, picked: list[np.ndarray], picks: Sequence[Pick], size: tuple[int, int]):
         self._picked, self._picks = picked, picks
-        self._sizes = [_scaled(*size, pick.short_side) for pick in picks]
+        self._sizes = [scaled(*size, pick.short_side) for pick in picks]
         self._images: list[np.ndarray | None] = [None for _ in picks]
         self._lost: list[int] = []
         self.lacks = set(np.concatenate(picked).tolist())
@@ -357,7 +357,7 @@ class _Part:
         for k, pick in enumerate(self._picks):
             here = self._picked[k] == place
             if here.any():
-                image = _rgb(frame, self._sizes[k])
+                image = rgb(frame, self._sizes[k])
                 image = image if pick.resize is None else pick.resize(image)
                 if self._images[k] is None:
                     self._images[k] = np.empty((len(here), *image.shape), image.dtype)
@@ -422,18 +422,18 @@ def _leniently_decoded(
             yield None
 
 
-def _rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     """Scales and turns into RGB in one pass of swscale, then applies the camera's rotation."""
-    scaled = frame.reformat(*size, format='rgb24', interpolation='BICUBIC')
-    return np.rot90(scaled.to_ndarray(), round(frame.rotation / 90))
+    frame_rgb = frame.reformat(*size, format='rgb24', interpolation='BICUBIC')
+    return np.rot90(frame_rgb.to_ndarray(), round(frame.rotation / 90))
 
 
-def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+def scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
     scale = min(1.0, (short_side or MAX_SIDE_PX) / min(width, height))
     return round(width * scale), round(height * scale)
 
 
-def _check_picture_size(name: str, width: int, height: int) -> None:
+def check_picture_size(name: str, width: int, height: int) -> None:
     if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise ValueError(f'{name} has {width} x {height} pixels; a side may be 1 to {MAX_SIDE_PX}')
 
@@ -642,7 +642,7 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     """Returns the RGB picture [H, W, 3] uint8 of any picture file that Pillow reads."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            _check_picture_size('the picture', *image.size)
+            check_picture_size('the picture', *image.size)
             return np.asarray(image.convert('RGB'))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f'cannot decode a picture of {len(data)} bytes: {error}') from error
@@ -655,9 +655,9 @@ def read_picture(source: str | os.PathLike, short_side: int | None = None) -> np
       short_side: see read_frames.
     """
     with _one_sentence(source), Image.open(_checked(source)) as image:
-        _check_picture_size(_name(source), *image.size)
+        check_picture_size(_name(source), *image.size)
         turned = ImageOps.exif_transpose(image).convert('RGB')
-        size = _scaled(*turned.size, short_side)
+        size = scaled(*turned.size, short_side)
         return np.asarray(turned.resize(size, Image.Resampling.BICUBIC))
 
 
@@ -740,7 +740,7 @@ def _opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]
         target = f'file:{target}'  # never a URL, whatever the name looks like
     # a playlist inside must not reach for the network either
     options = {'protocol_whitelist': 'file'}
-    with _one_sentence(source), av.open(target, container_options=options, **_TITLES) as container:
+    with _one_sentence(source), av.open(target, container_options=options, **TITLES) as container:
         yield container, _name(source)
 
 

@@ -43,7 +43,8 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self, queries: Float[Array, 'B T D'], values: Float[Array, 'B T2 D']
-    ) -> Float[Array, 'B T D']:
+    ) -> tuple[Float[Array, 'B T D'], Float[Array, 'B T2']]:
+        """The result, and how much each value counts: the mean over heads and queries."""
         batch, _, width = queries.shape
         q, k, v = (
             Linear(width, name=name)(x).reshape(batch, -1, self.heads, width // self.heads)
@@ -52,11 +53,13 @@ class Encoder(nn.Module):
         scores = jnp.einsum('bthd,bshd->bhts', q, k).astype(jnp.float32)
         if self.scaled:
             scores *= q.shape[-1] ** -0.5
-        context = jnp.einsum('bhts,bshd->bthd', nn.softmax(scores).astype(v.dtype), v)
+        weights = nn.softmax(scores)
+        context = jnp.einsum('bhts,bshd->bthd', weights.astype(v.dtype), v)
         context = Linear(width, name='output')(context.reshape(queries.shape))
         x = _norm('norm1', context + queries)
         hidden = nn.relu(Linear(width, name='conv1')(x))
-        return _norm('norm2', Linear(width, name='conv2')(hidden) + x)
+        x = _norm('norm2', Linear(width, name='conv2')(hidden) + x)
+        return x, weights.mean(axis=(1, 2))
 
 
 class AudioBranch(nn.Module):
@@ -71,7 +74,8 @@ class AudioBranch(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'B T D'], *, train: bool) -> Float[Array, 'B T2 D2']:
-        x = Encoder(AUDIO_HEADS, self.scaled, name='encoder')(x, x)[..., None]
+        x, _ = Encoder(AUDIO_HEADS, self.scaled, name='encoder')(x, x)
+        x = x[..., None]
         layers = zip(self.filters, AUDIO_LAYERS, strict=True)
         for n, (filters, (kernel, strides, pooled)) in enumerate(layers, start=1):
             x = Conv(filters, kernel, strides, use_bias=True, name=f'conv{n}')(x)
@@ -129,8 +133,9 @@ class DualStream(nn.Module, kw_only=True):
         frames, images = self._checked(inputs)
         audio = AudioBranch((*self.filters, self.features), self.scaled, name='audio')
         audio, image = audio(frames, train=train), self._seen(images, train=train)
-        fused = self._fused(audio, image)
+        fused, attention = self._fused(audio, image)
         out = {'audio': audio, 'image': image, 'fused': fused, 'embedding': fused.mean(axis=1)}
+        out |= attention
         if not self.num_classes:
             return out['embedding'], out
         x = Dropout(self.dropout)(fused, train=train)
@@ -156,14 +161,17 @@ class DualStream(nn.Module, kw_only=True):
         return x.reshape(*images.shape[:2], -1)
 
     def _fused(self, audio, image):
+        """Vectors of both and, for `out`, how much each second is attended to."""
         if self.fusion == 'none':
             joined = jnp.concatenate([audio, image], axis=-1)
-            return nn.relu(Linear(self.features, name='fusion')(joined))
-        encoder = Encoder(FUSION_HEADS, self.scaled, name='fusion')
+            return nn.relu(Linear(self.features, name='fusion')(joined)), {}
         if self.fusion == 'attention':
-            joined = jnp.concatenate([audio, image], axis=-1)
-            return encoder(joined, joined)
-        return encoder(*((image, audio) if self.fusion == 'image_queries' else (audio, image)))
+            asking = answering = jnp.concatenate([audio, image], axis=-1)
+        else:
+            order = 1 if self.fusion == 'audio_queries' else -1
+            asking, answering = (audio, image)[::order]
+        fused, weights = Encoder(FUSION_HEADS, self.scaled, name='fusion')(asking, answering)
+        return fused, {'attention': weights}
 
     def _checked(self, inputs):
         """(embeddings, images), or an error if the network is not made for such."""

@@ -45,7 +45,7 @@ class Part:
     """One run: its name, its network, and what comes before it; see load_run."""
 
     def __init__(self, name: str, folder: Path, weights_dir: Path | None = None):
-        self.name, self.folder = name, RunFolder(folder)
+        self.name, self.folder, self.weights_dir = name, RunFolder(folder), weights_dir
         found = load_run(folder, weights_dir=weights_dir)
         self.model: nn.Module = found[0]
         self.variables: dict = found[1]

@@ -94,17 +94,19 @@ def test_the_encoder_is_worked_out_by_hand(scaled):
         return x * params[name]['scale'][None] + params[name]['bias'][None]
 
     q, k, v = dense('W_Q', queries[0]), dense('W_K', values[0]), dense('W_V', values[0])
-    context = np.zeros((3, 4))
+    context, attention = np.zeros((3, 4)), np.zeros(5)
     for head in (slice(0, 2), slice(2, 4)):
         for row in range(3):
             weights = np.exp(
                 [q[row, head] @ key * (0.5**0.5 if scaled else 1) for key in k[:, head]]
             )
             context[row, head] = weights / weights.sum() @ v[:, head]
+            attention += weights / weights.sum() / 6
     x = normed('norm1', dense('output', context) + queries[0])
     expected = normed('norm2', dense('conv2', np.maximum(dense('conv1', x), 0)) + x)
-    result = encoder.apply({'params': params}, queries, values)[0]
-    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    result, weights = encoder.apply({'params': params}, queries, values)
+    np.testing.assert_allclose(result[0], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(weights[0], attention, rtol=1e-4, atol=1e-5)
 
 
 def test_every_parameter_learns_and_the_answers_are_pooled():
@@ -169,8 +171,9 @@ def test_one_kind_of_vectors_asks_the_other(name, queries, values):
     model, given = models.create_model(name, **TINY), variables(name)
     _, out = jax.jit(model.apply)(given, inputs(2))
     encoder = Encoder(heads=16, scaled=False)
-    fused = encoder.apply({'params': given['params']['fusion']}, out[queries], out[values])
+    fused, weights = encoder.apply({'params': given['params']['fusion']}, out[queries], out[values])
     np.testing.assert_allclose(out['fused'], fused, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(out['attention'], weights, rtol=1e-4, atol=1e-5)
 
 
 def test_zero_classes_leave_out_the_head():

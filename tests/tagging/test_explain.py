@@ -221,6 +221,9 @@ def test_attention_is_told_over_the_time_of_the_window(hybrid):
     assert told.sound.heat is None and told.maps == {'picture': ['eye'], 'sound': []}
     deaf = {name: value for name, value in window.items() if name != 'audio'}
     assert explain(hybrid, deaf).attention is None
+    blind = {name: value for name, value in window.items() if name != 'frames'}
+    told = explain(hybrid, blind)
+    assert told.attention is not None and told.pictures == () and told.without == {}
 
 
 def test_nothing_is_traced_again_for_the_next_window(hybrid, monkeypatch):
@@ -235,8 +238,8 @@ def test_nothing_is_traced_again_for_the_next_window(hybrid, monkeypatch):
 
 @pytest.mark.slow
 def test_the_dual_streams_own_pictures_have_heat_and_its_sound_through_the_encoder(tagger):
-    encoder = dict(embedding_size=64, widths=[2, 2, 2, 64], hop_s=0.1, max_windows=96)
-    network = dict(embedding_size=64, image_size=64, layers=[1, 1, 1, 1], width=4, features=16)
+    encoder = dict(embedding_size=384, widths=[2, 2, 2, 32], hop_s=0.1, max_windows=96)
+    network = dict(embedding_size=384, image_size=64, layers=[1, 1, 1, 1], width=4, features=16)
     settings = FRAMES | dict(items='clip', pictures=10, pool='sequence', length=96)
     settings['inputs'] = {'audio_embedding': 'openl3_audio'}
     settings['encoders'] = [{'name': 'openl3_audio', 'options': encoder, 'weights': 'random:0'}]
@@ -255,6 +258,6 @@ def test_the_dual_streams_own_pictures_have_heat_and_its_sound_through_the_encod
 
 def test_openl3s_pictures_are_shown_whatever_their_range():
     image = np.zeros((2, 2, 3), np.float32)
-    image[0, 0] = 1
-    assert explaining._bytes(image)[:, 0, 0].tolist() == [255, 0]
-    assert explaining._bytes(2 * image - 1)[:, 0, 0].tolist() == [255, 0]
+    image[0, 0] = 0.6
+    assert explaining._bytes(image)[:, 0, 0].tolist() == [153, 0]
+    assert explaining._bytes(2 * image - 1)[:, 0, 0].tolist() == [153, 0]

@@ -78,7 +78,7 @@ def test_a_transformer_is_looked_into_before_its_last_attention():
 
 @pytest.mark.slow
 def test_pictures_beside_a_sound_are_told_from_its_maps():
-    options = dict(embedding_size=64, image_size=32, layers=(1, 1, 1, 1), width=4, features=16)
+    options = dict(embedding_size=384, image_size=32, layers=(1, 1, 1, 1), width=4, features=16)
     model = models.create_model('hou_final', num_classes=3, filters=(2, 2, 2), **options)
     model = model.clone(remat=True)  # as in training
     variables = weights.random_variables(model, 0)
@@ -88,8 +88,8 @@ def test_pictures_beside_a_sound_are_told_from_its_maps():
     scene = np.eye(3, dtype=np.float32)[[0]]
     look = grad_cam.looker(Network(model, variables, 'probs'))
     heat, gradients, _ = look(learned, rows, scene)
-    assert heat.shape == (10, 1, 1) and heat.any()
-    assert gradients['audio_embedding'].shape == (1, 96, 64)
+    assert heat.shape == (10, 1, 1) and heat.max() > 0
+    assert gradients['audio_embedding'].shape == (1, 96, 384)
 
 
 def test_a_network_of_vectors_has_no_map():

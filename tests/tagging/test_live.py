@@ -124,6 +124,21 @@ def test_a_wav_whose_length_is_not_yet_known_is_read_to_its_end(tmp_path, size):
     assert tagger.seen[0]['channels'] == 1 and tagger.seen[0]['audio'].shape == (RATE, 2)
 
 
+def test_where_a_file_ends_more_is_awaited_but_not_for_ever(tmp_path):
+    (tmp_path / 'a').write_bytes(b'abc')
+    stop = threading.Event()
+    opened = recordings._opened(str(tmp_path / 'a'), 0.4, stop)
+    with opened as file, (tmp_path / 'a').open('ab') as out:
+        assert file.read(9) == b'abc'
+        threading.Timer(0.1, lambda: (out.write(b'def'), out.flush())).start()
+        assert file.read(9) == b'def'
+        began = time.monotonic()
+        assert file.read(9) == b'' and time.monotonic() - began >= 0.4
+    stop.set()
+    with recordings._opened(str(tmp_path / 'a'), 99.0, stop) as file:
+        assert file.read(9) == b''
+
+
 CONTAINERS = {
     'a.mkv': {},
     'a.ts': {},
@@ -313,7 +328,7 @@ def test_of_dense_pictures_as_many_are_kept_as_rules_may_pick():
         for k in range(300):
             tape.add_picture((k + 200 * (k > 250)) / 100, 1 / 100, image)
         kept = [at_s for at_s, _ in tape._tracks['picture'].between(0, 5)]
-    np.testing.assert_allclose(kept, [0, 0.5, 1, 1.5, 2, 2.5, 4.51])  # none for two seconds
+    np.testing.assert_allclose(kept, [0, 0.5, 1, 1.5, 2, 2.5, 4.51, 4.76])  # none for two seconds
 
 
 def test_pictures_whose_times_leap_go_on_where_they_were():

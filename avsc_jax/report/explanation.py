@@ -1,0 +1,303 @@
+"""Why a system says what it says of a clip: one self-contained HTML page, and what it shows."""
+
+import base64
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from avsc_jax.report import page
+from avsc_jax.report.console import number
+from avsc_jax.report.page import card, html_table, warning
+from avsc_jax.report.plots import BLUE, GREEN, INK, ORANGE, WIDE, _cut, _panels, _style, _svg
+from avsc_jax.report.scores import printable
+
+TOP = 5  # scenes that are named
+PICTURE_SIDE = 480
+COLORS = (BLUE, ORANGE, GREEN, '#cc79a7', '#56b4e9')  # Okabe and Ito's
+KINDS = {'sound': 'the sound', 'picture': 'the pictures'}
+CSS = """
+.pictures { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); }
+figure { margin: 0 0 12px; } figcaption { color: var(--dim); }
+img { display: block; width: 100%; border-radius: 6px; }
+.pictures img { width: auto; max-width: 100%; max-height: 300px; }
+.bars { display: grid; grid-template-columns: max-content max-content 1fr; gap: 2px 14px;
+  align-items: center; margin-bottom: 8px; }
+.bars i { display: block; height: 12px; border-radius: 3px; background: var(--blue); }
+h2:not(:first-child) { margin-top: 22px; }
+"""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture of the window, bytes `[H, W, 3]`, and how much each place says for the scene.
+
+    Attributes:
+      heat: float32 `[H, W]`, 0 to 1, which is the most in all pictures of the window; None: the
+        network has no map.
+    """
+
+    time_s: float
+    image: np.ndarray
+    heat: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sound:
+    """The window's spectrum `[bands, columns]` in dB, lowest band first.
+
+    Attributes:
+      bands_hz: the bands' centres.
+      heat: as `Picture.heat`, in the spectrum's shape.
+    """
+
+    level: np.ndarray
+    bands_hz: np.ndarray
+    heat: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """Of one window.
+
+    Attributes:
+      start_s, end_s: of the window in its file.
+      probs: `[C]`, of the system with all that the window has.
+      without: 'sound' or 'picture' -> the same without it, where there are both.
+      parts: of an ensemble, a member's name -> what it says by itself.
+      pictures, sound: what the system sees and hears, with heat maps for the likeliest scene.
+      attention: places in time in s, and how much each counts, 1 on average; None: it has none.
+      maps: 'picture' or 'sound' -> the networks whose maps are shown.
+    """
+
+    start_s: float
+    end_s: float
+    probs: np.ndarray
+    without: Mapping[str, np.ndarray]
+    parts: Mapping[str, np.ndarray]
+    pictures: Sequence[Picture]
+    sound: Sound | None
+    attention: tuple[np.ndarray, np.ndarray] | None
+    maps: Mapping[str, Sequence[str]]
+
+    @property
+    def top(self) -> int:
+        """The likeliest scene, of which all maps are."""
+        return int(self.probs.argmax())
+
+
+def document(
+    file: str,
+    classes: Sequence[str],
+    timeline: Sequence[tuple[float, float, np.ndarray]],
+    explanations: Sequence[Explanation],
+    notes: Sequence[str],
+    warnings: Sequence[str],
+) -> str:
+    """The whole page. Names of files and classes are untrusted, and escaped.
+
+    Args:
+      timeline: start and end of each window in s, and its probabilities `[C]`.
+      explanations: of some of the windows.
+      notes: on how the file was read.
+      warnings: of the system's training.
+    """
+    classes = [printable(name) for name in classes]
+    title = printable(file)
+    mean = np.mean([probs for *_, probs in timeline], axis=0)
+    several = len(timeline) > 1
+    windows = f'{len(timeline):,} windows' if several else 'one window'
+    span = f'{clock(timeline[0][0])} to {clock(timeline[-1][1])}, {windows}'
+    parts = [
+        f'<header><h1>{escape(title)}</h1><p class="dim">{span}</p></header>',
+        warning(map(printable, warnings)),
+        card(
+            f'<h2>{"The whole clip, the mean of its windows" if several else "Scenes"}</h2>'
+            + _bars(classes, mean)
+            + ''.join(f'<p class="dim">note: {escape(printable(note))}</p>' for note in notes)
+        ),
+        card(_timeline(classes, timeline), 'wide') if several else '',
+        *(_window(classes, each, with_bars=several) for each in explanations),
+    ]
+    return page.document(title, filter(None, parts), CSS)
+
+
+def clock(time_s: float) -> str:
+    """75.5 -> '1:15.5'."""
+    minutes, seconds = divmod(round(time_s, 1), 60)
+    return f'{minutes:.0f}:{seconds:04.1f}'.removesuffix('.0')
+
+
+def _window(classes: Sequence[str], told: Explanation, *, with_bars: bool) -> str:
+    """One window's card: what speaks for its likeliest scene."""
+    scene = escape(classes[told.top])
+    parts = [
+        f'<h2>{clock(told.start_s)} to {clock(told.end_s)}: why {scene}?</h2>',
+        _bars(classes, told.probs) if with_bars else '',
+        _contributions(classes, told),
+        _members(classes, told),
+        _pictures(scene, told),
+        _sound(scene, told),
+        _attention(told),
+    ]
+    return card(''.join(parts))
+
+
+def _bars(classes: Sequence[str], probs: np.ndarray) -> str:
+    best = np.argsort(-probs, kind='stable')[:TOP]
+    rows = ''.join(
+        f'<span>{escape(classes[k])}</span><b>{number(probs[k])}</b>'
+        f'<i style="width:{max(100 * probs[k], 0.2):.1f}%"></i>'
+        for k in best
+    )
+    return f'<div class="bars">{rows}</div>'
+
+
+def _contributions(classes: Sequence[str], told: Explanation) -> str:
+    """What is left of the answer without the sound, and without the pictures."""
+    if not told.without:
+        return ''
+    rows = []
+    for kind, probs in told.without.items():
+        gap, answer = probs[told.top] - told.probs[told.top], int(probs.argmax())
+        row = (f'without {KINDS[kind]}', f'{number(probs[told.top])} ({gap:+.3f})')
+        rows.append((*row, f'{classes[answer]} {number(probs[answer])}'))
+    table = html_table(('', classes[told.top], 'it would say'), rows)
+    read = 'In parentheses, what is lost (minus) or gained (plus) by leaving it out.'
+    return f'<h2>Sound and picture</h2>{table}<p class="dim">{read}</p>'
+
+
+def _members(classes: Sequence[str], told: Explanation) -> str:
+    if not told.parts:
+        return ''
+    rows = [
+        (printable(name), number(probs[told.top]), f'{classes[probs.argmax()]} {probs.max():.3f}')
+        for name, probs in told.parts.items()
+    ]
+    table = html_table(('member', classes[told.top], 'it says'), rows)
+    read = 'What each member says by itself, before the ensemble weighs them.'
+    return f'<h2>Members</h2>{table}<p class="dim">{read}</p>'
+
+
+def _pictures(scene: str, told: Explanation) -> str:
+    if not told.pictures:
+        return ''
+    heats = [picture.heat for picture in told.pictures if picture.heat is not None]
+    figures = ''.join(
+        f'<figure><img alt="picture at {clock(picture.time_s)}" src="{_heated(picture)}">'
+        f'<figcaption>{clock(picture.time_s)}</figcaption></figure>'
+        for picture in told.pictures
+    )
+    read = _read(scene, told.maps.get('picture'), heats, 'places of the pictures')
+    return f'<h2>Pictures</h2><div class="pictures">{figures}</div>{read}'
+
+
+def _sound(scene: str, told: Explanation) -> str:
+    if told.sound is None:
+        return ''
+    heats = [] if told.sound.heat is None else [told.sound.heat]
+    images = [(_spectrum(told.sound.level, 'magma'), 'Spectrum')]
+    if heats:
+        images.append((_spectrum(told.sound.heat, 'inferno', (0, 1)), f'What speaks for {scene}'))
+    figures = ''.join(
+        f'<figure><figcaption>{caption}</figcaption>{_framed(image, told)}</figure>'
+        for image, caption in images
+    )
+    read = _read(scene, told.maps.get('sound'), heats, 'times and pitches')
+    return f'<h2>Sound</h2>{figures}{read}'
+
+
+def _read(
+    scene: str, networks: Sequence[str] | None, heats: Sequence[np.ndarray], what: str
+) -> str:
+    """How to read a heat map, in a sentence."""
+    if not heats:
+        return '<p class="dim">Its network has no map to show.</p>'
+    method = f'Grad-CAM; network: {escape(", ".join(map(printable, networks)))}'
+    if not any(heat.any() for heat in heats):
+        return f'<p class="dim">No {what} speak for {scene} ({method}).</p>'
+    return (
+        f'<p class="dim">Orange and yellow {what} speak most for {scene}, dark ones do not '
+        f'({method}).</p>'
+    )
+
+
+def _attention(told: Explanation) -> str:
+    if told.attention is None:
+        return ''
+    times_s, weights = told.attention
+    with _style():
+        figure, (axes,) = _panels((WIDE, 170), (34, 40), ((60, 1060),))
+        axes.set_title('Attention over time')
+        axes.step(times_s, weights, where='mid', color=BLUE)
+        axes.axhline(1, color=INK, ls=(0, (4, 3)), lw=1)
+        axes.set(xlabel='s', xlim=(told.start_s, told.end_s), ylim=(0, 1.1 * weights.max()))
+        drawing = _svg(figure, 'Attention over time')
+    read = 'How much the network makes of each moment; 1 is the average.'
+    return f'{drawing}<p class="dim">{read}</p>'
+
+
+def _timeline(classes: Sequence[str], timeline: Sequence[tuple[float, float, np.ndarray]]) -> str:
+    """The likeliest scenes of all windows, stacked; a window ends where the next one starts."""
+    starts = [start for start, *_ in timeline]
+    edges = np.array([*starts, timeline[-1][1]])
+    probs = np.stack([probs for *_, probs in timeline])
+    best = np.argsort(-probs.max(axis=0), kind='stable')[: len(COLORS)]
+    best = best[np.argsort(-probs[:, best].mean(axis=0), kind='stable')]
+    with _style():
+        figure, (axes,) = _panels((WIDE, 250), (64, 30), ((44, 1060),))
+        below = np.zeros(len(probs))
+        for k, color in zip(best, COLORS, strict=False):
+            axes.stairs(below + probs[:, k], edges, baseline=below, fill=True, color=color)
+            axes.plot([], [], color=color, lw=8, label=_cut(classes[k]))
+            below = below + probs[:, k]
+        axes.set_title('Scenes over time: the height of a colour is its probability', pad=32)
+        axes.legend(loc='lower left', bbox_to_anchor=(-0.01, 1), ncols=5, columnspacing=1.2)
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1), yticks=(0, 0.5, 1))
+        axes.xaxis.set_major_formatter(lambda x, _: clock(x))
+        return _svg(figure, 'Scenes over time')
+
+
+def _heated(picture: Picture) -> str:
+    """The picture, dim where it does not speak for the scene and warm where it does."""
+    height, width = picture.image.shape[:2]
+    size = tuple(
+        max(1, round(PICTURE_SIDE * side / max(width, height))) for side in (width, height)
+    )
+    image = np.asarray(Image.fromarray(picture.image).resize(size), np.float32)
+    if picture.heat is not None:
+        heat = Image.fromarray(picture.heat.astype(np.float32)).resize(size)
+        heat = np.asarray(heat)[..., None]
+        warm = 255 * matplotlib.colormaps['inferno'](0.5 + 0.4 * heat[..., 0])[..., :3]
+        image = 0.6 * image * (1 - heat) + heat * (0.4 * image + 0.6 * warm)
+    return _uri(image.astype(np.uint8), 'JPEG')
+
+
+def _spectrum(values: np.ndarray, colors: str, limits: tuple | None = None) -> str:
+    low, high = limits or (values.min(), values.max())
+    share = (values - low) / max(high - low, 1e-9)
+    return _uri((255 * matplotlib.colormaps[colors](share[::-1])[..., :3]).astype(np.uint8), 'PNG')
+
+
+def _framed(image: str, told: Explanation) -> str:
+    """A spectrum's image with its axes, time and pitch."""
+    bands = told.sound.bands_hz
+    marks = [hz for hz in (200, 1000, 3000, 8000, 20000) if bands[0] < hz < bands[-1]]
+    with _style():
+        figure, (axes,) = _panels((WIDE, 210), (8, 40), ((60, 1060),))
+        axes.set(xlabel='s', xlim=(told.start_s, told.end_s), ylim=(-0.5, len(bands) - 0.5))
+        places = np.interp(marks, bands, np.arange(len(bands)))
+        axes.set_yticks(places, [f'{hz / 1000:g} kHz' for hz in marks])
+        drawing = _svg(figure, 'Spectrum')
+    box = 'x="60" y="8" width="1000" height="162" preserveAspectRatio="none"'
+    return drawing.replace('</svg>', f'<image {box} href="{image}"/></svg>')
+
+
+def _uri(image: np.ndarray, kind: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **({'quality': 80} if kind == 'JPEG' else {}))
+    return f'data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}'

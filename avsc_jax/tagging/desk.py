@@ -1,0 +1,168 @@
+"""Clips that arrive from several sides are tagged and explained, one at a time, in a thread."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avsc_jax.data.decoder import Limits
+from avsc_jax.report import explanation
+from avsc_jax.tagging import files
+from avsc_jax.tagging.explain import explain
+from avsc_jax.tagging.live import warm_up
+from avsc_jax.tagging.tagger import Answer, Tagger
+
+MAX_WAITING = 4
+
+
+class Refusal(Exception):
+    """What is told to who brought a clip, and the status code of HTTP for it."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(sentence)
+        self.status = status
+
+
+class Desk:
+    """Where clips are brought to.
+
+    Args:
+      max_seconds: for one clip; what is left to explain then is left out.
+    """
+
+    def __init__(self, tagger: Tagger, *, window_s: float = 10.0, max_seconds: float = 120.0):
+        self.max_seconds = max_seconds
+        self._tagger, self._window_s = tagger, window_s
+        # one thread: the compiler and the device are used by one clip at a time
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix='tagging')
+        self._inside, self._doing = 0, ''
+
+    def warm_up(self) -> None:
+        """Compiles what every clip needs."""
+        explain(self._tagger, warm_up(self._tagger, self._window_s))
+
+    def about(self) -> dict[str, Any]:
+        """What the system is."""
+        names = ('title', 'classes', 'takes', 'warnings')
+        limits = {'window_s': self._window_s, 'max_seconds': self.max_seconds}
+        return {name: getattr(self._tagger, name) for name in names} | limits
+
+    @property
+    def progress(self) -> str:
+        """What is being done."""
+        waiting = self._inside - 1
+        return self._doing + (f' ({waiting} waiting)' if self._doing and waiting > 0 else '')
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """For one clip, of those that may wait; it is taken before the clip is read."""
+        if self._inside > MAX_WAITING:
+            raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def tag(self, file: Path, name: str, gone: Awaitable[None]) -> dict[str, Any]:
+        """All that is found out of a clip; see `_tagged`.
+
+        Args:
+          name: to call it by.
+          gone: comes when nobody waits for the answer any more.
+        """
+        given_up, loop = threading.Event(), asyncio.get_running_loop()
+        work = loop.run_in_executor(self._thread, self._tagged, file, name, given_up)
+        watch = asyncio.ensure_future(gone)
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError as error:
+            raise Refusal(503, 'the program was ended') from error
+        finally:
+            given_up.set()
+            watch.cancel()
+        return await work
+
+    def _tagged(self, file: Path, name: str, given_up: threading.Event) -> dict[str, Any]:
+        """`{scenes, timeline, notes, warnings, explanation_html, seconds}`."""
+        began, tagger = time.monotonic(), self._tagger
+
+        def is_late() -> bool:
+            return time.monotonic() - began > self.max_seconds
+
+        def watch(records: Sequence[Mapping]) -> None:
+            self._doing = f'{name}: listening and looking, from {records[0]["start_s"]:.0f} s on'
+            if given_up.is_set():
+                raise Refusal(499, 'nobody waits for the answer any more')
+            if is_late():
+                raise Refusal(
+                    422,
+                    f'{name} takes longer than {self.max_seconds:g} s; bring a part of it, or '
+                    'start the program with more --max_seconds',
+                )
+
+        self._doing = f'{name}: opening'
+        try:
+            one = self._read(file, watch)
+            if one.error:
+                raise Refusal(422, one.error.replace(str(file), name))
+            notes, reasons = [note.replace(str(file), name) for note in one.notes], []
+            for window in one.kept:
+                if given_up.is_set() or is_late():
+                    notes.append('there was no time to explain all of it')
+                    break
+                self._doing = f'{name}: asking why, from {window["start_s"]:.0f} s on'
+                reasons.append(explain(tagger, window))
+        finally:
+            self._doing = ''
+        spans = [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows]
+        page = explanation.document(name, tagger.classes, spans, reasons, notes, tagger.warnings)
+        return {
+            'scenes': self._ordered(one.probs),
+            'timeline': [
+                {'start_s': start_s, 'end_s': end_s, 'scene': scenes[0]['scene'], 'scenes': scenes}
+                for start_s, end_s, scenes in ((s, e, self._ordered(p)) for s, e, p in spans)
+            ],
+            'notes': notes,
+            'warnings': tagger.warnings,
+            'explanation_html': page,
+            'seconds': time.monotonic() - began,
+        }
+
+    def _read(self, file: Path, watch: Callable[[Sequence[Mapping]], None]) -> files.Tagged:
+        tagged = files.tag(
+            _Watched(self._tagger, watch),
+            [file],
+            window_s=self._window_s,
+            keep=True,
+            workers=1,
+            limits=Limits(seconds_per_window=self.max_seconds),
+        )
+        with contextlib.closing(tagged):  # which ends its worker
+            return next(tagged)
+
+    def _ordered(self, probs: np.ndarray) -> list[dict[str, Any]]:
+        """Likeliest first."""
+        classes = self._tagger.classes
+        order = np.argsort(-probs, kind='stable')
+        return [{'scene': classes[c], 'p': float(probs[c])} for c in order]
+
+
+class _Watched:
+    """A tagger that says what it is about to do, to somebody who may object."""
+
+    def __init__(self, tagger: Tagger, watch: Callable[[Sequence[Mapping]], None]):
+        self._tagger, self._watch = tagger, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tagger, name)
+
+    def __call__(self, records: Sequence[Mapping], **options: Any) -> list[Answer]:
+        self._watch(records)
+        return self._tagger(records, **options)

@@ -1,0 +1,298 @@
+"""Why a system says what it says of one window of a clip.
+
+Heat maps are Grad-CAM's, for the likeliest scene; of an encoder, by the gradient that comes through
+the network behind it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import librosa
+import numpy as np
+from PIL import Image
+from scipy.ndimage import map_coordinates
+
+from avsc_jax import system
+from avsc_jax.data import media
+from avsc_jax.encoders import FRONT_ENDS
+from avsc_jax.features import FIELDS
+from avsc_jax.report.explanation import Explanation, Picture, Sound
+from avsc_jax.system import Network, Source, System
+from avsc_jax.tagging.grad_cam import looker
+from avsc_jax.tagging.tagger import Part, Tagger
+
+PICTURES = 4
+BANDS, COLUMNS = 96, 600  # of the spectrum that is shown
+
+
+def explain(tagger: Tagger, window: Mapping) -> Explanation:
+    """What speaks for the likeliest scene of a window, and what the system says with less.
+
+    Of an ensemble, the maps are those of its first member that has pictures, and of its first that
+    has sound.
+    """
+    (answer,) = tagger([window])
+    there = [kind for kind in tagger.takes if kind not in answer.without]
+    able = [part for part in tagger.parts if {*part.takes} & {*there}]
+    first = {kind: next(part for part in able if kind in part.takes) for kind in there}
+    target = int(answer.probs.argmax())
+    views = {part: _lens(part)(window, target) for part in {*first.values()}}
+    seen = views[first['picture']].pictures if 'picture' in there else []
+    heard = views[first['sound']].sounds if 'sound' in there else []
+    less = there if len(there) > 1 else ()
+    return Explanation(
+        start_s=window['start_s'],
+        end_s=window['end_s'],
+        probs=answer.probs,
+        without={kind: tagger([window], without=[kind])[0].probs for kind in less},
+        parts={part.name: part([window])[0][0] for part in able if len(tagger.parts) > 1},
+        pictures=_pictures(window, seen) if 'picture' in there else (),
+        sound=_sound(window, heard) if 'sound' in there else None,
+        attention=_attention(window, views[first['sound']]) if 'sound' in there else None,
+        maps={'picture': [m.network for m in seen], 'sound': [m.network for m in heard]},
+    )
+
+
+class Maps(NamedTuple):
+    """What a network makes of some items of a window.
+
+    Attributes:
+      network: its name.
+      source: of the items.
+      places: of these pictures in the window, or where these pieces of sound begin in it, in s.
+      heat: `[items, h, w]`, not negative, in units of the scene's logit.
+    """
+
+    network: str
+    source: Source
+    places: Sequence[float]
+    heat: np.ndarray
+
+
+class View(NamedTuple):
+    """All maps of a run, and its attention `[rows, T]` if it has one."""
+
+    pictures: list[Maps]
+    sounds: list[Maps]
+    attention: np.ndarray | None
+
+
+@functools.lru_cache(maxsize=2)  # the first with pictures and the first with sound
+def _lens(part: Part) -> 'Lens':
+    return Lens(part)
+
+
+class Eye(NamedTuple):
+    """An encoder that looks at pictures or spectra itself.
+
+    Attributes:
+      name: among the run's sources.
+      source: of its items.
+      look, prepare: at its network and of its items, compiled.
+    """
+
+    name: str
+    source: Source
+    look: Callable
+    prepare: Callable
+
+
+class Lens:
+    """A run whose networks are looked into; each is compiled once."""
+
+    def __init__(self, part: Part):
+        self._part = part
+        self._system = system.load(part.folder.path, part.weights_dir)
+        self._look = looker(self._system.network)
+        self._eyes = {
+            name: Eye(of, source, looker(network), jax.jit(source.prepared))
+            for name, of in self._system.names.items()
+            for source, network in _encoders(self._system.sources[of])
+        }
+
+    def __call__(self, window: Mapping, target: int) -> View:
+        """What speaks for a scene, by its index."""
+        (rows,) = self._part.rows([window])
+        learned = {name: rows.pop(name) for name in self._eyes}
+        scene = np.eye(len(self._part.classes), dtype=np.float32)[[target]]
+        heat, gradients, attention = jax.device_get(self._look(learned, rows, scene))
+        found = [] if heat is None else self._direct(window, heat)
+        for name, eye in self._eyes.items():
+            found += self._through(name, eye, window, gradients[name])
+        pictures = [maps for maps in found if maps.source.takes != 'audio']
+        sounds = [maps for maps in found if maps.source.takes == 'audio']
+        return View(pictures, sounds, attention)
+
+    def _direct(self, window: Mapping, heat: np.ndarray) -> list[Maps]:
+        """The maps of the run's own network, of which there is one for each row or picture."""
+        source = self._system.sources[self._system.names['image']]
+        if FIELDS[source.takes] not in window:  # of the mean that stands in its place
+            return []
+        if source.takes == 'audio':
+            places, _ = _pieces(source, len(heat))
+        else:
+            chosen = _spread(len(heat))
+            frames = media.evenly_spaced(len(window['frames']), len(heat))
+            places, heat = frames[chosen], heat[chosen]
+        return [Maps(self._part.name, source, places, heat)]
+
+    def _through(self, name: str, eye: Eye, window: Mapping, gradient: np.ndarray) -> list[Maps]:
+        """The maps of the encoder that makes an input, from the gradient by that input."""
+        source, field = eye.source, FIELDS[eye.source.takes]
+        if field not in window:
+            return []
+        if source.takes == 'audio':
+            items = source.items(window)
+            count = len(items)
+            places, step = _pieces(source, count)
+            chosen, items = slice(None, None, step), items[::step]
+        else:
+            count = len(window[field])
+            places = chosen = _spread(count)
+            items = source.items({field: [window[field][k] for k in chosen]})
+        cotangent = self._of_items(name, eye.name, gradient, count)[chosen]
+        heat, *_ = jax.device_get(eye.look({}, {'image': eye.prepare(items)}, cotangent))
+        return [] if heat is None else [Maps(eye.name, source, places, heat)]
+
+    def _of_items(self, name: str, source: str, gradient: np.ndarray, count: int) -> np.ndarray:
+        """The gradient by the embedding of each item, from that by the rows made of them."""
+        settings = {**self._system.settings, 'inputs': {name: source}}
+        alone = dataclasses.replace(
+            self._system, settings=settings, sources={source: lambda embeddings: embeddings}
+        )
+        embeddings = np.zeros((count, gradient.shape[-1]), np.float32)
+        made, back = jax.vjp(lambda x: alone.inputs({source: x})[name], embeddings)
+        more = len(made) - len(gradient)  # rows that the other inputs have not
+        return back(np.pad(gradient, [(0, more)] + [(0, 0)] * (gradient.ndim - 1)))[0]
+
+
+def _encoders(source: Source | System) -> list[tuple[Source, Network]]:
+    """Items and network of the encoder that a source is; none of a front end, or of plain items."""
+    if isinstance(source, Source):
+        return [(source, source.encoder)] if source.encoder else []
+    plain = [
+        items
+        for name, items in source.sources.items()
+        if isinstance(items, Source) and not items.encoder and name not in FRONT_ENDS
+    ]
+    return [(plain[0], source.network)] if len(plain) == len(source.sources) == 1 else []
+
+
+def _spread(count: int) -> np.ndarray:
+    """Places of the pictures that are shown, of so many."""
+    return media.evenly_spaced(count, min(count, PICTURES))
+
+
+def _pieces(source: Source, count: int) -> tuple[np.ndarray, int]:
+    """Where those pieces of sound begin in s that lie side by side, and every which one does."""
+    rate = source.facts['sample_rate_hz']
+    length_s = source.item.shape[0] / rate
+    hop_s = float(source.facts.get('window', {}).get('hop_s', length_s))
+    step = max(1, round(length_s / hop_s))
+    return np.arange(0, count, step) * hop_s - source.facts.get('zeros_before', 0) / rate, step
+
+
+def _pictures(window: Mapping, seen: Sequence[Maps]) -> list[Picture]:
+    """Pictures with the sum of all maps of them, the most of all being 1."""
+    field, times = 'frames', 'frame_times'
+    if not any(m.source.takes == 'frames' for m in seen) and 'media_frames' in window:
+        field, times = 'media_frames', 'media_times'
+    seen = [m for m in seen if FIELDS[m.source.takes] == field]
+    places = seen[0].places if seen else _spread(len(window[field]))
+    heats = []
+    for k, place in enumerate(places):
+        size = window[field][place].shape[:2]
+        heats.append(sum((_placed(m.heat[k], m.source, *size) for m in seen), np.zeros(size)))
+    most = max((heat.max() for heat in heats), default=0) or 1
+    return [
+        Picture(
+            time_s=float(window[times][place]),
+            image=_bytes(window[field][place]),
+            heat=np.float32(heat / most) if seen else None,
+        )
+        for place, heat in zip(places, heats, strict=True)
+    ]
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """Of OpenL3's pictures, which are in [-1, 1] or in [0, 1], too."""
+    if image.dtype == np.uint8:
+        return image
+    image = (image + 1) / 2 if image.min() < 0 else image
+    return np.uint8(np.clip(255 * image + 0.5, 0, 255))
+
+
+def _placed(heat: np.ndarray, source: Source, height: int, width: int) -> np.ndarray:
+    """The heat of what a network sees of a picture, at its place in the whole picture."""
+    rows, columns = _part_seen(source, height, width)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    placed = np.zeros((height, width), np.float32)
+    enlarged = Image.fromarray(heat).resize((columns, rows), Image.Resampling.BILINEAR)
+    placed[top : top + rows, left : left + columns] = np.asarray(enlarged)
+    return placed
+
+
+def _part_seen(source: Source, height: int, width: int) -> tuple[int, int]:
+    """Height and width of the middle of a picture that is left after resize and crop."""
+    crop, resize = source.facts.get('crop'), source.facts['resize']
+    if crop is None or source.takes == 'media':
+        return height, width
+    (size, _), short = crop['centre'], min(height, width)
+    if 'both sides' in resize:
+        share = size / resize['both sides']
+        return round(share * height), round(share * width)
+    resized = resize['short side']
+    if 'same_size' in source.facts:  # OpenL3 does not enlarge
+        resized = min(resized, short)
+    side = min(short, round(short * size / resized))
+    return side, side
+
+
+def _sound(window: Mapping, heard: Sequence[Maps]) -> Sound:
+    """The spectrum of the window, and over it the sum of all maps of it."""
+    audio, rate = window['audio'].mean(axis=1), window['sample_rate']
+    hop, high = max(1, -(-len(audio) // COLUMNS)), min(rate / 2, 24000)
+    fft = 1 << (rate // 24).bit_length()  # 2048 at 48 kHz
+    power = librosa.feature.melspectrogram(
+        y=np.pad(audio, (0, max(0, fft - len(audio)))),
+        sr=rate,
+        n_fft=fft,
+        hop_length=hop,
+        n_mels=BANDS,
+        fmax=high,
+    )[:, : -(-len(audio) // hop)]
+    bands_hz = librosa.mel_frequencies(BANDS + 2, fmax=high)[1:-1]
+    times_s = np.arange(power.shape[1]) * hop / rate
+    heat = sum((_heard(m, bands_hz, times_s) for m in heard), np.zeros(power.shape))
+    heat = np.float32(heat / (heat.max() or 1)) if heard else None
+    return Sound(librosa.power_to_db(power), bands_hz, heat)
+
+
+def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Heat `[bands, times]` at these pitches and times, of maps whose pieces lie side by side."""
+    facts = maps.source.facts
+    filters = facts['front_end']['filters']
+    mel = functools.partial(librosa.hz_to_mel, htk=filters['htk'])
+    share = mel(bands_hz) / mel(filters['high_hz'])
+    length_s = maps.source.item.shape[0] / facts['sample_rate_hz']
+    _, high, wide = maps.heat.shape
+    heat = np.zeros((len(bands_hz), len(times_s)))
+    for start_s, piece in zip(maps.places, maps.heat, strict=True):
+        inside = (times_s >= start_s) & (times_s < start_s + length_s)
+        columns = (times_s[inside] - start_s) / length_s * wide - 0.5
+        where = np.meshgrid(share * high - 0.5, columns, indexing='ij')
+        heat[:, inside] = map_coordinates(piece, where, order=1, mode='nearest')
+    return heat
+
+
+def _attention(window: Mapping, view: View) -> tuple[np.ndarray, np.ndarray] | None:
+    """Middles of the equal parts of the window that are attended to, and how much each is."""
+    if view.attention is None:
+        return None
+    weights = (view.attention * view.attention.shape[1]).reshape(-1)
+    start_s, end_s = window['start_s'], window['end_s']
+    middles = (np.arange(len(weights)) + 0.5) / len(weights)
+    return start_s + middles * (end_s - start_s), weights

@@ -1,0 +1,131 @@
+"""Where a network looks: the last map that it has of its input, and the gradient by that map.
+
+Source: Selvaraju et al. 2017 (Grad-CAM), Sec. 3.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsc_jax import compiler
+from avsc_jax.layers.backbone import Backbone
+from avsc_jax.system import Network
+
+# Hugging Face's name of the norm before an attention, whose output are the tokens.
+TOKENS = 'layer_norm1'
+
+
+def looker(network: Network) -> Callable:
+    """`look` at a network, compiled; its variables are no constants of the program."""
+    model = network.model
+    if getattr(model, 'remat', False):  # a map cannot leave what is computed twice
+        model = model.clone(remat=False)
+    options = compiler.options(training=False)
+    compiled = jax.jit(functools.partial(look, model, network.output), compiler_options=options)
+    return functools.partial(compiled, network.variables)
+
+
+def look(
+    model: nn.Module,
+    output: str,
+    variables: Mapping,
+    learned: Mapping[str, jax.Array],
+    rows: Mapping[str, jax.Array],
+    cotangent: jax.Array,
+) -> tuple[jax.Array | None, dict[str, jax.Array], jax.Array | None]:
+    """What a score comes from: heat maps, gradients by some of the inputs, and attention.
+
+    Args:
+      output: of `Network`.
+      learned: the inputs whose gradients are asked for.
+      rows: all other inputs. An `image` is a picture or a spectrum, of which there are maps.
+      cotangent: the score is the sum of its products with the output.
+
+    Returns:
+      Heat `[pictures, h, w]` and attention `[rows, T]`, or None where the network has none.
+    """
+    given = {**rows, **learned}
+    found: list[jax.Array] = []
+
+    def find(_, x):
+        found.append(x)
+        return x
+
+    jax.eval_shape(lambda given: _with_maps(model, variables, given, find), given)
+    last = len(found) - 1
+    # the gradient by a map is that by zeros which are added to it
+    zeros = jnp.zeros(found[last].shape, found[last].dtype) if found else None
+
+    def score(learned, zeros):
+        kept = {}
+
+        def add(index, x):
+            if index != last:
+                return x
+            kept['map'] = x
+            return x + zeros
+
+        first, out = _with_maps(model, variables, {**rows, **learned}, add)
+        value = out['embedding'] if output == 'embedding' else first
+        return (value.astype(jnp.float32) * cotangent).sum(), (kept.get('map'), out)
+
+    (gradients, slope), (last_map, out) = jax.grad(score, (0, 1), has_aux=True)(
+        dict(learned), zeros
+    )
+    return grad_cam(last_map, slope) if found else None, gradients, out.get('attention')
+
+
+def grad_cam(last_map: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Heat `[B, h, w]` of maps `[B, h, w, K]`, or of tokens `[B, 1 + h w, K]`, and their gradients.
+
+    The channels' weights are sums over the places, not means. So the maps of several networks are
+    in one unit, that of the score, and those of a network that ends in a mean over its map and a
+    linear layer are CAM's without its negative values.
+
+    Source: Selvaraju et al. 2017, Eq. (1) and (2); Zhou et al. 2016, Eq. (2).
+    """
+    if last_map.ndim == 3:
+        side = math.isqrt(last_map.shape[1] - 1)
+        shape = (-1, side, side, last_map.shape[-1])
+        last_map, gradient = (x[:, 1:].reshape(shape) for x in (last_map, gradient))
+    weights = gradient.astype(jnp.float32).sum(axis=(1, 2), keepdims=True)
+    return nn.relu((weights * last_map.astype(jnp.float32)).sum(axis=-1))
+
+
+def _with_maps(
+    model: nn.Module,
+    variables: Mapping,
+    given: Mapping[str, jax.Array],
+    change: Callable[[int, jax.Array], jax.Array],
+) -> tuple[jax.Array, dict]:
+    """What a network makes of its inputs, where `change` may change each of its maps in turn.
+
+    Maps are what its modules return for each of the pictures and, last of all, what a backbone
+    takes the mean of. A transformer has the tokens before each attention instead: behind the last
+    attention only the first token counts.
+    """
+    image = given.get('image', np.zeros(()))
+    count, numbers = math.prod(image.shape[:-3]), itertools.count()
+
+    def is_map(x, module):
+        ranks = (4, 3) if module.name == TOKENS else (4,)
+        return isinstance(x, jax.Array) and x.ndim in ranks and len(x) == count
+
+    def intercept(method, args, kwargs, context):
+        module, name = context.module, context.method_name
+        if name == 'classified' and isinstance(module, Backbone) and not module.path:
+            return method(change(next(numbers), args[0]), *args[1:], **kwargs)
+        y = method(*args, **kwargs)
+        if name == '__call__' and image.ndim >= 4 and is_map(y, module):
+            return change(next(numbers), y)
+        return y
+
+    alone = not isinstance(model.input_spec, Mapping)
+    with nn.intercept_methods(intercept):
+        return model.apply(variables, given['image'] if alone else dict(given))

@@ -1,0 +1,239 @@
+"""Tags what is being recorded: a growing file, or pipes of raw sound and pictures, each second.
+
+    avsc-predict --follow recording.mkv --model=runs/clip_fusion
+    ffmpeg ... -f f32le -ac 2 -ar 48000 - | avsc-predict --follow - --rate 48000 --model=...
+
+Each second the last ten are tagged, and the probabilities are smoothed over time.
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from avsc_jax.data import media
+from avsc_jax.tagging.recordings import Raw, Recording
+from avsc_jax.tagging.tagger import Answer, Tagger
+from avsc_jax.tagging.tape import Tape
+
+
+class Second(NamedTuple):
+    """What is said each second.
+
+    Attributes:
+      start_s, end_s: of the window that was tagged, from the source's begin.
+      probs: float64 `[C]`, smoothed.
+      answer: of the window alone.
+      skipped: seconds before this one that are left out, since the tagger was busy.
+      notes: what a user should know of the window.
+    """
+
+    start_s: float
+    end_s: float
+    probs: np.ndarray
+    answer: Answer
+    skipped: int
+    notes: list[str]
+
+
+def follow(
+    tagger: Tagger,
+    source: Recording | Raw,
+    *,
+    window_s: float = 10.0,
+    smooth_s: float = 3.0,
+    stop: threading.Event | None = None,
+) -> Iterator[Second]:
+    """What the tagger says each second of a source, until it ends or `stop` is set.
+
+    The last window, which ends where the source does, is tagged too.
+
+    Args:
+      window_s: how much is tagged each time; at the begin, as much as there is.
+      smooth_s: after this time without news an old answer counts 1/e; see `smoothed`.
+    """
+    tape = Tape(tagger.wants(window_s), stop or threading.Event())
+    probs, before_s = None, 0.0
+    with tape.recording(source.readers(tape.wants)):
+        for end_s, skipped in tape.ends():
+            window = tape.window(max(0.0, end_s - window_s), end_s)
+            (answer,) = tagger([window])
+            probs = smoothed(probs, answer.probs, end_s - before_s, smooth_s)
+            before_s = end_s
+            notes = tagger.notes(window)
+            yield Second(window['start_s'], end_s, probs, answer, skipped, notes)
+
+
+def smoothed(
+    before: np.ndarray | None, now: np.ndarray, passed_s: float, smooth_s: float
+) -> np.ndarray:
+    """s = s' + (1 - exp(-passed_s / smooth_s)) (p - s'), of probabilities [C]; s = p at first."""
+    if before is None or not smooth_s:
+        return now
+    return before + (1 - math.exp(-passed_s / smooth_s)) * (now - before)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that `source_of` and `run` take."""
+    live = parser.add_argument_group('live, in place of files')
+    live.add_argument(
+        '--follow',
+        metavar='FILE',
+        help='tag a file while it grows (wav, mkv, ts, fragmented mp4), each second; with --rate, '
+        'raw sound of a pipe, - being the standard input. Ctrl-C ends it',
+    )
+    live.add_argument(
+        '--rate',
+        type=int,
+        metavar='HZ',
+        help='of raw sound: 32-bit floats, as `ffmpeg -f f32le` writes them',
+    )
+    live.add_argument(
+        '--channels', type=int, default=2, choices=(1, 2), help='of raw sound (default 2)'
+    )
+    live.add_argument(
+        '--frames', metavar='PIPE', help='raw pictures, rgb24, beside raw sound or alone'
+    )
+    live.add_argument('--frame_size', metavar='WxH', help='of raw pictures, such as 796x448')
+    live.add_argument(
+        '--frame_rate', type=float, default=25.0, help='of raw pictures (default 25 a second)'
+    )
+    live.add_argument(
+        '--smooth_s',
+        type=float,
+        default=3.0,
+        help='time constant of the exponential smoothing over time; 0 for none (default 3)',
+    )
+    live.add_argument(
+        '--patience_s',
+        type=float,
+        default=10.0,
+        help='a file that has not grown for so long has ended (default 10)',
+    )
+
+
+def source_of(args: argparse.Namespace) -> Recording | Raw:
+    """The source that the flags name, checked as far as it can be."""
+    if not (0 <= args.smooth_s <= 3600 and 0 <= args.patience_s <= 86400):
+        raise ValueError(
+            f'--smooth_s is {args.smooth_s:g}, it may be 0 to 3600 seconds; --patience_s is '
+            f'{args.patience_s:g}, 0 to 86400'
+        )
+    if not args.rate and not args.frames:
+        if args.follow == '-':
+            raise ValueError('--follow - is raw sound; say its --rate, such as --rate 48000')
+        return Recording(Path(args.follow), args.patience_s)
+    if args.follow and not 1000 <= (args.rate or 0) <= media.MAX_SAMPLE_RATE_HZ:
+        raise ValueError(
+            f'--rate is {args.rate}; raw sound has 1000 to {media.MAX_SAMPLE_RATE_HZ} Hz'
+        )
+    if args.follow == args.frames:
+        raise ValueError(f'sound and pictures both come from {args.frames}; give each its own pipe')
+    size = re.fullmatch(r'(\d{1,5})x(\d{1,5})', args.frame_size or '')
+    size = tuple(map(int, size.groups())) if size else (0, 0)
+    if args.frames and not all(0 < side <= media.MAX_SIDE_PX for side in size):
+        raise ValueError(
+            f'--frame_size is {args.frame_size}; give the width and height of the raw pictures, '
+            f'such as 796x448, {media.MAX_SIDE_PX} at most'
+        )
+    if not 0.1 <= args.frame_rate <= 1000:
+        raise ValueError(f'--frame_rate is {args.frame_rate:g}; it must be 0.1 to 1000')
+    raw = (args.follow, args.rate, args.channels, args.frames, size, args.frame_rate)
+    return Raw(*raw, args.patience_s)
+
+
+def run(
+    tagger: Tagger,
+    source: Recording | Raw,
+    *,
+    window_s: float = 10.0,
+    smooth_s: float = 3.0,
+    top: int = 3,
+    jsonl: Path | None = None,
+) -> int:
+    """Prints a line each second; exit code 0 when the source ends, or the user by Ctrl-C.
+
+    Args:
+      jsonl: gets a line of JSON each second, which a reader sees at once:
+        `{"start_s", "end_s", "scene", "probs", "probs_window", "without", "skipped"}`.
+    """
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(_new(jsonl)) if jsonl else None
+        stop = stack.enter_context(_until_interrupted())
+        warm_up(tagger, window_s)
+        told = set()
+        for second in follow(tagger, source, window_s=window_s, smooth_s=smooth_s, stop=stop):
+            notes = second.notes
+            if second.skipped:
+                notes = [*notes, 'tagging is slower than a second; some seconds are left out']
+            for note in filter(lambda note: note not in told, notes):
+                print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
+            told |= {*notes}
+            best = np.argsort(-second.probs, kind='stable')[:top]
+            scenes = '  '.join(f'{tagger.classes[c]} {second.probs[c]:.3f}' for c in best)
+            print(f'{second.end_s:7.1f} s  {scenes}', flush=True)
+            if out:
+                out.write(json.dumps(_line(second, tagger.classes)) + '\n')
+                out.flush()
+    return 0
+
+
+def warm_up(tagger: Tagger, window_s: float = 10.0) -> dict:
+    """Tags a made-up window, so that the first real one does not wait for the compiler; it."""
+    wants, draw = tagger.wants(window_s), np.random.default_rng(0)
+    record = {'start_s': 0.0, 'end_s': window_s, 'missing': {}}
+    if wants.audio:
+        samples = draw.uniform(-0.1, 0.1, (round(48000 * window_s), 2)).astype(np.float32)
+        record |= {'audio': samples, 'sample_rate': 48000, 'channels': 2}
+    picture = draw.integers(0, 256, (448, 796, 3), np.uint8)
+    for name, pick in wants.picks().items():
+        places = media.pick_frames(pick.rule, round(25 * window_s), duration_s=window_s)
+        image = pick.resize(picture) if pick.resize else picture
+        images = 'frames' if name == 'frame' else f'{name}_frames'
+        record |= {images: [image] * len(places), f'{name}_times': places / np.float32(25)}
+    tagger([record])
+    return record
+
+
+def _line(second: Second, classes: Sequence[str]) -> dict:
+    return {
+        'start_s': second.start_s,
+        'end_s': second.end_s,
+        'scene': classes[second.probs.argmax()],
+        'probs': dict(zip(classes, second.probs.tolist(), strict=True)),
+        'probs_window': second.answer.probs.tolist(),
+        'without': second.answer.without,
+        'skipped': second.skipped,
+    }
+
+
+def _new(path: Path) -> TextIO:
+    try:
+        return path.open('x')
+    except FileExistsError as error:
+        raise FileExistsError(f'{path} exists; name a new file, or delete it') from error
+
+
+@contextlib.contextmanager
+def _until_interrupted() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C; the second one ends the process as ever."""
+    stop = threading.Event()
+
+    def end(*_) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,213 @@
+"""Sources that go on while they are read: growing files of any container, pipes of raw media."""
+
+import contextlib
+import dataclasses
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+
+from avsc_jax.data import media
+from avsc_jax.data.windows import Wants
+from avsc_jax.tagging.tape import AHEAD_S, PICTURE, POLL_S, SOUND, Sound, Tape
+
+LOUDEST = 16.0  # bytes of another sample type, read as floats, are far beyond
+CHUNK_BYTES = 1 << 14
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A media file that may still grow: wav, mkv, ts, fragmented mp4 and the like.
+
+    Args:
+      patience_s: the file has ended when it has not grown for so long.
+    """
+
+    path: Path
+    patience_s: float = 10.0
+
+    def readers(self, wants: Wants) -> list[Callable[[Tape], None]]:
+        _check_there(self.path)
+        return [self._read]
+
+    def _read(self, tape: Tape) -> None:
+        name = str(self.path)
+        try:
+            with _opened(name, self.patience_s, tape.stop) as file:
+                # a recorder writes the length last: 0 or -1 stands in its place, or what it was
+                options = {'ignore_length': '1', 'protocol_whitelist': 'file'}
+                with av.open(file, container_options=options, **media.TITLES) as container:
+                    _play(container, name, tape)
+        except (av.FFmpegError, EOFError) as error:
+            reason = getattr(error, 'strerror', None) or error
+            raise ValueError(
+                f'cannot follow {name}: {reason}; it must be readable from its begin while it '
+                'grows, as wav, mkv, ts and fragmented mp4 are'
+            ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """Pipes of raw media: sound as 32-bit floats, its channels interleaved; pictures as rgb24.
+
+    Args:
+      sound: a path, '-' for standard input, or None.
+      frames: the same of the pictures.
+      frame_size: width and height.
+      patience_s: see Recording; a pipe ends when its writer does.
+    """
+
+    sound: str | None = '-'
+    rate_hz: int = 48000
+    channels: int = 2
+    frames: str | None = None
+    frame_size: tuple[int, int] = (0, 0)
+    frame_rate: float = 25.0
+    patience_s: float = 10.0
+
+    def readers(self, wants: Wants) -> list[Callable[[Tape], None]]:
+        given = {SOUND: self.sound, PICTURE: self.frames}
+        wanted = {SOUND: wants.audio, PICTURE: wants.frames or wants.media}
+        if not any(given[kind] and wanted[kind] for kind in given):
+            flag = '--follow and --rate' if wants.audio else '--frames'
+            raise ValueError(f'nothing is given of what the model takes; give it by {flag}')
+        for path in filter(None, (self.sound, self.frames)):
+            _check_there(path)
+        readers = [self._read_sound] if self.sound else []
+        return readers + ([self._read_frames] if self.frames else [])
+
+    def _read_sound(self, tape: Tape) -> None:
+        width = 4 * self.channels
+        tracks = (SOUND,) if tape.wants.audio else ()
+        with tape.track(*tracks), _opened(self.sound, self.patience_s, tape.stop) as file:
+            rest = b''
+            while data := file.read(CHUNK_BYTES):
+                data = rest + data
+                whole = len(data) // width * width
+                rest = data[whole:]
+                samples = np.frombuffer(data[:whole], '<f4').reshape(-1, self.channels)
+                if tracks and whole:
+                    tape.add_sound(Sound(self._checked(samples), self.rate_hz, self.channels))
+
+    def _checked(self, samples: np.ndarray) -> np.ndarray:
+        worst = np.abs(samples).max()
+        if not worst <= LOUDEST:  # nor NaN
+            raise ValueError(
+                f'the sound of {self.sound} has a sample of {worst:g}; it must be 32-bit floats '
+                'within 1, such as `ffmpeg -f f32le` writes'
+            )
+        return _stereo(samples)
+
+    def _read_frames(self, tape: Tape) -> None:
+        width, height = self.frame_size
+        tracks = (PICTURE,) if tape.wants.frames or tape.wants.media else ()
+        with tape.track(*tracks), _opened(self.frames, self.patience_s, tape.stop) as file:
+            count = 0
+            while len(data := _exactly(file, width * height * 3)) == width * height * 3:
+                if tracks:
+                    image = np.frombuffer(data, np.uint8).reshape(height, width, 3)
+                    frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+                    tape.add_picture(count / self.frame_rate, 1 / self.frame_rate, frame)
+                count += 1
+
+
+class _Growing:
+    """Reads on where a file ends, until it has not grown for a while or somebody says stop."""
+
+    def __init__(self, file: BinaryIO, patience_s: float, stop: threading.Event):
+        self._file, self._patience_s, self._stop = file, patience_s, stop
+
+    def read(self, size: int) -> bytes:
+        end = time.monotonic() + self._patience_s
+        while not (data := self._file.read(size)):
+            if time.monotonic() >= end or self._stop.wait(POLL_S):
+                return b''
+        return b'' if self._stop.is_set() else data
+
+
+@contextlib.contextmanager
+def _opened(path: str, patience_s: float, stop: threading.Event) -> Iterator[_Growing]:
+    """A file, of which more is awaited, or a pipe, which says itself when it ends."""
+    # no buffer: what is there is handed on at once
+    with open(0 if path == '-' else path, 'rb', buffering=0, closefd=path != '-') as file:
+        grows = stat.S_ISREG(Path(f'/dev/fd/{file.fileno()}').stat().st_mode)
+        yield _Growing(file, patience_s if grows else 0.0, stop)
+
+
+def _exactly(file: _Growing, size: int) -> bytes:
+    """That many bytes, less only at the end."""
+    data = bytearray()
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return bytes(data)
+
+
+def _check_there(path: str | Path) -> None:
+    if str(path) != '-' and (not Path(path).exists() or Path(path).is_dir()):
+        raise FileNotFoundError(f'{path} is no file or pipe; name one that is being written')
+
+
+def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None:
+    """Decodes the wanted tracks onto the tape."""
+    wanted = {SOUND: tape.wants.audio, PICTURE: tape.wants.frames or tape.wants.media}
+    there = {SOUND: container.streams.audio, PICTURE: container.streams.video}
+    streams = {there[kind][0]: kind for kind in wanted if wanted[kind] and there[kind]}
+    if not streams:
+        raise ValueError(f'{name} has no {" and no ".join(k for k in wanted if wanted[k])} track')
+    put = {SOUND: _SoundReader, PICTURE: _PictureReader}
+    with tape.track(*streams.values()):
+        readers = {stream.index: put[kind](stream, tape) for stream, kind in streams.items()}
+        for packet in container.demux(*streams):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:  # one damaged packet; the next ones may be whole
+                continue
+            for frame in frames:
+                readers[packet.stream_index](frame)
+            if tape.stop.is_set():
+                return
+
+
+class _SoundReader:
+    """Frames of a sound track onto the tape, as samples that follow each other."""
+
+    def __init__(self, stream: av.AudioStream, tape: Tape):
+        codec, self._tape = stream.codec_context, tape
+        self._channels, self._rate_hz = codec.channels, codec.sample_rate
+        # FFmpeg's own mono-to-stereo step lowers the level
+        layout = 'mono' if self._channels == 1 else 'stereo'
+        self._resampler = av.AudioResampler(format='flt', layout=layout, rate=self._rate_hz)
+
+    def __call__(self, frame: av.AudioFrame) -> None:
+        for block in self._resampler.resample(frame):
+            samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
+            self._tape.add_sound(Sound(_stereo(samples), self._rate_hz, self._channels))
+
+
+class _PictureReader:
+    """Frames of a picture track onto the tape, at their times from the first one on."""
+
+    def __init__(self, stream: av.VideoStream, tape: Tape):
+        self._tape, self._length_s = tape, float(1 / (stream.average_rate or 25))
+        self._zero_s, self._end_s = None, 0.0
+
+    def __call__(self, frame: av.VideoFrame) -> None:
+        at_s = self._end_s
+        if frame.time is not None:
+            since_s = frame.time - (self._zero_s or 0.0)
+            expected_s = max(self._end_s, self._tape.end_s)
+            # where a stream begins anew, or leaps, it goes on from where it was
+            if self._zero_s is not None and -AHEAD_S < since_s - expected_s < AHEAD_S:
+                at_s = since_s
+            self._zero_s = frame.time - at_s
+        self._end_s = max(self._end_s, at_s + self._length_s)
+        self._tape.add_picture(at_s, self._length_s, frame)
+
+
+def _stereo(samples: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(samples, (len(samples), 2))  # mono is doubled

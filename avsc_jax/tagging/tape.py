@@ -1,0 +1,234 @@
+"""The last seconds of a source that goes on, between those who read it and a tagger.
+
+Memory is bounded: what is older than a window and what is read ahead is dropped.
+"""
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from avsc_jax.data import media
+from avsc_jax.data.windows import Wants
+
+AHEAD_S = 3.0  # how far a source is read ahead, and how long a silent track is waited for
+SHORTEST_S = 0.05  # a rest that is worth an answer
+POLL_S = 0.1  # Ctrl-C comes between two looks
+PICTURES_PER_S = 10.0  # the densest rule of all takes no more
+
+SOUND, PICTURE = 'sound', 'picture'
+
+
+class Sound(NamedTuple):
+    """A block of samples [N, 2]."""
+
+    samples: np.ndarray
+    rate_hz: int
+    channels: int
+
+
+class Track:
+    """Parts in their order, each with its start and its end, and where the last one ends."""
+
+    def __init__(self, keep_s: float, now: float):
+        self._keep_s, self.grew_at = keep_s, now
+        self._parts: deque[tuple[float, float, Any]] = deque()
+        self.end_s = 0.0
+        self.is_open = True
+
+    def add(self, start_s: float, end_s: float, part: Any) -> None:
+        if part is not None:
+            self._parts.append((start_s, end_s, part))
+        self.end_s = end_s
+        while self._parts and self._parts[0][1] < end_s - self._keep_s:
+            self._parts.popleft()
+
+    def between(self, start_s: float, end_s: float) -> list[tuple[float, Any]]:
+        """The parts that reach into that time, with their starts."""
+        return [(at, part) for at, to, part in self._parts if at < end_s and to > start_s]
+
+
+class Tape:
+    """Readers write on it as fast as they can or may, and a tagger takes windows from it.
+
+    A source that is faster than real time waits for the tagger, so that no second is lost. One in
+    real time never waits, for then a recorder would lose what it cannot hand on: if the tagger is
+    the slower one, it is the tagger that leaves seconds out.
+
+    Args:
+      stop: when set, readers and tagger end.
+      clock: seconds that pass.
+    """
+
+    def __init__(
+        self, wants: Wants, stop: threading.Event, clock: Callable[[], float] = time.monotonic
+    ):
+        self.wants, self.stop = wants, stop
+        self._clock, self._began, self._done = clock, None, 0.0
+        self._changed = threading.Condition()
+        self._tracks: dict[str, Track] = {}
+        self._readers = self._quiet = 0  # those that read, and those that have not begun
+        self._error: Exception | None = None
+        self._picks = wants.picks()
+        rules = [pick.rule for pick in self._picks.values()]
+        picked = [media.pick_frames(rule, 10**6, duration_s=wants.window_s) for rule in rules]
+        most = max((len(places) for places in picked), default=1)
+        # twice as many as are picked, so that each lies near to where the rule wants it
+        self._picture_every_s = max(1 / PICTURES_PER_S, wants.window_s / (2 * most))
+        self._next_picture_s, self._samples = 0.0, 0
+
+    @contextlib.contextmanager
+    def recording(self, readers: Sequence[Callable[['Tape'], None]]) -> Iterator[None]:
+        """Lets the readers write, each in a thread of its own, while the context is open."""
+        self._readers = self._quiet = len(readers)
+        threads = [threading.Thread(target=self._read, args=(r,), daemon=True) for r in readers]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join(5 * POLL_S)  # one that waits at an empty pipe ends with the process
+
+    def _read(self, reader: Callable[['Tape'], None]) -> None:
+        try:
+            reader(self)
+        except (ValueError, OSError) as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def track(self, *kinds: str) -> Iterator[None]:
+        """Within it a reader may add to these; each reader enters it once, before it reads."""
+        keep_s = self.wants.window_s + 2 * AHEAD_S + 2
+        with self._changed:
+            self._tracks |= {kind: Track(keep_s, self._clock()) for kind in kinds}
+            self._quiet -= 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                for kind in kinds:
+                    self._tracks[kind].is_open = False
+                self._changed.notify_all()
+
+    def add_sound(self, sound: Sound) -> None:
+        """Samples, which follow those before."""
+        first = self._samples
+        self._samples += len(sound.samples)
+        self._add(SOUND, first / sound.rate_hz, self._samples / sound.rate_hz, sound)
+
+    def add_picture(self, start_s: float, length_s: float, frame: av.VideoFrame) -> None:
+        """One frame; of those that follow closely most are dropped."""
+        part = None
+        if start_s >= self._next_picture_s:
+            part = self._converted(frame)
+            # on a grid, else a rate that does not divide it would lose a bit each time; after a
+            # gap it begins anew
+            every_s = self._picture_every_s
+            self._next_picture_s = max(self._next_picture_s + every_s, start_s + every_s / 2)
+        self._add(PICTURE, start_s, start_s + length_s, part)
+
+    def _converted(self, frame: av.VideoFrame) -> dict[str, np.ndarray]:
+        found = {}
+        media.check_picture_size('the recording', frame.width, frame.height)
+        for name, pick in self._picks.items():
+            size = media.scaled(frame.width, frame.height, pick.short_side)
+            image = media.rgb(frame, size)
+            found[name] = pick.resize(image) if pick.resize else image
+        return found
+
+    def _add(self, kind: str, start_s: float, end_s: float, part: Any) -> None:
+        with self._changed:
+            if self._began is None:
+                self._began = self._clock()
+            while start_s > max(self._done, self._elapsed_s()) + AHEAD_S:
+                if self.stop.is_set():
+                    return
+                self._changed.wait(POLL_S)
+            self._tracks[kind].add(start_s, end_s, part)
+            self._tracks[kind].grew_at = self._clock()
+            self._changed.notify_all()
+
+    def ends(self) -> Iterator[tuple[float, int]]:
+        """Where windows end, as soon as they are there: each second, and where the source ends.
+
+        With how many seconds before it are left out.
+        """
+        while self._comes(self._done + 1):
+            with self._changed:
+                end_s = max(self._done + 1.0, min(self._ready_s(), self._elapsed_s()) // 1)
+                skipped, self._done = round(end_s - self._done) - 1, end_s
+                self._changed.notify_all()
+            yield end_s, skipped
+        with self._changed:
+            rest_s = self._ready_s() - self._done
+        if rest_s > (SHORTEST_S if self._done else 0):
+            yield self._done + rest_s, 0
+        elif not (self._done or self._error or self.stop.is_set()):
+            raise ValueError('the source ended before there was anything to tag')
+        if self._error:
+            raise self._error
+
+    @property
+    def end_s(self) -> float:
+        """Where the longest track ends."""
+        with self._changed:
+            return max((track.end_s for track in self._tracks.values()), default=0.0)
+
+    def window(self, start_s: float, end_s: float) -> dict:
+        """What there is between two times, as a record."""
+        with self._changed:
+            tracks = self._tracks.items()
+            parts = {kind: track.between(start_s, end_s) for kind, track in tracks}
+        record = {'start_s': start_s, 'end_s': end_s, 'missing': {}}
+        if blocks := parts.get(SOUND):
+            record |= _joined(blocks, start_s, end_s)
+        shown = parts.get(PICTURE)
+        for name, pick in self._picks.items() if shown else ():
+            places = media.pick_frames(pick.rule, len(shown), duration_s=end_s - start_s)
+            images = 'frames' if name == 'frame' else f'{name}_frames'
+            record[images] = [shown[place][1][name] for place in places]
+            record[f'{name}_times'] = np.array([shown[place][0] for place in places], np.float32)
+        return record
+
+    def _comes(self, second: float) -> bool:
+        """Waits for it; False if the source or the user ends before."""
+        with self._changed:
+            while self._ready_s() < second:
+                if self.stop.is_set() or not self._readers:
+                    return False
+                self._changed.wait(POLL_S)
+        return not self.stop.is_set()
+
+    def _ready_s(self) -> float:
+        """How much of the source is there: up to the end of the slower track, if it still grows."""
+        if self._quiet and not self._error:
+            return 0.0
+        going = [track for track in self._tracks.values() if track.is_open]
+        since = self._clock() - AHEAD_S
+        grown = [track for track in going if track.grew_at > since] or going
+        return min((track.end_s for track in grown), default=self.end_s)
+
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._began is None else self._clock() - self._began
+
+
+def _joined(blocks: Sequence[tuple[float, Sound]], start_s: float, end_s: float) -> dict:
+    """The samples from one time to another, with what is known of them."""
+    first_s, block = blocks[0]
+    samples = np.concatenate([block.samples for _, block in blocks])
+    start = max(0, round((start_s - first_s) * block.rate_hz))
+    stop = round((end_s - first_s) * block.rate_hz)
+    if len(found := samples[start:stop]) == 0:
+        return {}
+    return {'audio': found, 'sample_rate': block.rate_hz, 'channels': block.channels}

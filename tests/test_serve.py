@@ -1,0 +1,281 @@
+"""The page: who may ask, how much may come, and what a browser shows of a real clip."""
+
+import http.client
+import json
+import socket
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from avsc_jax import cli, serve
+
+CLIP = Path(__file__).parent / 'data_files/bento.mp4'
+
+
+@pytest.mark.parametrize(
+    ('host', 'origin', 'is_let_in'),
+    [
+        ('127.0.0.1:8000', None, True),
+        ('127.0.0.1:8000', 'http://127.0.0.1:8000', True),
+        ('localhost:8000', 'http://localhost:8000', True),
+        ('[::1]:8000', 'http://[::1]:8000', True),
+        ('studio:8000', 'http://studio:8000', True),  # as --host names it
+        ('evil.example:8000', 'http://evil.example:8000', False),  # a name that points here
+        ('127.0.0.1.evil.example', None, False),
+        ('', None, False),
+        ('[::1', None, False),
+        ('127.0.0.1:8000', 'http://evil.example', False),
+        ('127.0.0.1:8000', 'http://127.0.0.1:9000', False),
+        ('127.0.0.1:8000', 'null', False),
+    ],
+)
+def test_only_the_page_itself_and_programs_may_ask(host, origin, is_let_in):
+    headers = {'host': host} | ({'origin': origin} if origin else {})
+    assert (serve.refusal(headers, 'studio') is None) == is_let_in
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr('sys.argv', ['serve', '--model=run', *arguments])
+    return cli.main(serve.main)
+
+
+def test_without_the_extra_a_sentence_says_what_to_install(monkeypatch, capsys):
+    for name in ('starlette', 'uvicorn', 'python_multipart'):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert command(monkeypatch) == 1
+    assert "which is not installed: pip install 'avsc_jax[web]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('value', ['--window=0.1', '--max_mb=0', '--max_seconds=0'])
+def test_limits_are_checked(value, monkeypatch, capsys):
+    assert command(monkeypatch, value) == 1
+    assert 'it must be ' in capsys.readouterr().err
+
+
+def test_a_taken_port_is_a_sentence():
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=rf'cannot serve at port {port} of 127\.0\.0\.1: '):
+            serve._listener('127.0.0.1', port)
+
+
+@pytest.mark.parametrize(
+    ('host', 'is_local'),
+    [('127.0.0.1', True), ('::1', True), ('localhost', True), ('0.0.0.0', False), ('pc', False)],
+)
+def test_it_is_known_what_others_reach(host, is_local):
+    assert serve._is_local(host) == is_local
+
+
+def test_others_are_warned_of(monkeypatch, capsys, tmp_path):
+    assert command(monkeypatch, '--host=0.0.0.0', '--port=0', f'--model={tmp_path}/none') == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith('! --host 0.0.0.0: whoever reaches this machine can have clips')
+    assert 'none' in error
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory, write_run):
+    """A small run of sound and picture, with random variables."""
+    narrow = dict(embedding_size=8, widths=[2, 2, 2, 8])
+    options = {
+        'openl3_audio': dict(narrow, hop_s=1.0, centre=False),
+        'openl3_image': dict(narrow, input_shape=[64, 64, 3]),
+    }
+    encoders = [{'name': n, 'options': o, 'weights': 'random:0'} for n, o in options.items()]
+    inputs = {'audio_embedding': 'openl3_audio', 'image_embedding': 'openl3_image'}
+    preprocessing = dict(items='clip', frames='second_centres', short_side=96, pool='mean')
+    preprocessing |= dict(inputs=inputs, encoders=encoders)
+    network = dict(name='feng_intermediate', embeddings={name: 8 for name in inputs}, hidden=16)
+    folder = tmp_path_factory.mktemp('runs') / 'both'
+    return write_run(folder, network, preprocessing, classes=['park', 'street_traffic', 'tram'])
+
+
+@pytest.fixture(scope='module')
+def page(model, tmp_path_factory):
+    """The port of a page that takes 2 MB, and the folder of its temporary files."""
+    import uvicorn
+
+    from avsc_jax.tagging.desk import Desk
+    from avsc_jax.tagging.tagger import load
+
+    folder = tmp_path_factory.mktemp('temporary')
+    desk = Desk(load(model), max_seconds=60.0)
+    app = serve.app(desk, '127.0.0.1', max_mb=2.0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level='warning', lifespan='off', ws='none'))
+    with pytest.MonkeyPatch.context() as patch, serve._listener('127.0.0.1', 0) as listener:
+        patch.setattr(tempfile, 'tempdir', str(folder))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], folder, desk
+        server.should_exit = True
+        thread.join(20)
+
+
+def ask(port, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
+    headers = {name.replace('_', '-'): value for name, value in headers.items()}
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    is_json = answer.headers['Content-Type'] == 'application/json'
+    return answer, json.loads(data) if is_json else data.decode()
+
+
+def form(*parts):
+    lines = []
+    for disposition, data in parts:
+        lines += [b'--edge', b'Content-Disposition: form-data; ' + disposition, b'', data]
+    return b'\r\n'.join([*lines, b'--edge--', b''])
+
+
+FORM = {'Content_Type': 'multipart/form-data; boundary=edge'}
+FILE = b'name="file"; filename="a/../my clip.mp4"'
+
+
+def test_a_clip_comes_as_a_form_or_as_it_is_and_leaves_no_file(page):
+    port, folder, _ = page
+    clip = CLIP.read_bytes()
+    answer, of_form = ask(port, 'POST', '/api/tag', form((FILE, clip)), **FORM)
+    assert answer.status == 200, of_form
+    assert [s['scene'] for s in of_form['timeline'][0]['scenes']] == [
+        s['scene'] for s in of_form['scenes']
+    ]
+    assert '<h1>my clip.mp4' in of_form['explanation_html']
+    _, of_body = ask(port, 'POST', '/api/tag?name=b.mp4', clip)
+    assert of_body['scenes'] == of_form['scenes'] and '<h1>b.mp4' in of_body['explanation_html']
+    assert [*folder.iterdir()] == []
+
+
+def test_a_still_picture_is_known_by_its_name(page):
+    from avsc_jax.data import media
+
+    port, _, _ = page
+    (frame,) = media.read_frames(CLIP, 'second_centres').images
+    answer, found = ask(port, 'POST', '/api/tag?name=a.jpg', media.encode_jpeg(frame))
+    assert answer.status == 200, found
+    assert 'told without sound: a.jpg is a still picture and has no sound' in found['notes']
+
+
+@pytest.mark.parametrize(
+    ('body', 'headers', 'status', 'sentence'),
+    [
+        (b'', {}, 400, 'there is no clip in the request; send a file'),
+        (form((FILE, b'')), FORM, 400, 'there is no clip'),
+        (form((b'name="a"', b'b')), FORM, 400, 'the form may hold one file and nothing else'),
+        (form((FILE, b'a'), (FILE, b'b')), FORM, 400, 'the form may hold one file'),
+        (form((FILE, b'abc'))[:-12], FORM, 400, 'there is no clip in the request'),
+        (b'junk', FORM, 400, 'the form cannot be read: '),
+        (b'', {'Content_Type': 'multipart/form-data'}, 400, 'the form cannot be read: No boundary'),
+        (form((FILE, b'no film')), FORM, 422, 'cannot decode my clip.mp4: '),
+        (iter([b'x' * 2**20] * 3), {}, 413, 'the clip is larger than 2 MB'),
+        (b'x', {'Content_Length': '3000000'}, 413, 'the clip is larger than 2 MB'),
+        (b'x', {'Origin': 'http://evil.example'}, 403, 'clips are taken from this page, not from'),
+        (b'x', {'Host': 'evil.example'}, 403, "this page is not called 'evil.example'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_is_a_sentence_and_leaves_no_file(
+    page, body, headers, status, sentence
+):
+    port, folder, _ = page
+    answer, found = ask(port, 'POST', '/api/tag', body, **headers)
+    assert (answer.status, found['error'][: len(sentence)]) == (status, sentence)
+    assert [*folder.iterdir()] == []
+
+
+def test_clips_are_not_read_where_too_many_wait(page):
+    port, _, desk = page
+    with desk.place(), desk.place(), desk.place(), desk.place(), desk.place():
+        answer, found = ask(port, 'POST', '/api/tag', b'x')
+    assert answer.status == 503 and 'clips are waiting already' in found['error']
+
+
+def test_a_clip_that_stops_to_come_is_given_up(page):
+    port, folder, desk = page
+    with pytest.MonkeyPatch.context() as patch, socket.create_connection(('127.0.0.1', port)) as s:
+        patch.setattr(desk, 'max_seconds', 0.3)
+        s.sendall(b'POST /api/tag HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc')
+        assert s.recv(99).startswith(b'HTTP/1.1 408')
+    with socket.create_connection(('127.0.0.1', port)) as s:
+        s.sendall(b'POST /api/tag HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc')
+        while not [*folder.iterdir()]:
+            time.sleep(0.01)
+    end = time.monotonic() + 5
+    while [*folder.iterdir()]:
+        assert time.monotonic() < end, 'the file of a clip that did not come to its end is there'
+
+
+def test_the_page_asks_nobody_else(page):
+    port, _, _ = page
+    answer, html = ask(port, 'GET', '/')
+    assert "default-src 'none'" in answer.headers['Content-Security-Policy']
+    assert 'http:' not in html and 'https:' not in html
+    _, about = ask(port, 'GET', '/api/about')
+    assert about['classes'] == ['park', 'street_traffic', 'tram'] and about['max_mb'] == 2
+    assert ask(port, 'GET', '/api/progress')[1] == {'now': ''}
+    assert ask(port, 'GET', '/api/tag')[0].status == 405
+
+
+DROP = """async ([data, name]) => {
+  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+  const dropped = new DataTransfer();
+  dropped.items.add(new File([bytes], name, {type: 'video/mp4'}));
+  const event = {bubbles: true, cancelable: true, dataTransfer: dropped};
+  document.getElementById('drop').dispatchEvent(new DragEvent('drop', event));
+}"""
+
+
+@pytest.fixture
+def tab():
+    """An empty tab of headless Chromium, and what its page complains of."""
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    names = ('chromium', 'chromium-browser', 'google-chrome')
+    binary = next(filter(None, map(shutil.which, names)))
+    flags = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=binary, args=flags) as browser,
+    ):
+        tab, complaints = browser.new_page(), []
+        tab.on('pageerror', lambda error: complaints.append(str(error)))
+        tab.on('console', lambda line: complaints.append(line.text))
+        yield tab, complaints
+
+
+@pytest.mark.web
+def test_a_browser_shows_the_scenes_of_a_dropped_clip(page, tab):
+    import base64
+
+    (port, _, _), (tab, complaints) = page, tab
+    tab.goto(f'http://127.0.0.1:{port}/')
+    tab.get_by_text('knows 3 scenes by sound and picture').wait_for()
+    assert 'random variables' in tab.locator('#warnings').inner_text()
+    name = '<img src=x onerror=alert(1)>.mp4'
+    tab.evaluate(DROP, [base64.b64encode(CLIP.read_bytes()).decode(), name])
+    tab.locator('#found').wait_for(timeout=90_000)
+    assert tab.locator('#name').inner_text() == name
+    scenes = tab.locator('#scenes li').all_inner_texts()
+    assert {text.split('\n')[0] for text in scenes} == {'park', 'street traffic', 'tram'}
+    shares = [float(text.split('\n')[-1].rstrip(' %')) for text in scenes]
+    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(100, abs=0.2)
+    timeline = tab.locator('#timeline button').all_inner_texts()
+    assert timeline == [f'{scenes[0].splitlines()[0]}\n0:00 to 0:01']
+    why = tab.frame_locator('#why')
+    assert why.locator('h1').inner_text() == name
+    assert why.get_by_text('without the sound').count() == 1
+    assert tab.locator('#preview video').evaluate('v => v.duration') == pytest.approx(1, abs=0.3)
+    assert not complaints
+    tab.locator('#file').set_input_files(
+        {'name': 'a.mp4', 'mimeType': 'video/mp4', 'buffer': b'no film'}
+    )
+    tab.locator('#error').wait_for()
+    assert tab.locator('#error').inner_text().startswith('cannot decode a.mp4: ')
+    assert not tab.locator('#found').is_visible()
