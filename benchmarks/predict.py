@@ -29,6 +29,7 @@ from avsc_jax.tagging.tagger import load
 
 SIZE, RATE = (1280, 720), 25
 SHARES_OF_MIN = 10
+APART_S = fractions.Fraction(1, 10)  # between repetitions; packets reach beyond the end
 
 
 def render(path: Path, minutes: float) -> Path:
@@ -59,7 +60,7 @@ def repeated(piece: Path, path: Path, times: int) -> Path:
     """The piece so many times over, without encoding it again."""
     with av.open(piece) as source, av.open(path, 'w') as container:
         streams = {s: container.add_stream_from_template(s) for s in source.streams}
-        length_s = fractions.Fraction(source.duration, av.time_base)
+        length_s = fractions.Fraction(source.duration, av.time_base) + APART_S
         for k in range(times):
             source.seek(0)
             for packet in source.demux():

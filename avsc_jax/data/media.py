@@ -429,11 +429,13 @@ def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
 
 
 def scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """The size of a picture whose short side is no longer than that; see Pick."""
     scale = min(1.0, (short_side or MAX_SIDE_PX) / min(width, height))
     return round(width * scale), round(height * scale)
 
 
 def check_picture_size(name: str, width: int, height: int) -> None:
+    """An error, by the name of a file, where a picture is larger than any may be."""
     if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise ValueError(f'{name} has {width} x {height} pixels; a side may be 1 to {MAX_SIDE_PX}')
 
