@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl.testing import flagsaver
 
-from avsc_jax import models, tables
+import avsc_jax
+from avsc_jax import cli, models, predict, tables
 from avsc_jax.training import load_run
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,26 @@ def main(data_dir, workdir, *arguments, config=CONFIG):
     return run(
         'avsc_jax.main', config, *TINY, f'--data_dir={data_dir}', f'--workdir={workdir}', *arguments
     )
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """The same command in this process, which is faster: (exit code, out, err)."""
+
+    def command(data_dir, workdir, *arguments, config=CONFIG, tiny=TINY):
+        given = [config, *tiny, f'--data_dir={data_dir}', f'--workdir={workdir}', *arguments]
+        monkeypatch.setattr(sys, 'argv', ['main', *given])
+        capsys.readouterr()
+        with flagsaver.flagsaver():
+            from avsc_jax import main  # anew each time, with its flags
+
+            code = cli.main(main.main)
+        for flag in main.FLAGS.get_flags_for_module(main.__name__):
+            delattr(main.FLAGS, flag.name)
+        del sys.modules['avsc_jax.main'], avsc_jax.main
+        return code, *capsys.readouterr()
+
+    return command
 
 
 @pytest.fixture(scope='module')
@@ -141,8 +163,8 @@ def test_an_override_of_an_encoder_replaces_the_demos_own_settings(finished):
     assert options['clip_rn101'] == {'width': 2, 'layers': [1, 1, 1, 1], 'image_size': 32}
 
 
-def test_a_dry_run_tells_the_plan_and_makes_no_folder(data_dir, tmp_path):
-    code, out, _ = main(data_dir, tmp_path / 'run', '--dry_run')
+def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path):
+    code, out, _ = here(data_dir, tmp_path / 'run', '--dry_run')
     assert code == 0
     assert 'network clip_late_fusion: 1,350,282 parameters' in out
     assert 'split train: 20 clips, 240 rows' in out
@@ -150,14 +172,14 @@ def test_a_dry_run_tells_the_plan_and_makes_no_folder(data_dir, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-def test_zero_shot_reports_chance_and_predicts(data_dir, tmp_path):
+def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys):
     workdir = tmp_path / 'c03'
-    code, out, err = run(
-        'avsc_jax.main', '--config=configs/clip_zero_shot.py:vit_b32,photo,demo',
+    narrow = [
         TINY[2].replace('"width": 16', '"width": 24'),  # features that no other test has left
         '--config.text_encoder.clip_vit_b32_text={"width": 16, "layers": 1}',
-        f'--data_dir={data_dir}', f'--workdir={workdir}',
-    )  # fmt: skip
+    ]
+    config = '--config=configs/clip_zero_shot.py:vit_b32,photo,demo'
+    code, out, err = here(data_dir, workdir, config=config, tiny=narrow)
     assert code == 0, err
     assert 'prompt style photo, nothing trained; reported on test (10 records)' in out
     assert '! random encoders know no words: their zero-shot prediction is chance' in out
@@ -165,8 +187,8 @@ def test_zero_shot_reports_chance_and_predicts(data_dir, tmp_path):
     assert 'encoding test' in err and 'encoding train' not in err
     (videos,) = data_dir.rglob('tfds_tau_demo*/video')
     file = min(videos.glob('*.mp4'))
-    code, out, err = run('avsc_jax.predict', str(file), f'--model={workdir}', '--top=10')
-    assert code == 0, err
+    assert predict.main([str(file), f'--model={workdir}', '--top=10']) == 0
+    out, err = capsys.readouterr()
     assert file.name in out and len(out.split()) == 1 + 2 * 10
     assert 'prediction is chance' in err
 
@@ -186,8 +208,10 @@ def test_zero_shot_reports_chance_and_predicts(data_dir, tmp_path):
         ('--nonsense=1', 'nonsense'),
     ],
 )
-def test_a_wrong_setting_is_one_sentence_and_exit_code_1(data_dir, tmp_path, argument, sentence):
-    code, _, err = main(data_dir, tmp_path / 'run', argument)
+def test_a_wrong_setting_is_one_sentence_and_exit_code_1(
+    here, data_dir, tmp_path, argument, sentence
+):
+    code, _, err = here(data_dir, tmp_path / 'run', argument)
     assert code == 1
     assert 'Traceback' not in err
     last = err.strip().splitlines()[-1]
@@ -203,26 +227,24 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_1(data_dir, tmp_path, arg
         ('--config=configs/nothing.py', 'there is no config configs/nothing.py'),
     ],
 )
-def test_a_wrong_config_or_missing_data_is_one_sentence(data_dir, tmp_path, config, sentence):
-    code, _, err = run(
-        'avsc_jax.main', config, f'--data_dir={data_dir}', f'--workdir={tmp_path / "run"}'
-    )
+def test_a_wrong_config_or_missing_data_is_one_sentence(here, data_dir, tmp_path, config, sentence):
+    code, _, err = here(data_dir, tmp_path / 'run', config=config, tiny=())
     assert code == 1 and 'Traceback' not in err
     assert sentence in err.strip().splitlines()[-1]
     assert not (tmp_path / 'run').exists()
 
 
-def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(tmp_path):
+def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(here, tmp_path):
     code, _, err = run(
         'tfds_tau.build', '--config=clips', f'--data_dir={tmp_path}',
         f'--manual_dir={ROOT / "tfds_tau/dummy_data"}',
     )  # fmt: skip
     assert code == 0, err
     config = '--config=configs/clip_fusion.py'
-    code, _, err = main(tmp_path, tmp_path / 'run', config=config)
+    code, _, err = here(tmp_path, tmp_path / 'run', config=config)
     assert code == 1 and 'no weights of clip_rn101 in' in err and '--weights=random' in err
     assert not (tmp_path / 'run').exists()
-    code, out, err = main(
+    code, out, err = here(
         tmp_path, tmp_path / 'run', '--weights=random', '--config.epochs=1', config=config
     )
     assert code == 0, err
@@ -230,25 +252,25 @@ def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(tm
     assert 'random encoders, not pretrained' in out and 'made-up clips' not in out
 
 
-def test_another_config_in_the_same_folder_is_refused(finished, data_dir):
+def test_another_config_in_the_same_folder_is_refused(here, finished, data_dir):
     workdir, _, _ = finished
-    code, _, err = main(data_dir, workdir, '--config.epochs=4')
+    code, _, err = here(data_dir, workdir, '--config.epochs=4')
     assert code == 1
     assert 'config.epochs is 3 there and 4 now' in err and '--workdir' in err
 
 
-def test_a_run_begun_with_other_data_is_not_gone_on_with(finished, data_dir, tmp_path):
+def test_a_run_begun_with_other_data_is_not_gone_on_with(here, finished, data_dir, tmp_path):
     shutil.copytree(finished[0], tmp_path / 'run')
     (tmp_path / 'run/DONE').unlink()
     file = tmp_path / 'run/environment.json'
     file.write_text(file.read_text().replace('tfds_tau/demo/1.0.0 ', 'tfds_tau/demo/0.9.0 '))
-    code, _, err = main(data_dir, tmp_path / 'run', '--config.epochs=3')
+    code, _, err = here(data_dir, tmp_path / 'run', '--config.epochs=3')
     assert code == 1
     assert "environment.data is 'tfds_tau/demo/0.9.0" in err and '--workdir' in err
 
 
-def test_pretrained_weights_that_are_not_there_name_file_and_place(data_dir, tmp_path):
-    code, _, err = main(
+def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_dir, tmp_path):
+    code, _, err = here(
         data_dir, tmp_path / 'run', '--weights=pretrained', f'--weights_dir={tmp_path}'
     )
     assert code == 1 and f'in {tmp_path}' in err and '.safetensors' in err
@@ -272,8 +294,3 @@ def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path):
 def _leaves(tree):
     for value in tree.values():
         yield from _leaves(value) if isinstance(value, dict) else [value]
-
-
-def _made(folder):
-    folder.mkdir()
-    return folder

@@ -118,6 +118,7 @@ def test_a_changed_folder_is_built_again_and_a_moved_one_is_not_needed(main, tmp
     assert 'is not there; what was built of it is taken' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_pictures_alone_train_a_system_of_pictures(train, tmp_path):
     folder = stills(tmp_path / 'stills')
     run = train(

@@ -199,7 +199,9 @@ def test_wrong_folds_and_seeds_are_a_sentence(main, monkeypatch, arguments, sent
 def test_a_dry_run_of_a_fold_tells_its_counts(main, data_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'argv', ['main'])
+    encoders = '{"clip_vit_b32": {"width": 16, "layers": 1, "patch_size": 16, "image_size": 32}}'
     arguments = [CONFIG, '--fold=2', '--seeds=4,5', '--dry_run', f'--data_dir={data_dir}']
+    arguments.append(f'--config.encoders={encoders}')
     assert main.main(arguments) == 0
     told = capsys.readouterr().out
     assert 'trained on folds 0, 1, 3, 4 (24 records), selected on fold 2 (6 records)' in told
