@@ -65,6 +65,10 @@ def test_each_clip_is_a_row_and_predict_gives_the_same(weighted, data_dir, tmp_p
     found = predicted(weighted, data_dir, tmp_path / 'out.npz')
     assert found.clip_id.tolist() == table.clip_id.tolist()
     np.testing.assert_allclose(found.probs, table.probs, atol=1e-4)
+    means = weighted.means()  # of what is standardised: zeros
+    assert {*means} == {'audio_embedding', 'image_embedding'}
+    for mean in means.values():
+        np.testing.assert_allclose(mean, 0, atol=1e-4)
 
 
 def test_embeddings_are_standardised_by_the_training_frames(weighted, data_dir):

@@ -12,6 +12,7 @@ import pytest
 from avsc_jax import predict, tables
 from avsc_jax.data import decoder, windows
 from avsc_jax.tagging import files, tagger
+from avsc_jax.tagging.journal import Journal
 from avsc_jax.training.run_folder import default_weights_dir
 
 
@@ -163,6 +164,14 @@ def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_pa
     out.write_text('{"scene": 3}\n')
     with pytest.raises(ValueError, match=r'holds other things than predictions \(line 1\)'):
         predict.main([*first, *flags])
+
+
+def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):
+    path = tmp_path / 'scenes.jsonl'
+    path.write_text('{"file": "a", "error": "bad"}\n{"file": "hal')
+    bad = files.Tagged(Path('b'), [], [], [], 'bad')
+    Journal(path, {}).add(bad, ['park'], embedding=False)
+    assert [*Journal(path, {}).lines] == ['a', 'b']
 
 
 def test_shards_share_the_files_and_write_apart(both, clips, tmp_path):
