@@ -88,3 +88,19 @@ def write_run():
         return folder
 
     return write
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """The command; its flags go again, because TFDS's build command has some of their names."""
+    from absl.testing import flagsaver
+
+    import avsc_jax
+    from avsc_jax import main
+
+    monkeypatch.setattr(sys, 'argv', ['main'])
+    with flagsaver.flagsaver():
+        yield main
+    for flag in main.FLAGS.get_flags_for_module(main.__name__):
+        delattr(main.FLAGS, flag.name)
+    del sys.modules['avsc_jax.main'], avsc_jax.main

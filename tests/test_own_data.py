@@ -1,17 +1,14 @@
 """One's own clips through the whole job: the config, the data set that is built, the report."""
 
 import json
-import sys
 from functools import partial
 
 import av
 import numpy as np
 import pytest
 import soundfile
-from absl.testing import flagsaver
 from PIL import Image
 
-import avsc_jax
 from avsc_jax import job, plan, tables
 from avsc_jax.data import records
 from avsc_jax.training import load_run
@@ -19,19 +16,6 @@ from avsc_jax.training.run_folder import RunFolder
 
 TINY_CLIP = dict(width=16, layers=1, patch_size=16, image_size=32)
 OWN = '--config=configs/own_data.py'
-
-
-@pytest.fixture
-def main(monkeypatch):
-    """The command; its flags go again, because TFDS's build command has some of their names."""
-    from avsc_jax import main
-
-    monkeypatch.setattr(sys, 'argv', ['main'])
-    with flagsaver.flagsaver():
-        yield main
-    for flag in main.FLAGS.get_flags_for_module(main.__name__):
-        delattr(main.FLAGS, flag.name)
-    del sys.modules['avsc_jax.main'], avsc_jax.main
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-import avsc_jax
 from avsc_jax import features, inputs, job, rows, sweep, tables
 from avsc_jax.configs import clip_fusion
 from avsc_jax.data import folds
@@ -19,17 +18,6 @@ from avsc_jax.training.run_folder import RunFolder, default_path
 TINY = {'clip_vit_b32': {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}}
 NETWORK = dict(name='clip_late_fusion', encoders={'clip_vit_b32': 512}, widths=(16, 8, 8))
 CONFIG = '--config=configs/clip_fusion.py:demo'
-
-
-@pytest.fixture
-def main():
-    """The command; its flags go again, because TFDS's build command has some of their names."""
-    from avsc_jax import main
-
-    yield main
-    for flag in main.FLAGS.get_flags_for_module(main.__name__):
-        delattr(main.FLAGS, flag.name)
-    del sys.modules['avsc_jax.main'], avsc_jax.main
 
 
 def config(argument='demo', **data):

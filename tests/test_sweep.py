@@ -2,29 +2,13 @@
 
 import json
 import shlex
-import sys
 
 import pytest
-from absl.testing import flagsaver
 
-import avsc_jax
 from avsc_jax import job, sweep
 from avsc_jax.training.run_folder import RunFolder
 
 CONFIG = '--config=configs/clip_fusion.py:demo'
-
-
-@pytest.fixture
-def main(monkeypatch):
-    """The command; its flags go again, because TFDS's build command has some of their names."""
-    from avsc_jax import main
-
-    monkeypatch.setattr(sys, 'argv', ['main'])
-    with flagsaver.flagsaver():
-        yield main
-    for flag in main.FLAGS.get_flags_for_module(main.__name__):
-        delattr(main.FLAGS, flag.name)
-    del sys.modules['avsc_jax.main'], avsc_jax.main
 
 
 @pytest.fixture
