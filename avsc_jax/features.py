@@ -286,7 +286,9 @@ def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def _names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
-    return settings.get('inputs') or {f'features/{name}': name for name in arrays}
+    """Each input whose encoder is there -> that encoder."""
+    named = settings.get('inputs') or {f'features/{name}': name for name in arrays}
+    return {name: encoder for name, encoder in named.items() if encoder in arrays}
 
 
 def _together(name: str, array: np.ndarray, count: int) -> np.ndarray:
@@ -378,8 +380,4 @@ class FeatureInputs:
 
     def _inputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The network's inputs that follow from what is there."""
-        named = self.settings.get('inputs') or {}
-        here = {name: encoder for name, encoder in named.items() if encoder in arrays}
-        if not arrays:
-            return {}
-        return network_inputs({**self.settings, 'inputs': here}, arrays, self._stats)
+        return network_inputs(self.settings, arrays, self._stats) if arrays else {}

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import librosa
 import numpy as np
 
 from avsc_jax import images
@@ -21,6 +20,7 @@ from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
+from avsc_jax.encoders import resampled
 from avsc_jax.features import FeatureInputs
 
 Batch = dict[str, jax.Array]
@@ -110,9 +110,7 @@ class Sound:
 
     def _pieces(self, record: Mapping) -> np.ndarray:
         """`[T, N, 2]`, the last one cut short or filled with silence."""
-        audio, rate = record['audio'], record['sample_rate']
-        if rate != self._rate:
-            audio = librosa.resample(audio, orig_sr=rate, target_sr=self._rate, axis=0)
+        audio = resampled(record['audio'], record['sample_rate'], self._rate)
         count = max(1, round(len(audio) / self._length))
         return _padded(audio, count * self._length).reshape(count, self._length, -1)
 

@@ -21,6 +21,8 @@ from tqdm import tqdm
 from avsc_jax import cli, hosts, predict_options, tables, weights
 from avsc_jax.data.decoder import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
+from avsc_jax.report import files as pages
+from avsc_jax.report.scores import printable
 from avsc_jax.tagging import dataset, embeddings, files, live, outputs
 from avsc_jax.tagging.journal import Journal
 from avsc_jax.tagging.tagger import Tagger, load
@@ -148,7 +150,8 @@ def _top(probs: Sequence[float], classes: Sequence[str], count: int) -> str:
 
 def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
     """A file's scenes and, where it has several windows, its timeline."""
-    shown = f'{line["file"]}  {_top([line["probs"][name] for name in classes], classes, top)}'
+    probs = [line['probs'][name] for name in classes]
+    shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
     if len(line['timeline']) < 2:
         return shown
     return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
@@ -174,7 +177,6 @@ def _explain(args: argparse.Namespace, tagger: Tagger, one: files.Tagged, *, alo
 
     path = args.report
     if not (alone and path.suffix == '.html'):
-        path.mkdir(exist_ok=True)
         path = path / f'{outputs.page_name(one.file)}.html'
     page = explanation.document(
         one.file.name,
@@ -184,9 +186,7 @@ def _explain(args: argparse.Namespace, tagger: Tagger, one: files.Tagged, *, alo
         one.notes,
         tagger.warnings,
     )
-    beside = path.with_name(path.name + '.part')
-    beside.write_text(page, encoding='utf-8')
-    beside.replace(path)
+    pages.write(path.parent, {path.name: page})
 
 
 def run() -> None:

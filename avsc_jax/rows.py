@@ -66,9 +66,7 @@ def load(
         if config.get('standardize'):
             stats = folder.stats(lambda: features.measure(settings, encoded[train].arrays))
         for name, found in encoded.items():
-            here = {k: v for k, v in settings.get('inputs', {}).items() if v in found.arrays}
-            of_split = {**settings, 'inputs': here}
-            arrays[name] = features.network_inputs(of_split, found.arrays, stats)
+            arrays[name] = features.network_inputs(settings, found.arrays, stats)
         folder.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
         if 'size' not in config:
             kept = [name for name in names if not (live and name == train)]

@@ -14,6 +14,7 @@ from avsc_jax import weights
 from avsc_jax.data.batches import one_ahead
 from avsc_jax.encoders import READING, Encoder, EncoderSpec
 from avsc_jax.features import FeatureInputs
+from avsc_jax.report.scores import printable
 from avsc_jax.tagging import files, outputs
 
 # How frames are picked for an encoder without a run: one each second, as large as the configs say.
@@ -49,7 +50,7 @@ def encode(
         lines.append({'file': str(file)})
         times.append(encoder.times_s(record, len(rows)))
         embeddings.append(rows)
-        tqdm.write(f'{file}  {len(rows)} embeddings of {rows.shape[1]} values')
+        tqdm.write(f'{printable(file)}  {len(rows)} embeddings of {rows.shape[1]} values')
     if lines:
         outputs.write_arrays(
             out,

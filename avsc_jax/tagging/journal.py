@@ -96,5 +96,7 @@ class Journal:
 
 
 def _stamp(file: Path) -> list[int]:
+    if not file.exists():  # it was, when it was read
+        return []
     facts = file.stat()
     return [facts.st_size, facts.st_mtime_ns]

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from avsc_jax import tables
+from avsc_jax.report import files
+from avsc_jax.report.scores import printable
 
 
 def write_table(path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool):
@@ -32,9 +34,7 @@ def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str])
         for w in line['timeline']:
             times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
             writer.writerow([name, *times, w['scene'], *map(repr, w['probs'])])
-    beside = path.with_name(path.name + '.part')
-    beside.write_text(text.getvalue(), encoding='utf-8', errors='surrogateescape')
-    beside.replace(path)
+    files.write(path.parent, {path.name: text.getvalue()})
 
 
 def write_arrays(path: Path, **arrays: Any) -> None:
@@ -47,7 +47,7 @@ def write_arrays(path: Path, **arrays: Any) -> None:
 
 def clip_ids(lines: Sequence[Mapping]) -> list[str]:
     """Names without folder and ending where that tells the files apart, else whole paths."""
-    names = [line['file'] for line in lines]
+    names = [printable(line['file']) for line in lines]
     stems = [Path(name).stem for name in names]
     return stems if len(set(stems)) == len(stems) else names
 
@@ -55,16 +55,16 @@ def clip_ids(lines: Sequence[Mapping]) -> list[str]:
 def page_name(file: Path) -> str:
     """A name without folders that no other file has: '/a/b c.mp4' -> 'b c-1f0c2d3e'."""
     digest = hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]
-    return f'{file.stem}-{digest}'
+    return f'{printable(file.stem)}-{digest}'
 
 
 def end(told: Mapping[str, Sequence], errors: Sequence[str], total: int, verb: str) -> int:
     """Tells notes (of which files) and errors on stderr; the exit code."""
     for note, of in told.items():
         more = f' and {len(of) - 1} more' if of[1:] else ''
-        print(f'note: {note}: {of[0]}{more}', file=sys.stderr)
+        print(printable(f'note: {note}: {of[0]}{more}'), file=sys.stderr)
     for error in errors:
-        print(f'error: {error}', file=sys.stderr)
+        print(printable(f'error: {error}'), file=sys.stderr)
     if errors:
         print(f'{total - len(errors)} of {total} files {verb}', file=sys.stderr)
     return 1 if errors else 0

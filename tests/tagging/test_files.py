@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,24 @@ def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):
     bad = files.Tagged(Path('b'), [], [], [], 'bad')
     Journal(path, {}).add(bad, ['park'], embedding=False)
     assert [*Journal(path, {}).lines] == ['a', 'b']
+
+
+def test_names_that_are_no_text_are_no_trouble(both, clips, tmp_path, capfd):
+    strange = clips / os.fsdecode(b'\xff\x1b[2J.mp4')
+    (clips / 'a.mp4').rename(strange)
+    broken = clips / os.fsdecode(b'\xfe.mp4')
+    (clips / 'text.mp4').rename(broken)
+    out = {name: tmp_path / f'out.{end}' for name, end in
+           dict(csv='csv', timeline='tsv', jsonl='jsonl').items()}  # fmt: skip
+    flags = [f'--model={both}', *(f'--{name}={path}' for name, path in out.items())]
+    assert predict.main([str(strange), str(broken), *flags, f'--report={tmp_path}/why']) == 1
+    printed, err = capfd.readouterr()
+    assert '��[2J.mp4' in printed and 'error: cannot decode' in err and '\x1b' not in printed
+    assert tables.read(out['csv'], classes=['park', 'tram']).clip_id.tolist() == ['��[2J']
+    assert [json.loads(line)['file'] for line in out['jsonl'].read_text().splitlines()] == [
+        str(strange), str(broken)
+    ]  # fmt: skip
+    assert len([*(tmp_path / 'why').iterdir()]) == 1
 
 
 def test_shards_share_the_files_and_write_apart(both, clips, tmp_path):
