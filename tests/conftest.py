@@ -1,20 +1,33 @@
-"""Two CPU devices, no silent rank promotion, and annotated shapes checked at run time."""
+"""Two CPU devices, no silent rank promotion, annotated shapes checked at run time, quick compiling.
+
+Most of the time of these tests is JAX's compiler. So here, and in the commands that tests start,
+LLVM does not optimise, XLA fuses by its older emitters, and what one process has compiled no other
+compiles again. What several tests need is made once for all workers (`once`).
+"""
 
 import importlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # the suite needs no accelerator
+# Measured with jaxlib 0.10 on 2 cores: half the time of the compiler. Optimised code would be
+# faster, but takes longer to make than arrays this small can win back.
+os.environ.setdefault(
+    'XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+)
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 import jax
 import jaxtyping
 import pytest
+from filelock import FileLock
 
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
-# LLVM's optimisation takes longer than it gains on arrays this small.
-jax.config.update('jax_disable_most_optimizations', True)
 
 _CHECKED = tuple(
     f'avsc_jax.{name}'
@@ -42,13 +55,55 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return None if all(Path(arg).is_dir() for arg in config.args) else 0
 
 
+@pytest.hookimpl(trylast=True)  # pytest's own hook makes the factory
+def pytest_configure(config: pytest.Config) -> None:
+    """Names the folder of compiled programs, unless JAX_COMPILATION_CACHE_DIR names another.
+
+    It lies in this run's temporary folder. JAX's key is the program with all options of the
+    compiler and its version, so a changed program is never taken for another.
+    """
+    if not hasattr(config, 'workerinput'):
+        folder = config._tmp_path_factory.getbasetemp() / 'compiled'
+        os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder))
+    jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
+
+
 @pytest.fixture(scope='session')
-def data_dir(tmp_path_factory):
-    """A data directory with the demo sets, thinned to 20 + 10 clips of 2 s: real media, built."""
+def once(tmp_path_factory):
+    """Makes a folder once for all workers: `once(name, make)` calls `make(folder)` if needed.
+
+    Tests only read such a folder, for they run in any order; who changes files copies them first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base) / 'once'
+    place.mkdir(exist_ok=True)
+
+    def made(name, make):
+        folder, begun = place / name, place / f'{name}.begun'
+        with FileLock(place / f'{name}.lock'):
+            if not folder.exists():
+                shutil.rmtree(begun, ignore_errors=True)
+                make(begun)
+                begun.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope='session')
+def data_dir(once):
+    """A data directory with the demo sets, thinned to 20 + 10 clips of 2 s: real media, built.
+
+    All workers share it with the features that jobs leave in it.
+    """
+    return once('data', build_demo)
+
+
+def build_demo(folder):
+    """Renders and builds the thinned demo sets."""
     from tfds_tau import demo
     from tfds_tau.tfds_tau_dataset_builder import Builder
 
-    folder = tmp_path_factory.mktemp('data')
     per_scene = demo.CLIPS_PER_LOCATION * (demo.TRAIN_LOCATIONS + demo.TEST_LOCATIONS)
     first_test = demo.CLIPS_PER_LOCATION * demo.TRAIN_LOCATIONS
     chosen = [c for c in demo.clips() if c.number % per_scene in (0, 2, first_test)]
@@ -59,7 +114,6 @@ def data_dir(tmp_path_factory):
         )
         for config in ('demo', 'demo_segments'):
             Builder(config=config, data_dir=folder).download_and_prepare()
-    return folder
 
 
 @pytest.fixture(scope='session')
