@@ -24,11 +24,11 @@ def inputs(name):
         ('openl3_image', 4_688_198, (224, 224, 3), 8192, (28, 28)),
     ],
 )
-def test_sizes_are_openl3_s(name, count, sides, large, map_sides, outline):
+def test_sizes_are_openl3_s(name, count, sides, large, map_sides, outline, parameters):
     """The counts follow from the layers; Kumari et al. 2019 tell 4.69 million for sound."""
     (embedding, out), variables = outline(name)
     assert models.input_spec(name).shape[1:] == sides
-    assert models.count_parameters(name) == count
+    assert parameters(name) == count
     assert embedding.shape == out['embedding'].shape == (1, 512)
     assert out['block4'].shape == (1, *map_sides, 512)
     model = models.create_model(name, embedding_size=large)

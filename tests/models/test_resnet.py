@@ -13,10 +13,10 @@ def test_answers_and_gradients_are_timm_s(agrees_with_golden):
 
 
 @pytest.mark.parametrize(
-    ('name', 'parameters'), [('resnet18', 11_181_642), ('resnet50', 23_528_522)]
+    ('name', 'count'), [('resnet18', 11_181_642), ('resnet50', 23_528_522)]
 )
-def test_parameter_counts_are_the_published_ones(name, parameters):
-    assert models.count_parameters(name, num_classes=10) == parameters
+def test_parameter_counts_are_the_published_ones(name, count, parameters):
+    assert parameters(name, num_classes=10) == count
 
 
 def test_stages_halve_the_grid_and_end_in_2048_channels(outline):
