@@ -2,7 +2,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avsc_jax import models
 from avsc_jax.models import hrnet
 
 

@@ -1,7 +1,5 @@
 import pytest
 
-from avsc_jax import models
-
 
 def test_answers_and_gradients_are_timm_s(agrees_with_golden):
     agrees_with_golden('regnetx_small')

@@ -3,7 +3,6 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import models
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.models import regnet, resnest, resnet
 
@@ -12,9 +11,7 @@ def test_answers_and_gradients_are_timm_s(agrees_with_golden):
     agrees_with_golden('resnet18')
 
 
-@pytest.mark.parametrize(
-    ('name', 'count'), [('resnet18', 11_181_642), ('resnet50', 23_528_522)]
-)
+@pytest.mark.parametrize(('name', 'count'), [('resnet18', 11_181_642), ('resnet50', 23_528_522)])
 def test_parameter_counts_are_the_published_ones(name, count, parameters):
     assert parameters(name, num_classes=10) == count
 
