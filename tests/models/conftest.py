@@ -248,7 +248,11 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
     options = {'num_classes': NUM_CLASSES, **PEERS[name].options}
     name = PEERS[name].name or name
     model = models.create_model(name, **options)
-    variables = weights.convert(name, {key: drawn(key, s) for key, s in shapes.items()}, **options)
+    # Each conversion asks for the shapes of the network's variables: it is traced for the first.
+    traced = mock.patch.object(models, 'variable_shapes', functools.cache(models.variable_shapes))
+    state = {key: drawn(key, shape) for key, shape in shapes.items()}
+    with traced:
+        variables = weights.convert(name, state, **options)
     labels = jnp.arange(len(images)) % NUM_CLASSES
 
     def loss(params, variables, x):
@@ -270,7 +274,9 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
 
     answer = jax.tree.map(np.asarray, run(variables, images))
     flat = {f'{m}/{key}': v for m in ('eval', 'train') for key, v in answer.get(m, {}).items()}
-    for key, value in as_source(name, answer.get('leaves'), shapes, options).items():
+    with traced:
+        leaves = as_source(name, answer.get('leaves'), shapes, options)
+    for key, value in leaves.items():
         kind = 'statistic' if 'running_' in key else 'gradient'
         flat[f'{kind}/{key}'] = value
     return flat
