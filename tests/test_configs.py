@@ -4,6 +4,7 @@ import importlib
 import itertools
 import json
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +12,25 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from avsc_jax import configs, features, inputs, job, losses, mixing, models, prompts, rows, weights
+from avsc_jax import (
+    configs,
+    encoders,
+    features,
+    inputs,
+    job,
+    losses,
+    mixing,
+    models,
+    prompts,
+    rows,
+    weights,
+)
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.training import loop, optimizer, run_folder
+
+# A fixture: shapes of full-size networks, which those of tests/models share with these.
+outline = runpy.run_path(str(Path(__file__).parent / 'models' / 'conftest.py'))['outline']
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
 
@@ -32,7 +48,7 @@ def variants():
 
 
 @pytest.mark.parametrize(('module', 'argument'), list(variants()))
-def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
+def test_every_variant_builds_its_network_loss_and_schedule(module, argument, outline):
     config = module.get_config(argument)
     json.dumps(config.to_dict())  # config.json
     told = {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
@@ -55,8 +71,8 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument):
         if name in config.get('inputs', {}).values():
             options = merged(own.model.to_dict(), own.demo.model.to_dict())
             embeddings[name] = embedding_width(json.dumps(options))
-    check_inputs(model, config.to_dict())
-    check_inputs(small, resolved, embeddings)
+    check_inputs(model, config.to_dict(), outline)
+    check_inputs(small, resolved, outline, embeddings)
     if 'augment' in config:
         inputs.make(rows.preprocessing(config, []), None, config.augment.to_dict())
     assert config.get('views') in (None, *job.VIEWS)
@@ -88,10 +104,11 @@ def check_member(name, member, config):
     assert name in config.inputs.values() or [*member.inputs] == [name]
 
 
-def check_inputs(model, settings, embeddings=None):
+def check_inputs(model, settings, outline, embeddings=None):
     """The encoders exist, and give what the network takes.
 
     Args:
+      outline: shapes of a full-size network, by its name.
       embeddings: widths of those that are runs of their own; None: not checked.
     """
     rule = settings.get('frames')
@@ -99,7 +116,10 @@ def check_inputs(model, settings, embeddings=None):
     widths = dict(embeddings or {})
     for name, options in settings.get('encoders', {}).items():
         spec = features.EncoderSpec(name, options, 'random:0')
-        widths[name] = width_of(name, json.dumps(options))
+        if options or name in encoders.FRONT_ENDS:
+            widths[name] = width_of(name, json.dumps(options))
+        else:
+            widths[name] = outline(name)[0][0].shape[-1]
         assert spec.takes != 'frames' or rule
     for name, encoder in settings.get('inputs', {}).items():
         if embeddings is None and encoder in settings.get('members', {}):

@@ -3,7 +3,6 @@
 import functools
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -183,16 +182,14 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert [file.name for file in tmp_path.iterdir()] == ['ViT.npz']
 
 
-def test_help_names_files_networks_and_an_example():
-    done = subprocess.run(
-        [sys.executable, '-m', 'avsc_jax.convert', '--help'],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0
+def test_help_names_files_networks_and_an_example(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['convert', '--help'])
+    with pytest.raises(SystemExit) as done:
+        runpy.run_path(convert.__file__, run_name='__main__')
+    assert done.value.code == 0
+    told = capsys.readouterr().out
     for word in ('.h5.gz', '.pth', 'clip_rn50x4_text', 'RN101.pt', 'video.pt combined.pt'):
-        assert word in done.stdout
+        assert word in told
 
 
 def _flat(tree, prefix=''):

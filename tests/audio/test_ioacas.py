@@ -108,8 +108,8 @@ def test_traunmueller_spaces_the_bands_by_his_formula():
     # the peak's bin lies within half a bin of the peak
     slack = 26.81 * 1960 / (1960 + peaks) ** 2 * RATE / WINDOW
     assert np.all(np.abs(z - expected) < slack)
-    options = dict(sample_rate_hz=RATE, traunmueller=True)
-    assert np.abs(frontends.ioacas_bark(sounds()[:1], **options) - BARK(sounds()[:1])).max() > 1
+    spaced = partial(frontends.ioacas_bark, sample_rate_hz=RATE, traunmueller=True)
+    assert np.abs(jax.jit(spaced)(sounds()[:1]) - BARK(sounds())[:1]).max() > 1
 
 
 def test_the_bank_has_the_figures_of_the_specification():
@@ -159,7 +159,8 @@ def test_a_tone_is_loudest_in_its_own_band(name):
     t = np.arange(RATE) / RATE
     tones = 0.1 * np.sin(2 * np.pi * tones_hz[:, None] * t)
     audio = np.stack([tones, -tones], -1).astype(np.float32)  # the difference alone
-    got = np.asarray(function(audio))
+    # twice four of the six, for which the function is compiled already
+    got = np.concatenate([function(audio[:4]), function(audio[2:])[2:]])
     np.testing.assert_array_equal(got[:, 2:4, 1].argmax(-1), bands[:, None].repeat(2, 1))
     np.testing.assert_allclose(got[:, :, 0], np.log(1e-8), rtol=1e-6)
 
@@ -174,15 +175,16 @@ def test_frames_are_59_in_ten_seconds_and_6_in_one(name, seconds, num_frames):
 
 
 def test_one_channel_is_two_equal_ones_with_a_silent_difference():
-    mono = sounds()[:2, :, :1]
+    mono = sounds()[..., :1]
     got = np.asarray(BARK(mono))
     np.testing.assert_array_equal(got[:, :, 1], np.float32(np.log(1e-8)))
     np.testing.assert_array_equal(got, BARK(mono.repeat(2, -1)))
 
 
 def test_the_difference_can_be_scaled():
-    audio = sounds()[:2]
-    half = frontends.ioacas_logmel(audio, sample_rate_hz=RATE, difference_scale=0.5)
+    audio = sounds()
+    halved = partial(frontends.ioacas_logmel, sample_rate_hz=RATE, difference_scale=0.5)
+    half = jax.jit(halved)(audio)
     whole = np.asarray(LOGMEL(audio))
     np.testing.assert_allclose(half[:, :, 0], whole[:, :, 0], atol=1e-5)
     expected = np.log((np.exp(whole[:, :, 1]) - 1e-8) / 4 + 1e-8)
@@ -237,9 +239,9 @@ def test_scattering_is_the_averaged_modulus_of_the_filtered_sound():
 
 def test_scattering_is_near_the_default_on_a_recording_noise_and_a_tone():
     tone = 0.1 * np.sin(2 * np.pi * ioacas.wavelets(RATE, WINDOW)[0][150] * np.arange(RATE) / RATE)
-    audio = np.stack([*sounds()[:2], np.stack([tone, -tone], -1)]).astype(np.float32)
+    audio = np.stack([*sounds()[:2], *[np.stack([tone, -tone], -1)] * 2]).astype(np.float32)
     scattering = partial(frontends.ioacas_scalogram, sample_rate_hz=RATE, scattering=True)
-    energy, got = np.asarray(SCALOGRAM(audio)), np.asarray(jax.jit(scattering)(audio))
+    energy, got = np.asarray(SCALOGRAM(audio)), np.asarray(jax.jit(scattering)(audio[:3]))
     for ours, default in zip(got[:2], energy[:2], strict=True):
         assert np.corrcoef(ours.ravel(), default.ravel())[0, 1] > 0.98
         # of Gaussian noise the mean modulus, squared, is pi / 4 of the mean square: -0.24

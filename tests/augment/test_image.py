@@ -11,6 +11,8 @@ from avsc_jax.augment import image
 NUM = 20_000
 KEYS = jax.random.split(jax.random.key(0), NUM)
 PICTURE = jax.random.uniform(jax.random.key(1), (24, 32, 3))
+affine = jax.jit(image.affine)
+blur = jax.jit(image.blur, static_argnums=2)
 
 
 def draws(function, *settings):
@@ -88,7 +90,8 @@ def test_crops_lie_inside_and_fall_back_to_the_middle():
     check_uniform((left + 0.5) / (160 - w + 1), 0, 1)
     # nothing of half the picture's area and a ratio near 1 fits into a strip
     for height, width, middle in [(40, 400, (0, 173, 40, 53)), (400, 40, (173, 0, 53, 40))]:
-        drawn = image.draw_crop(KEYS[0], height, width, (0.5, 1.0), (3 / 4, 4 / 3))
+        crop = partial(image.draw_crop, height=height, width=width)
+        drawn = jax.jit(partial(crop, area=(0.5, 1.0), aspect=(3 / 4, 4 / 3)))(KEYS[0])
         assert tuple(int(value) for value in drawn) == middle
 
 
@@ -101,7 +104,8 @@ def test_flips_come_with_their_probability():
 def test_sigma_of_the_blur_is_uniform():
     """A point's blur of sigma s keeps softmax(0) of 1-D taps, squared, at its place."""
     point = jnp.zeros((11, 11, 1)).at[5, 5].set(1)
-    kept = np.asarray(jax.vmap(image.gaussian_blur, (0, None))(KEYS[:4000], point))[:, 5, 5, 0]
+    blurred = jax.jit(jax.vmap(image.gaussian_blur, (0, None)))(KEYS[:4000], point)
+    kept = np.asarray(blurred)[:, 5, 5, 0]
     sigmas = np.linspace(0.1, 2, 2001)
     peaks = 1 / np.exp(-0.5 * (np.arange(-5, 6)[:, None] / sigmas) ** 2).sum(0)
     drawn = np.interp(-np.sqrt(kept), -peaks, sigmas)
@@ -111,16 +115,16 @@ def test_sigma_of_the_blur_is_uniform():
 
 
 def test_an_affine_without_change_and_whole_shifts_are_exact():
-    still = image.affine(PICTURE, jnp.float32(0), jnp.zeros(2), jnp.float32(1))
+    still = affine(PICTURE, jnp.float32(0), jnp.zeros(2), jnp.float32(1))
     np.testing.assert_array_equal(still, PICTURE)
-    moved = image.affine(PICTURE, jnp.float32(0), jnp.array([3.0, -2.0]), jnp.float32(1))
+    moved = affine(PICTURE, jnp.float32(0), jnp.array([3.0, -2.0]), jnp.float32(1))
     np.testing.assert_array_equal(moved[:-2, 3:], PICTURE[2:, :-3])
     assert not np.any(moved[-2:]) and not np.any(moved[:, :3])
 
 
 def test_a_quarter_turn_is_clockwise():
     square = PICTURE[:, :24]
-    turned = image.affine(square, jnp.float32(90), jnp.zeros(2), jnp.float32(1))
+    turned = affine(square, jnp.float32(90), jnp.zeros(2), jnp.float32(1))
     np.testing.assert_array_equal(turned, np.rot90(square, -1))
 
 
@@ -136,11 +140,11 @@ def test_a_third_turn_of_the_hue_moves_the_channels_on():
 
 def test_blurring_keeps_a_plain_picture_and_spreads_a_point_evenly():
     plain = jnp.full((16, 20, 3), 0.25)
-    np.testing.assert_allclose(image.blur(plain, jnp.float32(2), 11), plain, atol=1e-6)
+    np.testing.assert_allclose(blur(plain, jnp.float32(2), 11), plain, atol=1e-6)
     point = jnp.zeros((15, 15, 1)).at[7, 7].set(1)
     taps = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
     expected = np.outer(taps, taps) / taps.sum() ** 2
-    got = np.asarray(image.blur(point, jnp.float32(1.5), 11))[2:13, 2:13, 0]
+    got = np.asarray(blur(point, jnp.float32(1.5), 11))[2:13, 2:13, 0]
     np.testing.assert_allclose(got, expected, atol=1e-7)
 
 
@@ -153,7 +157,7 @@ def test_erasing_zeroes_the_rectangle_and_nothing_else():
 
 def test_a_crop_looks_at_nothing_outside_it():
     outside = PICTURE.at[4:12, 6:18].set(0.5) * 1.0
-    got = image.resized_crop(outside, 4, 6, 8, 12, (16, 10))
+    got = jax.jit(image.resized_crop, static_argnums=5)(outside, 4, 6, 8, 12, (16, 10))
     np.testing.assert_allclose(got, 0.5, atol=1e-6)
 
 

@@ -7,6 +7,8 @@ default tests compare with those files, and the tests marked `parity` with timm 
 import dataclasses
 import functools
 import json
+import math
+import pickle
 import re
 import sys
 import zlib
@@ -246,7 +248,11 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
     options = {'num_classes': NUM_CLASSES, **PEERS[name].options}
     name = PEERS[name].name or name
     model = models.create_model(name, **options)
-    variables = weights.convert(name, {key: drawn(key, s) for key, s in shapes.items()}, **options)
+    # Each conversion asks for the shapes of the network's variables: it is traced for the first.
+    traced = mock.patch.object(models, 'variable_shapes', functools.cache(models.variable_shapes))
+    state = {key: drawn(key, shape) for key, shape in shapes.items()}
+    with traced:
+        variables = weights.convert(name, state, **options)
     labels = jnp.arange(len(images)) % NUM_CLASSES
 
     def loss(params, variables, x):
@@ -268,7 +274,9 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
 
     answer = jax.tree.map(np.asarray, run(variables, images))
     flat = {f'{m}/{key}': v for m in ('eval', 'train') for key, v in answer.get(m, {}).items()}
-    for key, value in as_source(name, answer.get('leaves'), shapes, options).items():
+    with traced:
+        leaves = as_source(name, answer.get('leaves'), shapes, options)
+    for key, value in leaves.items():
         kind = 'statistic' if 'running_' in key else 'gradient'
         flat[f'{kind}/{key}'] = value
     return flat
@@ -359,19 +367,46 @@ def assert_agree(ours: dict, theirs: dict) -> None:
 
 
 @pytest.fixture(scope='session')
-def outline() -> Callable[[str], tuple[tuple, dict]]:
-    """Shapes of a network's answer and of its variables, by its name; each is traced once."""
+def outline(once) -> Callable[[str], tuple[tuple, dict]]:
+    """Shapes of a network's answer and of its variables, by its name.
+
+    Each network is traced once for all workers: the full-size ones take seconds.
+    """
     import jax
 
     from avsc_jax import models
 
-    @functools.cache
-    def shapes(name):
+    def trace(name, folder):
         model = models.create_model(name)
         run = functools.partial(model.init_with_output, jax.random.key(0))
-        return jax.eval_shape(run, model.input_spec)
+        folder.mkdir()
+        (folder / 'shapes').write_bytes(pickle.dumps(jax.eval_shape(run, model.input_spec)))
+
+    @functools.cache
+    def shapes(name):
+        folder = once(f'outline_{name}', functools.partial(trace, name))
+        return pickle.loads((folder / 'shapes').read_bytes())
 
     return shapes
+
+
+@pytest.fixture(scope='session')
+def parameters(outline) -> Callable[..., int]:
+    """Number of a network's trainable values, by its name, with the classes that are asked for.
+
+    A class more or less is one more or less for each value of the embedding, and a bias.
+    """
+
+    import jax
+
+    def count(name, num_classes=None):
+        (logits, out), variables = outline(name)
+        total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables['params']))
+        if num_classes is None:
+            return total
+        return total + (num_classes - logits.shape[1]) * (out['embedding'].shape[1] + 1)
+
+    return count
 
 
 @pytest.fixture

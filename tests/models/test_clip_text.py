@@ -96,15 +96,13 @@ def test_more_tokens_than_the_context_are_an_error(embed):
     ('name', 'width'),
     [('clip_rn101_text', 512), ('clip_rn50x4_text', 640), ('clip_vit_b32_text', 512)],
 )
-def test_the_towers_have_the_published_sizes(name, width):
-    model = models.create_model(name)
-    variables = models.variable_shapes(model)
+def test_the_towers_have_the_published_sizes(name, width, outline):
+    (embedding, out), variables = outline(name)
     tower = variables['params']['text_model']
     assert tower['embeddings']['token_embedding']['embedding'].shape == (49_408, width)
     assert len(tower['encoder']['layers']) == 12
     assert tower['encoder']['layers']['11']['mlp']['fc1']['kernel'].shape == (width, 4 * width)
-    assert model.input_spec == jax.ShapeDtypeStruct((1, 77), np.int32)
-    embedding, out = jax.eval_shape(model.apply, variables, model.input_spec)
+    assert models.input_spec(name) == jax.ShapeDtypeStruct((1, 77), np.int32)
     assert embedding.shape == (1, width)
     assert out['tokens'].shape == (1, 77, width)
 

@@ -1,3 +1,4 @@
+import functools
 import logging
 
 import jax
@@ -27,9 +28,8 @@ def test_the_activation_is_quick_gelu():
     """One token of one layer, worked out by hand from where the tower's MLP begins."""
     model = models.create_model('clip_vit_b32', **NARROW)
     variables = weights.random_variables(model, 0)
-    _, state = model.apply(
-        variables, images(1), capture_intermediates=True, mutable=['intermediates']
-    )
+    run = functools.partial(model.apply, capture_intermediates=True, mutable=['intermediates'])
+    _, state = jax.jit(run)(variables, images(1))
     layer = state['intermediates']['vision_model']['encoder']['layers']['0']
     mlp = variables['params']['vision_model']['encoder']['layers']['0']['mlp']
     hidden = np.asarray(layer['mlp']['fc1']['__call__'][0])

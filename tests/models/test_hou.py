@@ -104,7 +104,7 @@ def test_the_encoder_is_worked_out_by_hand(scaled):
             attention += weights / weights.sum() / 6
     x = normed('norm1', dense('output', context) + queries[0])
     expected = normed('norm2', dense('conv2', np.maximum(dense('conv1', x), 0)) + x)
-    result, weights = encoder.apply({'params': params}, queries, values)
+    result, weights = jax.jit(encoder.apply)({'params': params}, queries, values)
     np.testing.assert_allclose(result[0], expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(weights[0], attention, rtol=1e-4, atol=1e-5)
 
@@ -171,7 +171,8 @@ def test_one_kind_of_vectors_asks_the_other(name, queries, values):
     model, given = models.create_model(name, **TINY), variables(name)
     _, out = jax.jit(model.apply)(given, inputs(2))
     encoder = Encoder(heads=16, scaled=False)
-    fused, weights = encoder.apply({'params': given['params']['fusion']}, out[queries], out[values])
+    attend, params = jax.jit(encoder.apply), {'params': given['params']['fusion']}
+    fused, weights = attend(params, out[queries], out[values])
     np.testing.assert_allclose(out['fused'], fused, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(out['attention'], weights, rtol=1e-4, atol=1e-5)
 

@@ -1,6 +1,7 @@
 """Other libraries' networks, for the tests marked `parity`."""
 
 import functools
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,21 +11,22 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from avsc_jax import models
-
 sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))  # where torch_peers lies
 
 import torch_peers
 
+# A fixture: shapes of full-size networks, which those of tests/models share with these.
+outline = runpy.run_path(str(Path(__file__).parents[1] / 'models' / 'conftest.py'))['outline']
+
 
 @pytest.fixture(scope='session')
-def leaves() -> Callable[[str], set[str]]:
-    """The paths of a network's variables, by its name; each network is traced once."""
+def leaves(outline) -> Callable[[str], set[str]]:
+    """The paths of a network's variables, by its name."""
 
     @functools.cache
     def paths(name):
-        shapes = models.variable_shapes(models.create_model(name))
-        return set(traverse_util.flatten_dict(shapes, sep='/'))
+        _, variables = outline(name)
+        return set(traverse_util.flatten_dict(variables, sep='/'))
 
     return paths
 

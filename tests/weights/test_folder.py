@@ -5,7 +5,6 @@ import functools
 import hashlib
 import http.server
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from huggingface_hub import constants, file_download
 
-from avsc_jax import models, weights
+from avsc_jax import cli, models, predict, weights
 
 ROOT = Path(__file__).parents[2]
 NARROW = {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 512}
@@ -232,39 +231,28 @@ def test_random_weights_are_loaded_by_their_seed(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, weights.random_variables(model, 7))
 
 
-# A command whose sources are on the local server: name -> (url, SHA-256), each its own file.
-COMMAND = """
-import dataclasses, json, os, sys
-from avsc_jax import cli, weights
-from avsc_jax import {command} as command
-for name, (url, sha256) in json.loads(os.environ['PUBLISHED']).items():
-    changes = dict(url=url, sha256=sha256, shares=None)
-    weights.SOURCES[name] = dataclasses.replace(weights.SOURCES[name], **changes)
-sys.exit(cli.main(command.main))
-"""
-
-
 @pytest.fixture
-def run(server):
-    """Runs a command against a server that publishes narrow towers of CLIP."""
-    published = {}
+def run(server, main, monkeypatch, capsys):
+    """Runs a command here against a server that publishes narrow towers of CLIP, each a file."""
+    monkeypatch.chdir(ROOT)
+    hashes = {}
     for name, options in (('clip_rn101', NARROW), ('clip_rn101_text', NARROW_TEXT)):
         file = server.folder / f'{name}.safetensors'
         random = weights.random_variables(models.create_model(name, **options), 5)
         weights.write(random, file, {})
-        published[name] = f'{server.url}/{file.name}', weights.fingerprint(file)
+        hashes[name] = weights.fingerprint(file)
+        changes = dict(url=f'{server.url}/{file.name}', sha256=hashes[name], shares=None)
+        source = dataclasses.replace(weights.SOURCES[name], **changes)
+        monkeypatch.setitem(weights.SOURCES, name, source)
+    commands = {'main': main.main, 'predict': predict.main}
 
     def run(command, *arguments):
-        done = subprocess.run(
-            [sys.executable, '-c', COMMAND.format(command=command), *arguments],
-            cwd=ROOT,
-            env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PUBLISHED': json.dumps(published)},
-            capture_output=True,
-            text=True,
-        )
-        return done.returncode, done.stdout, done.stderr
+        monkeypatch.setattr(sys, 'argv', [command, *arguments])
+        capsys.readouterr()
+        code = cli.main(commands[command])
+        return code, *capsys.readouterr()
 
-    run.hashes = {name: sha256 for name, (_, sha256) in published.items()}
+    run.hashes = hashes
     return run
 
 

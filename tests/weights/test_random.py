@@ -33,7 +33,7 @@ def test_the_seed_and_the_path_decide():
 
 
 def test_nothing_is_compiled():
-    model = models.create_model('clip_rn101', width=8, image_size=32)
+    model = models.create_model('clip_rn101', width=8, layers=(1, 1, 1, 1), image_size=32)
     events = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: events.append(event)
@@ -45,19 +45,19 @@ def test_nothing_is_compiled():
 
 
 @pytest.mark.parametrize(
-    ('name', 'count', 'example'),
+    ('name', 'options', 'count', 'example'),
     [
-        ('clip_rn101', 33, 'layer3_22/bn3'),
-        ('resnet50', 16, 'layer4_2/bn3'),
-        ('resnet18', 8, 'layer1_0/bn2'),
-        ('resnest14d', 4, 'layer1_0/bn3'),
-        ('regnetx_002', 13, 's4_b7/conv3/bn'),
+        ('clip_rn101', {'width': 8}, 33, 'layer3_22/bn3'),
+        ('resnet50', {'width': 8}, 16, 'layer4_2/bn3'),
+        ('resnet18', {'width': 8}, 8, 'layer1_0/bn2'),
+        ('resnest14d', {'width': 8}, 4, 'layer1_0/bn3'),
+        ('regnetx_002', {}, 13, 's4_b7/conv3/bn'),
         # of 5 bottlenecks, 4 + 6 + 8 basic blocks, and 2 + 7 + 16 norms between branches
-        ('hrnet_w18_small', 5 + 18 + 25, 'stage4_0/fuse_layers_3_0_2_1'),
+        ('hrnet_w18_small', {'width': 4}, 5 + 18 + 25, 'stage4_0/fuse_layers_3_0_2_1'),
     ],
 )
-def test_each_residual_branch_begins_small(name, count, example):
-    variables = weights.random_variables(models.create_model(name), 0)
+def test_each_residual_branch_begins_small(name, options, count, example):
+    variables = weights.random_variables(models.create_model(name, **options), 0)
     leaves = traverse_util.flatten_dict(variables, sep='/')
     small = [path for path, value in leaves.items() if path.endswith('scale') and value.max() < 1]
     assert len(small) == count and f'params/{example}/scale' in small

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ def test_a_name_of_timm_s_is_one_leaf_of_ours(name, path, leaves):
     assert path in leaves('resnet50')
 
 
+@functools.cache
 def source_state(classes: int) -> dict[str, np.ndarray]:
     """Random variables under the names and in the layout of torchvision and timm."""
     model = models.create_model('resnet18', **NARROW, num_classes=classes)
@@ -86,7 +89,7 @@ def test_features_take_weights_with_classes_once_the_head_is_dropped():
 
 
 def test_dropping_the_head_drops_nothing_else():
-    state = source_state(5)
+    state = dict(source_state(5))
     del state['bn1.bias']
     with pytest.raises(ValueError, match='missing: params/bn1/bias; unexpected: none'):
         weights.convert('resnet18', state, head='drop', **NARROW, num_classes=3)
