@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 
 from avsc_jax import job as jobs
 from avsc_jax import members, plan, predict, rows, tables
-from avsc_jax.configs import ioacas_audio, ioacas_fusion, ioacas_image
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import Stream
 from avsc_jax.training import finished, load_run, run_folder
@@ -17,68 +17,26 @@ from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.run_folder import RunFolder
 from avsc_jax.training.state import TrainState
 
-AUDIO = dict(model=dict(hidden=(16, 16, 8)), periods=(1,), epochs=1)
-# One block: compiling is what takes time here, and nothing below is about the network.
-NETWORK = dict(widths=(8, 8, 8, 8), layers=(1, 0, 0, 0), group_width=8, stem_width=8)
-IMAGE = dict(
-    model=dict(name='regnetx_002', image_size=32, **NETWORK),
-    size=(32, 32),
-    canvas=(36, 64),
-    augment=dict(
-        random_resized_crop=dict(size=(32, 32)), color_jitter=dict(brightness=0.0, contrast=0.0)
-    ),
-    epochs=1,
-)
-FUSION = dict(model=dict(audio_size=8, image_size=8, hidden=8), epochs=2, batch_size=8)
 
-
-def config(module, tokens, **changes):
-    """As main resolves it on demo data, with a tiny network."""
-    made = module.get_config(f'{tokens},demo')
-    made.update(made.demo)
-    made.data.source = 'demo'
-    made.data.config = 'demo_segments' if made.data.config == 'segments' else 'demo'
-    made.weights = 'random'
-    del made.demo
-    with made.unlocked():
-        if 'name' in changes.get('model', {}):
-            made.model = {}
-        made.update(changes)
-    return made.lock()
+@pytest.fixture(scope='module')
+def parts(finished_run):
+    return {name: RunFolder(finished_run(f'ioacas_{name}')) for name in ('audio', 'image')}
 
 
 @pytest.fixture(scope='module')
-def run(data_dir, tmp_path_factory):
-    """Trains a config into a new folder."""
-    place = tmp_path_factory.mktemp('fusion')
-
-    def trained(made, name):
-        jobs.run(made, workdir=place / name, data_dir=data_dir, weights_dir=place)
-        return RunFolder(place / name)
-
-    return trained
+def hybrid(finished_run):
+    return RunFolder(finished_run('ioacas_fusion'))
 
 
 @pytest.fixture(scope='module')
-def parts(run):
-    return {
-        'audio': run(config(ioacas_audio, 'resnet1d,logmel', **AUDIO), 'audio'),
-        'image': run(config(ioacas_image, 'resnet50', **IMAGE), 'image'),
-    }
-
-
-def of_parts(parts, **changes):
+def of_parts(demo_config, parts):
     """The config of a hybrid of these runs."""
-    made = config(ioacas_fusion, 'resnet50,logmel', **{**FUSION, **changes})
-    with made.unlocked():
-        for name, part in parts.items():
-            made.members[name].run = str(part.path)
+
+    def made(**changes):
+        members = {name: dict(run=str(part.path)) for name, part in parts.items()}
+        return demo_config('ioacas_fusion', members=members, **changes)
+
     return made
-
-
-@pytest.fixture(scope='module')
-def hybrid(run, parts):
-    return run(of_parts(parts), 'hybrid')
 
 
 def test_frozen_parts_end_bit_for_bit_as_they_began_and_are_no_part_of_the_state(hybrid, parts):
@@ -104,27 +62,30 @@ def test_each_epoch_sees_one_second_of_each_clip_and_each_second_is_scored(hybri
 
 
 def test_kept_embeddings_are_made_once_and_those_of_augmented_pictures_never(
-    hybrid, run, parts, data_dir, monkeypatch
+    hybrid, of_parts, parts, data_dir, tmp_path, monkeypatch
 ):
     spec = finished.RunSpec('image', parts['image'].path)
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     (cache,) = data_dir.glob(f'features/*/image-{spec.key(dataset.fingerprint)}')
     assert [place.name for place in cache.iterdir()] == ['test']
-    kept = of_parts(parts, augment_pictures=False)
-    run(kept, 'kept')
+    kept = of_parts(augment_pictures=False, epochs=1)
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    jobs.run(kept, workdir=tmp_path / 'kept', **folders)
     assert sorted(place.name for place in cache.iterdir()) == ['test', 'train']
     found = np.load(min((cache / 'train').iterdir()))
     picture = dataset.records('train')[5]
     model, variables, preprocess, _ = load_run(spec.folder)
-    expected = model.apply(variables, preprocess(picture))[1]['embedding']
+    expected = jax.jit(model.apply)(variables, preprocess(picture))[1]['embedding']
     np.testing.assert_allclose(found['features'][5], expected, atol=1e-5)
     assert found['segment'][5] == picture['segment'] == 1
     monkeypatch.setattr(finished.RunSpec, 'make', None)  # nothing is encoded again
-    run(kept, 'again')
+    specs = [finished.RunSpec(name, part.path) for name, part in parts.items()]
+    again = rows.load(kept, RunFolder(tmp_path / 'kept'), dataset, specs, **folders)
+    assert len(again.splits['train']) == 40 and again.embed is None
 
 
-def test_augmented_pictures_are_embedded_within_the_step(hybrid, parts, data_dir, tmp_path):
-    made = of_parts(parts)
+def test_augmented_pictures_are_embedded_within_the_step(of_parts, parts, data_dir, tmp_path):
+    made = of_parts()
     specs = [finished.RunSpec(name, part.path) for name, part in parts.items()]
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
@@ -134,12 +95,12 @@ def test_augmented_pictures_are_embedded_within_the_step(hybrid, parts, data_dir
     assert {*test.inputs} == {'audio_embedding', 'image_embedding'}
     batch = next(train.inputs.batches(np.arange(6)[None], np.ones((1, 6), bool)))
     keys = jax.random.split(jax.random.key(0), 6)
-    prepared = loaded.prepare(keys, batch)
+    prepared = jax.jit(loaded.prepare)(keys, batch)
     assert prepared['image'].shape == (6, 32, 32, 3)
     function, variables = loaded.embed
-    embedded = function(variables, prepared)
+    embedded = jax.jit(function)(variables, prepared)
     model, own = run_folder.best_variables(parts['image'])
-    expected = model.apply(own, prepared['image'])[1]['embedding']
+    expected = jax.jit(model.apply)(own, prepared['image'])[1]['embedding']
     np.testing.assert_allclose(embedded['image_embedding'], expected, atol=1e-5)
     assert 'image' not in embedded and embedded['audio_embedding'].shape == (6, 6, 8)
     assert loaded.prepare(None, test.inputs) is test.inputs
@@ -169,7 +130,7 @@ def test_the_run_folder_alone_names_the_scenes_of_records_and_of_whole_files(
         'audio_embedding': (2, 6, 8),
         'image_embedding': (2, 8),
     }
-    probs = jax.nn.softmax(model.apply(variables, found)[0]).mean(axis=0)
+    probs = jax.nn.softmax(jax.jit(model.apply)(variables, found)[0]).mean(axis=0)
     np.testing.assert_allclose(probs, pooled.probs[2], atol=0.1)  # JPEG stands between
 
 
@@ -179,15 +140,17 @@ def clip_sound(data_dir, clip_id):
     return next(record['audio'] for record in stored if record['clip_id'] == clip_id)
 
 
-def test_a_dry_run_names_the_parts_that_come_first(parts, data_dir, tmp_path, capsys):
-    made = config(ioacas_fusion, 'swin_tiny,bark', **FUSION)
+def test_a_dry_run_names_the_parts_that_come_first(
+    demo_config, of_parts, data_dir, tmp_path, capsys
+):
+    made = demo_config('ioacas_fusion', 'swin_tiny,bark')
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
     jobs.run(made, workdir=tmp_path / 'run', dry_run=True, **folders)
     told = capsys.readouterr().out
     first = 'before: python -m avsc_jax.main --config=configs/ioacas_audio.py:dcnn1d,bark,demo'
     assert first in told
     assert 'training: 2 epochs of 1 steps of 8' in told and 'network ioacas_hybrid: ' in told
-    jobs.run(of_parts(parts), workdir=tmp_path / 'run', dry_run=True, **folders)
+    jobs.run(of_parts(), workdir=tmp_path / 'run', dry_run=True, **folders)
     assert 'encoder audio: ' in capsys.readouterr().out
     with pytest.raises(FileNotFoundError, match='2 runs that this one begins with come first:'):
         jobs.run(made, workdir=tmp_path / 'run', **folders)
@@ -207,8 +170,10 @@ def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
     assert members._same_clips(one, other) is members._same_clips(other, one) is same
 
 
-def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(parts, data_dir, tmp_path):
-    made = config(ioacas_image, 'resnet50', **IMAGE, begins_with='places')
+def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
+    demo_config, parts, tmp_path
+):
+    made = demo_config('ioacas_image', begins_with='places')
     with made.unlocked():
         made.members.places.run = str(parts['image'].path)
     (part,) = jobs.earlier_runs(made, 0)
@@ -226,8 +191,10 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(parts, 
         jobs.started(made, other, {}, tmp_path, [part], state)
 
 
-def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(parts, data_dir):
-    made = config(ioacas_image, 'resnet50', **IMAGE, begins_with='places')
+def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
+    demo_config, parts, data_dir
+):
+    made = demo_config('ioacas_image', begins_with='places')
     assert not jobs.has_stage(made, data_dir)
     with made.unlocked():
         made.members.places.run = str(parts['image'].path)
@@ -242,9 +209,13 @@ def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(part
     assert 'the stage before is skipped (places): its pictures are not there' in told
 
 
-def test_a_final_run_trains_on_all_clips_and_scores_nothing(run, capsys):
-    made = config(ioacas_audio, 'resnet1d,logmel,final', **AUDIO)
-    found = run(made, 'final')
+def test_a_final_run_trains_on_all_clips_and_scores_nothing(
+    demo_config, data_dir, tmp_path, capsys
+):
+    made = demo_config('ioacas_audio', 'resnet1d,logmel,final', epochs=1, periods=(1,))
+    run = partial(jobs.run, workdir=tmp_path / 'final', data_dir=data_dir, weights_dir=tmp_path)
+    run(made)
+    found = RunFolder(tmp_path / 'final')
     assert found.is_done and not [*(found.path / 'predictions').iterdir()]
     told = found.read_json('report.json')
     assert told['scores'] == {} and told['headline'] is None and len(told['history']) == 1
@@ -253,5 +224,5 @@ def test_a_final_run_trains_on_all_clips_and_scores_nothing(run, capsys):
     assert not any(name.startswith('valid') for name in json.loads(lines[0]))
     assert Checkpoints(found.path / 'checkpoints').last_step() == 2  # 30 clips of 12 frames
     capsys.readouterr()
-    run(made, 'final')
+    run(made)
     assert 'this run was complete' in capsys.readouterr().out
