@@ -179,6 +179,14 @@ def tiny_encoders():
 
 
 @pytest.fixture(scope='session')
+def one_encoder():
+    """Flags of the same command for a single tiny encoder, the one of finished_run."""
+    network = {'name': 'clip_late_fusion', 'encoders': {'clip_rn101': 512}}
+    encoders = {'clip_rn101': CLIP['clip_rn101']}
+    return [f'--config.encoders={encoders}', f'--config.model={network}']
+
+
+@pytest.fixture(scope='session')
 def demo_config():
     """A config as main resolves it on demo data, made tiny: `demo_config(name)`.
 
@@ -209,13 +217,14 @@ def demo_config():
 
 
 @pytest.fixture(scope='session')
-def finished_run(once, data_dir, demo_config):
+def finished_run(once, data_dir, demo_config, one_encoder):
     """The folder of a finished tiny run on the demo data: `finished_run(name) -> Path`.
 
     `name` is a config of TINY. Each run is trained once for all workers, when a test first asks for
-    it, by the job in this process. Only clip_fusion is trained by the main command as a user gives
-    it, with all its three encoders; what it printed lies in out.txt and err.txt beside the folder.
-    ioacas_fusion is made of the runs ioacas_audio and ioacas_image.
+    it, by the job in this process. Only clip_fusion is trained by the main command, in a process as
+    a user starts it, with other overrides (`one_encoder` and three epochs); what it printed lies in
+    out.txt and err.txt beside the folder. ioacas_fusion is made of the runs ioacas_audio and
+    ioacas_image.
 
     Tests only read these folders; who changes a run copies it first.
     """
@@ -238,8 +247,12 @@ def finished_run(once, data_dir, demo_config):
 
     def by_command(folder):
         command = [sys.executable, '-m', 'avsc_jax.main', '--config=configs/clip_fusion.py:demo']
-        command += [f'--config.encoders.{name}={options}' for name, options in CLIP.items()]
-        command += ['--config.epochs=3', f'--data_dir={data_dir}', f'--workdir={folder / "run"}']
+        command += [
+            *one_encoder,
+            '--config.epochs=3',
+            f'--data_dir={data_dir}',
+            f'--workdir={folder / "run"}',
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
         assert done.returncode == 0, done.stderr
         (folder / 'out.txt').write_text(done.stdout)

@@ -19,8 +19,13 @@ from avsc_jax.training.state import TrainState
 
 
 @pytest.fixture(scope='module')
-def parts(finished_run):
-    return {name: RunFolder(finished_run(f'ioacas_{name}')) for name in ('audio', 'image')}
+def image(finished_run):
+    return RunFolder(finished_run('ioacas_image'))
+
+
+@pytest.fixture(scope='module')
+def parts(finished_run, image):
+    return {'audio': RunFolder(finished_run('ioacas_audio')), 'image': image}
 
 
 @pytest.fixture(scope='module')
@@ -37,6 +42,61 @@ def of_parts(demo_config, parts):
         return demo_config('ioacas_fusion', members=members, **changes)
 
     return made
+
+
+def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
+    demo_config, image, tmp_path
+):
+    made = demo_config('ioacas_image', begins_with='places')
+    with made.unlocked():
+        made.members.places.run = str(image.path)
+    (part,) = jobs.earlier_runs(made, 0)
+    model = run_folder.make_model(made.model.to_dict(), num_classes=10)
+    fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
+    begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
+    before = run_folder.best_variables(image)[1]
+    for name in before['params']:
+        expected = fresh.params if name == 'head' else before['params']
+        jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
+    jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
+    other = run_folder.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
+    state = TrainState.create(other, jobs.optax.identity(), seed=3)
+    with pytest.raises(ValueError, match='holds another network than config'):
+        jobs.started(made, other, {}, tmp_path, [part], state)
+
+
+def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
+    demo_config, image, data_dir
+):
+    made = demo_config('ioacas_image', begins_with='places')
+    assert not jobs.has_stage(made, data_dir)
+    with made.unlocked():
+        made.members.places.run = str(image.path)
+    assert jobs.has_stage(made, data_dir)
+    warnings = image.read_json('report.json')['about']['warnings']
+    assert 'the stage before is skipped (places): as on all made-up data' in warnings
+    dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
+    assert not any('skipped' in line for line in plan.about(made, dataset, {})['warnings'])
+    with made.unlocked():
+        made.begins_with, made.data.source = '', 'tau'
+    told = plan.about(made, dataset, {})['warnings']
+    assert 'the stage before is skipped (places): its pictures are not there' in told
+
+
+def test_a_dry_run_names_the_parts_that_come_first(
+    demo_config, of_parts, data_dir, tmp_path, capsys
+):
+    made = demo_config('ioacas_fusion', 'swin_tiny,bark')
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    jobs.run(made, workdir=tmp_path / 'run', dry_run=True, **folders)
+    told = capsys.readouterr().out
+    first = 'before: python -m avsc_jax.main --config=configs/ioacas_audio.py:dcnn1d,bark,demo'
+    assert first in told
+    assert 'training: 2 epochs of 1 steps of 8' in told and 'network ioacas_hybrid: ' in told
+    jobs.run(of_parts(), workdir=tmp_path / 'run', dry_run=True, **folders)
+    assert 'encoder audio: ' in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match='2 runs that this one begins with come first:'):
+        jobs.run(made, workdir=tmp_path / 'run', **folders)
 
 
 def test_frozen_parts_end_bit_for_bit_as_they_began_and_are_no_part_of_the_state(hybrid, parts):
@@ -140,22 +200,6 @@ def clip_sound(data_dir, clip_id):
     return next(record['audio'] for record in stored if record['clip_id'] == clip_id)
 
 
-def test_a_dry_run_names_the_parts_that_come_first(
-    demo_config, of_parts, data_dir, tmp_path, capsys
-):
-    made = demo_config('ioacas_fusion', 'swin_tiny,bark')
-    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
-    jobs.run(made, workdir=tmp_path / 'run', dry_run=True, **folders)
-    told = capsys.readouterr().out
-    first = 'before: python -m avsc_jax.main --config=configs/ioacas_audio.py:dcnn1d,bark,demo'
-    assert first in told
-    assert 'training: 2 epochs of 1 steps of 8' in told and 'network ioacas_hybrid: ' in told
-    jobs.run(of_parts(), workdir=tmp_path / 'run', dry_run=True, **folders)
-    assert 'encoder audio: ' in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError, match='2 runs that this one begins with come first:'):
-        jobs.run(made, workdir=tmp_path / 'run', **folders)
-
-
 @pytest.mark.parametrize(
     ('one', 'other', 'same'),
     [
@@ -168,45 +212,6 @@ def test_a_dry_run_names_the_parts_that_come_first(
 )
 def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
     assert members._same_clips(one, other) is members._same_clips(other, one) is same
-
-
-def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
-    demo_config, parts, tmp_path
-):
-    made = demo_config('ioacas_image', begins_with='places')
-    with made.unlocked():
-        made.members.places.run = str(parts['image'].path)
-    (part,) = jobs.earlier_runs(made, 0)
-    model = run_folder.make_model(made.model.to_dict(), num_classes=10)
-    fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
-    begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
-    before = run_folder.best_variables(parts['image'])[1]
-    for name in before['params']:
-        expected = fresh.params if name == 'head' else before['params']
-        jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
-    jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
-    other = run_folder.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
-    state = TrainState.create(other, jobs.optax.identity(), seed=3)
-    with pytest.raises(ValueError, match='holds another network than config'):
-        jobs.started(made, other, {}, tmp_path, [part], state)
-
-
-def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
-    demo_config, parts, data_dir
-):
-    made = demo_config('ioacas_image', begins_with='places')
-    assert not jobs.has_stage(made, data_dir)
-    with made.unlocked():
-        made.members.places.run = str(parts['image'].path)
-    assert jobs.has_stage(made, data_dir)
-    warnings = parts['image'].read_json('report.json')['about']['warnings']
-    assert 'the stage before is skipped (places): as on all made-up data' in warnings
-    dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
-    assert not any('skipped' in line for line in plan.about(made, dataset, {})['warnings'])
-    with made.unlocked():
-        made.begins_with, made.data.source = '', 'tau'
-    told = plan.about(made, dataset, {})['warnings']
-    assert 'the stage before is skipped (places): its pictures are not there' in told
 
 
 def test_a_final_run_trains_on_all_clips_and_scores_nothing(

@@ -28,10 +28,10 @@ def run(*arguments):
 
 
 @pytest.fixture
-def here(monkeypatch, capsys, tiny_encoders):
+def here(monkeypatch, capsys, one_encoder):
     """The main command in this process, which is faster: (exit code, out, err)."""
 
-    def command(data_dir, workdir, *arguments, config=CONFIG, tiny=tiny_encoders):
+    def command(data_dir, workdir, *arguments, config=CONFIG, tiny=one_encoder):
         given = [config, *tiny, f'--data_dir={data_dir}', f'--workdir={workdir}', *arguments]
         monkeypatch.setattr(sys, 'argv', ['main', *given])
         capsys.readouterr()
@@ -87,7 +87,7 @@ def test_load_run_gives_what_the_table_was_made_of(finished, data_dir):
 
     workdir, _, _ = finished
     model, variables, preprocess, classes = load_run(workdir)
-    assert models.count_parameters('clip_late_fusion') == sum(
+    assert models.count_parameters('clip_late_fusion', encoders={'clip_rn101': 512}) == sum(
         leaf.size for leaf in _leaves(variables['params'])
     )
     record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
@@ -133,14 +133,24 @@ def test_predict_names_the_scene_of_media_files(finished, data_dir, tmp_path):
         assert np.abs(table.probs[i] - trained.probs[row]).max() < 0.1
 
 
-def test_an_override_of_an_encoder_replaces_the_demos_own_settings(finished):
+def test_an_override_of_an_encoder_replaces_the_demos_own_settings(main, data_dir, tiny_encoders):
+    config = main.resolve(main.parse([CONFIG, *tiny_encoders]), data_dir, named=True)
+    assert config.encoders.clip_rn101.to_dict() == {
+        'width': 2,
+        'layers': (1, 1, 1, 1),
+        'image_size': 32,
+    }
+    assert len(config.encoders) == 3
+
+
+def test_the_run_folder_tells_the_options_of_its_encoder(finished):
     settings = json.loads((finished[0] / 'preprocessing.json').read_text())
     options = {encoder['name']: encoder['options'] for encoder in settings['encoders']}
-    assert options['clip_rn101'] == {'width': 2, 'layers': [1, 1, 1, 1], 'image_size': 32}
+    assert options == {'clip_rn101': {'width': 2, 'layers': [1, 1, 1, 1], 'image_size': 32}}
 
 
-def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path):
-    code, out, _ = here(data_dir, tmp_path / 'run', '--dry_run')
+def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path, tiny_encoders):
+    code, out, _ = here(data_dir, tmp_path / 'run', '--dry_run', tiny=tiny_encoders)
     assert code == 0
     assert 'network clip_late_fusion: 1,350,282 parameters' in out
     assert 'split train: 20 clips, 240 rows' in out
@@ -219,14 +229,14 @@ def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(he
     code, _, err = here(tmp_path, tmp_path / 'run', config=config)
     assert code == 1 and 'no weights of clip_rn101 in' in err and '--weights=random' in err
     assert not (tmp_path / 'run').exists()
-    one = [
-        '--config.encoders={"clip_vit_b32": {"width": 16, "layers": 1, "patch_size": 16, '
-        '"image_size": 32}}',
-        '--config.model={"name": "clip_late_fusion", "encoders": {"clip_vit_b32": 512}, '
-        '"widths": (16, 8, 8)}',
+    two = [
+        '--config.encoders={"clip_rn101": {"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}, '
+        '"clip_vit_b32": {"width": 16, "layers": 1, "patch_size": 16, "image_size": 32}}',
+        '--config.model={"name": "clip_late_fusion", "encoders": {"clip_rn101": 512, '
+        '"clip_vit_b32": 512}, "widths": (16, 8, 8)}',
     ]
     code, out, err = here(
-        tmp_path, tmp_path / 'run', '--weights=random', '--config.epochs=1', config=config, tiny=one
+        tmp_path, tmp_path / 'run', '--weights=random', '--config.epochs=1', config=config, tiny=two
     )
     assert code == 0, err
     assert 'data: tfds_tau/clips in' in err
