@@ -8,6 +8,7 @@ compiles again. What several tests need is made once for all workers (`once`).
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -31,6 +32,61 @@ from filelock import FileLock
 
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+ROOT = Path(__file__).parents[1]
+# Networks as small as their kind allows: compiling is what takes time here, and no test of jobs is
+# about the network.
+CLIP = {
+    'clip_rn101': {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32},
+    'clip_rn50x4': {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32},
+    'clip_vit_b32': {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32},
+}
+VIT = {'clip_vit_b32': CLIP['clip_vit_b32']}
+OPENL3 = {
+    'openl3_audio': {'widths': (2, 2, 2, 32), 'max_windows': 2},
+    'openl3_image': {'widths': (2, 2, 2, 32)},
+}
+REGNET = {'widths': (8, 8, 8, 8), 'layers': (1, 0, 0, 0), 'group_width': 8, 'stem_width': 8}
+CROP = {
+    'random_resized_crop': {'size': (32, 32)},
+    'color_jitter': dict(brightness=0.0, contrast=0.0),
+}
+# Config -> its tokens, fields that are put in the place of its own, fields that are merged in.
+TINY = {
+    'clip_fusion': (
+        '',
+        dict(
+            encoders=VIT,
+            model=dict(name='clip_late_fusion', encoders={'clip_vit_b32': 512}, widths=(16, 8, 8)),
+        ),
+        dict(epochs=2),
+    ),
+    'clip_zero_shot': (
+        'vit_b32,photo',
+        dict(encoders=VIT, text_encoder={'clip_vit_b32_text': {'width': 16, 'layers': 1}}),
+        {},
+    ),
+    'hitachi_audio': ('', {}, dict(model=REGNET, size=(64, 48), epochs=2)),
+    'hitachi_image': ('', {}, dict(model=REGNET, size=(32, 32), epochs=2)),
+    'ioacas_audio': (
+        'resnet1d,logmel',
+        {},
+        dict(model=dict(hidden=(16, 16, 8)), epochs=3, periods=(1, 2), learning_rate=0.05),
+    ),
+    'ioacas_image': (
+        'resnet50',
+        dict(model=dict(name='regnetx_002', image_size=32, **REGNET)),
+        dict(size=(32, 32), canvas=(36, 64), augment=CROP, epochs=1),
+    ),
+    'ioacas_fusion': (
+        'resnet50,logmel',
+        {},
+        dict(model=dict(audio_size=8, image_size=8, hidden=8), epochs=2, batch_size=8),
+    ),
+    'feng_fusion': ('weighted', {}, dict(encoders=OPENL3, epochs=2, batch_size=8)),
+    'openl3_baseline': ('audio_video', {}, dict(encoders=OPENL3, epochs=2, batch_size=8)),
+    'hou_dual_stream': ('final', {}, dict(encoders=OPENL3, epochs=2, batch_size=4)),
+}
 
 _CHECKED = tuple(
     f'avsc_jax.{name}'
@@ -117,6 +173,95 @@ def build_demo(folder):
         )
         for config in ('demo', 'demo_segments'):
             Builder(config=config, data_dir=folder).download_and_prepare()
+
+
+@pytest.fixture(scope='session')
+def tiny_encoders():
+    """Flags of the main command that make the encoders of configs/clip_fusion.py tiny."""
+    return [f'--config.encoders.{name}={options}' for name, options in CLIP.items()]
+
+
+@pytest.fixture(scope='session')
+def one_encoder():
+    """Flags of the same command for a single tiny encoder, the one of finished_run."""
+    network = {'name': 'clip_late_fusion', 'encoders': {'clip_rn101': 512}}
+    encoders = {'clip_rn101': CLIP['clip_rn101']}
+    return [f'--config.encoders={encoders}', f'--config.model={network}']
+
+
+@pytest.fixture(scope='session')
+def demo_config():
+    """A config as main resolves it on demo data, made tiny: `demo_config(name)`.
+
+    Of the config of that name, one of TINY, with its own tokens unless others are given. What is
+    given besides is merged into it.
+    """
+
+    def resolved(name, tokens=None, **changes):
+        own, in_place, merged = TINY[name]
+        module = importlib.import_module(f'avsc_jax.configs.{name}')
+        tokens = own if tokens is None else tokens
+        made = module.get_config(','.join(filter(None, (tokens, 'demo'))))
+        made.update(made.demo)
+        del made.demo
+        with made.unlocked():
+            made.data.source, made.weights = 'demo', 'random'
+            made.data.config = 'demo_segments' if made.data.config == 'segments' else 'demo'
+            for field, value in in_place.items():
+                made[field] = value
+            for field, value in merged.get('encoders', {}).items():
+                if field in made.encoders:  # a system may take one of the two only
+                    made.encoders[field].update(value)
+            made.update({field: value for field, value in merged.items() if field != 'encoders'})
+            made.update(changes)
+        return made.lock()
+
+    return resolved
+
+
+@pytest.fixture(scope='session')
+def finished_run(once, data_dir, demo_config, one_encoder):
+    """The folder of a finished tiny run on the demo data: `finished_run(name) -> Path`.
+
+    `name` is a config of TINY. Each run is trained once for all workers, when a test first asks for
+    it, by the job in this process. Only clip_fusion is trained by the main command, in a process as
+    a user starts it, with other overrides (`one_encoder` and three epochs); what it printed lies in
+    out.txt and err.txt beside the folder. ioacas_fusion is made of the runs ioacas_audio and
+    ioacas_image.
+
+    Tests only read these folders; who changes a run copies it first.
+    """
+
+    def of_parts(name):
+        made = demo_config(name)
+        if name == 'ioacas_fusion':
+            for part in ('audio', 'image'):
+                made.members[part].run = str(finished(f'ioacas_{part}'))
+        return made
+
+    def finished(name):
+        def train(folder):
+            from avsc_jax import job
+
+            folders = {'data_dir': data_dir, 'weights_dir': folder / 'none'}
+            job.run(of_parts(name), workdir=folder / 'run', **folders)
+
+        return once(f'run-{name}', by_command if name == 'clip_fusion' else train) / 'run'
+
+    def by_command(folder):
+        command = [sys.executable, '-m', 'avsc_jax.main', '--config=configs/clip_fusion.py:demo']
+        command += [
+            *one_encoder,
+            '--config.epochs=3',
+            f'--data_dir={data_dir}',
+            f'--workdir={folder / "run"}',
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr
+        (folder / 'out.txt').write_text(done.stdout)
+        (folder / 'err.txt').write_text(done.stderr)
+
+    return finished
 
 
 @pytest.fixture(scope='session')

@@ -5,15 +5,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import ensemble, ensemble_job, members, metrics, models, submission, tables
+from avsc_jax import (
+    calibration,
+    ensemble,
+    ensemble_job,
+    members,
+    metrics,
+    models,
+    submission,
+    tables,
+)
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
+from avsc_jax.report import page
 from avsc_jax.scenes import SCENES
 from avsc_jax.training.run_folder import RunFolder, default_path
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
 LABELS = np.arange(20) % 10
-NARROW = dict(widths=(8, 8, 8, 8), layers=(1, 1, 1, 1), group_width=8)
-MODEL = dict(name='regnetx_002', **NARROW)
+NARROW = dict(encoders={'clip_vit_b32': 4}, widths=(2, 2, 2))
+MODEL = dict(name='clip_late_fusion', **NARROW)  # quick to count
 
 
 def drawn(key, rows=20):
@@ -57,8 +67,12 @@ def config(argument, of=hitachi_ensemble):
     return made.lock()
 
 
-def run(made, path='runs/out', **flags):
-    ensemble_job.run(made, workdir=Path(path), data_dir='d', weights_dir='w', **flags)
+def run(made, path='runs/out', *, with_page=False, **flags):
+    """The job; its report's page is drawn only where that is asked for, for it takes longest."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not with_page:
+            patch.setattr(page, 'page', lambda told: told['title'])
+        ensemble_job.run(made, workdir=Path(path), data_dir='d', weights_dir='w', **flags)
     return RunFolder(Path(path))
 
 
@@ -104,12 +118,14 @@ def test_a_row_of_the_paper_is_its_members_through_the_decision_stage(runs, row)
 
 
 def test_the_report_shows_members_groups_and_the_lines_of_table_4(runs):
-    told = run(config('E02,tau')).read_json('report.json')
+    folder = run(config('E02,tau'), with_page=True)
+    told, shown = folder.read_json('report.json'), (folder.path / 'report.html').read_text()
     names = [line['name'] for line in told['members']]
     assert names == [
         *('A01', 'A02', 'A03', 'C04', 'V01', 'V02', 'V03', 'A04', 'V04'),
         *('A04V04', 'E01', 'A04V04_pp', 'E02'),
     ]  # fmt: skip
+    assert all(f'<td>{name}</td>' in shown for name in names)
     of_e01 = run(config('E01,tau'), 'runs/e01').read_json('report.json')
     lines = {line['name']: line['log_loss_micro'] for line in told['members']}
     assert of_e01['scores']['clip']['log_loss_micro'] == pytest.approx(lines['E01'])
@@ -188,14 +204,16 @@ def test_members_of_other_data_or_other_clips_do_not_mix(runs, tmp_path):
     assert not (tmp_path / 'runs/out').exists()
 
 
-@pytest.fixture
-def refits(tmp_path, monkeypatch):
-    """Members of five folds: (name, fold) -> (of its own four clips, of three evaluation items)."""
-    monkeypatch.chdir(tmp_path)
-    found = {}
+@pytest.fixture(scope='module')
+def all_refits(tmp_path_factory):
+    """A folder with the members of five folds.
+
+    And (name, fold) -> (of its own four clips, of three evaluation items).
+    """
+    place, found = tmp_path_factory.mktemp('refits'), {}
     for name, member in config('S04,tau').members.items():
         for fold in range(5):
-            path = default_path(member.config)
+            path = place / default_path(member.config)
             path = path.with_name(f'{path.name}-fold{fold}')
             mine = slice(4 * fold, 4 * fold + 4)
             key = [int(name[1]), ord(name[0]), fold]
@@ -203,13 +221,20 @@ def refits(tmp_path, monkeypatch):
             items = [str(n) for n in range(3)]
             unknown = dict(clips=items, labels=[-1, -1, -1], split='evaluation')
             found[name, fold] = own, finished(path, drawn([1, *key], 3), **unknown)
+    return place, found
+
+
+@pytest.fixture
+def refits(all_refits, monkeypatch):
+    place, found = all_refits
+    monkeypatch.chdir(place)
     return found
 
 
 @pytest.mark.parametrize(('row', 'clamp'), [('S03', None), ('S04', 'per_model')])
 def test_five_folds_are_averaged_as_they_come_and_renormalized_once(refits, row, clamp, tmp_path):
     made = config(f'{row},tau')
-    folder = run(made)
+    folder = run(made, tmp_path / row)
 
     def fused(fold, place, renormalize):
         roles = {
@@ -244,6 +269,8 @@ def hybrids(tmp_path, monkeypatch):
     """All twelve members of IOA-CAS; name -> their probabilities of clips."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ensemble_job.plan, 'parameters', lambda *_, **__: {'trained': 1})
+    # Any weights will do here; that they are the best of all is seen below and in test_calibration.
+    monkeypatch.setattr(calibration, 'EXACT_POINTS', 0)
     runs = ioacas('all,tau').members
     return {name: finished(default_path(runs[name].config), drawn(int(name))) for name in runs}
 

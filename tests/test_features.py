@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import jax
 import numpy as np
@@ -22,14 +23,31 @@ SPECS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def dataset(data_dir):
     return records.open_dataset('tfds_tau', 'demo', data_dir)
 
 
+@pytest.fixture(scope='module')
+def encoder_of(tmp_path_factory):
+    """The name of each of SPECS -> its encoder, whose programs are compiled once."""
+    return {spec.name: features.Encoder(spec, tmp_path_factory.mktemp('none')) for spec in SPECS}
+
+
 @pytest.fixture
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(features, 'CLIPS_PER_BLOCK', 4)
+def small_blocks(monkeypatch, encoder_of):
+    make_small(monkeypatch, encoder_of)
+
+
+def make_small(patch, encoder_of):
+    """Blocks of four clips, and the encoders that are there already."""
+    make = features.EncoderSpec.make
+    patch.setattr(features, 'CLIPS_PER_BLOCK', 4)
+    patch.setattr(
+        features.EncoderSpec,
+        'make',
+        lambda spec, folder: encoder_of[spec.name] if spec in SPECS else make(spec, folder),
+    )
 
 
 def extract(dataset, folder, specs=SPECS):
@@ -38,20 +56,36 @@ def extract(dataset, folder, specs=SPECS):
     )['test']
 
 
-def test_features_are_those_of_the_encoder_on_each_clip(dataset, tmp_path, small_blocks):
-    found = extract(dataset, tmp_path)
+@pytest.fixture(scope='module')
+def extracted(dataset, encoder_of, tmp_path_factory):
+    """A cache folder in small blocks, and the features in it."""
+    folder = tmp_path_factory.mktemp('features')
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch, encoder_of)
+        return folder, extract(dataset, folder)
+
+
+@pytest.fixture
+def cached(extracted, tmp_path, small_blocks):
+    """A copy of the folder for a test to change, and the features."""
+    folder, found = extracted
+    return shutil.copytree(folder, tmp_path / 'features'), found
+
+
+def test_features_are_those_of_the_encoder_on_each_clip(dataset, extracted, encoder_of):
+    _, found = extracted
     clips = dataset.records('test')
     assert found.clip_id == [clips[i]['clip_id'] for i in range(10)]
     assert found.label.tolist() == [clips[i]['label'] for i in range(10)]
-    for spec in SPECS:
-        encoder = features.Encoder(spec, tmp_path)
-        expected = np.stack([encoder(clips[i]['frames']) for i in (0, 7)])
-        np.testing.assert_allclose(found.arrays[spec.name][[0, 7]], expected, atol=1e-5)
-        assert np.isfinite(expected).all() and expected.std() > 0
+    for name, encoder in encoder_of.items():
+        expected = encoder([frame for i in (0, 7) for frame in clips[i]['frames']])
+        expected = expected.reshape(2, 12, -1)
+        np.testing.assert_allclose(found.arrays[name][[0, 7]], expected, atol=1e-5)
+        assert np.isfinite(expected).all() and (expected.std(axis=(1, 2)) > 0).all()
 
 
-def test_frames_of_several_sizes_come_back_in_their_order(tmp_path):
-    encoder = features.Encoder(SPECS[0], tmp_path)
+def test_frames_of_several_sizes_come_back_in_their_order(encoder_of):
+    encoder = encoder_of[SPECS[0].name]
     rng = np.random.default_rng(0)
     frames = [rng.integers(0, 256, (40, w, 3), dtype=np.uint8) for w in (40, 60, 40)]
     together = encoder(frames)
@@ -90,7 +124,7 @@ def test_an_encoder_of_timm_s_sees_what_its_weights_expect(tmp_path):
     picture = picture[0:32, 4:36] / 255  # round(0.5) is 0, round(4.5) is 4
     x = (picture - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     model = models.create_model('resnet18', **spec.options)
-    expected = model.apply(trained, x[None].astype(np.float32))[0]
+    expected = jax.jit(model.apply)(trained, x[None].astype(np.float32))[0]
     found = features.Encoder(spec, tmp_path, jax.devices()[:1])([frame])
     # Pillow's fixed point is a byte off at some of the pixels
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * np.std(expected))
@@ -113,20 +147,18 @@ def test_each_process_makes_its_share_of_the_blocks(dataset, tmp_path, small_blo
     assert waits == ['features'] * 3
 
 
-def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(
-    dataset, tmp_path, small_blocks, monkeypatch
-):
-    first = extract(dataset, tmp_path)
+def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(dataset, cached, monkeypatch):
+    folder, first = cached
     monkeypatch.setattr(features.EncoderSpec, 'make', None)
-    second = extract(dataset, tmp_path)
+    second = extract(dataset, folder)
     assert first.clip_id == second.clip_id
     for name, array in first.arrays.items():
         assert array.tobytes() == second.arrays[name].tobytes()
 
 
-def test_only_missing_blocks_are_encoded_again(dataset, tmp_path, small_blocks, monkeypatch):
-    first = extract(dataset, tmp_path)
-    blocks = sorted(tmp_path.rglob('block_*.npz'))
+def test_only_missing_blocks_are_encoded_again(dataset, cached, monkeypatch):
+    folder, first = cached
+    blocks = sorted(folder.rglob('block_*.npz'))
     assert len(blocks) == 6
     blocks[1].unlink()
     kept = {block: block.stat().st_mtime_ns for block in blocks if block.exists()}
@@ -135,30 +167,30 @@ def test_only_missing_blocks_are_encoded_again(dataset, tmp_path, small_blocks, 
     monkeypatch.setattr(
         records.Records, '__getitem__', lambda self, i: decoded.append(i) or read(self, i)
     )
-    second = extract(dataset, tmp_path)
+    second = extract(dataset, folder)
     assert sorted(decoded) == [4, 5, 6, 7]
     assert {block: block.stat().st_mtime_ns for block in kept} == kept
     for name, array in first.arrays.items():
         np.testing.assert_array_equal(array, second.arrays[name])
 
 
-def test_a_corrupt_block_is_one_sentence_that_names_it(dataset, tmp_path, small_blocks):
-    extract(dataset, tmp_path)
-    block = sorted(tmp_path.rglob('block_*.npz'))[0]
+def test_a_corrupt_block_is_one_sentence_that_names_it(dataset, cached):
+    folder, _ = cached
+    block = sorted(folder.rglob('block_*.npz'))[0]
     data = bytearray(block.read_bytes())
     data[len(data) // 2] ^= 0xFF
     block.write_bytes(bytes(data))
     with pytest.raises(ValueError, match=rf'cache file .*{block.name} is corrupt'):
-        extract(dataset, tmp_path)
+        extract(dataset, folder)
     assert block.exists()
 
 
-def test_blocks_of_other_clips_are_refused(dataset, tmp_path, small_blocks):
-    extract(dataset, tmp_path)
-    vit = sorted(tmp_path.rglob('clip_vit_b32*/test/block_*.npz'))
+def test_blocks_of_other_clips_are_refused(dataset, cached):
+    folder, _ = cached
+    vit = sorted(folder.rglob('clip_vit_b32*/test/block_*.npz'))
     vit[0].write_bytes(vit[1].read_bytes())
     with pytest.raises(ValueError, match='are not of the same clips'):
-        extract(dataset, tmp_path)
+        extract(dataset, folder)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +236,12 @@ def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
 ):
     monkeypatch.setattr(features, 'CALLS_TOGETHER', 1)
     monkeypatch.setattr(encoders, 'WINDOWS_PER_CALL', 2)  # fewer than those of a block
+    made, make = [], features.EncoderSpec.make
+    monkeypatch.setattr(
+        features.EncoderSpec,
+        'make',
+        lambda spec, folder: made.append(make(spec, folder)) or made[-1],
+    )
     seen = []
     found = extract_openl3(dataset, tmp_path, lambda clip: seen.append(clip) or video(clip))
     assert sorted(seen) == sorted(found.clip_id) and len(seen) == 10
@@ -211,12 +249,13 @@ def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
         'openl3_audio': (10, 2, 3),
         'openl3_image': (10, 2, 3),
     }
-    inputs = features.FeatureInputs({}, [spec.make(tmp_path) for spec in (SOUND, PICTURES)])
+    inputs = features.FeatureInputs({}, made)
     assert inputs.fields == ('audio', 'media_frames')
-    clip = dataset.records('test')[7]
-    one = inputs(clip | inputs.pictures(video(clip['clip_id'])))
+    clips = [dataset.records('test')[i] for i in (7, 8)]  # of two blocks
+    each = inputs.each([clip | inputs.pictures(video(clip['clip_id'])) for clip in clips])
     for name, array in found.arrays.items():
-        np.testing.assert_allclose(one[f'features/{name}'], array[7], rtol=1e-4, atol=1e-5)
+        both = [one[f'features/{name}'] for one in each]
+        np.testing.assert_allclose(both, array[7:9], rtol=1e-4, atol=1e-5)
         assert array.std() > 0
 
     def no_file(clip_id):
@@ -305,13 +344,13 @@ def test_standardised_inputs_have_mean_0_and_deviation_1():
     np.testing.assert_allclose(found.std(0), [1, 1, 0], atol=1e-3)
 
 
-def test_a_media_file_gives_what_its_record_gives(dataset, tmp_path, video):
+def test_a_media_file_gives_what_its_record_gives(dataset, encoder_of, video):
     """Sound by its samples; JPEG stands between the stored frames and the file's."""
     settings = {
         'frames': 'clip12', 'short_side': 448, 'pool': 'mean',
         'inputs': {'picture': 'clip_vit_b32'},
     }  # fmt: skip
-    made = [SPECS[0].make(tmp_path)]
+    made = [encoder_of[SPECS[0].name]]
     inputs = features.FeatureInputs(settings, made, {'mean_picture': 1, 'std_picture': 2})
     assert inputs.fields == ('frames',) and inputs.notes({}) == []
     clip = dataset.records('test')[0]

@@ -44,11 +44,6 @@ def work(_):
 
 sys.exit(cli.main(work))
 """
-TINY = [
-    '--config.encoders.clip_rn101={"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}',
-    '--config.encoders.clip_rn50x4={"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}',
-    '--config.encoders.clip_vit_b32={"width": 16, "layers": 1, "patch_size": 16, "image_size": 32}',
-]
 
 
 def start(program, *arguments, **environment):
@@ -101,17 +96,20 @@ def assert_same(one, other):
 
 
 @pytest.mark.slow
-def test_two_processes_end_with_the_numbers_of_one_with_two_devices(data_dir, tmp_path):
-    shutil.rmtree(data_dir / 'features', ignore_errors=True)
+def test_two_processes_end_with_the_numbers_of_one_with_two_devices(
+    data_dir, tmp_path, tiny_encoders
+):
+    own = tmp_path / 'data'  # others read the features of the shared one
+    shutil.copytree(data_dir, own, symlinks=True, ignore=shutil.ignore_patterns('features'))
     one, two, cut = (tmp_path / name / 'run' for name in ('one', 'two', 'cut'))
-    job = ['--config=configs/clip_fusion.py:demo', *TINY, f'--data_dir={data_dir}']
+    job = ['--config=configs/clip_fusion.py:demo', *tiny_encoders, f'--data_dir={own}']
     job += ['--config.epochs=15']
     [(code, out, err)] = ends([start(MAIN, *job, f'--workdir={one}', JAX_NUM_CPU_DEVICES='2')])
     assert code == 0, err
     blocks = written(err)
     assert len(blocks) == 3 * (5 + 3)  # encoders x (train + test)
 
-    shutil.rmtree(data_dir / 'features')
+    shutil.rmtree(own / 'features')
     both = ends(start_two(MAIN, *job, f'--workdir={two}', '--multihost'))
     (code, out, err), (other, silence, also) = both
     assert (code, other) == (0, 0), err + also

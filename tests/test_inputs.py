@@ -158,7 +158,7 @@ def test_an_example_is_augmented_by_its_own_key_whatever_the_batch(dataset, sett
     four = prepare(keys, batch)['image']
     one = prepare(keys[2:3], {name: array[2:3] for name, array in batch.items()})['image']
     np.testing.assert_allclose(one[0], four[2], atol=1e-4)
-    plain = np.asarray(inputs.make(settings, STATS).prepare(None, batch)['image'])
+    plain = np.asarray(jax.jit(inputs.make(settings, STATS).prepare)(None, batch)['image'])
     assert np.abs(four - plain).max(axis=(1, 2, 3)).min() > 0.1
     np.testing.assert_allclose(prepare(None, batch)['image'], plain, atol=1e-4)
     if 'frequency_mask' in augmentation:  # what is masked is the mean, which is 0
@@ -170,7 +170,7 @@ def test_measured_stats_make_mean_0_and_deviation_1(dataset):
     stats = inputs.measure(inputs.make(SOUND), rows, batch_size=8)  # 20 rows: the last is padded
     order, mask = epoch_order(len(rows), 20)
     batch = next(rows.inputs.batches(order, mask))
-    image = np.asarray(inputs.make(SOUND, stats).prepare(None, batch)['image'])
+    image = np.asarray(jax.jit(inputs.make(SOUND, stats).prepare)(None, batch)['image'])
     np.testing.assert_allclose(image.mean((0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(image.std((0, 1, 2)), 1, atol=1e-3)
 
@@ -181,7 +181,7 @@ def test_a_whole_record_gives_what_its_rows_give(dataset, settings):
     rows = inputs.rows(dataset, 'test', made)
     count = rows.clip_id.count(rows.clip_id[0])
     found = made(dataset.records('test')[0])
-    expected = made.prepare(None, first_batch(rows, count))['image']
+    expected = jax.jit(made.prepare)(None, first_batch(rows, count))['image']
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

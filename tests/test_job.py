@@ -10,22 +10,11 @@ import numpy as np
 import pytest
 
 from avsc_jax import job, models, plan, prompts, tables, weights
-from avsc_jax.configs import clip_zero_shot
 from avsc_jax.data import records
 from avsc_jax.training import load_run
 from avsc_jax.training.run_folder import RunFolder
 
-IMAGE = {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}
-TEXT = {'width': 16, 'layers': 1}
-
-
-def config(style='photo'):
-    """As main resolves it on demo data."""
-    made = clip_zero_shot.get_config('vit_b32,demo')
-    made.update(dict(encoders={'clip_vit_b32': IMAGE}, text_encoder={'clip_vit_b32_text': TEXT}))
-    made.data.config, made.weights, made.prompt_style = 'demo', 'random', style
-    del made.demo
-    return made.lock()
+TEXT = {'width': 16, 'layers': 1}  # as finished_run has it
 
 
 @cache
@@ -37,20 +26,9 @@ def text_features(classes, style) -> np.ndarray:
 
 
 @pytest.fixture(scope='module')
-def run(data_dir, tmp_path_factory):
-    """Runs the job in a folder; returns the folder and the table."""
-    folders = {'data_dir': data_dir, 'weights_dir': tmp_path_factory.mktemp('none')}
-
-    def run(workdir):
-        job.run(config(), workdir=workdir, **folders)
-        return workdir, tables.read(workdir / 'predictions/test.npz')
-
-    return run
-
-
-@pytest.fixture(scope='module')
-def finished(run, tmp_path_factory):
-    return run(tmp_path_factory.mktemp('runs') / 'c03')
+def finished(finished_run):
+    workdir = finished_run('clip_zero_shot')
+    return workdir, tables.read(workdir / 'predictions/test.npz')
 
 
 def test_the_head_is_the_texts_of_the_classes(finished):
@@ -84,21 +62,23 @@ def test_the_run_folder_names_the_text_tower_beside_the_encoder(finished):
 
 
 @pytest.mark.parametrize('lost', [(), ('last',)])
-def test_a_killed_run_goes_on_to_the_same_table(finished, run, tmp_path, lost):
+def test_a_killed_run_goes_on_to_the_same_table(finished, demo_config, data_dir, tmp_path, lost):
     workdir, table = finished
     shutil.copytree(workdir, tmp_path / 'cut')
     for name in ('DONE', 'report.json', 'predictions/test.npz'):
         (tmp_path / 'cut' / name).unlink()
     for name in lost:
         shutil.rmtree(tmp_path / 'cut/checkpoints' / name)
-    again, rows = run(tmp_path / 'cut')
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    job.run(demo_config('clip_zero_shot'), workdir=tmp_path / 'cut', **folders)
+    rows = tables.read(tmp_path / 'cut/predictions/test.npz')
     assert rows.probs.tobytes() == table.probs.tobytes()
-    assert RunFolder(again).is_done
+    assert RunFolder(tmp_path / 'cut').is_done
 
 
-def test_classes_of_other_data_are_the_texts(tmp_path):
+def test_classes_of_other_data_are_the_texts(demo_config, tmp_path):
     classes = ('harbour', 'night_market')
-    made = config('spaces')
+    made = demo_config('clip_zero_shot', prompt_style='spaces')
     model = models.create_model('clip_zero_shot', width=512, num_classes=2)
     (spec,) = job.encoder_specs(made, made.text_encoder, tmp_path)
     folder = SimpleNamespace(path=tmp_path)
@@ -109,8 +89,8 @@ def test_classes_of_other_data_are_the_texts(tmp_path):
     np.testing.assert_allclose(variables['params']['head']['kernel'].T, expected, atol=1e-5)
 
 
-def test_a_dry_run_tells_both_towers_and_the_prompts(data_dir, tmp_path):
-    made = config()
+def test_a_dry_run_tells_both_towers_and_the_prompts(demo_config, data_dir, tmp_path):
+    made = demo_config('clip_zero_shot')
     specs = [
         *job.encoder_specs(made, made.encoders, tmp_path),
         *job.encoder_specs(made, made.text_encoder, tmp_path),
@@ -125,18 +105,20 @@ def test_a_dry_run_tells_both_towers_and_the_prompts(data_dir, tmp_path):
     assert told.count('a photo of') == elsewhere.count('a photo of') == 10
 
 
-def test_a_wrong_prompt_style_fails_before_anything_is_made(tmp_path):
+def test_a_wrong_prompt_style_fails_before_anything_is_made(demo_config, tmp_path):
+    made = demo_config('clip_zero_shot', prompt_style='poem')
     with pytest.raises(ValueError, match="prompt_style is 'poem'; it must be one of literal"):
-        job.run(config('poem'), workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
+        job.run(made, workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
     assert not (tmp_path / 'run').exists()
 
 
-def test_the_report_warns_of_clips_that_the_build_left_out(data_dir, tmp_path):
+def test_the_report_warns_of_clips_that_the_build_left_out(demo_config, data_dir, tmp_path):
+    made = demo_config('clip_zero_shot')
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
     dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
-    assert not [w for w in plan.about(config(), dataset, {})['warnings'] if 'left out' in w]
+    assert not [w for w in plan.about(made, dataset, {})['warnings'] if 'left out' in w]
     (file,) = tmp_path.glob('tfds_tau/demo/*/metadata.json')
     file.write_text(json.dumps({'left_out': ['bus-lyon-1-2', 'tram-lyon-3-4']}))
     dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
-    (warning,) = [w for w in plan.about(config(), dataset, {})['warnings'] if 'left out' in w]
+    (warning,) = [w for w in plan.about(made, dataset, {})['warnings'] if 'left out' in w]
     assert warning.startswith('2 clips are left out')

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 
 from avsc_jax import job as jobs
 from avsc_jax import members, plan, predict, rows, tables
-from avsc_jax.configs import ioacas_audio, ioacas_fusion, ioacas_image
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import Stream
 from avsc_jax.training import finished, load_run, run_folder
@@ -17,68 +17,86 @@ from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.run_folder import RunFolder
 from avsc_jax.training.state import TrainState
 
-AUDIO = dict(model=dict(hidden=(16, 16, 8)), periods=(1,), epochs=1)
-# One block: compiling is what takes time here, and nothing below is about the network.
-NETWORK = dict(widths=(8, 8, 8, 8), layers=(1, 0, 0, 0), group_width=8, stem_width=8)
-IMAGE = dict(
-    model=dict(name='regnetx_002', image_size=32, **NETWORK),
-    size=(32, 32),
-    canvas=(36, 64),
-    augment=dict(
-        random_resized_crop=dict(size=(32, 32)), color_jitter=dict(brightness=0.0, contrast=0.0)
-    ),
-    epochs=1,
-)
-FUSION = dict(model=dict(audio_size=8, image_size=8, hidden=8), epochs=2, batch_size=8)
 
-
-def config(module, tokens, **changes):
-    """As main resolves it on demo data, with a tiny network."""
-    made = module.get_config(f'{tokens},demo')
-    made.update(made.demo)
-    made.data.source = 'demo'
-    made.data.config = 'demo_segments' if made.data.config == 'segments' else 'demo'
-    made.weights = 'random'
-    del made.demo
-    with made.unlocked():
-        if 'name' in changes.get('model', {}):
-            made.model = {}
-        made.update(changes)
-    return made.lock()
+@pytest.fixture(scope='module')
+def image(finished_run):
+    return RunFolder(finished_run('ioacas_image'))
 
 
 @pytest.fixture(scope='module')
-def run(data_dir, tmp_path_factory):
-    """Trains a config into a new folder."""
-    place = tmp_path_factory.mktemp('fusion')
-
-    def trained(made, name):
-        jobs.run(made, workdir=place / name, data_dir=data_dir, weights_dir=place)
-        return RunFolder(place / name)
-
-    return trained
+def parts(finished_run, image):
+    return {'audio': RunFolder(finished_run('ioacas_audio')), 'image': image}
 
 
 @pytest.fixture(scope='module')
-def parts(run):
-    return {
-        'audio': run(config(ioacas_audio, 'resnet1d,logmel', **AUDIO), 'audio'),
-        'image': run(config(ioacas_image, 'resnet50', **IMAGE), 'image'),
-    }
+def hybrid(finished_run):
+    return RunFolder(finished_run('ioacas_fusion'))
 
 
-def of_parts(parts, **changes):
+@pytest.fixture(scope='module')
+def of_parts(demo_config, parts):
     """The config of a hybrid of these runs."""
-    made = config(ioacas_fusion, 'resnet50,logmel', **{**FUSION, **changes})
-    with made.unlocked():
-        for name, part in parts.items():
-            made.members[name].run = str(part.path)
+
+    def made(**changes):
+        members = {name: dict(run=str(part.path)) for name, part in parts.items()}
+        return demo_config('ioacas_fusion', members=members, **changes)
+
     return made
 
 
-@pytest.fixture(scope='module')
-def hybrid(run, parts):
-    return run(of_parts(parts), 'hybrid')
+def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
+    demo_config, image, tmp_path
+):
+    made = demo_config('ioacas_image', begins_with='places')
+    with made.unlocked():
+        made.members.places.run = str(image.path)
+    (part,) = jobs.earlier_runs(made, 0)
+    model = run_folder.make_model(made.model.to_dict(), num_classes=10)
+    fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
+    begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
+    before = run_folder.best_variables(image)[1]
+    for name in before['params']:
+        expected = fresh.params if name == 'head' else before['params']
+        jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
+    jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
+    other = run_folder.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
+    state = TrainState.create(other, jobs.optax.identity(), seed=3)
+    with pytest.raises(ValueError, match='holds another network than config'):
+        jobs.started(made, other, {}, tmp_path, [part], state)
+
+
+def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
+    demo_config, image, data_dir
+):
+    made = demo_config('ioacas_image', begins_with='places')
+    assert not jobs.has_stage(made, data_dir)
+    with made.unlocked():
+        made.members.places.run = str(image.path)
+    assert jobs.has_stage(made, data_dir)
+    warnings = image.read_json('report.json')['about']['warnings']
+    assert 'the stage before is skipped (places): as on all made-up data' in warnings
+    dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
+    assert not any('skipped' in line for line in plan.about(made, dataset, {})['warnings'])
+    with made.unlocked():
+        made.begins_with, made.data.source = '', 'tau'
+    told = plan.about(made, dataset, {})['warnings']
+    assert 'the stage before is skipped (places): its pictures are not there' in told
+
+
+def test_a_dry_run_names_the_parts_that_come_first(
+    demo_config, of_parts, data_dir, tmp_path, capsys
+):
+    made = demo_config('ioacas_fusion', 'swin_tiny,bark')
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    jobs.run(made, workdir=tmp_path / 'run', dry_run=True, **folders)
+    told = capsys.readouterr().out
+    first = 'before: python -m avsc_jax.main --config=configs/ioacas_audio.py:dcnn1d,bark,demo'
+    assert first in told
+    assert 'training: 2 epochs of 1 steps of 8' in told and 'network ioacas_hybrid: ' in told
+    jobs.run(of_parts(), workdir=tmp_path / 'run', dry_run=True, **folders)
+    assert 'encoder audio: ' in capsys.readouterr().out
+    with pytest.raises(FileNotFoundError, match='2 runs that this one begins with come first:'):
+        jobs.run(made, workdir=tmp_path / 'run', **folders)
 
 
 def test_frozen_parts_end_bit_for_bit_as_they_began_and_are_no_part_of_the_state(hybrid, parts):
@@ -104,27 +122,30 @@ def test_each_epoch_sees_one_second_of_each_clip_and_each_second_is_scored(hybri
 
 
 def test_kept_embeddings_are_made_once_and_those_of_augmented_pictures_never(
-    hybrid, run, parts, data_dir, monkeypatch
+    hybrid, of_parts, parts, data_dir, tmp_path, monkeypatch
 ):
     spec = finished.RunSpec('image', parts['image'].path)
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     (cache,) = data_dir.glob(f'features/*/image-{spec.key(dataset.fingerprint)}')
     assert [place.name for place in cache.iterdir()] == ['test']
-    kept = of_parts(parts, augment_pictures=False)
-    run(kept, 'kept')
+    kept = of_parts(augment_pictures=False, epochs=1)
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    jobs.run(kept, workdir=tmp_path / 'kept', **folders)
     assert sorted(place.name for place in cache.iterdir()) == ['test', 'train']
     found = np.load(min((cache / 'train').iterdir()))
     picture = dataset.records('train')[5]
     model, variables, preprocess, _ = load_run(spec.folder)
-    expected = model.apply(variables, preprocess(picture))[1]['embedding']
+    expected = jax.jit(model.apply)(variables, preprocess(picture))[1]['embedding']
     np.testing.assert_allclose(found['features'][5], expected, atol=1e-5)
     assert found['segment'][5] == picture['segment'] == 1
     monkeypatch.setattr(finished.RunSpec, 'make', None)  # nothing is encoded again
-    run(kept, 'again')
+    specs = [finished.RunSpec(name, part.path) for name, part in parts.items()]
+    again = rows.load(kept, RunFolder(tmp_path / 'kept'), dataset, specs, **folders)
+    assert len(again.splits['train']) == 40 and again.embed is None
 
 
-def test_augmented_pictures_are_embedded_within_the_step(hybrid, parts, data_dir, tmp_path):
-    made = of_parts(parts)
+def test_augmented_pictures_are_embedded_within_the_step(of_parts, parts, data_dir, tmp_path):
+    made = of_parts()
     specs = [finished.RunSpec(name, part.path) for name, part in parts.items()]
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
@@ -134,12 +155,12 @@ def test_augmented_pictures_are_embedded_within_the_step(hybrid, parts, data_dir
     assert {*test.inputs} == {'audio_embedding', 'image_embedding'}
     batch = next(train.inputs.batches(np.arange(6)[None], np.ones((1, 6), bool)))
     keys = jax.random.split(jax.random.key(0), 6)
-    prepared = loaded.prepare(keys, batch)
+    prepared = jax.jit(loaded.prepare)(keys, batch)
     assert prepared['image'].shape == (6, 32, 32, 3)
     function, variables = loaded.embed
-    embedded = function(variables, prepared)
+    embedded = jax.jit(function)(variables, prepared)
     model, own = run_folder.best_variables(parts['image'])
-    expected = model.apply(own, prepared['image'])[1]['embedding']
+    expected = jax.jit(model.apply)(own, prepared['image'])[1]['embedding']
     np.testing.assert_allclose(embedded['image_embedding'], expected, atol=1e-5)
     assert 'image' not in embedded and embedded['audio_embedding'].shape == (6, 6, 8)
     assert loaded.prepare(None, test.inputs) is test.inputs
@@ -169,7 +190,7 @@ def test_the_run_folder_alone_names_the_scenes_of_records_and_of_whole_files(
         'audio_embedding': (2, 6, 8),
         'image_embedding': (2, 8),
     }
-    probs = jax.nn.softmax(model.apply(variables, found)[0]).mean(axis=0)
+    probs = jax.nn.softmax(jax.jit(model.apply)(variables, found)[0]).mean(axis=0)
     np.testing.assert_allclose(probs, pooled.probs[2], atol=0.1)  # JPEG stands between
 
 
@@ -177,20 +198,6 @@ def clip_sound(data_dir, clip_id):
     """Of a whole clip, as the data set has it."""
     stored = records.open_dataset('tfds_tau', 'demo', data_dir).records('test', fields=('audio',))
     return next(record['audio'] for record in stored if record['clip_id'] == clip_id)
-
-
-def test_a_dry_run_names_the_parts_that_come_first(parts, data_dir, tmp_path, capsys):
-    made = config(ioacas_fusion, 'swin_tiny,bark', **FUSION)
-    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
-    jobs.run(made, workdir=tmp_path / 'run', dry_run=True, **folders)
-    told = capsys.readouterr().out
-    first = 'before: python -m avsc_jax.main --config=configs/ioacas_audio.py:dcnn1d,bark,demo'
-    assert first in told
-    assert 'training: 2 epochs of 1 steps of 8' in told and 'network ioacas_hybrid: ' in told
-    jobs.run(of_parts(parts), workdir=tmp_path / 'run', dry_run=True, **folders)
-    assert 'encoder audio: ' in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError, match='2 runs that this one begins with come first:'):
-        jobs.run(made, workdir=tmp_path / 'run', **folders)
 
 
 @pytest.mark.parametrize(
@@ -207,44 +214,13 @@ def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
     assert members._same_clips(one, other) is members._same_clips(other, one) is same
 
 
-def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(parts, data_dir, tmp_path):
-    made = config(ioacas_image, 'resnet50', **IMAGE, begins_with='places')
-    with made.unlocked():
-        made.members.places.run = str(parts['image'].path)
-    (part,) = jobs.earlier_runs(made, 0)
-    model = run_folder.make_model(made.model.to_dict(), num_classes=10)
-    fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
-    begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
-    before = run_folder.best_variables(parts['image'])[1]
-    for name in before['params']:
-        expected = fresh.params if name == 'head' else before['params']
-        jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
-    jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
-    other = run_folder.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
-    state = TrainState.create(other, jobs.optax.identity(), seed=3)
-    with pytest.raises(ValueError, match='holds another network than config'):
-        jobs.started(made, other, {}, tmp_path, [part], state)
-
-
-def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(parts, data_dir):
-    made = config(ioacas_image, 'resnet50', **IMAGE, begins_with='places')
-    assert not jobs.has_stage(made, data_dir)
-    with made.unlocked():
-        made.members.places.run = str(parts['image'].path)
-    assert jobs.has_stage(made, data_dir)
-    warnings = parts['image'].read_json('report.json')['about']['warnings']
-    assert 'the stage before is skipped (places): as on all made-up data' in warnings
-    dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
-    assert not any('skipped' in line for line in plan.about(made, dataset, {})['warnings'])
-    with made.unlocked():
-        made.begins_with, made.data.source = '', 'tau'
-    told = plan.about(made, dataset, {})['warnings']
-    assert 'the stage before is skipped (places): its pictures are not there' in told
-
-
-def test_a_final_run_trains_on_all_clips_and_scores_nothing(run, capsys):
-    made = config(ioacas_audio, 'resnet1d,logmel,final', **AUDIO)
-    found = run(made, 'final')
+def test_a_final_run_trains_on_all_clips_and_scores_nothing(
+    demo_config, data_dir, tmp_path, capsys
+):
+    made = demo_config('ioacas_audio', 'dcnn1d,logmel,final', epochs=1, periods=(1,))
+    run = partial(jobs.run, workdir=tmp_path / 'final', data_dir=data_dir, weights_dir=tmp_path)
+    run(made)
+    found = RunFolder(tmp_path / 'final')
     assert found.is_done and not [*(found.path / 'predictions').iterdir()]
     told = found.read_json('report.json')
     assert told['scores'] == {} and told['headline'] is None and len(told['history']) == 1
@@ -253,5 +229,5 @@ def test_a_final_run_trains_on_all_clips_and_scores_nothing(run, capsys):
     assert not any(name.startswith('valid') for name in json.loads(lines[0]))
     assert Checkpoints(found.path / 'checkpoints').last_step() == 2  # 30 clips of 12 frames
     capsys.readouterr()
-    run(made, 'final')
+    run(made)
     assert 'this run was complete' in capsys.readouterr().out

@@ -6,30 +6,15 @@ import pytest
 
 from avsc_jax import encoders, features, job, plan, predict, tables
 from avsc_jax.audio import frontends
-from avsc_jax.configs import ioacas_audio
 from avsc_jax.data import records
 from avsc_jax.encoders import EncoderSpec
 from avsc_jax.training import load_run
 from avsc_jax.training.run_folder import RunFolder
 
 
-def config(tokens):
-    """As main resolves it on demo data, with a tiny network and few epochs."""
-    made = ioacas_audio.get_config(f'{tokens},demo')
-    made.update(made.demo)
-    made.data.source = made.data.config = 'demo'
-    made.weights = 'random'
-    made.update(dict(epochs=3, periods=(1, 2), model=dict(hidden=(16, 16, 8)), learning_rate=0.05))
-    del made.demo
-    return made.lock()
-
-
 @pytest.fixture(scope='module')
-def finished(data_dir, tmp_path_factory):
-    place = tmp_path_factory.mktemp('ioacas')
-    made = config('resnet1d,logmel')
-    job.run(made, workdir=place / 'run', data_dir=data_dir, weights_dir=place)
-    return RunFolder(place / 'run')
+def finished(finished_run):
+    return RunFolder(finished_run('ioacas_audio'))
 
 
 def test_seconds_are_scored_and_the_last_epoch_kept(finished, data_dir):
@@ -52,7 +37,7 @@ def test_a_second_is_the_mean_of_its_six_frames_cut_before_they_are_framed(finis
     frames = np.asarray(frontends.ioacas_logmel(audio, sample_rate_hz=48000))
     assert frames.shape == (6, 2, 256)
     frames = (frames - stats['mean_image']) / stats['std_image']
-    expected = jax.nn.softmax(model.apply(variables, frames)[0]).mean(axis=0)
+    expected = jax.nn.softmax(jax.jit(model.apply)(variables, frames)[0]).mean(axis=0)
     table = tables.read(finished.predictions_file('test'))
     row = (table.clip_id == record['clip_id']) & (table.segment == 1)
     np.testing.assert_allclose(table.probs[row][0], expected, atol=1e-4)
@@ -79,8 +64,8 @@ def test_predict_gives_the_clips_of_the_table(finished, data_dir, tmp_path):
     np.testing.assert_allclose(found.probs, expected.probs, atol=1e-4)
 
 
-def test_a_dry_run_tells_the_front_end(data_dir, tmp_path):
-    made = config('dcnn1d,scalogram')
+def test_a_dry_run_tells_the_front_end(demo_config, data_dir, tmp_path):
+    made = demo_config('ioacas_audio', 'dcnn1d,scalogram')
     specs = job.encoder_specs(made, made.encoders, tmp_path)
     told = plan.text(made, specs, data_dir)
     assert 'encoder ioacas_scalogram: 0 parameters, input (48000, 2), none' in told

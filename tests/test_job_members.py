@@ -10,36 +10,18 @@ import pytest
 from ml_collections import ConfigDict
 
 from avsc_jax import job, models, plan, predict, rows, tables, weights
-from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data import records
 from avsc_jax.training import load_run
 from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.state import TrainState
 
-# One block: compiling is what takes time here, and nothing below is about the network.
-NETWORK = dict(widths=(8, 8, 8, 8), layers=(1, 0, 0, 0), group_width=8, stem_width=8)
-SIZES = {hitachi_audio: (64, 48), hitachi_image: (32, 32)}
+MEMBERS = ('hitachi_audio', 'hitachi_image')
 
 
-def config(module, **changes):
-    """As main resolves it on demo data."""
-    made = module.get_config('demo')
-    made.update(made.demo)
-    del made.demo
-    with made.unlocked():
-        made.update(dict(epochs=2, size=SIZES[module], weights='random'))
-        made.model.update(NETWORK)
-        made.data.update(dict(config='demo', source='demo'))
-        made.update(changes)
-    return made.lock()
-
-
-@pytest.fixture(scope='module', params=[hitachi_audio, hitachi_image], ids=['audio', 'image'])
-def finished(request, data_dir, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp('runs') / 'member'
-    made = config(request.param)
-    job.run(made, workdir=workdir, data_dir=data_dir, weights_dir=workdir / 'none')
-    return made, workdir, tables.read(workdir / 'predictions/test.npz')
+@pytest.fixture(scope='module', params=MEMBERS, ids=['audio', 'image'])
+def finished(request, finished_run, demo_config):
+    workdir = finished_run(request.param)
+    return demo_config(request.param), workdir, tables.read(workdir / 'predictions/test.npz')
 
 
 def test_a_member_writes_a_row_for_each_part_of_a_clip_and_its_report(finished):
@@ -61,7 +43,7 @@ def test_the_run_folder_alone_gives_what_the_table_was_made_of(finished, data_di
     _, workdir, table = finished
     model, variables, preprocess, classes = load_run(workdir)
     record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
-    logits, _ = model.apply(variables, preprocess(record))
+    logits, _ = jax.jit(model.apply)(variables, preprocess(record))
     expected = table.probs[table.clip_id == record['clip_id']]
     np.testing.assert_allclose(jax.nn.softmax(logits), expected, atol=1e-4)
     assert list(classes) == table.meta['classes']
@@ -106,17 +88,18 @@ def test_a_killed_run_measures_nothing_twice_and_ends_with_the_same_table(
 
 
 @pytest.mark.slow
-def test_whole_clips_of_sound_are_rows_of_their_own(data_dir, tmp_path):
-    made = config(hitachi_audio, piece_s=10.0, epochs=1, batch_size=20, mixup_alpha=0.2)
+def test_whole_clips_of_sound_are_rows_of_their_own(demo_config, data_dir, tmp_path):
+    changes = dict(piece_s=10.0, epochs=1, batch_size=20, mixup_alpha=0.2)
+    made = demo_config('hitachi_audio', **changes)
     job.run(made, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
     table = tables.read(tmp_path / 'run/predictions/test.npz')
     assert len(table.clip_id) == 10 and table.meta['granularity'] == 'clip'
     assert table.meta['pooled'] and (table.segment == -1).all()
 
 
-def test_training_begins_with_published_weights_and_a_head_of_its_own(tmp_path):
-    made = config(hitachi_image, weights='pretrained', pretrained='regnetx_002')
-    published = models.create_model('regnetx_002', image_size=32, **NETWORK)
+def test_training_begins_with_published_weights_and_a_head_of_its_own(demo_config, tmp_path):
+    made = demo_config('hitachi_image', weights='pretrained', pretrained='regnetx_002')
+    published = models.create_model(**made.model.to_dict())
     state = weights.random_variables(published, 7)
     weights.write(state, tmp_path / 'regnetx_002.safetensors', {})
     model = job.run_folder.make_model(made.model, num_classes=10)
@@ -127,7 +110,7 @@ def test_training_begins_with_published_weights_and_a_head_of_its_own(tmp_path):
     kernel = begun.params['stem']['conv']['kernel']
     np.testing.assert_array_equal(kernel, state['params']['stem']['conv']['kernel'])
     assert begun.params['head']['kernel'].shape == (8, 10)
-    assert job.started(config(hitachi_image), model, {}, tmp_path, [], fresh) is fresh
+    assert job.started(demo_config('hitachi_image'), model, {}, tmp_path, [], fresh) is fresh
 
 
 def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
@@ -152,23 +135,26 @@ def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
     np.testing.assert_array_equal(ours, others)
 
 
-def test_pretrained_weights_that_lack_are_one_sentence_before_anything_is_made(data_dir, tmp_path):
-    made = config(hitachi_audio, weights='pretrained')
+def test_pretrained_weights_that_lack_are_one_sentence_before_anything_is_made(
+    demo_config, data_dir, tmp_path
+):
+    made = demo_config('hitachi_audio', weights='pretrained')
     with pytest.raises(FileNotFoundError, match='no weights of regnetx_064 in'):
         job.run(made, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize(('module', 'count'), [(hitachi_audio, 200), (hitachi_image, 240)])
-def test_a_dry_run_tells_rows_and_steps(data_dir, module, count):
-    told = plan.text(config(module), [], data_dir)
+@pytest.mark.parametrize(('name', 'count'), [(MEMBERS[0], 200), (MEMBERS[1], 240)])
+def test_a_dry_run_tells_rows_and_steps(demo_config, data_dir, name, count):
+    made = demo_config(name)
+    told = plan.text(made, [], data_dir)
     assert f'split train: 20 clips, {count} rows' in told
-    assert 'network regnetx_002' in told and f'input image ({SIZES[module][0]}, ' in told
-    assert f'2 epochs of {-(-count // config(module).batch_size)} steps of' in told
+    assert 'network regnetx_002' in told and f'input image ({made.size[0]}, ' in told
+    assert f'2 epochs of {-(-count // made.batch_size)} steps of' in told
 
 
-def test_a_wrong_augmentation_is_one_sentence(data_dir, tmp_path):
-    made = config(hitachi_image, augment={'rotate': {}})
+def test_a_wrong_augmentation_is_one_sentence(demo_config, data_dir, tmp_path):
+    made = demo_config('hitachi_image', augment={'rotate': {}})
     with pytest.raises(ValueError, match="no augmentation here is called 'rotate'; there are"):
         job.run(made, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
     assert Checkpoints(tmp_path / 'run/checkpoints').last_step() is None

@@ -5,30 +5,10 @@ import numpy as np
 import pytest
 
 from avsc_jax import job, members, plan, predict, tables
-from avsc_jax.configs import feng_fusion, hou_dual_stream, openl3_baseline
 from avsc_jax.data import records
 from avsc_jax.rows import media_files
 from avsc_jax.training import load_run, run_folder
 from avsc_jax.training.run_folder import RunFolder
-
-TINY = dict(
-    openl3_audio=dict(widths=(2, 2, 2, 32), max_windows=2),
-    openl3_image=dict(widths=(2, 2, 2, 32)),
-)
-
-
-def config(module, tokens, **changes):
-    """As main resolves it on demo data, with tiny encoders and few epochs."""
-    made = module.get_config(f'{tokens},demo')
-    made.update(made.demo)
-    made.data.source = made.data.config = 'demo'
-    made.weights = 'random'
-    for name, options in TINY.items():
-        if name in made.encoders:
-            made.encoders[name].update(options)
-    made.update(dict(epochs=2, batch_size=8) | changes)
-    del made.demo
-    return made.lock()
 
 
 @pytest.fixture(scope='module')
@@ -54,8 +34,8 @@ def predicted(folder, data_dir, out, split='test'):
 
 
 @pytest.fixture(scope='module')
-def weighted(run):
-    return run(config(feng_fusion, 'weighted'), 'feng_fusion-weighted-demo')
+def weighted(finished_run):
+    return RunFolder(finished_run('feng_fusion'))
 
 
 def test_each_clip_is_a_row_and_predict_gives_the_same(weighted, data_dir, tmp_path):
@@ -96,10 +76,12 @@ def test_the_report_tells_the_learned_weights(weighted):
 
 
 @pytest.fixture(scope='module')
-def stages(run):
+def stages(run, demo_config):
     """The two members of B03 and B03."""
-    made = {system: config(openl3_baseline, system) for system in ('audio', 'video', 'audio_video')}
-    return {name: run(c, f'openl3_baseline-{name}-demo') for name, c in made.items()}
+    return {
+        name: run(demo_config('openl3_baseline', name), f'openl3_baseline-{name}-demo')
+        for name in ('audio', 'video', 'audio_video')
+    }
 
 
 @pytest.mark.slow
@@ -131,9 +113,11 @@ def test_the_baseline_is_scored_at_frames_seconds_and_clips(stages, data_dir, tm
     np.testing.assert_allclose(found.probs, tables.pool(table).probs, atol=1e-4)
 
 
-def test_a_member_that_lacks_is_named_with_its_command(data_dir, tmp_path, monkeypatch):
+def test_a_member_that_lacks_is_named_with_its_command(
+    demo_config, data_dir, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    made = config(openl3_baseline, 'audio_video')
+    made = demo_config('openl3_baseline')
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
     with pytest.raises(FileNotFoundError, match=r'openl3_baseline.py:audio,demo.*\n.*:video,demo'):
         job.run(made, workdir=tmp_path / 'run', **folders)
@@ -153,8 +137,8 @@ def test_a_member_that_lacks_is_named_with_its_command(data_dir, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_hou_s_network_sees_features_and_pictures_of_a_clip(run, data_dir, tmp_path):
-    folder = run(config(hou_dual_stream, 'final', batch_size=4), 'hou_dual_stream-final-demo')
+def test_hou_s_network_sees_features_and_pictures_of_a_clip(run, demo_config, data_dir, tmp_path):
+    folder = run(demo_config('hou_dual_stream'), 'hou_dual_stream-final-demo')
     table = tables.read(folder.predictions_file('validation'))
     assert table.meta['granularity'] == 'clip' and len(table.clip_id) == len(set(table.clip_id))
     found = predicted(folder, data_dir, tmp_path / 'out.npz', 'validation')
@@ -165,14 +149,16 @@ def test_hou_s_network_sees_features_and_pictures_of_a_clip(run, data_dir, tmp_p
 
 
 @pytest.mark.parametrize(
-    ('module', 'tokens', 'rows', 'shape'),
+    ('name', 'tokens', 'rows', 'shape'),
     [
-        (openl3_baseline, 'early', 20, 'audio_embedding (384,), image_embedding (128,)'),
-        (hou_dual_stream, 'final', 10, 'audio_embedding (96, 384), image (10, 64, 64, 3)'),
+        ('openl3_baseline', 'early', 20, 'audio_embedding (384,), image_embedding (128,)'),
+        ('hou_dual_stream', 'final', 10, 'audio_embedding (96, 384), image (10, 64, 64, 3)'),
     ],
 )
-def test_a_dry_run_tells_rows_and_shapes(data_dir, tmp_path, module, tokens, rows, shape):
-    made = config(module, tokens)
+def test_a_dry_run_tells_rows_and_shapes(
+    demo_config, data_dir, tmp_path, name, tokens, rows, shape
+):
+    made = demo_config(name, tokens)
     told = plan.text(made, job.encoder_specs(made, made.encoders, tmp_path), data_dir)
     assert f'input {shape}' in told
     assert f': 10 clips, {rows} rows' in told or 'split validation' in told

@@ -1,60 +1,37 @@
 """The main job as a user runs it, on a thin demo set; and every wrong input it can be given."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from absl.testing import flagsaver
 
 import avsc_jax
 from avsc_jax import cli, models, predict, tables
 from avsc_jax.training import load_run
+from tfds_tau.tfds_tau_dataset_builder import Builder
 
 ROOT = Path(__file__).parents[1]
 CONFIG = '--config=configs/clip_fusion.py:demo'
-# Encoders as small as their kind allows; the demo's own compile for longer than a test may last.
-TINY = [
-    '--config.encoders.clip_rn101={"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}',
-    '--config.encoders.clip_rn50x4={"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}',
-    '--config.encoders.clip_vit_b32={"width": 16, "layers": 1, "patch_size": 16, "image_size": 32}',
-]
-
-
-def start(*arguments, **kwargs):
-    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
-    return subprocess.Popen(
-        [sys.executable, '-m', *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
 
 
 def run(*arguments):
-    process = start(*arguments)
-    out, err = process.communicate(timeout=500)
-    return process.returncode, out, err
-
-
-def main(data_dir, workdir, *arguments, config=CONFIG):
-    return run(
-        'avsc_jax.main', config, *TINY, f'--data_dir={data_dir}', f'--workdir={workdir}', *arguments
-    )
+    command = [sys.executable, '-m', *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture
-def here(monkeypatch, capsys):
-    """The same command in this process, which is faster: (exit code, out, err)."""
+def here(monkeypatch, capsys, one_encoder):
+    """The main command in this process, which is faster: (exit code, out, err)."""
 
-    def command(data_dir, workdir, *arguments, config=CONFIG, tiny=TINY):
+    def command(data_dir, workdir, *arguments, config=CONFIG, tiny=one_encoder):
         given = [config, *tiny, f'--data_dir={data_dir}', f'--workdir={workdir}', *arguments]
         monkeypatch.setattr(sys, 'argv', ['main', *given])
         capsys.readouterr()
@@ -71,11 +48,10 @@ def here(monkeypatch, capsys):
 
 
 @pytest.fixture(scope='module')
-def finished(data_dir, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp('runs') / 'c04'
-    code, out, err = main(data_dir, workdir, '--config.epochs=3')
-    assert code == 0, err
-    return workdir, out, err
+def finished(finished_run):
+    """The run folder of the command as a user gives it, and what it printed."""
+    workdir = finished_run('clip_fusion')
+    return workdir, *((workdir.parent / f'{name}.txt').read_text() for name in ('out', 'err'))
 
 
 def test_the_run_folder_holds_all_that_the_contract_names(finished):
@@ -111,11 +87,11 @@ def test_load_run_gives_what_the_table_was_made_of(finished, data_dir):
 
     workdir, _, _ = finished
     model, variables, preprocess, classes = load_run(workdir)
-    assert models.count_parameters('clip_late_fusion') == sum(
+    assert models.count_parameters('clip_late_fusion', encoders={'clip_rn101': 512}) == sum(
         leaf.size for leaf in _leaves(variables['params'])
     )
     record = records.open_dataset('tfds_tau', 'demo', data_dir).records('test')[3]
-    logits, _ = model.apply(variables, preprocess(record))
+    logits, _ = jax.jit(model.apply)(variables, preprocess(record))
     table = tables.read(workdir / 'predictions/test.npz')
     expected = table.probs[table.clip_id == record['clip_id']]
     probs = np.exp(logits - logits.max(1, keepdims=True))
@@ -123,10 +99,10 @@ def test_load_run_gives_what_the_table_was_made_of(finished, data_dir):
     assert list(classes) == table.meta['classes']
 
 
-def test_the_same_command_again_shows_the_report_and_trains_nothing(finished, data_dir):
+def test_the_same_command_again_shows_the_report_and_trains_nothing(here, finished, data_dir):
     workdir, out, _ = finished
     before = {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file()}
-    code, again, _ = main(data_dir, workdir, '--config.epochs=3')
+    code, again, _ = here(data_dir, workdir, '--config.epochs=3')
     assert code == 0
     assert {f: f.stat().st_mtime_ns for f in workdir.rglob('*') if f.is_file()} == before
     assert out.splitlines()[-2] in again and 'this run was complete' in again
@@ -157,14 +133,24 @@ def test_predict_names_the_scene_of_media_files(finished, data_dir, tmp_path):
         assert np.abs(table.probs[i] - trained.probs[row]).max() < 0.1
 
 
-def test_an_override_of_an_encoder_replaces_the_demos_own_settings(finished):
+def test_an_override_of_an_encoder_replaces_the_demos_own_settings(main, data_dir, tiny_encoders):
+    config = main.resolve(main.parse([CONFIG, *tiny_encoders]), data_dir, named=True)
+    assert config.encoders.clip_rn101.to_dict() == {
+        'width': 2,
+        'layers': (1, 1, 1, 1),
+        'image_size': 32,
+    }
+    assert len(config.encoders) == 3
+
+
+def test_the_run_folder_tells_the_options_of_its_encoder(finished):
     settings = json.loads((finished[0] / 'preprocessing.json').read_text())
     options = {encoder['name']: encoder['options'] for encoder in settings['encoders']}
-    assert options['clip_rn101'] == {'width': 2, 'layers': [1, 1, 1, 1], 'image_size': 32}
+    assert options == {'clip_rn101': {'width': 2, 'layers': [1, 1, 1, 1], 'image_size': 32}}
 
 
-def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path):
-    code, out, _ = here(data_dir, tmp_path / 'run', '--dry_run')
+def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path, tiny_encoders):
+    code, out, _ = here(data_dir, tmp_path / 'run', '--dry_run', tiny=tiny_encoders)
     assert code == 0
     assert 'network clip_late_fusion: 1,350,282 parameters' in out
     assert 'split train: 20 clips, 240 rows' in out
@@ -175,7 +161,9 @@ def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path):
 def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys):
     workdir = tmp_path / 'c03'
     narrow = [
-        TINY[2].replace('"width": 16', '"width": 24'),  # features that no other test has left
+        # features that no other test has left
+        '--config.encoders.clip_vit_b32={"width": 24, "layers": 1, "patch_size": 16, '
+        '"image_size": 32}',
         '--config.text_encoder.clip_vit_b32_text={"width": 16, "layers": 1}',
     ]
     config = '--config=configs/clip_zero_shot.py:vit_b32,photo,demo'
@@ -235,17 +223,20 @@ def test_a_wrong_config_or_missing_data_is_one_sentence(here, data_dir, tmp_path
 
 
 def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(here, tmp_path):
-    code, _, err = run(
-        'tfds_tau.build', '--config=clips', f'--data_dir={tmp_path}',
-        f'--manual_dir={ROOT / "tfds_tau/dummy_data"}',
-    )  # fmt: skip
-    assert code == 0, err
+    media = tfds.download.DownloadConfig(manual_dir=ROOT / 'tfds_tau/dummy_data')
+    Builder(config='clips', data_dir=tmp_path).download_and_prepare(download_config=media)
     config = '--config=configs/clip_fusion.py'
     code, _, err = here(tmp_path, tmp_path / 'run', config=config)
     assert code == 1 and 'no weights of clip_rn101 in' in err and '--weights=random' in err
     assert not (tmp_path / 'run').exists()
+    two = [
+        '--config.encoders={"clip_rn101": {"width": 2, "layers": (1, 1, 1, 1), "image_size": 32}, '
+        '"clip_vit_b32": {"width": 16, "layers": 1, "patch_size": 16, "image_size": 32}}',
+        '--config.model={"name": "clip_late_fusion", "encoders": {"clip_rn101": 512, '
+        '"clip_vit_b32": 512}, "widths": (16, 8, 8)}',
+    ]
     code, out, err = here(
-        tmp_path, tmp_path / 'run', '--weights=random', '--config.epochs=1', config=config
+        tmp_path, tmp_path / 'run', '--weights=random', '--config.epochs=1', config=config, tiny=two
     )
     assert code == 0, err
     assert 'data: tfds_tau/clips in' in err
@@ -278,11 +269,12 @@ def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_di
 
 
 @pytest.mark.slow
-def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path):
-    shutil.rmtree(data_dir / 'features', ignore_errors=True)  # a kill may interrupt extraction too
+def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path, tiny_encoders):
+    own = tmp_path / 'data'  # without features: a kill may interrupt extraction too
+    shutil.copytree(data_dir, own, symlinks=True, ignore=shutil.ignore_patterns('features'))
     code, out, err = run(
-        'benchmarks.kills', '--kills=6', f'--data_dir={data_dir}',
-        f'--json={tmp_path / "kills.json"}', '--', *TINY, '--config.epochs=30',
+        'benchmarks.kills', '--kills=6', f'--data_dir={own}',
+        f'--json={tmp_path / "kills.json"}', '--', *tiny_encoders, '--config.epochs=30',
     )  # fmt: skip
     assert code == 0, out + err
     told = json.loads((tmp_path / 'kills.json').read_text())

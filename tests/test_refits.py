@@ -10,25 +10,16 @@ import pytest
 from absl.testing import flagsaver
 
 from avsc_jax import features, inputs, job, rows, sweep, tables
-from avsc_jax.configs import clip_fusion
 from avsc_jax.data import folds
 from avsc_jax.training.run_folder import RunFolder, default_path
 
-# One encoder, as in test_main, which may have left its features, and a narrow network.
-TINY = {'clip_vit_b32': {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}}
-NETWORK = dict(name='clip_late_fusion', encoders={'clip_vit_b32': 512}, widths=(16, 8, 8))
 CONFIG = '--config=configs/clip_fusion.py:demo'
 
 
-def config(argument='demo', **data):
-    """As main resolves it on demo data."""
-    made = clip_fusion.get_config(argument)
-    del made.demo
-    with made.unlocked():
-        made.encoders, made.model = TINY, NETWORK
-        made.update(dict(epochs=2, weights='random'))
-        made.data.update(dict(config='demo', source='demo', **data))
-    return made.lock()
+@pytest.fixture(scope='module')
+def config(demo_config):
+    """Of a job on a fold, say."""
+    return lambda tokens='', **data: demo_config('clip_fusion', tokens, data=data)
 
 
 def run(data_dir, made, workdir):
@@ -36,10 +27,10 @@ def run(data_dir, made, workdir):
 
 
 @pytest.fixture(scope='module')
-def refit(data_dir, tmp_path_factory):
+def refit(config, data_dir, tmp_path_factory):
     """Fold 2 by the strict protocol."""
     workdir = tmp_path_factory.mktemp('runs') / 'c04-fold2'
-    run(data_dir, config('strict,demo', fold=2), workdir)
+    run(data_dir, config('strict', fold=2), workdir)
     return RunFolder(workdir)
 
 
@@ -57,7 +48,9 @@ def test_a_fold_is_what_the_job_reports_on_and_never_sees(refit):
     assert any('not on the official one' in warning for warning in about['warnings'])
 
 
-def test_features_of_folds_are_those_of_the_stored_splits(refit, data_dir, tmp_path, monkeypatch):
+def test_features_of_folds_are_those_of_the_stored_splits(
+    refit, config, data_dir, tmp_path, monkeypatch
+):
     monkeypatch.setattr(features.EncoderSpec, 'make', None)  # nothing is encoded again
     made = config(fold=3)
     specs = job.encoder_specs(made, made.encoders, tmp_path)
@@ -83,7 +76,7 @@ def test_features_of_folds_are_those_of_the_stored_splits(refit, data_dir, tmp_p
         np.testing.assert_array_equal(found, [expected[place] for place in places])
 
 
-def test_media_rows_are_those_of_the_fold(data_dir):
+def test_media_rows_are_those_of_the_fold(config, data_dir):
     dataset = folds.open_dataset(config(fold=1).data, data_dir)
     front_end = {'name': 'hitachi_logmel', 'sample_rate_hz': 48000}
     reader = inputs.make({'piece_s': 1.0, 'front_end': front_end, 'size': (32, 24)})
@@ -105,7 +98,7 @@ def scored(config, *, workdir, calls):
     folder.write_json('report.json', {'headline': 'clip', 'scores': {'clip': score, 'frame': {}}})
 
 
-def test_seeds_give_mean_and_spread(main, tmp_path, capsys):
+def test_seeds_give_mean_and_spread(config, main, tmp_path, capsys):
     calls = []
     sweep.run_seeds(partial(scored, calls=calls), config(), [1, 2, 4], tmp_path)
     assert calls == [('seed1', 1), ('seed2', 2), ('seed4', 4)]
@@ -128,7 +121,7 @@ def test_seeds_give_mean_and_spread(main, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_seeds_of_the_job_differ_and_finished_ones_are_only_read(
-    main, data_dir, tmp_path, monkeypatch
+    config, main, data_dir, tmp_path, monkeypatch
 ):
     again = partial(sweep.run_seeds, partial(job.run, data_dir=data_dir, weights_dir=tmp_path))
     again(config(), [0, 1], tmp_path)
@@ -152,7 +145,7 @@ def test_a_single_seed_has_no_spread(main):
     assert sweep.spread_text(told).splitlines()[-1].split() == ['standard', 'deviation', '–', '–']
 
 
-def test_a_wrong_fold_file_leaves_no_output(data_dir, tmp_path):
+def test_a_wrong_fold_file_leaves_no_output(config, data_dir, tmp_path):
     whole = folds.open_dataset(config(fold=0).data, data_dir)
     folds.write(tmp_path / 'folds.tsv', whole.clip_ids[1:], whole.folds[1:])
     with pytest.raises(ValueError, match=r'folds\.tsv lacks 1 clips of tfds_tau/demo'):

@@ -1,8 +1,10 @@
 import dataclasses
 import json
+import shutil
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from optax import tree_utils
@@ -30,7 +32,7 @@ def make_system(**settings):
     model = models.create_model('clip_late_fusion', **OPTIONS)
     optimizer, schedule = make_optimizer(SETTINGS | settings, steps_per_epoch=4)
     steps = Steps(model, optimizer, partial(losses.focal_loss, gamma=2.0))
-    return model, optimizer, schedule, steps
+    return TrainState.create(model, optimizer, seed=0), schedule, steps
 
 
 @pytest.fixture(scope='module')
@@ -69,12 +71,12 @@ def train(
     select='accuracy',
     **options,
 ):
-    model, optimizer, schedule, steps = system
+    state, schedule, steps = system
     folder.mkdir(exist_ok=True)
     checkpoints, history = Checkpoints(folder / 'checkpoints'), History(folder)
     loop.fit(
         steps,
-        TrainState.create(model, optimizer, seed=0),
+        jax.tree.map(jnp.copy, state),  # the first step takes its memory
         train_rows or make_rows(0),
         valid_rows,
         epochs=epochs,
@@ -90,8 +92,31 @@ def train(
     return checkpoints, history
 
 
-def test_training_learns_and_keeps_the_first_best_epoch(system, tmp_path):
-    checkpoints, history = train(system, tmp_path)
+def streamed_rows(kind=Stream):
+    """The same rows, as a host reads them."""
+    rows = make_rows(0)
+    arrays = {**rows.inputs, 'label': rows.label}
+    return dataclasses.replace(
+        rows, inputs=kind(lambda i: {name: array[i] for name, array in arrays.items()})
+    )
+
+
+@pytest.fixture(scope='module')
+def whole(system, tmp_path_factory):
+    """The folder of a run over four epochs, which tests only read, and what it left."""
+    folder = tmp_path_factory.mktemp('runs') / 'whole'
+    return folder, *train(system, folder)
+
+
+@pytest.fixture(scope='module')
+def streamed(system, tmp_path_factory):
+    """As `whole`, over three epochs of a stream: the rate is lower in the last."""
+    folder = tmp_path_factory.mktemp('runs') / 'streamed'
+    return folder, *train(system, folder, epochs=3, train_rows=streamed_rows())
+
+
+def test_training_learns_and_keeps_the_first_best_epoch(system, whole):
+    _, checkpoints, history = whole
     assert [line['epoch'] for line in history.lines] == [0, 1, 2, 3]
     assert [line['learning_rate'] for line in history.lines] == pytest.approx(
         [0.05, 0.05, 0.005, 0.005]
@@ -100,46 +125,40 @@ def test_training_learns_and_keeps_the_first_best_epoch(system, tmp_path):
     accuracy = [line['valid_accuracy'] for line in history.lines]
     best = int(np.argmax(accuracy))  # the first of equals
     assert [line['epoch'] for line in history.lines if line['best']][-1] == best
-    state = TrainState.create(*system[:2], seed=1)
-    _, step = checkpoints.restore_best(state.variables)
+    _, step = checkpoints.restore_best(system[0].variables)
     assert step == history.lines[best]['step']
 
 
-def test_best_variables_give_the_scores_that_the_history_tells(system, tmp_path):
-    checkpoints, history = train(system, tmp_path)
-    variables, _ = checkpoints.restore_best(TrainState.create(*system[:2], seed=1).variables)
+def test_best_variables_give_the_scores_that_the_history_tells(system, whole):
+    _, checkpoints, history = whole
+    variables, _ = checkpoints.restore_best(system[0].variables)
     rows = make_rows(1)
-    probs = loop.predict(system[3], variables, rows, batch_size=7)
+    probs = loop.predict(system[2], variables, rows, batch_size=7)
     assert probs.shape == (30, 3)
     pooled = probs.reshape(10, 3, 3).mean(axis=1)
     best = [line for line in history.lines if line['best']][-1]
     assert (pooled.argmax(1) == rows.label[::3]).mean() == pytest.approx(best['valid_accuracy'])
 
 
-def test_a_run_cut_after_two_epochs_goes_on_to_the_same_numbers(system, tmp_path):
-    train(system, tmp_path / 'whole')
+def test_a_run_cut_after_two_epochs_goes_on_to_the_same_numbers(system, whole, tmp_path):
+    folder, *_ = whole
     train(system, tmp_path / 'cut', epochs=2)
     # A kill between writing a line and saving its checkpoint leaves a line too many.
     file = tmp_path / 'cut' / 'metrics.jsonl'
     file.write_text(file.read_text() + json.dumps({'epoch': 2, 'valid_accuracy': 2.0}) + '\n')
     train(system, tmp_path / 'cut')
-    whole = (tmp_path / 'whole' / 'metrics.jsonl').read_bytes()
-    assert file.read_bytes() == whole
-    shapes = TrainState.create(*system[:2], seed=1).variables
+    assert file.read_bytes() == (folder / 'metrics.jsonl').read_bytes()
     ends = []
-    for name in ('whole', 'cut'):
-        variables, _ = Checkpoints(tmp_path / name / 'checkpoints').restore_best(shapes)
-        ends.append(loop.predict(system[3], variables, make_rows(1), batch_size=8))
+    for run in (folder, tmp_path / 'cut'):
+        variables, _ = Checkpoints(run / 'checkpoints').restore_best(system[0].variables)
+        ends.append(loop.predict(system[2], variables, make_rows(1), batch_size=8))
     assert ends[0].tobytes() == ends[1].tobytes()
 
 
-def test_a_stream_of_rows_trains_to_the_same_numbers(system, tmp_path):
-    rows = make_rows(0)
-    arrays = {**rows.inputs, 'label': rows.label}
-    stream = Stream(lambda i: {name: array[i] for name, array in arrays.items()})
-    _, streamed = train(system, tmp_path / 'a', train_rows=dataclasses.replace(rows, inputs=stream))
-    _, resident = train(system, tmp_path / 'b')
-    for a, b in zip(streamed.lines, resident.lines, strict=True):
+def test_a_stream_of_rows_trains_to_the_same_numbers(streamed, whole):
+    (*_, stream), (*_, resident) = streamed, whole
+    assert len(stream.lines) == 3
+    for a, b in zip(stream.lines, resident.lines[:3], strict=True):
         assert a['train_loss'] == pytest.approx(b['train_loss'], rel=1e-5)
 
 
@@ -156,41 +175,39 @@ class Unsteady(Stream):
             yield batch
 
 
-def test_a_run_cut_within_an_epoch_goes_on_from_the_very_step(system, tmp_path, monkeypatch):
+def test_a_run_cut_within_an_epoch_goes_on_from_the_very_step(
+    system, streamed, tmp_path, monkeypatch
+):
+    rows, cut = streamed_rows(Unsteady), tmp_path / 'cut'
+    stream = rows.inputs
+    train(system, cut, epochs=2, train_rows=rows)
     monkeypatch.setattr(loop, 'SAVE_EVERY_S', 0)
-    rows = make_rows(0)
-    arrays = {**rows.inputs, 'label': rows.label}
-    stream = Unsteady(lambda i: {name: array[i] for name, array in arrays.items()})
-    rows = dataclasses.replace(rows, inputs=stream)
-    train(system, tmp_path / 'whole', train_rows=rows)
-    stream.given, stream.last = 0, 14
+    stream.last = 10
+    again = partial(train, system, cut, epochs=3, train_rows=rows)
     with pytest.raises(OSError, match='the power failed'):  # after two batches of the last epoch
-        train(system, tmp_path / 'cut', train_rows=rows)
-    assert Checkpoints(tmp_path / 'cut/checkpoints').last_step() == 14
+        again()
+    assert Checkpoints(cut / 'checkpoints').last_step() == 10
     load, stream.last = stream.load, None
     stream.load = lambda i: load(i) | {'features/clip_rn101': np.full(8, np.nan, np.float32)}
-    with pytest.raises(FloatingPointError, match=r'nan at step 14 of epoch 3.*last/14;'):
-        train(system, tmp_path / 'cut', train_rows=rows)
-    stream.load, stream.given = load, 14
-    train(system, tmp_path / 'cut', train_rows=rows)
-    assert stream.given == 16
-    whole, cut = (tmp_path / name for name in ('whole', 'cut'))
+    with pytest.raises(FloatingPointError, match=r'nan at step 10 of epoch 2.*last/10;'):
+        again()
+    stream.load, stream.given = load, 10
+    again()
+    assert stream.given == 12
+    whole, *_ = streamed
     assert (whole / 'metrics.jsonl').read_bytes() == (cut / 'metrics.jsonl').read_bytes()
-    like = TrainState.create(*system[:2], seed=1)
-    whole, cut = (Checkpoints(run / 'checkpoints').restore_last(like)[0] for run in (whole, cut))
-    jax.tree.map(np.testing.assert_array_equal, whole.variables, cut.variables)
+    ends = (Checkpoints(run / 'checkpoints').restore_last(system[0])[0] for run in (whole, cut))
+    jax.tree.map(np.testing.assert_array_equal, *(end.variables for end in ends))
 
 
 def test_plateaus_and_whole_batches_survive_a_cut_within_an_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, 'SAVE_EVERY_S', 0)
-    rows = make_rows(0)  # 30, of which an epoch takes three batches of 8
-    arrays = {**rows.inputs, 'label': rows.label}
-    stream = Unsteady(lambda i: {name: array[i] for name, array in arrays.items()})
+    rows = streamed_rows(Unsteady)  # 30, of which an epoch takes three batches of 8
+    stream = rows.inputs
     system = make_system(schedule='plateau', plateau_patience=0)
     again = partial(
         train,
         system,
-        train_rows=dataclasses.replace(rows, inputs=stream),
+        train_rows=rows,
         valid_rows=mistaken_rows(1),
         select='loss',
         drop_remainder=True,
@@ -200,7 +217,10 @@ def test_plateaus_and_whole_batches_survive_a_cut_within_an_epoch(tmp_path, monk
     found = [line['valid_loss'] for line in history.lines]
     rates = [plateau(found[:n], learning_rate=0.05, factor=0.1, patience=0) for n in range(4)]
     assert [line['learning_rate'] for line in history.lines] == rates and rates[3] < 0.01
-    stream.given, stream.last = 0, 11
+    stream.given = 0
+    again(tmp_path / 'cut', epochs=3)
+    monkeypatch.setattr(loop, 'SAVE_EVERY_S', 0)
+    stream.last = 11
     with pytest.raises(OSError, match='the power failed'):  # after two batches of the last epoch
         again(tmp_path / 'cut')
     stream.last = None
@@ -208,8 +228,9 @@ def test_plateaus_and_whole_batches_survive_a_cut_within_an_epoch(tmp_path, monk
     assert stream.given == 12
     whole, cut = (tmp_path / name for name in ('whole', 'cut'))
     assert (whole / 'metrics.jsonl').read_bytes() == (cut / 'metrics.jsonl').read_bytes()
-    like = TrainState.create(*system[:2], seed=1)
-    whole, cut = (Checkpoints(run / 'checkpoints').restore_last(like)[0] for run in (whole, cut))
+    whole, cut = (
+        Checkpoints(run / 'checkpoints').restore_last(system[0])[0] for run in (whole, cut)
+    )
     jax.tree.map(np.testing.assert_array_equal, whole.variables, cut.variables)
     used = tree_utils.tree_get(cut.opt_state, 'learning_rate')
     assert float(used) == pytest.approx(rates[3])
@@ -235,9 +256,9 @@ def test_selection_by_batch_loss_takes_the_mean_of_the_batches_means(system, tmp
     found = [line['valid_batch_loss'] for line in history.lines]
     best = [line for line in history.lines if line['best']][-1]
     assert best['epoch'] == int(np.argmin(found))
-    variables, _ = checkpoints.restore_best(TrainState.create(*system[:2], seed=1).variables)
+    variables, _ = checkpoints.restore_best(system[0].variables)
     rows = make_rows(1)
-    probs = loop.predict(system[3], variables, rows, batch_size=7)
+    probs = loop.predict(system[2], variables, rows, batch_size=7)
     true = probs[np.arange(30), rows.label]
     each = -((1 - true) ** 2) * np.log(true)
     means = [each[:8].mean(), each[8:16].mean(), each[16:24].mean(), each[24:].mean()]
@@ -246,14 +267,16 @@ def test_selection_by_batch_loss_takes_the_mean_of_the_batches_means(system, tmp
     assert abs(best['valid_batch_loss'] - best['valid_loss']) > 1e-3
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, tmp_path):
-    train(system, tmp_path, epochs=1)
+def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, whole, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / 'run')
     rows = make_rows(0)
     rows.inputs['features/clip_rn101'][:] = np.inf
-    with pytest.raises(FloatingPointError, match=r'nan at step 4 of epoch 1, learning rate 0.05'):
-        train(system, tmp_path, epochs=2, train_rows=rows)
-    with pytest.raises(FloatingPointError, match=r'checkpoint is .*last/4;'):
-        train(system, tmp_path, epochs=2, train_rows=rows)
+    with pytest.raises(
+        FloatingPointError, match=r'nan at step 16 of epoch 4, learning rate 0\.005'
+    ):
+        train(system, run, epochs=5, train_rows=rows)
+    with pytest.raises(FloatingPointError, match=r'checkpoint is .*last/16;'):
+        train(system, run, epochs=5, train_rows=rows)
 
 
 def test_selection_by_log_loss_takes_the_lowest(system, tmp_path):
@@ -265,16 +288,16 @@ def test_selection_by_log_loss_takes_the_lowest(system, tmp_path):
 
 
 def test_without_validation_the_last_epoch_is_kept_and_nothing_is_scored(system, tmp_path):
-    _, scored = train(system, tmp_path / 'scored', epochs=3, select='last')
+    _, scored = train(system, tmp_path / 'scored', epochs=2, select='last')
     checkpoints, history = train(
-        system, tmp_path / 'final', epochs=3, select='last', valid_rows=None
+        system, tmp_path / 'final', epochs=2, select='last', valid_rows=None
     )
     without = [
         {name: value for name, value in line.items() if not name.startswith('valid_')}
         for line in scored.lines
     ]
     assert history.lines == without and len(without[0]) < len(scored.lines[0])
-    _, step = checkpoints.restore_best(TrainState.create(*system[:2], seed=1).variables)
+    _, step = checkpoints.restore_best(system[0].variables)
     assert step == history.lines[-1]['step'] and history.lines[-1]['best']
     with pytest.raises(ValueError, match=r"select is 'accuracy', and a final run .* be 'last'"):
         train(system, tmp_path / 'other', valid_rows=None)
@@ -285,10 +308,10 @@ def test_an_unknown_selection_names_those_there_are(system, tmp_path):
         train(system, tmp_path, select='f1')
 
 
-def test_a_corrupt_checkpoint_is_one_sentence_that_names_it(system, tmp_path):
-    train(system, tmp_path, epochs=1)
-    for file in (tmp_path / 'checkpoints' / 'last').rglob('*'):
+def test_a_corrupt_checkpoint_is_one_sentence_that_names_it(system, whole, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / 'run')
+    for file in (run / 'checkpoints' / 'last').rglob('*'):
         if file.is_file() and file.stat().st_size > 200:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ValueError, match=r'checkpoint .*last/4 cannot be read'):
-        train(system, tmp_path, epochs=2)
+    with pytest.raises(ValueError, match=r'checkpoint .*last/16 cannot be read'):
+        train(system, run, epochs=5)

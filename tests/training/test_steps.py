@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -39,10 +39,27 @@ def rows():
     return {'features/x': x, 'label': (x[:, 0] > 0).astype(np.int32)}
 
 
+OPTIMIZER = optax.sgd(0.1, momentum=0.9)
+
+
+@cache
+def plain(num_devices):
+    """Steps without options, whose programs are compiled once."""
+    return Steps(Net(), OPTIMIZER, losses.cross_entropy, jax.devices()[:num_devices])
+
+
+@cache
+def begun():
+    return TrainState.create(Net(), OPTIMIZER, seed=0)
+
+
 def make(devices=None, **options):
-    optimizer = optax.sgd(0.1, momentum=0.9)
-    steps = Steps(Net(), optimizer, losses.cross_entropy, devices, **options)
-    return steps, steps.place(TrainState.create(Net(), optimizer, seed=0))
+    devices = devices or jax.devices()
+    steps = plain(len(devices))
+    if options:
+        steps = Steps(Net(), OPTIMIZER, losses.cross_entropy, devices, **options)
+    # a step takes its state's memory, so each gets a state of its own
+    return steps, steps.place(jax.tree.map(jnp.copy, begun()))
 
 
 def differences(a, b):
@@ -91,7 +108,7 @@ def test_steps_one_by_one_equal_a_scan_over_rows(rows):
 
 def test_logits_come_back_in_the_order_of_the_rows(rows):
     steps, state = make()
-    expected, _ = Net().apply(state.variables, {'features/x': rows['features/x']})
+    expected, _ = jax.jit(Net().apply)(state.variables, {'features/x': rows['features/x']})
     order, mask = epoch_order(37, 8, multiple=2)
     scanned = steps.logits_rows(state.variables, steps.place(rows), order)
     assert scanned.shape == (5, 8, 3)
@@ -104,7 +121,7 @@ def test_every_step_draws_dropout_anew(rows):
     batch = {name: array[:8] for name, array in rows.items()} | {'mask': np.ones(8, bool)}
     found = []
     for step in (0, 0, 1):
-        steps, state = make()  # a step takes its state's memory, so each gets a state of its own
+        steps, state = make()
         _, loss = steps.train(state.replace(step=state.step + step), batch)
         found.append(float(loss))
     assert found[0] == found[1] != found[2]
@@ -141,8 +158,8 @@ def test_prepared_inputs_draw_by_step_and_place_in_the_global_batch(rows):
         ends.append(state.variables)
     assert differences(*ends) < 1e-6
     assert found[0] == pytest.approx(found[2], rel=1e-6)
-    plain, state = make()
-    expected = plain.logits(state.variables, {'features/x': raw['raw'] / 2})
+    without, state = make()
+    expected = without.logits(state.variables, {'features/x': raw['raw'] / 2})
     np.testing.assert_allclose(make(prepare=noisy)[0].logits(state.variables, raw), expected)
 
 
@@ -160,9 +177,9 @@ def test_frozen_networks_make_inputs_in_training_and_stay_as_they_are(rows):
         assert differences((found.variables, same), (expected.variables, loss)) < 1e-6
         steps.train(found, batch)  # the step before has not taken the factor over
         assert float(steps._frozen['factor']) == 2
-    plain, state = make()
+    without, state = make()
     held, _ = make(embed=(doubled, {'factor': np.float32(2)}))
-    logits = (each.logits(state.variables, batch) for each in (held, plain))
+    logits = (each.logits(state.variables, batch) for each in (held, without))
     np.testing.assert_array_equal(*logits)  # what is scored holds embeddings already
 
 
