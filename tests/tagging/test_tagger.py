@@ -156,7 +156,7 @@ def test_an_ensemble_goes_on_without_the_members_that_hear(made_of):
 
 
 def test_searched_weights_are_those_of_the_report(made_of):
-    _, found, table = made_of(ioacas_ensemble, 'III,tau')
+    _, found, table = made_of(ioacas_ensemble, 'I,tau')  # of the systems the fewest members
     records = [{'frames': 0, 'row': row} for row in range(20)]
     np.testing.assert_allclose([a.probs for a in found(records)], table.probs, atol=1e-6)
 
