@@ -1,6 +1,7 @@
 """The command: TFDS's build on this folder, with one line for what is missing."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,9 +49,9 @@ def rendered(folder):
 
 @pytest.mark.slow
 def test_without_a_config_all_that_is_there_is_built_and_the_rest_named(tmp_path, once):
-    (tmp_path / MEDIA).mkdir(parents=True)
+    whole = once('whole_demo', rendered) / MEDIA
     for name in ('audio', 'video'):  # what is there is not rendered again
-        (tmp_path / MEDIA / name).symlink_to(once('whole_demo', rendered) / MEDIA / name)
+        shutil.copytree(whole / name, tmp_path / MEDIA / name, copy_function=os.link)
     done = build(f'--data_dir={tmp_path}')
     assert done.returncode == 1
     assert (tmp_path / 'tfds_tau/demo/1.0.0/dataset_info.json').exists()
