@@ -10,13 +10,25 @@ from avsc_jax import tables
 from avsc_jax.report import comparison
 from avsc_jax.scenes import SCENES
 from avsc_jax.training.run_folder import RunFolder
+from tfds_tau import demo
+
+MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # where the builder looks for them
+
+
+def rendered(folder):
+    """A data directory with the media of the whole demo, from which any process builds the set."""
+    demo.render(folder / MEDIA)
 
 
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, once):
     """Config with tokens -> its run folder, trained when it is first asked for."""
     folder = tmp_path_factory.mktemp('demo')
-    environment = {'TFDS_DATA_DIR': str(folder / 'data'), **os.environ}
+    data = os.environ.get('TFDS_DATA_DIR') or once('whole_demo', rendered)
+    environment = {**os.environ, 'TFDS_DATA_DIR': str(data)}
+    # Trainings of minutes: the code that the compiler optimises takes half the time.
+    for name in ('XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS'):
+        environment.pop(name, None)
 
     def run(config, *flags):
         command = ['-m', 'avsc_jax.main', f'--config=configs/{config},demo', *flags]

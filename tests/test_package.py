@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import functools
 import importlib.metadata
 import re
 import shutil
@@ -39,6 +40,7 @@ def sources() -> list[Path]:
     return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob('*.py'))
 
 
+@functools.cache
 def imported() -> set[str]:
     """Distributions whose modules the package imports, in functions too."""
     modules = set()
@@ -116,18 +118,30 @@ def installed(built: Path) -> Path:
     return target
 
 
-def test_the_installed_wheel_imports_outside_the_checkout(installed: Path) -> None:
+@pytest.fixture(scope='module')
+def script_modules(installed: Path) -> list[str]:
+    """Files of modules imported from there, once all console scripts could be called."""
     modules = ('avsc_jax', 'tfds_tau', 'avsc_jax.configs.common', 'avsc_jax.main')
-    code = (
-        f'import importlib, sys; sys.path.insert(0, {str(installed)!r})\n'
+    # in a process of their own, for main defines flags that others define too
+    code = f'import importlib.metadata, inspect, sys; sys.path.insert(0, {str(installed)!r})\n' + (
+        f'(package, *_) = importlib.metadata.distributions(path=[{str(installed)!r}])\n'
+        'for script in package.entry_points: inspect.signature(script.load()).bind()\n'
         f'for name in {modules}: print(importlib.import_module(name).__file__)'
     )
     command = [sys.executable, '-I', '-c', code]
     done = subprocess.run(command, cwd=installed.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(line.startswith(str(installed)) for line in done.stdout.splitlines())
+    return done.stdout.splitlines()
 
 
+def test_the_installed_wheel_imports_outside_the_checkout(
+    installed: Path, script_modules: list[str]
+) -> None:
+    assert len(script_modules) == 4
+    assert all(line.startswith(str(installed)) for line in script_modules)
+
+
+@pytest.mark.usefixtures('script_modules')
 def test_console_scripts_are_functions_without_arguments(installed: Path) -> None:
     package = next(iter(importlib.metadata.distributions(path=[str(installed)])))
     assert {script.name for script in package.entry_points} == {
@@ -139,11 +153,3 @@ def test_console_scripts_are_functions_without_arguments(installed: Path) -> Non
         'avsc-score',
         'avsc-serve',
     }
-    # in a process of their own, for main defines flags that others define too
-    code = f'import importlib.metadata, inspect, sys; sys.path.insert(0, {str(installed)!r})\n' + (
-        f'(package, *_) = importlib.metadata.distributions(path=[{str(installed)!r}])\n'
-        'for script in package.entry_points: inspect.signature(script.load()).bind()'
-    )
-    command = [sys.executable, '-I', '-c', code]
-    done = subprocess.run(command, cwd=installed.parent, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -379,19 +379,21 @@ def test_a_table_that_was_read_is_never_overwritten(folder):
         score.main(['b.npz', '--out', 'a.npz'])
 
 
-def test_the_command_prints_its_error_and_ends_with_1(folder):
-    def command(*arguments):
-        return subprocess.run(
-            [sys.executable, '-m', 'avsc_jax.score', *arguments],
-            capture_output=True,
-            text=True,
-            env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
-        )
-
-    failed = command('none.npz', '--out', 'out')
+def test_the_command_prints_its_error_and_ends_with_1(folder, monkeypatch, capsys):
+    # The one that fails in a process of its own; the others need none.
+    failed = subprocess.run(
+        [sys.executable, '-m', 'avsc_jax.score', 'none.npz', '--out', 'out'],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+    )
     assert (failed.returncode, failed.stdout) == (1, '')
     assert failed.stderr.startswith('error: none.npz is not a file')
     assert failed.stderr.count('\n') == 1
-    worked = command('a.npz', '--out', 'out')
-    assert (worked.returncode, worked.stderr) == (0, '')
-    assert 'python -m avsc_jax.score submission.csv' in command('--help').stdout
+    example = 'python -m avsc_jax.score submission.csv'
+    for arguments, told in ((['a.npz', '--out', 'out'], '3 items'), (['--help'], example)):
+        monkeypatch.setattr(sys, 'argv', ['score', *arguments])
+        with pytest.raises(SystemExit) as ended:
+            score.run()
+        out, err = capsys.readouterr()
+        assert (ended.value.code, err) == (0, '') and told in out
