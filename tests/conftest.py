@@ -5,11 +5,16 @@ LLVM does not optimise, XLA emits code the quicker way, and what one process has
 compiles again. What several tests need is made once for all workers (`once`).
 """
 
+import collections
+import functools
+import gc
 import importlib
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -34,6 +39,26 @@ jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = Path(__file__).parents[1]
+LIMIT_S = 10
+# One of each kind: layering, numbers, tables, a network, a front end, media, weights, a whole job.
+SMOKE = {
+    'audio/test_spectrum.py',
+    'data/test_records.py',
+    'data/test_windows.py',
+    'ensemble/test_hitachi.py',
+    'layers/test_norm.py',
+    'models/test_regnet.py',
+    'test_convert.py',
+    'test_floors.py',
+    'test_job_ioacas.py',
+    'test_metrics.py',
+    'test_paper_numbers.py',
+    'test_submission.py',
+    'test_tables.py',
+    'training/test_schedules.py',
+    'weights/test_files.py',
+}
+DEMO_MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # in a data directory, where the builder looks
 # Networks as small as their kind allows: compiling is what takes time here, and no test of jobs is
 # about the network.
 CLIP = {
@@ -127,6 +152,37 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the default tests of the files of SMOKE."""
+    others = {'slow', 'parity', 'data', 'tf', 'web'}
+    for item in items:
+        if others.isdisjoint(mark.name for mark in item.iter_markers()) and _file(item) in SMOKE:
+            item.add_marker('smoke')
+
+
+def _file(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / 'tests').as_posix()
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what was imported, and long traces: a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names tests without the mark `slow` that took longer than LIMIT_S, set-up included."""
+    seconds = collections.Counter()
+    for report in terminalreporter.getreports('passed') + terminalreporter.getreports(''):
+        if 'slow' not in report.keywords:
+            seconds[report.nodeid] += report.duration
+    for name, took in seconds.most_common():
+        if took > LIMIT_S:
+            terminalreporter.write_line(
+                f'over {LIMIT_S} s, so to be cut or marked slow: {took:.1f} s {name}'
+            )
+
+
 @pytest.fixture(scope='session')
 def once(tmp_path_factory):
     """Makes a folder once for all workers: `once(name, make)` calls `make(folder)` if needed.
@@ -173,6 +229,33 @@ def build_demo(folder):
         )
         for config in ('demo', 'demo_segments'):
             Builder(config=config, data_dir=folder).download_and_prepare()
+
+
+@pytest.fixture(scope='session')
+def whole_demo(once):
+    """The folder of the media of the whole demo, 200 clips, rendered once for all workers."""
+    from tfds_tau import demo
+
+    return once('whole_demo', lambda folder: demo.render(folder / DEMO_MEDIA)) / DEMO_MEDIA
+
+
+@pytest.fixture(scope='session')
+def train_on_demo(whole_demo):
+    """Runs the main command on the whole demo in a folder: `train_on_demo(folder, *arguments)`.
+
+    TFDS_DATA_DIR names the data as it does for users; else all such commands share a folder.
+    """
+    data = os.environ.get('TFDS_DATA_DIR') or whole_demo.parents[1]
+    # These run for minutes, in which optimised code wins back what it takes to make.
+    hasty = ('XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS')
+    environment = {name: value for name, value in os.environ.items() if name not in hasty}
+    environment['TFDS_DATA_DIR'] = str(data)
+
+    def train(folder, *arguments):
+        command = [sys.executable, '-m', 'avsc_jax.main', *arguments]
+        subprocess.run(command, cwd=folder, env=environment, check=True)
+
+    return train
 
 
 @pytest.fixture(scope='session')
@@ -262,6 +345,28 @@ def finished_run(once, data_dir, demo_config, one_encoder):
         (folder / 'err.txt').write_text(done.stderr)
 
     return finished
+
+
+@pytest.fixture(scope='session')
+def outline(once) -> Callable[[str], tuple[tuple, dict]]:
+    """Shapes of a network's answer and of its variables, by its name.
+
+    Each network is traced once for all workers: the full-size ones take seconds.
+    """
+    from avsc_jax import models
+
+    def trace(name, folder):
+        model = models.create_model(name)
+        run = functools.partial(model.init_with_output, jax.random.key(0))
+        folder.mkdir()
+        (folder / 'shapes').write_bytes(pickle.dumps(jax.eval_shape(run, model.input_spec)))
+
+    @functools.cache
+    def shapes(name):
+        folder = once(f'outline_{name}', functools.partial(trace, name))
+        return pickle.loads((folder / 'shapes').read_bytes())
+
+    return shapes
 
 
 @pytest.fixture(scope='session')

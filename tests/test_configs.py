@@ -4,7 +4,6 @@ import importlib
 import itertools
 import json
 import re
-import runpy
 from functools import cache
 from pathlib import Path
 
@@ -28,9 +27,6 @@ from avsc_jax import (
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.training import loop, optimizer, run_folder
-
-# A fixture: shapes of full-size networks, which those of tests/models share with these.
-outline = runpy.run_path(str(Path(__file__).parent / 'models' / 'conftest.py'))['outline']
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
 

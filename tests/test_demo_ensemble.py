@@ -1,9 +1,5 @@
 """Hitachi's ensembles of members trained on the whole demo: one command, and what it must show."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -19,25 +15,11 @@ MEMBERS = dict(
 )
 
 
-MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # where the builder looks for them
-
-
-def rendered(folder):
-    """A data directory with the media of the whole demo, from which any process builds the set."""
-    demo.render(folder / MEDIA)
-
-
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory, once):
+def runs(tmp_path_factory, train_on_demo):
     """The folder of the runs that the command leaves, with its three trained members."""
     folder = tmp_path_factory.mktemp('demo')
-    command = ['-m', 'avsc_jax.main', '--config=configs/hitachi_ensemble.py:demo']
-    data = os.environ.get('TFDS_DATA_DIR') or once('whole_demo', rendered)
-    environment = {**os.environ, 'TFDS_DATA_DIR': str(data)}
-    # Trainings of minutes: the code that the compiler optimises takes half the time.
-    for name in ('XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS'):
-        environment.pop(name, None)
-    subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
+    train_on_demo(folder, '--config=configs/hitachi_ensemble.py:demo')
     return folder / 'runs'
 
 

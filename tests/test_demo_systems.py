@@ -1,38 +1,20 @@
 """Systems of both senses and their parts, trained on the whole demo by their commands."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from avsc_jax import tables
 from avsc_jax.report import comparison
 from avsc_jax.scenes import SCENES
 from avsc_jax.training.run_folder import RunFolder
-from tfds_tau import demo
-
-MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # where the builder looks for them
-
-
-def rendered(folder):
-    """A data directory with the media of the whole demo, from which any process builds the set."""
-    demo.render(folder / MEDIA)
 
 
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory, once):
+def runs(tmp_path_factory, train_on_demo):
     """Config with tokens -> its run folder, trained when it is first asked for."""
     folder = tmp_path_factory.mktemp('demo')
-    data = os.environ.get('TFDS_DATA_DIR') or once('whole_demo', rendered)
-    environment = {**os.environ, 'TFDS_DATA_DIR': str(data)}
-    # Trainings of minutes: the code that the compiler optimises takes half the time.
-    for name in ('XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS'):
-        environment.pop(name, None)
 
     def run(config, *flags):
-        command = ['-m', 'avsc_jax.main', f'--config=configs/{config},demo', *flags]
-        subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
+        train_on_demo(folder, f'--config=configs/{config},demo', *flags)
         name = config.replace('.py:', '-').replace(',', '-')
         return RunFolder(folder / 'runs' / f'{name}-demo')
 

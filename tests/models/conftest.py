@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 import math
-import pickle
 import re
 import sys
 import zlib
@@ -364,30 +363,6 @@ def assert_agree(ours: dict, theirs: dict) -> None:
         error, name = max(errors)
         print(f'{kind}: largest relative error {error:.1e} ({name}) of {len(errors)}')
         assert error < (1e-4 if kind == 'eval' else 1e-3), (kind, name)
-
-
-@pytest.fixture(scope='session')
-def outline(once) -> Callable[[str], tuple[tuple, dict]]:
-    """Shapes of a network's answer and of its variables, by its name.
-
-    Each network is traced once for all workers: the full-size ones take seconds.
-    """
-    import jax
-
-    from avsc_jax import models
-
-    def trace(name, folder):
-        model = models.create_model(name)
-        run = functools.partial(model.init_with_output, jax.random.key(0))
-        folder.mkdir()
-        (folder / 'shapes').write_bytes(pickle.dumps(jax.eval_shape(run, model.input_spec)))
-
-    @functools.cache
-    def shapes(name):
-        folder = once(f'outline_{name}', functools.partial(trace, name))
-        return pickle.loads((folder / 'shapes').read_bytes())
-
-    return shapes
 
 
 @pytest.fixture(scope='session')

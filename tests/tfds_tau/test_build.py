@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import tfds_tau
-from tfds_tau import demo
 
 FOLDER = Path(tfds_tau.__file__).parent
 
@@ -39,23 +38,15 @@ def test_a_named_config_is_built_from_the_manual_folder(tmp_path):
     assert 'train_inner' in done.stdout
 
 
-MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # where the builder looks for them
-
-
-def rendered(folder):
-    """A data directory with the media of the whole demo."""
-    demo.render(folder / MEDIA)
-
-
 @pytest.mark.slow
-def test_without_a_config_all_that_is_there_is_built_and_the_rest_named(tmp_path, once):
-    whole = once('whole_demo', rendered) / MEDIA
+def test_without_a_config_all_that_is_there_is_built_and_the_rest_named(tmp_path, whole_demo):
+    media = tmp_path / 'downloads' / whole_demo.name
     for name in ('audio', 'video'):  # what is there is not rendered again
-        shutil.copytree(whole / name, tmp_path / MEDIA / name, copy_function=os.link)
+        shutil.copytree(whole_demo / name, media / name, copy_function=os.link)
     done = build(f'--data_dir={tmp_path}')
     assert done.returncode == 1
     assert (tmp_path / 'tfds_tau/demo/1.0.0/dataset_info.json').exists()
-    assert (tmp_path / MEDIA / 'meta.csv').exists()
+    assert (media / 'meta.csv').exists()
     named = [line.split(': ')[1] for line in errors(done)]
     assert named == ['clips', 'segments', 'frames10', 'evaluation', 'evaluation_hou']
 

@@ -81,19 +81,10 @@ def features(folder, clip):
     return np.concatenate([bands.mean(0), bands.std(0)]), picture
 
 
-MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # where the builder looks for them
-
-
-def rendered(folder):
-    """A data directory with the media of the whole demo."""
-    demo.render(folder / MEDIA)
-
-
 @pytest.mark.slow
-def test_one_sense_is_clearly_worse_than_both_and_night_fools_the_picture(once):
+def test_one_sense_is_clearly_worse_than_both_and_night_fools_the_picture(whole_demo):
     clips = demo.clips()
-    folder = once('whole_demo', rendered) / MEDIA
-    sound, picture = map(np.stack, zip(*(features(folder, c) for c in clips), strict=True))
+    sound, picture = map(np.stack, zip(*(features(whole_demo, c) for c in clips), strict=True))
     labels = np.asarray([SCENES.index(c.clip_id.split('-')[0]) for c in clips])
     night = np.asarray([c.night for c in clips])
 

@@ -1,7 +1,6 @@
 """Other libraries' networks, for the tests marked `parity`."""
 
 import functools
-import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +13,6 @@ from flax import traverse_util
 sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))  # where torch_peers lies
 
 import torch_peers
-
-# A fixture: shapes of full-size networks, which those of tests/models share with these.
-outline = runpy.run_path(str(Path(__file__).parents[1] / 'models' / 'conftest.py'))['outline']
 
 
 @pytest.fixture(scope='session')
