@@ -15,7 +15,7 @@ NETWORKS = {
     'regnetx_002': (17, {'layers': (1, 1, 1, 1), 'widths': (8, 16, 24, 32)}),
     'resnest14d': (23, {'width': 8, 'stem_width': 8}),
     'hrnet_w18_small': (73, {'width': 4, 'first_width': 4, 'blocks': 1, 'head_width': 4}),
-    'tf_efficientnet_lite0': (22, {'channel_multiplier': 0.25, 'depth_multiplier': 0.1}),
+    'tf_efficientnet_lite0': (25, {'channel_multiplier': 0.25, 'depth_multiplier': 0.3}),
     'clip_rn101': (22, {'width': 8, 'layers': (1, 2, 1, 1)}),
     'clip_late_fusion': (3, {'widths': (8, 4, 4)}),
 }
