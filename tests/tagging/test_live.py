@@ -404,9 +404,11 @@ def test_ctrl_c_gives_what_there_is_and_ends_well(tmp_path):
         process.stdin.write(steps(1.5).astype('<f4').tobytes())
         process.stdin.flush()  # and it stays open
         first = process.stdout.readline()
+        time.sleep(0.5)  # for the rest to be read
         process.send_signal(signal.SIGINT)
         rest, err = process.communicate(timeout=60)
-    assert first.split()[:2] == [b'1.0', b's'] and rest.split()[:2] == [b'1.5', b's']
+    assert first.split()[:2] == [b'1.0', b's'] and rest.split()[1] == b's'
+    assert 1.0 < float(rest.split()[0]) <= 1.5  # on a busy machine it has not read all of it yet
     assert process.returncode == 0 and err == b''
 
 
