@@ -39,6 +39,7 @@ jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 ROOT = Path(__file__).parents[1]
+NOT_DEFAULT = {'slow', 'parity', 'data', 'tf', 'web'}
 LIMIT_S = 10
 # One of each kind: layering, numbers, tables, a network, a front end, media, weights, a whole job.
 SMOKE = {
@@ -154,9 +155,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks the default tests of the files of SMOKE."""
-    others = {'slow', 'parity', 'data', 'tf', 'web'}
     for item in items:
-        if others.isdisjoint(mark.name for mark in item.iter_markers()) and _file(item) in SMOKE:
+        if (
+            NOT_DEFAULT.isdisjoint(mark.name for mark in item.iter_markers())
+            and _file(item) in SMOKE
+        ):
             item.add_marker('smoke')
 
 
@@ -171,10 +174,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Names tests without the mark `slow` that took longer than LIMIT_S, set-up included."""
+    """Names default tests that took longer than LIMIT_S, set-up included."""
     seconds = collections.Counter()
     for report in terminalreporter.getreports('passed') + terminalreporter.getreports(''):
-        if 'slow' not in report.keywords:
+        if NOT_DEFAULT.isdisjoint(report.keywords):
             seconds[report.nodeid] += report.duration
     for name, took in seconds.most_common():
         if took > LIMIT_S:
