@@ -16,9 +16,10 @@ branches.
 
 `try` runs only the tests that cover the broken line: those that ran it, those that use a fixture
 which ran it, and, for lines outside functions, those that ran any function of the file. The fastest
-tests run first and the first failure ends a break, which then counts as caught. So does a break
-whose tests outlive the limit: it hangs. A break that no failure shows by the end, or that no test
-covers, survives. Breaks are applied to copies of the tree, one for each of `--jobs`.
+tests run first and the first failure ends a break, which then counts as caught. A break
+whose tests outlive the limit is out of time, and no catch. A break that no failure shows by the
+end, or that no test covers, survives. Breaks are applied to copies of the tree, one for each of
+`--jobs`.
 """
 
 import argparse

@@ -18,7 +18,7 @@ CONFIG = '--config=configs/clip_fusion.py:demo'
 
 @pytest.fixture(scope='module')
 def config(demo_config):
-    """Of a job on a fold, say."""
+    """Makes the tiny config of clip_fusion, on other splits where these are given."""
     return lambda tokens='', **data: demo_config('clip_fusion', tokens, data=data)
 
 

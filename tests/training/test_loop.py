@@ -93,7 +93,7 @@ def train(
 
 
 def streamed_rows(kind=Stream):
-    """The same rows, as a host reads them."""
+    """Rows that the host reads one by one, with the values of `make_rows(0)`."""
     rows = make_rows(0)
     arrays = {**rows.inputs, 'label': rows.label}
     return dataclasses.replace(
@@ -110,7 +110,7 @@ def whole(system, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def streamed(system, tmp_path_factory):
-    """As `whole`, over three epochs of a stream: the rate is lower in the last."""
+    """A run of three epochs over a stream of rows; the rate is lower in the last."""
     folder = tmp_path_factory.mktemp('runs') / 'streamed'
     return folder, *train(system, folder, epochs=3, train_rows=streamed_rows())
 
