@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 
 import avsc_jax
-from avsc_jax import cli, models, weights
+from avsc_jax import models, weights
+from avsc_jax.runtime import cli
 from avsc_jax.weights import openl3_baseline
 from avsc_jax.weights.conversion import convert_for
 

@@ -15,9 +15,10 @@ import librosa
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from avsc_jax import compiler, images, models, weights
+from avsc_jax import images, models, weights
 from avsc_jax.audio import frontends, openl3
 from avsc_jax.data import media
+from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16

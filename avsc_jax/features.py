@@ -18,11 +18,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax import hosts
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.encoders import Encoder, EncoderSpec
+from avsc_jax.runtime import multihost
 
 CLIPS_PER_BLOCK = 32
 CALLS_TOGETHER = 4  # of an encoder, on what waits in memory
@@ -94,7 +94,7 @@ def extract(
             block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
             for name, columns in block.items():
                 _write_block(files[split][name][k], columns)
-    hosts.wait('features')
+    multihost.wait('features')
     return {
         split: _joined({name: [_read_block(file) for file in those] for name, those in of.items()})
         for split, of in files.items()
@@ -158,7 +158,7 @@ def _clips(
         for index in range(k * CLIPS_PER_BLOCK, min((k + 1) * CLIPS_PER_BLOCK, len(records)))
     ]
     found = read_ahead(load, places, num_threads=MEDIA_THREADS if of_media else 16)
-    off = not places or not hosts.is_first()
+    off = not places or not multihost.is_first()
     return iter(tqdm(found, f'encoding {split}', len(places), unit='clip', disable=off))
 
 

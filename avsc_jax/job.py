@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from avsc_jax import (
     encoders,
     features,
-    hosts,
     losses,
     members,
     models,
@@ -32,6 +31,7 @@ from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, own, pictures, records
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.models import clip_zero_shot, openl3_baseline
+from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import loop, optimizer, run_folder
 from avsc_jax.training.checkpoint import Checkpoints
@@ -74,9 +74,9 @@ def run(
     else:
         prompts.prompts(SCENES, config.prompt_style)
     if download_weights and config.weights == 'pretrained':
-        if hosts.is_first():
+        if multihost.is_first():
             weights.download_all(published(config), weights_dir)
-        hosts.wait('weights')
+        multihost.wait('weights')
     specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
     texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
     used = origins(config, [*specs, *texts], weights_dir)
@@ -103,7 +103,7 @@ def run(
     folder.record_environment(data, used)
     folder.write_json('classes.json', dataset.classes)
     folder.write_json('preprocessing.json', rows.preprocessing(config, specs))
-    if 'fold' in config.data and hosts.is_first():
+    if 'fold' in config.data and multihost.is_first():
         folds.write(workdir / 'folds.tsv', dataset.clip_ids, dataset.folds)
     if not trained:
         write_text_head(config, folder, model, *texts, dataset.classes, weights_dir)
@@ -114,7 +114,7 @@ def run(
         probs, step, history = train(config, folder, model, loss, loaded, start)
     else:
         probs, step, history = classify(config, folder, model, loaded.splits['test'])
-    if not hosts.is_first():
+    if not multihost.is_first():
         return  # the first process writes for all
     about = plan.about(config, dataset, used)
     about['warnings'] += [line for part in parts for line in warnings_of(part)]
@@ -294,15 +294,15 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
         return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
     is_demo = data.source == 'demo' and data.name != own.NAME
     missing = is_demo and not records.is_prepared(data.name, data.config, data_dir)
-    if data.name == own.NAME and hosts.is_first():
+    if data.name == own.NAME and multihost.is_first():
         own_data.prepare(config, data_dir)
-    if missing and hosts.is_first():
+    if missing and multihost.is_first():
         from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built from here
 
         print(f'building the demo data in {data_dir}', file=sys.stderr)
         tfds.disable_progress_bar()  # the builder shows its own
         Builder(config=data.config, data_dir=data_dir).download_and_prepare()
-    hosts.wait('data')
+    multihost.wait('data')
     return folds.open_dataset(data, data_dir)
 
 
@@ -413,10 +413,10 @@ def kept_encoders(
 ) -> list[RunSpec]:
     """Those runs, as the run folder keeps them: it must be enough to open the system."""
     specs = run_specs(config, parts)
-    if hosts.is_first():
+    if multihost.is_first():
         for spec in specs:
             spec.kept(folder)
-    hosts.wait('parts')
+    multihost.wait('parts')
     return [spec.kept(folder) for spec in specs]
 
 

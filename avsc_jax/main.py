@@ -16,8 +16,9 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from avsc_jax import cli, configs, ensemble_job, hosts, job, own_data, sweep
+from avsc_jax import configs, ensemble_job, job, own_data, sweep
 from avsc_jax.data import folds, own, pictures, records
+from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import run_folder
 
 FLAGS = flags.FLAGS
@@ -58,7 +59,7 @@ flags.DEFINE_bool(
     'multihost', False,
     'Share the work with other processes: give each the same command, with --workdir, --data_dir '
     'and --weights_dir that all share. JAX finds them on TPU pods, Slurm and Open MPI; elsewhere '
-    f'set {", ".join(hosts.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
+    f'set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> int:
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
     alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
     if FLAGS.multihost:
-        hosts.initialize()
+        multihost.initialize()
     fused = 'groups' in config  # an ensemble of runs
     if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
@@ -100,7 +101,7 @@ def main(arguments: list[str]) -> int:
         sweep.run_sweep(run, config, points, [*swept], workdir, command=command)
     else:
         run(config, workdir=workdir)
-    hosts.finish()
+    multihost.finish()
     return 0
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from avsc_jax import download
 from avsc_jax.data import media, own, records
+from avsc_jax.runtime import download
 
 
 def settle(config: ConfigDict) -> None:

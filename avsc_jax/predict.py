@@ -18,11 +18,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax import cli, hosts, predict_options, tables, weights
+from avsc_jax import predict_options, tables, weights
 from avsc_jax.data.decoder import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
 from avsc_jax.report import files as pages
 from avsc_jax.report.scores import printable
+from avsc_jax.runtime import cli, multihost
 from avsc_jax.tagging import dataset, embeddings, files, live, outputs
 from avsc_jax.tagging.journal import Journal
 from avsc_jax.tagging.tagger import Tagger, load
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
     args = predict_options.parse(arguments)
     if args.multihost:
-        hosts.initialize()
+        multihost.initialize()
         args.shard = f'{jax.process_index()}/{jax.process_count()}'
     if args.encoder:
         if args.download_weights and not args.weights:
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
         return live.run(tagger, args.source, **given, jsonl=args.jsonl)
     code = of_dataset(args, tagger) if args.dataset else of_files(args, tagger)
     if args.multihost:
-        hosts.finish()
+        multihost.finish()
     return code
 
 

@@ -20,12 +20,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from avsc_jax import cli, metrics, tables
+from avsc_jax import metrics, tables
 from avsc_jax.data import folds, media
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.report import files
 from avsc_jax.report.console import columns, markdown, number, percent
 from avsc_jax.report.scores import printable
+from avsc_jax.runtime import cli
 from avsc_jax.tagging import dataset as clips
 from avsc_jax.tagging import tagger as tagging
 from avsc_jax.training.run_folder import RunFolder, default_weights_dir

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import cli, mixing, report, score_options, submission, tables
+from avsc_jax import mixing, report, score_options, submission, tables
 from avsc_jax.report import comparison, files, modalities
 from avsc_jax.report.scores import printable
+from avsc_jax.runtime import cli
 
 TABLE = 'predictions/test.npz'  # of a run folder
 

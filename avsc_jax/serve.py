@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from avsc_jax import cli, predict, weights
+from avsc_jax import predict, weights
 from avsc_jax.data import media
 from avsc_jax.report.page import document
+from avsc_jax.runtime import cli
 from avsc_jax.tagging.desk import Desk, Refusal
 from avsc_jax.tagging.tagger import load
 from avsc_jax.training.run_folder import default_weights_dir

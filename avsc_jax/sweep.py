@@ -13,8 +13,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from avsc_jax import hosts
 from avsc_jax.report import console
+from avsc_jax.runtime import multihost
 from avsc_jax.training import loop
 from avsc_jax.training.run_folder import RunFolder
 
@@ -175,7 +175,9 @@ def _reports(run: Callable, jobs: Mapping[str, ConfigDict], workdir: Path) -> li
     """Runs each job in its folder of `workdir`; the reports, for the first process only."""
     for name, config in jobs.items():
         run(config, workdir=workdir / name)
-    return [RunFolder(workdir / name).read_json('report.json') for name in jobs if hosts.is_first()]
+    return [
+        RunFolder(workdir / name).read_json('report.json') for name in jobs if multihost.is_first()
+    ]
 
 
 def _headline(report: Mapping) -> dict[str, float]:

@@ -12,7 +12,8 @@ import pytest
 import safetensors
 
 import avsc_jax
-from avsc_jax import cli, convert, models, weights
+from avsc_jax import convert, models, weights
+from avsc_jax.runtime import cli
 from avsc_jax.weights import openl3_baseline
 
 ROOT = Path(__file__).parents[1]

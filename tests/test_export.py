@@ -15,9 +15,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax import cli, export, features, recipe
+from avsc_jax import export, features, recipe
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
+from avsc_jax.runtime import cli
 from avsc_jax.system import Network, System, load
 from avsc_jax.training import load_run
 from avsc_jax.training.run_folder import RunFolder

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avsc_jax import encoders, features, hosts, models, weights
+from avsc_jax import encoders, features, models, weights
 from avsc_jax.data import records
+from avsc_jax.runtime import multihost
 
 SPECS = [
     features.EncoderSpec(
@@ -132,7 +133,7 @@ def test_an_encoder_of_timm_s_sees_what_its_weights_expect(tmp_path):
 
 def test_each_process_makes_its_share_of_the_blocks(dataset, tmp_path, small_blocks, monkeypatch):
     waits = []
-    monkeypatch.setattr(hosts, 'wait', waits.append)
+    monkeypatch.setattr(multihost, 'wait', waits.append)
     monkeypatch.setattr(jax, 'process_count', lambda: 2)
     found = []
     for index in range(2):

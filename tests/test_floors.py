@@ -23,19 +23,19 @@ FLOORS = (
     ('inputs',),
     ('features',),
     ('encoders', 'recipe'),
-    ('data', 'weights', 'tables', 'hosts'),
+    ('data', 'weights', 'tables'),
     ('models',),
     ('layers',),
     ('ensemble',),
     ('calibration',),
     ('audio', 'augment', 'images', 'losses', 'metrics'),
     ('configs',),
-    ('scenes', 'types', 'prompts', 'cli', 'download', 'compiler', 'resampling'),
+    ('scenes', 'types', 'prompts', 'runtime', 'resampling'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('serve', 'predict')}
 # One decoder and one frame picker for builder, extractor and predict.
-OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.download', 'avsc_jax.scenes')
+OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.runtime.download', 'avsc_jax.scenes')
 MAY_IMPORT_TFDS_TAU = ('main', 'job', 'rows', 'own_data')
 FOREIGN = ('tensorflow', 'torch', 'timm', 'open_clip', 'onnxruntime')
 HEAVY = ('jax', 'flax', 'numpy', 'transformers', 'tensorflow_datasets', 'librosa', 'matplotlib')
@@ -139,7 +139,7 @@ def test_every_part_of_the_package_stands_on_a_floor() -> None:
         ('avsc_jax.data.records', 'from avsc_jax.weights import read'),
         ('avsc_jax.data.records', 'from ..training.loop import run'),
         ('avsc_jax.training.loop', 'from avsc_jax import report'),
-        ('avsc_jax.cli', 'from avsc_jax import scenes'),
+        ('avsc_jax.runtime.cli', 'from avsc_jax import models'),
         ('avsc_jax.predict', 'from avsc_jax import main'),
         ('avsc_jax.features', 'import avsc_jax.nowhere'),
         ('avsc_jax.features', 'import tfds_tau'),

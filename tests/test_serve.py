@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from avsc_jax import cli, serve
+from avsc_jax import serve
+from avsc_jax.runtime import cli
 
 CLIP = Path(__file__).parent / 'data_files/bento.mp4'
 

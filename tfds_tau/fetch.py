@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from avsc_jax import download
+from avsc_jax.runtime import download
 
 BASE_URL = 'https://zenodo.org'
 TABLE = Path(__file__).with_name('zenodo_files.tsv')

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
-from avsc_jax import download
+from avsc_jax.runtime import download
 from avsc_jax.scenes import SCENES
 from tfds_tau import bad_media, demo, splits
 from tfds_tau.clips import read as read_clip

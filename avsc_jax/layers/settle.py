@@ -12,7 +12,7 @@ def settled(x: Float[Array, '*axes']) -> Float[Array, '*axes']:
     XLA fuses sums and products into each of their readers. Along a chain of residual blocks each
     reader then computes the whole chain again, on CPU in whatever order it reads: half of
     HRNet-W18's time went there. So blocks end with this, and convolutions begin with it. It takes
-    effect in what `avsc_jax.compiler` has a say in.
+    effect in what `avsc_jax.runtime.compiler` has a say in.
     """
     return _settled(x) if jax.default_backend() == 'cpu' else x
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax import compiler
 from avsc_jax.layers.backbone import Backbone
+from avsc_jax.runtime import compiler
 from avsc_jax.system import Network
 
 # Hugging Face's name of the norm before an attention, whose output are the tokens.

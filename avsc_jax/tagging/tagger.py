@@ -16,8 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
-from avsc_jax import compiler, ensemble, ensemble_job, inputs, tables
+from avsc_jax import ensemble, ensemble_job, inputs, tables
 from avsc_jax.data.windows import Wants
+from avsc_jax.runtime import compiler
 from avsc_jax.training.finished import Preprocess, load_run
 from avsc_jax.training.run_folder import RunFolder
 

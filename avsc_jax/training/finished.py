@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from avsc_jax import compiler, inputs, models
+from avsc_jax import inputs, models
 from avsc_jax.encoders import Encoder, EncoderSpec
 from avsc_jax.features import FeatureInputs
+from avsc_jax.runtime import compiler
 from avsc_jax.training.run_folder import RunFolder, best_variables, default_weights_dir
 
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large

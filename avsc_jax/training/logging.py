@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from avsc_jax import hosts
+from avsc_jax.runtime import multihost
 
 
 class History:
@@ -30,7 +30,7 @@ class History:
     def append(self, line: dict) -> None:
         self.lines.append(line)
         self._write()
-        if not hosts.is_first():
+        if not multihost.is_first():
             return
         if self._events is None:
             self._events = SummaryWriter(str(self._folder), purge_step=line['step'])
@@ -44,7 +44,7 @@ class History:
             self._events.close()
 
     def _write(self) -> None:
-        if not hosts.is_first():
+        if not multihost.is_first():
             return
         beside = self._file.with_suffix(f'.{os.getpid()}.tmp')
         beside.write_text(''.join(json.dumps(line) + '\n' for line in self.lines))

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from avsc_jax import ensemble, hosts, metrics, tables
+from avsc_jax import ensemble, metrics, tables
 from avsc_jax.data.batches import Rows, Stream, epoch_order
+from avsc_jax.runtime import multihost
 from avsc_jax.training.checkpoint import Checkpoints
 from avsc_jax.training.logging import History
 from avsc_jax.training.optimizer import Schedule, with_rate
@@ -249,7 +250,7 @@ def _epochs(lines: Sequence[dict], epochs: int, patience: int) -> Iterator[int]:
 
 def _progress(items: Iterable, **settings) -> tqdm:
     """A bar of the first process."""
-    return tqdm(items, disable=not hosts.is_first(), **settings)
+    return tqdm(items, disable=not multihost.is_first(), **settings)
 
 
 def _check_finite(losses, first_step, epoch, rate, checkpoints) -> None:

@@ -13,7 +13,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from avsc_jax import hosts, models
+from avsc_jax import models
+from avsc_jax.runtime import multihost
 from avsc_jax.training.checkpoint import Checkpoints
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -47,10 +48,10 @@ class RunFolder:
 
     def begin(self, config: Mapping) -> None:
         """Makes the folder, which all processes share, and writes the config into it."""
-        if hosts.is_first():
+        if multihost.is_first():
             (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
         self.write_json('config.json', config)
-        hosts.wait('begun')
+        multihost.wait('begun')
         if not (self.path / 'config.json').exists():
             raise FileNotFoundError(
                 f'{self.path} does not hold what the first process has written there; give a '
@@ -104,7 +105,7 @@ class RunFolder:
         """The fitted normalisation; the first process measures it where it is not there yet."""
         if measure is not None:
             self._write_arrays('stats.npz', measure)
-            hosts.wait('stats')
+            multihost.wait('stats')
         if found := self._arrays('stats.npz'):
             return found
         raise FileNotFoundError(f'{self.path / "stats.npz"} is missing: train the run again')
@@ -120,7 +121,7 @@ class RunFolder:
 
     def _write_arrays(self, name: str, measure: Callable[[], Mapping[str, np.ndarray]]) -> None:
         file, beside = self.path / name, self.path / f'{name}.{os.getpid()}.tmp'
-        if file.exists() or not hosts.is_first():
+        if file.exists() or not multihost.is_first():
             return
         with beside.open('wb') as out:
             np.savez(out, **measure())
@@ -134,7 +135,7 @@ class RunFolder:
             return dict(found)
 
     def _write(self, name: str, text: str) -> None:
-        if not hosts.is_first():
+        if not multihost.is_first():
             return
         beside = self.path / f'{name}.{os.getpid()}.tmp'
         beside.write_text(text)

@@ -10,7 +10,7 @@ import flax.linen as nn
 import huggingface_hub
 import jax
 
-from avsc_jax.download import fetch
+from avsc_jax.runtime.download import fetch
 from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.files import (
     SUFFIXES,

@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax import compiler
 from avsc_jax.layers.settle import settled
+from avsc_jax.runtime import compiler
 
 
 def compiled(training: bool) -> str:

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 from tensorflow_datasets.scripts.cli import cli_utils
 
-from avsc_jax import download
+from avsc_jax.runtime import download
 from tfds_tau import build, fetch
 from tfds_tau.tfds_tau_dataset_builder import Builder
 

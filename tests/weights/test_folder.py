@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from huggingface_hub import constants, file_download
 
-from avsc_jax import cli, models, predict, weights
+from avsc_jax import models, predict, weights
+from avsc_jax.runtime import cli
 
 ROOT = Path(__file__).parents[2]
 NARROW = {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 512}

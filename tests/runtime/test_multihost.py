@@ -15,11 +15,12 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import hosts, tables
+from avsc_jax import tables
+from avsc_jax.runtime import multihost
 from avsc_jax.training.run_folder import RunFolder
 from avsc_jax.training.steps import Steps
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # The main job on small blocks, which tells each block that it writes.
 MAIN = """
 import sys
@@ -34,13 +35,13 @@ main.run()
 """
 FAIL = """
 import sys
-from avsc_jax import cli, hosts
+from avsc_jax.runtime import cli, multihost
 
 def work(_):
-    hosts.initialize()
-    if not hosts.is_first():
+    multihost.initialize()
+    if not multihost.is_first():
         raise ValueError('clip 7 is broken')
-    hosts.wait('features')
+    multihost.wait('features')
 
 sys.exit(cli.main(work))
 """
@@ -145,9 +146,10 @@ def test_a_process_that_fails_ends_without_waiting_for_the_others():
 
 def test_a_process_that_finds_no_others_says_what_to_set():
     code = (
-        'from avsc_jax import cli, hosts; raise SystemExit(cli.main(lambda _: hosts.initialize()))'
+        'from avsc_jax.runtime import cli, multihost; '
+        'raise SystemExit(cli.main(lambda _: multihost.initialize()))'
     )
-    environment = {k: v for k, v in os.environ.items() if k not in hosts.VARIABLES}
+    environment = {k: v for k, v in os.environ.items() if k not in multihost.VARIABLES}
     done = subprocess.run(
         [sys.executable, '-c', code], cwd=ROOT, env=environment, capture_output=True, text=True
     )
@@ -159,12 +161,12 @@ def test_a_process_that_finds_no_others_says_what_to_set():
 
 
 def test_a_lone_process_is_the_first_and_waits_for_nobody():
-    assert hosts.is_first()
-    hosts.wait('here')
+    assert multihost.is_first()
+    multihost.wait('here')
 
 
 def test_a_run_folder_that_is_not_shared_is_one_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, 'is_first', lambda: False)
+    monkeypatch.setattr(multihost, 'is_first', lambda: False)
     with pytest.raises(FileNotFoundError, match='give a --workdir that all processes share'):
         RunFolder(tmp_path / 'run').begin({})
     assert not (tmp_path / 'run').exists()

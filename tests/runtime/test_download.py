@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import download
+from avsc_jax.runtime import download
 
 DATA = np.random.default_rng(0).bytes(1_000_000)
 MD5, SHA256 = hashlib.md5(DATA).hexdigest(), hashlib.sha256(DATA).hexdigest()
@@ -378,12 +378,12 @@ def test_a_whole_file_needs_no_lock_for_its_folder_may_be_read_only(server, tmp_
 
 def test_a_killed_process_goes_on_where_it_was(server, tmp_path):
     code = (
-        'import sys; from avsc_jax import download; download.BLOCK_BYTES = 1 << 14;'
+        'import sys; from avsc_jax.runtime import download; download.BLOCK_BYTES = 1 << 14;'
         f'download.fetch(sys.argv[1], sys.argv[2], num_bytes={len(DATA)}, md5={MD5!r})'
     )
     server.plan['a'] = ['stall', '']
     command = [sys.executable, '-c', code, server.url('a'), str(tmp_path / 'a.zip')]
-    root = str(Path(download.__file__).parents[1])
+    root = str(Path(download.__file__).parents[2])
     with subprocess.Popen(command, env=os.environ | {'PYTHONPATH': root}) as process:
         part = tmp_path / 'a.zip.part'
         while not (part.exists() and part.stat().st_size > 400_000):

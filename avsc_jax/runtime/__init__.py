@@ -1,0 +1,1 @@
+"""What every command needs and what knows nothing of scenes: errors, processes, compiler, files."""
