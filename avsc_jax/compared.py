@@ -6,8 +6,8 @@ from pathlib import Path
 
 from avsc_jax import members, plan, tables
 from avsc_jax.report.scores import printable
-from avsc_jax.training.finished import RunSpec
-from avsc_jax.training.run_folder import RunFolder
+from avsc_jax.runs.load import RunSpec
+from avsc_jax.runs.run_folder import RunFolder
 
 
 def run_of(path: Path) -> RunFolder | None:

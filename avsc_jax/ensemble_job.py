@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from avsc_jax import ensemble, members, mixing, plan, report, submission, tables
 from avsc_jax.data import folds
 from avsc_jax.members import EVALUATION, Member
-from avsc_jax.training import run_folder
+from avsc_jax.runs import run_folder
 
 Tables = dict[str, tables.Predictions]
 

@@ -22,10 +22,10 @@ import numpy as np
 
 import avsc_jax
 from avsc_jax import recipe
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
 from avsc_jax.system import Items, Network, Source, System, load
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder
 
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')

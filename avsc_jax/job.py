@@ -31,13 +31,14 @@ from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, own, pictures, records
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.models import clip_zero_shot, openl3_baseline
+from avsc_jax.runs import run_folder
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.history import History
+from avsc_jax.runs.load import RunSpec
+from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import loop, optimizer, run_folder
-from avsc_jax.training.checkpoint import Checkpoints
-from avsc_jax.training.finished import RunSpec
-from avsc_jax.training.logging import History
-from avsc_jax.training.state import TrainState
+from avsc_jax.training import loop, optimizer
 from avsc_jax.training.steps import Steps
 
 STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes

@@ -18,8 +18,8 @@ from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs, ensemble_job, job, own_data, sweep
 from avsc_jax.data import folds, own, pictures, records
+from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
-from avsc_jax.training import run_folder
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(

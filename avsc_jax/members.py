@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.training import run_folder
+from avsc_jax.runs import run_folder
 
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
 # Builder config of tfds_tau -> the one that has the same clips whole.

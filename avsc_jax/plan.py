@@ -11,8 +11,8 @@ from avsc_jax import features, models, prompts
 from avsc_jax.data import folds, media, own, pictures, records
 from avsc_jax.data.batches import num_batches
 from avsc_jax.encoders import EncoderSpec
+from avsc_jax.runs import run_folder
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import run_folder
 
 
 def splits_used(config: ConfigDict) -> dict[str, str]:

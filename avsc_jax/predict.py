@@ -23,11 +23,11 @@ from avsc_jax.data.decoder import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
 from avsc_jax.report import files as pages
 from avsc_jax.report.scores import printable
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.tagging import dataset, embeddings, files, live, outputs
 from avsc_jax.tagging.journal import Journal
 from avsc_jax.tagging.tagger import Tagger, load
-from avsc_jax.training.run_folder import RunFolder
 
 
 def main(arguments: list[str]) -> int:

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from avsc_jax import tables
+from avsc_jax.runs.run_folder import default_weights_dir
 from avsc_jax.tagging import live
-from avsc_jax.training.run_folder import default_weights_dir
 
 EPILOG = """examples:
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html

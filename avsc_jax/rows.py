@@ -14,8 +14,8 @@ from avsc_jax import features, inputs, plan, weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.encoders import EncoderSpec
-from avsc_jax.training import run_folder
-from avsc_jax.training.finished import RunSpec, embedding
+from avsc_jax.runs import run_folder
+from avsc_jax.runs.load import RunSpec, embedding
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',

@@ -22,10 +22,10 @@ from urllib.parse import urlsplit
 from avsc_jax import predict, weights
 from avsc_jax.data import media
 from avsc_jax.report.page import document
+from avsc_jax.runs.run_folder import default_weights_dir
 from avsc_jax.runtime import cli
 from avsc_jax.tagging.desk import Desk, Refusal
 from avsc_jax.tagging.tagger import load
-from avsc_jax.training.run_folder import default_weights_dir
 
 if TYPE_CHECKING:  # of the extra `web`
     from starlette.requests import Request

@@ -14,9 +14,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from avsc_jax.report import console
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import multihost
 from avsc_jax.training import loop
-from avsc_jax.training.run_folder import RunFolder
 
 SCORES = ('log_loss', 'accuracy')
 

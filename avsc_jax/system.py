@@ -22,7 +22,7 @@ from avsc_jax import images, inputs, models, recipe, weights
 from avsc_jax.audio import openl3
 from avsc_jax.data import media
 from avsc_jax.encoders import FRONT_ENDS, READING, EncoderSpec, resampled
-from avsc_jax.training.run_folder import RunFolder, best_variables, default_weights_dir
+from avsc_jax.runs.run_folder import RunFolder, best_variables, default_weights_dir
 
 Items = dict[str, Any]  # source -> array [T, ...], or the items of the run that it is
 

@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_peers import create_timm
 
 from avsc_jax import encoders, losses, models, weights
-from avsc_jax.training.state import TrainState
+from avsc_jax.runs.state import TrainState
 from avsc_jax.training.steps import Steps
 
 LARGE_PICTURES = ('regnetx_064', 'resnest50d', 'hrnet_w18')  # V01 to V03 are trained at 448 px

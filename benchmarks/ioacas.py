@@ -20,8 +20,8 @@ import torch
 
 from avsc_jax import losses, models
 from avsc_jax.data.batches import epoch_order
+from avsc_jax.runs.state import TrainState
 from avsc_jax.training.optimizer import make_optimizer
-from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
 ROWS, BATCH, FILTERS = 25_600, 256, 256

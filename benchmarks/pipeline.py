@@ -20,8 +20,9 @@ import numpy as np
 from avsc_jax import inputs, job
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data.batches import epoch_order, read_ahead
-from avsc_jax.training import optimizer, run_folder
-from avsc_jax.training.state import TrainState
+from avsc_jax.runs import run_folder
+from avsc_jax.runs.state import TrainState
+from avsc_jax.training import optimizer
 from avsc_jax.training.steps import Steps
 
 STATS = {'mean': np.float32([-60, 0, 0]), 'std': np.float32([15, 1, 1])}  # about the demo's

@@ -26,7 +26,8 @@ from avsc_jax import (
 )
 from avsc_jax.configs import common
 from avsc_jax.data import media
-from avsc_jax.training import loop, optimizer, run_folder
+from avsc_jax.runs import run_folder
+from avsc_jax.training import loop, optimizer
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
 

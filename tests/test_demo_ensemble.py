@@ -5,7 +5,7 @@ import pytest
 
 from avsc_jax import ensemble, metrics, mixing, tables
 from avsc_jax.report import comparison, scores
-from avsc_jax.training.run_folder import RunFolder
+from avsc_jax.runs.run_folder import RunFolder
 from tfds_tau import demo
 
 MEMBERS = dict(

@@ -4,8 +4,8 @@ import pytest
 
 from avsc_jax import tables
 from avsc_jax.report import comparison
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.scenes import SCENES
-from avsc_jax.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope='module')

@@ -17,8 +17,8 @@ from avsc_jax import (
 )
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
 from avsc_jax.report import page
+from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
-from avsc_jax.training.run_folder import RunFolder, default_path
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
 LABELS = np.arange(20) % 10

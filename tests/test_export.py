@@ -18,10 +18,10 @@ from PIL import Image
 from avsc_jax import export, features, recipe
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
 from avsc_jax.system import Network, System, load
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ['airport', 'bus', 'tram']

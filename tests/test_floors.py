@@ -20,6 +20,7 @@ FLOORS = (
     ('rows', 'own_data', 'compared'),
     ('plan', 'submission', 'score_options', 'members', 'system'),
     ('report', 'training', 'mixing'),
+    ('runs',),
     ('inputs',),
     ('features',),
     ('encoders', 'recipe'),

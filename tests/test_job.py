@@ -11,8 +11,8 @@ import pytest
 
 from avsc_jax import job, models, plan, prompts, tables, weights
 from avsc_jax.data import records
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder
 
 TEXT = {'width': 16, 'layers': 1}  # as finished_run has it
 

@@ -12,10 +12,11 @@ from avsc_jax import job as jobs
 from avsc_jax import members, plan, predict, rows, tables
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import Stream
-from avsc_jax.training import finished, load_run, run_folder
-from avsc_jax.training.checkpoint import Checkpoints
-from avsc_jax.training.run_folder import RunFolder
-from avsc_jax.training.state import TrainState
+from avsc_jax.runs import load, run_folder
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runs.state import TrainState
+from avsc_jax.training import load_run
 
 
 @pytest.fixture(scope='module')
@@ -124,7 +125,7 @@ def test_each_epoch_sees_one_second_of_each_clip_and_each_second_is_scored(hybri
 def test_kept_embeddings_are_made_once_and_those_of_augmented_pictures_never(
     hybrid, of_parts, parts, data_dir, tmp_path, monkeypatch
 ):
-    spec = finished.RunSpec('image', parts['image'].path)
+    spec = load.RunSpec('image', parts['image'].path)
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     (cache,) = data_dir.glob(f'features/*/image-{spec.key(dataset.fingerprint)}')
     assert [place.name for place in cache.iterdir()] == ['test']
@@ -138,15 +139,15 @@ def test_kept_embeddings_are_made_once_and_those_of_augmented_pictures_never(
     expected = jax.jit(model.apply)(variables, preprocess(picture))[1]['embedding']
     np.testing.assert_allclose(found['features'][5], expected, atol=1e-5)
     assert found['segment'][5] == picture['segment'] == 1
-    monkeypatch.setattr(finished.RunSpec, 'make', None)  # nothing is encoded again
-    specs = [finished.RunSpec(name, part.path) for name, part in parts.items()]
+    monkeypatch.setattr(load.RunSpec, 'make', None)  # nothing is encoded again
+    specs = [load.RunSpec(name, part.path) for name, part in parts.items()]
     again = rows.load(kept, RunFolder(tmp_path / 'kept'), dataset, specs, **folders)
     assert len(again.splits['train']) == 40 and again.embed is None
 
 
 def test_augmented_pictures_are_embedded_within_the_step(of_parts, parts, data_dir, tmp_path):
     made = of_parts()
-    specs = [finished.RunSpec(name, part.path) for name, part in parts.items()]
+    specs = [load.RunSpec(name, part.path) for name, part in parts.items()]
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
     loaded = rows.load(made, RunFolder(tmp_path), dataset, specs, **folders)

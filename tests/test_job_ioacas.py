@@ -8,8 +8,8 @@ from avsc_jax import encoders, features, job, plan, predict, tables
 from avsc_jax.audio import frontends
 from avsc_jax.data import records
 from avsc_jax.encoders import EncoderSpec
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope='module')

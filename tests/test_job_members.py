@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from avsc_jax import job, models, plan, predict, rows, tables, weights
 from avsc_jax.data import records
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.state import TrainState
 from avsc_jax.training import load_run
-from avsc_jax.training.checkpoint import Checkpoints
-from avsc_jax.training.state import TrainState
 
 MEMBERS = ('hitachi_audio', 'hitachi_image')
 

@@ -7,8 +7,9 @@ import pytest
 from avsc_jax import job, members, plan, predict, tables
 from avsc_jax.data import records
 from avsc_jax.rows import media_files
-from avsc_jax.training import load_run, run_folder
-from avsc_jax.training.run_folder import RunFolder
+from avsc_jax.runs import run_folder
+from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.training import load_run
 
 
 @pytest.fixture(scope='module')

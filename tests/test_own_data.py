@@ -11,8 +11,8 @@ from PIL import Image
 
 from avsc_jax import job, plan, tables
 from avsc_jax.data import records
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import load_run
-from avsc_jax.training.run_folder import RunFolder
 
 TINY_CLIP = dict(width=16, layers=1, patch_size=16, image_size=32)
 OWN = '--config=configs/own_data.py'
@@ -232,7 +232,7 @@ def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
     """Of every system, by shapes alone."""
     from avsc_jax import models
     from avsc_jax.configs import own_data
-    from avsc_jax.training import run_folder
+    from avsc_jax.runs import run_folder
 
     for system in own_data.VARIANTS['system']:
         folder = f'--config.data.folder={tmp_path}'

@@ -11,7 +11,7 @@ from absl.testing import flagsaver
 
 from avsc_jax import features, inputs, job, rows, sweep, tables
 from avsc_jax.data import folds
-from avsc_jax.training.run_folder import RunFolder, default_path
+from avsc_jax.runs.run_folder import RunFolder, default_path
 
 CONFIG = '--config=configs/clip_fusion.py:demo'
 

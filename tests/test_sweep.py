@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from avsc_jax import job, sweep
-from avsc_jax.training.run_folder import RunFolder
+from avsc_jax.runs.run_folder import RunFolder
 
 CONFIG = '--config=configs/clip_fusion.py:demo'
 

@@ -5,7 +5,7 @@ __all__ = ['load_run']
 
 def __getattr__(name: str):
     if name == 'load_run':
-        from avsc_jax.training.finished import load_run
+        from avsc_jax.runs.load import load_run
 
         return load_run
     raise AttributeError(name)

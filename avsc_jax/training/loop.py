@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from avsc_jax import ensemble, metrics, tables
 from avsc_jax.data.batches import Rows, Stream, epoch_order
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.history import History
+from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
-from avsc_jax.training.checkpoint import Checkpoints
-from avsc_jax.training.logging import History
 from avsc_jax.training.optimizer import Schedule, with_rate
-from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
 SAVE_EVERY_S = 600.0  # within an epoch

@@ -16,9 +16,9 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from avsc_jax.layers.global_batch import global_batch
+from avsc_jax.layers.sync import global_batch
+from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import compiler
-from avsc_jax.training.state import TrainState
 
 AXIS = 'batch'
 Batch = dict[str, jax.Array]

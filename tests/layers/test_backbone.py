@@ -177,7 +177,7 @@ def test_the_embedding_is_the_mean_and_goes_through_dropout_and_the_head():
 
 @every_family
 def test_norms_are_ours(name):
-    """So that padding and devices are handled (layers/global_batch.py)."""
+    """So that padding and devices are handled (layers/sync.py)."""
     foreign = []
 
     def watch(method, args, kwargs, context):

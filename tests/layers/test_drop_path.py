@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsc_jax.layers.drop_path import DropPath
-from avsc_jax.layers.global_batch import global_batch
+from avsc_jax.layers.sync import global_batch
 
 KEYS = {'dropout': jax.random.key(3)}
 

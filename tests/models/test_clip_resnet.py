@@ -95,7 +95,7 @@ def test_an_image_of_the_wrong_size_is_an_error(made_for, given):
 
 
 def test_norms_are_ours():
-    """So that padding and devices are handled (layers/global_batch.py)."""
+    """So that padding and devices are handled (layers/sync.py)."""
     foreign = []
 
     def watch(method, args, kwargs, context):

@@ -10,7 +10,7 @@ import pytest
 
 from avsc_jax import models
 from avsc_jax.layers.dropout import Dropout
-from avsc_jax.layers.global_batch import global_batch
+from avsc_jax.layers.sync import global_batch
 from avsc_jax.training.optimizer import make_optimizer
 
 # Lengths 35, 17, 8, 4, 2: with a place left over behind a block and without.

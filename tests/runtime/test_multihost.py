@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from avsc_jax import tables
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import multihost
-from avsc_jax.training.run_folder import RunFolder
 from avsc_jax.training.steps import Steps
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import pytest
 
 from avsc_jax import predict, tables
 from avsc_jax.data import decoder, windows
+from avsc_jax.runs.run_folder import default_weights_dir
 from avsc_jax.tagging import files, tagger
 from avsc_jax.tagging.journal import Journal
-from avsc_jax.training.run_folder import default_weights_dir
 
 
 @pytest.fixture(scope='module', autouse=True)

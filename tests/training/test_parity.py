@@ -8,11 +8,11 @@ from flax import traverse_util
 
 from avsc_jax import losses, models
 from avsc_jax.data.batches import Rows, epoch_order
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.history import History
+from avsc_jax.runs.state import TrainState
 from avsc_jax.training import loop
-from avsc_jax.training.checkpoint import Checkpoints
-from avsc_jax.training.logging import History
 from avsc_jax.training.optimizer import make_optimizer, plateau
-from avsc_jax.training.state import TrainState
 from avsc_jax.training.steps import Steps
 
 SETTINGS = {

@@ -13,7 +13,7 @@ from avsc_jax.data.batches import epoch_order
 from avsc_jax.layers.dropout import Dropout
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
-from avsc_jax.training.state import TrainState
+from avsc_jax.runs.state import TrainState
 from avsc_jax.training.steps import Steps
 
 

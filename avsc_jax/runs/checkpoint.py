@@ -10,7 +10,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
-from avsc_jax.training.state import TrainState
+from avsc_jax.runs.state import TrainState
 
 
 class Checkpoints:

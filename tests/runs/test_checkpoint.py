@@ -5,8 +5,8 @@ import numpy as np
 import optax
 
 from avsc_jax import models
-from avsc_jax.training.checkpoint import Checkpoints
-from avsc_jax.training.state import TrainState
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.state import TrainState
 
 OPTIONS = {'num_classes': 3, 'encoders': {'clip_rn101': 8}, 'widths': (4, 4, 4)}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from avsc_jax import models
 from avsc_jax.runtime import multihost
-from avsc_jax.training.checkpoint import Checkpoints
+from avsc_jax.runs.checkpoint import Checkpoints
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 

@@ -8,9 +8,9 @@ import pytest
 
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.dropout import Dropout
-from avsc_jax.layers.global_batch import global_batch
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
+from avsc_jax.layers.sync import global_batch
 
 
 class Block(nn.Module):

@@ -17,7 +17,7 @@ from avsc_jax import inputs, models
 from avsc_jax.encoders import Encoder, EncoderSpec
 from avsc_jax.features import FeatureInputs
 from avsc_jax.runtime import compiler
-from avsc_jax.training.run_folder import RunFolder, best_variables, default_weights_dir
+from avsc_jax.runs.run_folder import RunFolder, best_variables, default_weights_dir
 
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
 # What `load_run` reads of a run.
