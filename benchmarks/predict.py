@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from avsc_jax.data import windows
-from avsc_jax.tagging.tagger import load
+from avsc_jax.predict.predictor import load
 
 SIZE, RATE = (1280, 720), 25
 SHARES_OF_MIN = 10

@@ -38,6 +38,7 @@ from filelock import FileLock
 jax.config.update('jax_num_cpu_devices', 2)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+pytest_plugins = ('run_of_both',)
 ROOT = Path(__file__).parents[1]
 NOT_DEFAULT = {'slow', 'parity', 'data', 'tf', 'web'}
 LIMIT_S = 10

@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from avsc_jax import metrics, models, score, tables
+from avsc_jax import metrics, models, tables
 from avsc_jax.report import comparison, scores
 from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.score import __main__ as score
 
 CLASSES = ['park', 'tram', '<b>bus</b>']
 CLIPS = [f'park-oslo-{n}-1' for n in range(6)] + ['tram-oslo-7-1', 'tram-rome-8-1', 'park-rome-9-1']

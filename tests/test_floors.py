@@ -13,12 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 # From the top down. A name is a file or a folder of avsc_jax; it imports lower floors, or its own.
 FLOORS = (
-    ('main', 'predict', 'score', 'convert', 'export', 'serve', 'robustness'),
-    ('predict_options',),
-    ('tagging',),
+    ('main', 'score', 'export', 'serve', 'robustness'),
+    ('predict', 'convert'),
     ('job', 'ensemble_job', 'sweep'),
     ('rows', 'own_data', 'compared'),
-    ('plan', 'submission', 'score_options', 'members', 'system'),
+    ('plan', 'submission', 'members', 'system'),
     ('report', 'training', 'mixing'),
     ('runs',),
     ('inputs',),
@@ -34,7 +33,7 @@ FLOORS = (
     ('scenes', 'types', 'prompts', 'runtime', 'resampling'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-SIDEWAYS = {('serve', 'predict')}
+SIDEWAYS = {('robustness', 'score')}
 # One decoder and one frame picker for builder, extractor and predict.
 OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.runtime.download', 'avsc_jax.scenes')
 MAY_IMPORT_TFDS_TAU = ('main', 'job', 'rows', 'own_data')
@@ -166,7 +165,7 @@ def test_a_forbidden_line_is_found(module: str, source: str) -> None:
         ('avsc_jax.training.loop', 'from avsc_jax.training import steps\nfrom . import state'),
         ('avsc_jax.training.steps', 'import jax\nstep = jax.pmap(abs)'),
         ('avsc_jax.weights.read', 'def f():\n    import h5py'),
-        ('avsc_jax.serve', 'from avsc_jax import predict'),
+        ('avsc_jax.serve.app', 'from avsc_jax.predict import media_files'),
         (
             'tfds_tau.build',
             'from avsc_jax.data.media import pick\nfrom avsc_jax.scenes import SCENES',

@@ -7,9 +7,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from avsc_jax import score, tables
+from avsc_jax import tables
 from avsc_jax.data import media, records
 from avsc_jax.report import gallery
+from avsc_jax.score import __main__ as score
 
 CLASSES = ['park', 'tram', '<b>bus</b>']
 GREENS = [200, 90, 30, 60, 10]  # of clips a to e

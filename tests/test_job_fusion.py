@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from avsc_jax import job as jobs
-from avsc_jax import members, plan, predict, rows, tables
+from avsc_jax import members, plan, rows, tables
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import Stream
+from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs import load, run_folder
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder

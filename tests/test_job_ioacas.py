@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import encoders, features, job, plan, predict, tables
+from avsc_jax import encoders, features, job, plan, tables
 from avsc_jax.audio import frontends
 from avsc_jax.data import records
 from avsc_jax.encoders import EncoderSpec
+from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import load_run
 

@@ -9,8 +9,9 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from avsc_jax import job, models, plan, predict, rows, tables, weights
+from avsc_jax import job, models, plan, rows, tables, weights
 from avsc_jax.data import records
+from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
 from avsc_jax.training import load_run

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import job, members, plan, predict, tables
+from avsc_jax import job, members, plan, tables
 from avsc_jax.data import records
+from avsc_jax.predict import __main__ as predict
 from avsc_jax.rows import media_files
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.run_folder import RunFolder

@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 from absl.testing import flagsaver
 
 import avsc_jax
-from avsc_jax import models, predict, tables
+from avsc_jax import models, tables
+from avsc_jax.predict import __main__ as predict
 from avsc_jax.runtime import cli
 from avsc_jax.training import load_run
 from tfds_tau.tfds_tau_dataset_builder import Builder

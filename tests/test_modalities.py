@@ -8,8 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from avsc_jax import score, tables
+from avsc_jax import tables
 from avsc_jax.report import modalities
+from avsc_jax.score import __main__ as score
 
 CLASSES = ['park', 'tram', '<b>bus</b>']
 CLIPS = [f'park-oslo-{number}' for number in range(8)] + ['of unknown scene']

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from avsc_jax import score
 from avsc_jax.report import paper
 from avsc_jax.scenes import SCENES
+from avsc_jax.score import __main__ as score
 
 PUBLISHED = runpy.run_path(str(Path(__file__).with_name('test_paper_numbers.py')))
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from avsc_jax import report, score, submission, tables
+from avsc_jax import report, submission, tables
 from avsc_jax.scenes import SCENES
+from avsc_jax.score import __main__ as score
 
 LABEL = 'Surname_INST_task1b_2'
 HEADER = ('filename', 'scene_label', *SCENES)

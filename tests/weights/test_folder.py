@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from huggingface_hub import constants, file_download
 
-from avsc_jax import models, predict, weights
+from avsc_jax import models, weights
+from avsc_jax.predict import __main__ as predict
 from avsc_jax.runtime import cli
 
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from avsc_jax.data.decoder import Limits
+from avsc_jax.predict import media_files
+from avsc_jax.predict.explain import explain
+from avsc_jax.predict.predictor import Answer, Tagger
+from avsc_jax.predict.stream import warm_up
 from avsc_jax.report import explanation
-from avsc_jax.tagging import files
-from avsc_jax.tagging.explain import explain
-from avsc_jax.tagging.live import warm_up
-from avsc_jax.tagging.tagger import Answer, Tagger
 
 MAX_WAITING = 4
 
@@ -135,8 +135,8 @@ class Desk:
             'seconds': time.monotonic() - began,
         }
 
-    def _read(self, file: Path, watch: Callable[[Sequence[Mapping]], None]) -> files.Tagged:
-        tagged = files.tag(
+    def _read(self, file: Path, watch: Callable[[Sequence[Mapping]], None]) -> media_files.Tagged:
+        tagged = media_files.tag(
             _Watched(self._tagger, watch),
             [file],
             window_s=self._window_s,

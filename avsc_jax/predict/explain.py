@@ -19,10 +19,10 @@ from avsc_jax import system
 from avsc_jax.data import media
 from avsc_jax.encoders import FRONT_ENDS
 from avsc_jax.features import FIELDS
+from avsc_jax.predict.grad_cam import looker
+from avsc_jax.predict.predictor import Part, Tagger
 from avsc_jax.report.explanation import Explanation, Picture, Sound
 from avsc_jax.system import Network, Source, System
-from avsc_jax.tagging.grad_cam import looker
-from avsc_jax.tagging.tagger import Part, Tagger
 
 PICTURES = 4
 BANDS, COLUMNS = 96, 600  # of the spectrum that is shown

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pytest
 
-from avsc_jax import metrics, robustness
+from avsc_jax import metrics
 from avsc_jax.data import records
-from avsc_jax.robustness import CONDITIONS, dark, noisy
+from avsc_jax.predict import predictor as tagging
+from avsc_jax.predict.predictor import Answer
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.tagging import tagger as tagging
-from avsc_jax.tagging.tagger import Answer
+from avsc_jax.score import robustness
+from avsc_jax.score.robustness import CONDITIONS, dark, noisy
 
 
 def record(key=0, segment=-1, label=0, level=0.1):

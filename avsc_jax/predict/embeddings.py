@@ -14,8 +14,8 @@ from avsc_jax import weights
 from avsc_jax.data.batches import one_ahead
 from avsc_jax.encoders import READING, Encoder, EncoderSpec
 from avsc_jax.features import FeatureInputs
+from avsc_jax.predict import media_files, outputs
 from avsc_jax.report.scores import printable
-from avsc_jax.tagging import files, outputs
 
 # How frames are picked for an encoder without a run: one each second, as large as the configs say.
 PICTURES = {'frames': 'second_centres', 'short_side': 448}
@@ -34,7 +34,7 @@ def encode(
     spec, settings = specified(text, weights_dir, origin)
     encoder = spec.make(weights_dir)
     inputs = FeatureInputs(settings, [encoder])
-    found = files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
+    found = media_files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
     told: dict[str, list[Path]] = {}
     errors, lines, times, embeddings = [], [], [], []
     # one file waits while one is encoded: an hour of sound takes more than a gigabyte

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import predict, tables
+from avsc_jax import tables
 from avsc_jax.data import decoder, windows
+from avsc_jax.predict import __main__ as predict
+from avsc_jax.predict import media_files, predictor
+from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import default_weights_dir
-from avsc_jax.tagging import files, tagger
-from avsc_jax.tagging.journal import Journal
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -78,14 +79,16 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
 
 def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypatch):
     system = predict.load(both, default_weights_dir())
-    found = {t.file.name: t for t in files.tag(system, files.find([clips], system.takes))}
+    found = {
+        t.file.name: t for t in media_files.tag(system, media_files.find([clips], system.takes))
+    }
     assert len(found) == 6
     for name in ('a.mp4', 'b.mp4', 'c.m4a'):
         (window,) = windows.read(clips / name, system.wants())
         (answer,) = system([window])
         np.testing.assert_allclose(found[name].probs, answer.probs, atol=1e-6)
         np.testing.assert_allclose(found[name].embedding, answer.embedding, rtol=1e-4, atol=1e-5)
-    strict = files.tag(system, [clips / 'b.mp4', clips / 'a.mp4'], fallback=False)
+    strict = media_files.tag(system, [clips / 'b.mp4', clips / 'a.mp4'], fallback=False)
     told = {t.file.name: t.error for t in strict}
     assert told == {
         'a.mp4': None,
@@ -102,10 +105,10 @@ def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, mo
         return answers(records, **options)
 
     answers = system.__call__
-    monkeypatch.setattr(tagger.Tagger, '__call__', lambda self, *a, **k: refuse(*a, **k))
+    monkeypatch.setattr(predictor.Tagger, '__call__', lambda self, *a, **k: refuse(*a, **k))
     names = [clips / name for name in ('a.mp4', 'long.mp4', 'c.m4a')]
-    monkeypatch.setattr(tagger.Tagger, 'notes', lambda self, record: [])
-    found = {t.file.name: t.error for t in files.tag(system, names)}
+    monkeypatch.setattr(predictor.Tagger, 'notes', lambda self, record: [])
+    found = {t.file.name: t.error for t in media_files.tag(system, names)}
     assert found == {
         'a.mp4': None, 'c.m4a': None, 'long.mp4': f'{clips}/long.mp4: five are too many'
     }  # fmt: skip
@@ -120,7 +123,7 @@ def test_a_stopped_run_goes_on_and_each_file_comes_out_once(both, clips, tmp_pat
         return decode(names, *arguments, **options)
 
     monkeypatch.setattr(decoder, 'decode', counted)
-    tag = files.tag
+    tag = media_files.tag
 
     def stopped(*arguments, **options):
         for number, one in enumerate(tag(*arguments, **options)):
@@ -128,7 +131,7 @@ def test_a_stopped_run_goes_on_and_each_file_comes_out_once(both, clips, tmp_pat
                 raise KeyboardInterrupt
             yield one
 
-    monkeypatch.setattr(files, 'tag', stopped)
+    monkeypatch.setattr(media_files, 'tag', stopped)
     names = [str(clips / name) for name in ('a.mp4', 'b.mp4', 'c.m4a', 'long.mp4')]
     flags = [*names, f'--model={both}', f'--csv={out}', '--workers=1']
     with pytest.raises(KeyboardInterrupt):
@@ -137,7 +140,7 @@ def test_a_stopped_run_goes_on_and_each_file_comes_out_once(both, clips, tmp_pat
     assert not out.exists() and len(left.read_text().splitlines()) == 2
     with left.open('a') as torn:
         torn.write('{"file": "half')
-    monkeypatch.setattr(files, 'tag', tag)
+    monkeypatch.setattr(media_files, 'tag', tag)
     assert predict.main(flags) == 0
     assert not left.exists() and sorted(asked[1]) == ['c.m4a', 'long.mp4']
     resumed = tables.read(out, classes=['park', 'tram'])
@@ -170,7 +173,7 @@ def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_pa
 def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):
     path = tmp_path / 'scenes.jsonl'
     path.write_text('{"file": "a", "error": "bad"}\n{"file": "hal')
-    bad = files.Tagged(Path('b'), [], [], [], 'bad')
+    bad = media_files.Tagged(Path('b'), [], [], [], 'bad')
     Journal(path, {}).add(bad, ['park'], embedding=False)
     assert [*Journal(path, {}).lines] == ['a', 'b']
 
@@ -205,7 +208,7 @@ def test_shards_share_the_files_and_write_apart(both, clips, tmp_path):
     assert found == [['a', 'c'], ['b']]
     for wrong in ('2/2', '-1/2', 'one', '1/2/3'):
         with pytest.raises(ValueError, match='it must be i/n with i from 0 to n - 1'):
-            files.shard([], wrong)
+            media_files.shard([], wrong)
 
 
 def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
@@ -214,7 +217,7 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
         (clips / name).touch()
 
     def names(takes, *paths, **options):
-        return [f.name for f in files.find(paths or [clips], takes, **options)]
+        return [f.name for f in media_files.find(paths or [clips], takes, **options)]
 
     videos = ['a.mp4', 'b.mp4', 'long.mp4', 'x.mkv', 'text.mp4', 'zero.mp4']
     assert sorted(names(['sound'])) == sorted([*videos, 'c.m4a', 'wave.WAV'])
@@ -224,7 +227,7 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
     assert names(['sound'], clips / 'a.mp4', Path('-')) == ['a.mp4', 'x.mkv']
     (clips / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=r'there is nothing to predict in .*empty; looked'):
-        files.find([clips / 'empty'], ['sound'])
+        media_files.find([clips / 'empty'], ['sound'])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,7 @@ def test_what_cannot_be_asked_of_files_is_a_sentence(both, clips, arguments, sen
 
 
 def test_neighbouring_windows_of_one_scene_are_one_line():
-    from avsc_jax.tagging import outputs
+    from avsc_jax.predict import outputs
 
     timeline = [dict(start_s=10 * k, end_s=10 * k + 10, scene=s) for k, s in enumerate('aabcc')]
     timeline[-1]['end_s'] = 3723.4

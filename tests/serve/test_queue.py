@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avsc_jax.predict import predictor
+from avsc_jax.predict.media_files import Tagged
+from avsc_jax.predict.predictor import Answer
 from avsc_jax.report.explanation import Explanation
-from avsc_jax.tagging import desk, tagger
-from avsc_jax.tagging.desk import MAX_WAITING, Desk, Refusal
-from avsc_jax.tagging.files import Tagged
-from avsc_jax.tagging.tagger import Answer
+from avsc_jax.serve import queue
+from avsc_jax.serve.queue import MAX_WAITING, Desk, Refusal
 
 
 async def never():
@@ -29,7 +30,7 @@ def bring(place, file, name='clip.mp4', gone=None):
 
 @pytest.fixture(scope='module')
 def place(both):
-    return Desk(tagger.load(both), window_s=2.0)
+    return Desk(predictor.load(both), window_s=2.0)
 
 
 def test_a_clip_gets_its_scenes_their_times_and_why(place, film, tmp_path):
@@ -64,8 +65,8 @@ class Stand:
     def __init__(self, monkeypatch, *, windows=2, on_window=lambda k: None):
         self._windows, self._on_window = windows, on_window
         self.busy, self.most, self.ended = 0, 0, 0
-        monkeypatch.setattr(desk.files, 'tag', self.tag)
-        monkeypatch.setattr(desk, 'explain', self.explain)
+        monkeypatch.setattr(queue.files, 'tag', self.tag)
+        monkeypatch.setattr(queue, 'explain', self.explain)
 
     def __call__(self, records):
         return [Answer(np.array([0.25, 0.75]), np.zeros(1), ())]

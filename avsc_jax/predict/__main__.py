@@ -18,21 +18,21 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax import predict_options, tables, weights
+from avsc_jax import tables, weights
 from avsc_jax.data.decoder import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
+from avsc_jax.predict import dataset, embeddings, flags, media_files, outputs, stream
+from avsc_jax.predict.predictor import Tagger, load
+from avsc_jax.predict.resume import Journal
 from avsc_jax.report import files as pages
 from avsc_jax.report.scores import printable
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, multihost
-from avsc_jax.tagging import dataset, embeddings, files, live, outputs
-from avsc_jax.tagging.journal import Journal
-from avsc_jax.tagging.tagger import Tagger, load
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
-    args = predict_options.parse(arguments)
+    args = flags.parse(arguments)
     if args.multihost:
         multihost.initialize()
         args.shard = f'{jax.process_index()}/{jax.process_count()}'
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         print(f'! {warning}', file=sys.stderr)
     if args.source:
         given = {'window_s': args.window, 'smooth_s': args.smooth_s, 'top': args.top}
-        return live.run(tagger, args.source, **given, jsonl=args.jsonl)
+        return stream.run(tagger, args.source, **given, jsonl=args.jsonl)
     code = of_dataset(args, tagger) if args.dataset else of_files(args, tagger)
     if args.multihost:
         multihost.finish()
@@ -67,10 +67,10 @@ def published(model: Path) -> list[str]:
 
 def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
     """The scenes of media files."""
-    found = files.find(args.files, tagger.takes)
+    found = media_files.find(args.files, tagger.takes)
     if args.shard:
-        found = files.shard(found, args.shard)
-    out = {name: _of_shard(getattr(args, name), args.shard) for name in predict_options.WRITTEN}
+        found = media_files.shard(found, args.shard)
+    out = {name: _of_shard(getattr(args, name), args.shard) for name in flags.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
     model = f'{tagger.title} {RunFolder(args.model).config_hash}'
@@ -80,7 +80,7 @@ def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
     if len(todo) < len(found):
         done = f'{len(found) - len(todo):,} of {len(found):,} files'
         print(f'{done} are finished, by {path}', file=sys.stderr)
-    tagged = files.tag(
+    tagged = media_files.tag(
         tagger,
         todo,
         window_s=args.window,
@@ -117,7 +117,7 @@ def of_dataset(args: argparse.Namespace, tagger: Tagger) -> int:
     data = open_dataset(name or 'tfds_tau', config, data_dir)
     loaded = dataset.records(tagger, data, args.split, data_dir, args.media_dir)
     ids, segments, labels, probs, found = [], [], [], [], []
-    while batch := list(itertools.islice(loaded, files.WINDOWS_PER_BATCH)):
+    while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
         for one, answer in zip(batch, tagger(batch), strict=True):
             ids.append(one['clip_id'])
             segments.append(one['segment'])
@@ -171,10 +171,12 @@ def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], tagger: Tag
         )
 
 
-def _explain(args: argparse.Namespace, tagger: Tagger, one: files.Tagged, *, alone: bool) -> None:
+def _explain(
+    args: argparse.Namespace, tagger: Tagger, one: media_files.Tagged, *, alone: bool
+) -> None:
     """Writes the page that says why."""
+    from avsc_jax.predict.explain import explain
     from avsc_jax.report import explanation  # matplotlib takes a second
-    from avsc_jax.tagging.explain import explain
 
     path = args.report
     if not (alone and path.suffix == '.html'):

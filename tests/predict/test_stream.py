@@ -18,10 +18,11 @@ import pytest
 import soundfile
 
 from avsc_jax.data.windows import Wants
-from avsc_jax.tagging import live, recordings
-from avsc_jax.tagging.recordings import Raw, Recording
-from avsc_jax.tagging.tagger import Answer
-from avsc_jax.tagging.tape import AHEAD_S, Sound, Tape
+from avsc_jax.predict import stream as live
+from avsc_jax.predict import stream_sources
+from avsc_jax.predict.predictor import Answer
+from avsc_jax.predict.stream_buffer import AHEAD_S, Sound, Tape
+from avsc_jax.predict.stream_sources import Raw, Recording
 
 RATE = 8000
 
@@ -127,7 +128,7 @@ def test_a_wav_whose_length_is_not_yet_known_is_read_to_its_end(tmp_path, size):
 def test_where_a_file_ends_more_is_awaited_but_not_for_ever(tmp_path):
     (tmp_path / 'a').write_bytes(b'abc')
     stop = threading.Event()
-    opened = recordings._opened(str(tmp_path / 'a'), 0.4, stop)
+    opened = stream_sources._opened(str(tmp_path / 'a'), 0.4, stop)
     with opened as file, (tmp_path / 'a').open('ab') as out:
         assert file.read(9) == b'abc'
         threading.Timer(0.1, lambda: (out.write(b'def'), out.flush())).start()
@@ -135,7 +136,7 @@ def test_where_a_file_ends_more_is_awaited_but_not_for_ever(tmp_path):
         began = time.monotonic()
         assert file.read(9) == b'' and time.monotonic() - began >= 0.4
     stop.set()
-    with recordings._opened(str(tmp_path / 'a'), 99.0, stop) as file:
+    with stream_sources._opened(str(tmp_path / 'a'), 99.0, stop) as file:
         assert file.read(9) == b''
 
 
@@ -334,7 +335,7 @@ def test_of_dense_pictures_as_many_are_kept_as_rules_may_pick():
 def test_pictures_whose_times_leap_go_on_where_they_were():
     stream, added = SimpleNamespace(average_rate=10), []
     tape = SimpleNamespace(end_s=0.0, add_picture=lambda at_s, *_: added.append(round(at_s, 3)))
-    read = recordings._PictureReader(stream, tape)
+    read = stream_sources._PictureReader(stream, tape)
     for time_s in (5.0, 5.1, None, 5.4, 0.0, 0.1, 9000.0, 9000.1, -50.0):
         read(SimpleNamespace(time=time_s))
     assert added == [0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -389,10 +390,10 @@ def test_seconds_that_are_left_out_are_told_once(capsys, monkeypatch):
 SCRIPT = """
 import sys, numpy as np
 sys.path.insert(0, {folder!r})
-from test_live import Meter
-from avsc_jax.tagging import live, recordings
-from avsc_jax.tagging.recordings import Raw
-sys.exit(live.run(Meter(frames=None), Raw('-', 8000, 2), window_s=2.0))
+from test_stream import Meter
+from avsc_jax.predict import stream
+from avsc_jax.predict.stream_sources import Raw
+sys.exit(stream.run(Meter(frames=None), Raw('-', 8000, 2), window_s=2.0))
 """
 
 

@@ -19,18 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from avsc_jax import predict, weights
+from avsc_jax import weights
 from avsc_jax.data import media
+from avsc_jax.predict import __main__ as predict
+from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
 from avsc_jax.runs.run_folder import default_weights_dir
 from avsc_jax.runtime import cli
-from avsc_jax.tagging.desk import Desk, Refusal
-from avsc_jax.tagging.tagger import load
+from avsc_jax.serve.queue import Desk, Refusal
 
 if TYPE_CHECKING:  # of the extra `web`
     from starlette.requests import Request
 
-WEB = Path(__file__).parent / 'web'
+WEB = Path(__file__).parent
 HEADERS = {
     # the explanation, in a frame of the page, has its style and its pictures in itself
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from avsc_jax import tables
+from avsc_jax.predict import stream
 from avsc_jax.runs.run_folder import default_weights_dir
-from avsc_jax.tagging import live
 
 EPILOG = """examples:
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         '--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)'
     )
 
-    live.add_arguments(parser)
+    stream.add_arguments(parser)
 
     data = parser.add_argument_group('records in place of files')
     data.add_argument(
@@ -123,7 +123,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def _check(args: argparse.Namespace) -> None:
     if bool(args.model) == bool(args.encoder):
         raise ValueError('name the run by --model, or an --encoder: one of the two')
-    args.source = live.source_of(args) if args.follow or args.frames else None
+    args.source = stream.source_of(args) if args.follow or args.frames else None
     if bool(args.files) + bool(args.dataset) + bool(args.source) != 1:
         raise ValueError('name the files to predict, or a --dataset, or --follow: one of them')
     given = {name for name in vars(args) if getattr(args, name)}

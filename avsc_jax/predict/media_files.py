@@ -10,7 +10,7 @@ import numpy as np
 
 from avsc_jax.data import decoder, media
 from avsc_jax.data.decoder import Limits
-from avsc_jax.tagging.tagger import Answer, Tagger
+from avsc_jax.predict.predictor import Answer, Tagger
 
 WINDOWS_PER_BATCH = 8
 KEPT = 4  # windows of a file that are kept to be explained

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from avsc_jax import predict
 from avsc_jax.data import media, records
 from avsc_jax.encoders import Encoder, EncoderSpec
 from avsc_jax.features import FeatureInputs
+from avsc_jax.predict import __main__ as predict
+from avsc_jax.predict import dataset, embeddings
 from avsc_jax.runtime import cli
-from avsc_jax.tagging import dataset, embeddings
 
 NARROW = 'widths=(2,2,2,3),embedding_size=3'
 SOUND = f'openl3_audio:{NARROW},hop_s=0.5,version=0.4-kapre,centre=False'

@@ -10,10 +10,10 @@ import pytest
 from avsc_jax import models
 from avsc_jax.data import media
 from avsc_jax.layers.backbone import Backbone
-from avsc_jax.tagging import explain as explaining
-from avsc_jax.tagging import grad_cam
-from avsc_jax.tagging.explain import explain
-from avsc_jax.tagging.tagger import Part, Tagger
+from avsc_jax.predict import explain as explaining
+from avsc_jax.predict import grad_cam
+from avsc_jax.predict.explain import explain
+from avsc_jax.predict.predictor import Part, Tagger
 
 CLASSES = ['red', 'green']
 PICTURES = dict(items='frame', frames='clip12', short_side=96)

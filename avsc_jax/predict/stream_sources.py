@@ -14,7 +14,7 @@ import numpy as np
 
 from avsc_jax.data import media
 from avsc_jax.data.windows import Wants
-from avsc_jax.tagging.tape import AHEAD_S, PICTURE, POLL_S, SOUND, Sound, Tape
+from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, Sound, Tape
 
 LOUDEST = 16.0  # bytes of another sample type, read as floats, are far beyond
 CHUNK_BYTES = 1 << 14

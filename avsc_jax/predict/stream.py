@@ -21,9 +21,9 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from avsc_jax.data import media
-from avsc_jax.tagging.recordings import Raw, Recording
-from avsc_jax.tagging.tagger import Answer, Tagger
-from avsc_jax.tagging.tape import Tape
+from avsc_jax.predict.predictor import Answer, Tagger
+from avsc_jax.predict.stream_buffer import Tape
+from avsc_jax.predict.stream_sources import Raw, Recording
 
 
 class Second(NamedTuple):

@@ -9,22 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import mixing, report, score_options, submission, tables
+from avsc_jax import mixing, report, submission, tables
 from avsc_jax.report import comparison, files, modalities
 from avsc_jax.report.scores import printable
 from avsc_jax.runtime import cli
+from avsc_jax.score import flags
 
 TABLE = 'predictions/test.npz'  # of a run folder
 
 
 def main(argv: list[str]) -> int:
     """Reads, mixes, scores; files are written only once everything else has worked."""
-    options = score_options.parser().parse_args(argv)
+    options = flags.parser().parse_args(argv)
     if mode := _mode(options):
         return MODES[mode][0](options)
     options.recipe = options.recipe or 'mean'
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
-    score_options.check(options, paths, fit_paths)
+    flags.check(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
     if written:
         _check_output(written, [*paths.values(), *fit_paths.values()])
@@ -63,7 +64,7 @@ def run() -> None:
 
 def _mode(options: argparse.Namespace) -> str | None:
     """What is done in place of scoring tables, if any; an error for options that it ignores."""
-    plain = vars(score_options.parser().parse_args([]))
+    plain = vars(flags.parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != plain[name]}
     mode = next((name for name in MODES if name in given), None)
     if not mode and given <= {'table', *MODES['compare'][1]} and _are_runs(options.table):

@@ -15,15 +15,16 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax import export, features, recipe
+from avsc_jax import features, recipe
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
+from avsc_jax.export import __main__ as export
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
 from avsc_jax.system import Network, System, load
 from avsc_jax.training import load_run
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLASSES = ['airport', 'bus', 'tram']
 SMALL = dict(name='regnetx_002', group_width=8, layers=[1, 0, 0, 0], stem_width=8, widths=[8] * 4)
 SOUND = {

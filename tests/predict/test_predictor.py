@@ -10,9 +10,9 @@ import pytest
 
 from avsc_jax import ensemble, ensemble_job, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
+from avsc_jax.predict import predictor as tagging
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
-from avsc_jax.tagging import tagger as tagging
 from avsc_jax.training import load_run
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.tagging.files import Tagged
+from avsc_jax.predict.media_files import Tagged
 
 
 class Journal:

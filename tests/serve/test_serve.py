@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from avsc_jax import serve
 from avsc_jax.runtime import cli
+from avsc_jax.serve import __main__ as serve
 
-CLIP = Path(__file__).parent / 'data_files/bento.mp4'
+CLIP = Path(__file__).parents[1] / 'data_files/bento.mp4'
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def page(model, tmp_path_factory):
     """The port of a page that takes 2 MB, and the folder of its temporary files."""
     import uvicorn
 
-    from avsc_jax.tagging.desk import Desk
-    from avsc_jax.tagging.tagger import load
+    from avsc_jax.predict.predictor import load
+    from avsc_jax.serve.queue import Desk
 
     folder = tmp_path_factory.mktemp('temporary')
     desk = Desk(load(model), max_seconds=60.0)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax import ensemble, score, tables
+from avsc_jax import ensemble, tables
 from avsc_jax.scenes import SCENES
+from avsc_jax.score import __main__ as score
 
 CLIPS = ['bus-oslo-1-1', 'park-oslo-2-2', 'tram-rome-3-3']
 TRUE = [1, 4, 9]

@@ -1,0 +1,1 @@
+"""A local page that tags the clips which are dropped on it."""
