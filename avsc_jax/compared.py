@@ -4,10 +4,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from avsc_jax import members, plan, tables
+from avsc_jax import tables
 from avsc_jax.report.scores import printable
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.training import dependencies, dry_run
 
 
 def run_of(path: Path) -> RunFolder | None:
@@ -35,7 +36,7 @@ def _network(run: RunFolder) -> str:
     config = run.read_json('config.json')
     if 'model' in config:
         name = config['model']['name']
-        counts = [plan.parameters(config, num_classes=run.num_classes)]
+        counts = [dry_run.parameters(config, num_classes=run.num_classes)]
     else:
         parts = run.read_json('members.json')
         name, counts = f'{len(parts)} runs', [part['parameters'] for part in parts]
@@ -47,10 +48,10 @@ def _network(run: RunFolder) -> str:
 
 def other_data(runs: Mapping[str, RunFolder]) -> list[str]:
     """A warning if the runs were trained on different data; other cuts of the same clips pass."""
-    parts = [members.Member(name, '', run, None) for name, run in runs.items()]
+    parts = [dependencies.Member(name, '', run, None) for name, run in runs.items()]
     try:
         if parts:
-            members.data(parts)
+            dependencies.data(parts)
     except ValueError:
         told = (f'{p.name} on {p.folder.read_json("environment.json")["data"]}' for p in parts)
         return [f'trained on different data: {", ".join(told)}']

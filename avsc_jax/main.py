@@ -16,10 +16,12 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from avsc_jax import configs, ensemble_job, job, own_data, sweep
-from avsc_jax.data import folds, own, pictures, records
+from avsc_jax import configs
+from avsc_jax.data import folds, records
+from avsc_jax.data.sources import folder, own_builds, pictures
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
+from avsc_jax.training import ensemble, sweep, train
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -84,12 +86,12 @@ def main(arguments: list[str]) -> int:
         'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
     }
     given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
-    run = partial((ensemble_job if fused else job).run, **folders, **given)
+    run = partial((ensemble if fused else train).run, **folders, **given)
     if 'members' in config and not (fused or FLAGS.dry_run or FLAGS.multihost):
-        job.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
+        train.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
-    if config.data.name == own.NAME:
+    if config.data.name == folder.NAME:
         default = default.with_name(f'{default.name}-{config.data.config}')
     workdir = Path(FLAGS.workdir or default)
     if seeds and not FLAGS.dry_run:
@@ -172,7 +174,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
       named: the user named `data_dir`; then the demo is never chosen in place of TAU.
     """
     data, source = config.data, config.data.source
-    if source == 'auto' and data.name == own.NAME:
+    if source == 'auto' and data.name == folder.NAME:
         source = 'own'
     if source == 'auto':
         prepared = records.is_prepared(data.name, data.config, data_dir)
@@ -195,10 +197,10 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
-        if config.get('begins_with') and not job.has_stage(config, data_dir):
+        if config.get('begins_with') and not train.has_stage(config, data_dir):
             config.begins_with = ''
-        if data.name == own.NAME:
-            own_data.settle(config)
+        if data.name == folder.NAME:
+            own_builds.settle(config)
         if FLAGS.fold is not None:
             data.fold = FLAGS.fold
         if FLAGS.fold_file:

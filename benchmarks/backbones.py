@@ -39,7 +39,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torch_peers import create_timm
 
-from avsc_jax import encoders, losses, models, weights
+from avsc_jax import losses, models, weights
+from avsc_jax.input_pipeline import encoders
 from avsc_jax.runs.state import TrainState
 from avsc_jax.training.steps import Steps
 

@@ -24,8 +24,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avsc_jax import encoders, models, weights
+from avsc_jax import models, weights
 from avsc_jax.audio import openl3
+from avsc_jax.input_pipeline import encoders
 
 FORMATS = {'PyTorch': torch.contiguous_format, 'PyTorch channels last': torch.channels_last}
 BATCHES = (1, 8, 32, 96)  # 96 windows are ten seconds of sound

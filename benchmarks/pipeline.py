@@ -17,12 +17,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from avsc_jax import inputs, job
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data.batches import epoch_order, read_ahead
+from avsc_jax.input_pipeline import media
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import optimizer
+from avsc_jax.training import optimizer, train
 from avsc_jax.training.steps import Steps
 
 STATS = {'mean': np.float32([-60, 0, 0]), 'std': np.float32([15, 1, 1])}  # about the demo's
@@ -42,8 +42,8 @@ def waiting(config, rows, num_steps: int) -> dict:
     """Seconds of `num_steps` training steps, and of them those without a batch."""
     model = run_folder.make_model(config.model, num_classes=10)
     transformation, _ = optimizer.make_optimizer(config, 100)
-    made = inputs.make(job.preprocessing(config, []), STATS, config.augment.to_dict())
-    loss = job.make_loss(config.loss)
+    made = media.make(train.preprocessing(config, []), STATS, config.augment.to_dict())
+    loss = train.make_loss(config.loss)
     steps = Steps(model, transformation, loss, jax.local_devices()[:1], prepare=made.prepare)
     state = steps.place(TrainState.create(model, transformation, seed=0))
     order, mask = epoch_order(len(rows), config.batch_size, shuffle_by=(0, 0))
@@ -92,8 +92,8 @@ def main() -> None:
     for module in (hitachi_audio, hitachi_image):
         config = resolved(module, args.network)
         config.data.source = 'demo'
-        dataset = job.prepare_data(config, data_dir)
-        rows = inputs.rows(dataset, 'train', inputs.make(job.preprocessing(config, [])))
+        dataset = train.prepare_data(config, data_dir)
+        rows = media.rows(dataset, 'train', media.make(train.preprocessing(config, [])))
         found = waiting(config, rows, args.steps) | {'rows_per_s': decoding(rows, 400)}
         name = f'{module.__name__.rpartition(".")[2]}:{config.model.name}'
         results[name] = found

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch_peers import import_open_clip
 
-from avsc_jax import encoders, models, weights
+from avsc_jax import models, weights
+from avsc_jax.input_pipeline import encoders
 
 PEERS = {
     'clip_vit_b32': 'ViT-B-32-quickgelu',

@@ -104,7 +104,7 @@ def submission(config: ConfigDict, *, number: int, folds: int, description: Mapp
     Args:
       number: of a team's four systems.
       folds: how many refits of each member are averaged; 0: the official fold's member alone.
-      description: what the challenge's sheet asks of the system; see avsc_jax.submission.
+      description: what the challenge's sheet asks of the system; see avsc_jax.report.submission.
     """
     config.submission = dict(label=f'Surname_INST_task1b_{number}', description=description)
     config.folds = folds

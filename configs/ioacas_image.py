@@ -3,7 +3,7 @@
 Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.2 and 3.2, Table 3.
 Expect: log loss 0.346, 0.274, 0.270, 0.371, accuracy 90.7, 90.9, 91.8, 88.8 % on fold 1, seconds.
 Needs: TAU (python -m tfds_tau.build --config=segments), timm's weights; Places365 comes first if
-  it is there (see avsc_jax/data/pictures.py). Else the demo data.
+  it is there (see avsc_jax/data/sources/pictures.py). Else the demo data.
 Command: python -m avsc_jax.main --config=configs/ioacas_image.py:tf_efficientnet_b5,tau
 Try it: python -m avsc_jax.main --config=configs/ioacas_image.py:resnet50,demo
 """

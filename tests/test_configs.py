@@ -11,23 +11,15 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from avsc_jax import (
-    configs,
-    encoders,
-    features,
-    inputs,
-    job,
-    losses,
-    mixing,
-    models,
-    prompts,
-    rows,
-    weights,
-)
+from avsc_jax import configs, losses, models, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
+from avsc_jax.input_pipeline import encoders, examples, feature_cache
+from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.models import clip_tokens
 from avsc_jax.runs import run_folder
-from avsc_jax.training import loop, optimizer
+from avsc_jax.tables import mix
+from avsc_jax.training import loop, optimizer, train
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
 
@@ -71,8 +63,8 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     check_inputs(model, config.to_dict(), outline)
     check_inputs(small, resolved, outline, embeddings)
     if 'augment' in config:
-        inputs.make(rows.preprocessing(config, []), None, config.augment.to_dict())
-    assert config.get('views') in (None, *job.VIEWS)
+        inputs.make(examples.preprocessing(config, []), None, config.augment.to_dict())
+    assert config.get('views') in (None, *train.VIEWS)
     if 'train' in config.data:
         assert hasattr(losses, config.loss.name)
         loop.selection(config.select, scored='valid' in config.data)
@@ -80,7 +72,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
         warm = round(config.get('warmup', 0) * config.epochs * 7)
         assert float(schedule(warm)) == pytest.approx(config.learning_rate)
     else:
-        assert config.prompt_style in prompts.STYLES
+        assert config.prompt_style in clip_tokens.STYLES
 
 
 def merged(first, second):
@@ -112,7 +104,7 @@ def check_inputs(model, settings, outline, embeddings=None):
     assert rule in (None, *media.FRAME_RULES)
     widths = dict(embeddings or {})
     for name, options in settings.get('encoders', {}).items():
-        spec = features.EncoderSpec(name, options, 'random:0')
+        spec = feature_cache.EncoderSpec(name, options, 'random:0')
         if options or name in encoders.FRONT_ENDS:
             widths[name] = width_of(name, json.dumps(options))
         else:
@@ -133,7 +125,7 @@ def check_inputs(model, settings, outline, embeddings=None):
 @cache
 def width_of(name, options):
     """Of an encoder's embedding; traced once for all the configs that have it."""
-    return features.EncoderSpec(name, json.loads(options), '').output_shape[-1]
+    return feature_cache.EncoderSpec(name, json.loads(options), '').output_shape[-1]
 
 
 @cache
@@ -166,7 +158,7 @@ def check_ensemble(config):
             assert config_of(members[name].config).paper.row in (name, f'IOA {name}')
     roles = {*config.groups, *config.members}
     for line in (*config.lines, {'roles': config.get('roles', ()), 'recipe': config.recipe}):
-        assert {*line['roles']} <= roles and line['recipe']['name'] in mixing.RECIPES
+        assert {*line['roles']} <= roles and line['recipe']['name'] in mix.RECIPES
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda f: f.stem)

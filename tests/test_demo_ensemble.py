@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from avsc_jax import ensemble, metrics, mixing, tables
+from avsc_jax import ensemble, metrics, tables
 from avsc_jax.report import comparison, scores
 from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.tables import mix
 from tfds_tau import demo
 
 MEMBERS = dict(
@@ -39,7 +40,7 @@ def found(runs):
     files = {
         role: RunFolder(runs / name).predictions_file('test') for role, name in MEMBERS.items()
     }
-    return mixing.alike({role: tables.read(file) for role, file in files.items()}, pooled=True)
+    return mix.alike({role: tables.read(file) for role, file in files.items()}, pooled=True)
 
 
 @pytest.mark.slow
@@ -55,7 +56,7 @@ def test_e02_beats_every_member_by_two_paired_standard_errors(runs, found):
 
 @pytest.mark.slow
 def test_the_gate_helps_at_night(found):
-    table = mixing.first(found)
+    table = mix.first(found)
     nights = {clip.clip_id for clip in demo.clips() if clip.night}
     night = np.isin(table.clip_id, list(nights))
     probs = {role: member.probs for role, member in found.items()}

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax.data import own, records
+from avsc_jax.data import records
 from avsc_jax.data.records import Dataset, Records
+from avsc_jax.data.sources import folder
 from avsc_jax.scenes import ClipName, parse_clip_id
 
 NUM_FOLDS = 5
@@ -198,7 +199,7 @@ def open_dataset(data: Mapping, data_dir: Path) -> Dataset:
     found = dataset.outlines('+'.join(STORED))
     clip_ids = [outline['clip_id'] for outline in found]
     name_of = named
-    if data['name'] == own.NAME:  # whose names say nothing, but their records do
+    if data['name'] == folder.NAME:  # whose names say nothing, but their records do
         name_of = {o['clip_id']: _of_record(o) for o in found}.__getitem__
     if 'fold_file' in data:
         folds = _of_file(data['fold_file'], clip_ids, dataset.name)

@@ -21,10 +21,10 @@ import jax.export
 import numpy as np
 
 import avsc_jax
-from avsc_jax import recipe
+from avsc_jax.input_pipeline import facts
+from avsc_jax.input_pipeline.system import Items, Network, Source, System, load
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
-from avsc_jax.system import Items, Network, Source, System, load
 from avsc_jax.training import load_run
 
 OPSET = 23
@@ -300,7 +300,7 @@ def _told(system: System, name: str | None) -> dict:
         'inputs': system.names,
         'standardize': {n: x.tolist() for n, x in (system.stats or {}).items()},
         **{each: settings.get(each) for each in kept},
-        'frames': rule and recipe.frames(rule, short_side=settings['short_side']),
+        'frames': rule and facts.frames(rule, short_side=settings['short_side']),
         'sources': sources,
     }
 
@@ -316,7 +316,7 @@ def _filters(system: System) -> dict[str, np.ndarray]:
         about = source.facts.get('front_end', {})
         if about.get('filters') == 'filters.npz':
             rate, options = about['sample_rate_hz'], about['options']
-            found[about['name']] = recipe.filters(about['name'], sample_rate_hz=rate, **options)
+            found[about['name']] = facts.filters(about['name'], sample_rate_hz=rate, **options)
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from avsc_jax.models.folding import fold_batchnorm as fold_batchnorm
+from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
 
 
 def list_models() -> list[str]:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from avsc_jax.layers.linear import Linear
+from avsc_jax.models.clip_tokens import CONTEXT, END, VOCABULARY
 from avsc_jax.models.clip_vit import flax_clip
-from avsc_jax.prompts import CONTEXT, END, VOCABULARY
 from avsc_jax.types import Array, Float, Int
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avsc_jax import tables, weights
-from avsc_jax.data.decoder import Limits
+from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
 from avsc_jax.predict import dataset, embeddings, flags, media_files, outputs, stream
 from avsc_jax.predict.predictor import Tagger, load

@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
+from avsc_jax.input_pipeline.examples import media_files
 from avsc_jax.predict.predictor import Tagger
-from avsc_jax.rows import media_files
 
 
 def records(

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from avsc_jax import weights
 from avsc_jax.data.batches import one_ahead
-from avsc_jax.encoders import READING, Encoder, EncoderSpec
-from avsc_jax.features import FeatureInputs
+from avsc_jax.input_pipeline.encoders import READING, Encoder, EncoderSpec
+from avsc_jax.input_pipeline.feature_cache import FeatureInputs
 from avsc_jax.predict import media_files, outputs
 from avsc_jax.report.scores import printable
 

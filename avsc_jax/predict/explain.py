@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from avsc_jax import system
 from avsc_jax.data import media
-from avsc_jax.encoders import FRONT_ENDS
-from avsc_jax.features import FIELDS
+from avsc_jax.input_pipeline import system
+from avsc_jax.input_pipeline.encoders import FRONT_ENDS
+from avsc_jax.input_pipeline.feature_cache import FIELDS
+from avsc_jax.input_pipeline.system import Network, Source, System
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.predictor import Part, Tagger
 from avsc_jax.report.explanation import Explanation, Picture, Sound
-from avsc_jax.system import Network, Source, System
 
 PICTURES = 4
 BANDS, COLUMNS = 96, 600  # of the spectrum that is shown

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from avsc_jax.input_pipeline.system import Network
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.runtime import compiler
-from avsc_jax.system import Network
 
 # Hugging Face's name of the norm before an attention, whose output are the tokens.
 TOKENS = 'layer_norm1'

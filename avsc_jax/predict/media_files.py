@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avsc_jax.data import decoder, media
-from avsc_jax.data.decoder import Limits
+from avsc_jax.data import decode_workers, media
+from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.predictor import Answer, Tagger
 
 WINDOWS_PER_BATCH = 8
@@ -89,7 +89,7 @@ def tag(
     """
     wants, opened = tagger.wants(window_s), {}
     batch: list[tuple[Path, Mapping]] = []
-    for file, window, error in decoder.decode(
+    for file, window, error in decode_workers.decode(
         files, wants, workers=workers, limits=limits or Limits()
     ):
         state = opened.setdefault(file, _Open())

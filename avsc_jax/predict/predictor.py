@@ -16,11 +16,13 @@ import numpy as np
 from ml_collections import ConfigDict
 from scipy.special import softmax
 
-from avsc_jax import ensemble, ensemble_job, inputs, tables
+from avsc_jax import ensemble, tables
 from avsc_jax.data.windows import Wants
+from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.runs.load import Preprocess, load_run
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
+from avsc_jax.training import ensemble as ensemble_job
 
 ROWS_PER_CALL = 64
 # What a system can go without -> where records have it.

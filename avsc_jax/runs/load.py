@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from avsc_jax import inputs, models
-from avsc_jax.encoders import Encoder, EncoderSpec
-from avsc_jax.features import FeatureInputs
+from avsc_jax.input_pipeline import media
+from avsc_jax import models
+from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec
+from avsc_jax.input_pipeline.feature_cache import FeatureInputs
 from avsc_jax.runtime import compiler
 from avsc_jax.runs.run_folder import RunFolder, best_variables, default_weights_dir
 
@@ -23,7 +24,7 @@ ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
 # What `load_run` reads of a run.
 KEPT = ('config.json', 'classes.json', 'preprocessing.json', 'stats.npz', 'checkpoints/best')
 
-Preprocess = FeatureInputs | inputs.Inputs | inputs.FeaturesAndFrames
+Preprocess = FeatureInputs | media.Inputs | media.FeaturesAndFrames
 
 
 def load_run(
@@ -40,13 +41,13 @@ def load_run(
     model, variables = best_variables(run)
     stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
     if 'encoders' not in settings:
-        preprocess = inputs.make(settings, stats)
+        preprocess = media.make(settings, stats)
     else:
         weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
         made = [_spec(run, about).make(weights_dir) for about in settings['encoders']]
         preprocess = FeatureInputs(settings, made, stats)
         if 'size' in settings:
-            preprocess = inputs.FeaturesAndFrames(preprocess, inputs.make(settings))
+            preprocess = media.FeaturesAndFrames(preprocess, media.make(settings))
     return model, variables, preprocess, classes
 
 

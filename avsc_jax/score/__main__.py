@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import mixing, report, submission, tables
-from avsc_jax.report import comparison, files, modalities
+from avsc_jax import report, tables
+from avsc_jax.report import comparison, files, modalities, submission
 from avsc_jax.report.scores import printable
 from avsc_jax.runtime import cli
 from avsc_jax.score import flags
+from avsc_jax.tables import mix
 
 TABLE = 'predictions/test.npz'  # of a run folder
 
@@ -34,15 +35,15 @@ def main(argv: list[str]) -> int:
     adjust, fitted, cautions = None, '', []
     if fit_paths:
         fit = _alike(fit_paths, options, pooled=options.clamp is not None)
-        fit = mixing.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
+        fit = mix.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
         if options.recipe == 'weights':
-            weights = mixing.fit_weights(fit)
+            weights = mix.fit_weights(fit)
         if options.calibrate:
-            mixed = mixing.mix(fit, options.recipe, weights, options.clamp)
-            adjust, fitted = mixing.fit_calibration(options.calibrate, mixed, fit)
-        cautions = filter(None, [mixing.overlap(fit, members)])
-    probs = mixing.mix(members, options.recipe, weights, options.clamp)
-    about = mixing.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
+            mixed = mix.mix(fit, options.recipe, weights, options.clamp)
+            adjust, fitted = mix.fit_calibration(options.calibrate, mixed, fit)
+        cautions = filter(None, [mix.overlap(fit, members)])
+    probs = mix.mix(members, options.recipe, weights, options.clamp)
+    about = mix.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
     mixed = _result(members, adjust(probs) if adjust else probs, options, about)
     result = report.make(mixed, title=mixed.meta['system'], about=about)
     if len(members) > 1 or options.clamp or options.calibrate:
@@ -94,7 +95,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     paths = _named(options.compare)
     if len(paths) < 2:
-        raise ValueError(f'{mixing.listed(paths)} alone compares with nothing; name another too')
+        raise ValueError(f'{mix.listed(paths)} alone compares with nothing; name another too')
     if options.out:
         _check_output(Path(options.out) / 'comparison.html', list(paths.values()))
     short = {
@@ -106,7 +107,7 @@ def _compare(options: argparse.Namespace) -> int:
     members, warned = comparison.common(found)
     runs = {name: run for name, path in paths.items() if (run := compared.run_of(path))}
     result = comparison.make(
-        mixing.alike(members),
+        mix.alike(members),
         systems={name: compared.facts(table, runs.get(name)) for name, table in found.items()},
         settings=compared.settings(runs),
         warned=[*compared.other_data(runs), *warned],
@@ -195,7 +196,7 @@ def _alike(
 ) -> dict[str, tables.Predictions]:
     """The tables, read, with the same items in the same order."""
     members = {name: _read(path, options, truth) for name, path in paths.items()}
-    return mixing.alike(members, pooled=pooled)
+    return mix.alike(members, pooled=pooled)
 
 
 def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> tables.Predictions:
@@ -255,7 +256,7 @@ def _result(
     meta = {'system': next(iter(members)), **first.meta}
     if others:  # what is one member's own is not the mix's
         meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
-        meta['system'] = f'{mixing.RECIPES[options.recipe]} of {", ".join(members)}'
+        meta['system'] = f'{mix.RECIPES[options.recipe]} of {", ".join(members)}'
     clamped = options.clamp or options.calibrate == 'clamp'
     calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
     meta |= {'calibrated': calibrated, 'about': about}
@@ -278,17 +279,17 @@ def _sentence(
         name if options.recipe == 'hitachi' else f'{weight:.4g} {name}'
         for weight, name in zip(weights, names, strict=True)
     )
-    done = f'{mixing.RECIPES[options.recipe]}: {parts}' if len(names) > 1 else names[0]
+    done = f'{mix.RECIPES[options.recipe]}: {parts}' if len(names) > 1 else names[0]
     if options.clamp:
         done += f'; clamped (Okazaki 2021, Eq. 1), {options.clamp.replace("_", " ")}'
     if fitted:
         done += f'; calibrated: {fitted}'
     if fit_names:
-        done += f'; fitted on {mixing.listed(fit_names)}'
+        done += f'; fitted on {mix.listed(fit_names)}'
     return done + (f'; true scenes from {options.truth}' if options.truth else '')
 
 
-def _write_gallery(members: mixing.Members, options: argparse.Namespace) -> None:
+def _write_gallery(members: mix.Members, options: argparse.Namespace) -> None:
     from avsc_jax.data import records  # these take seconds to load, and only the gallery needs them
     from avsc_jax.report import gallery
 

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from avsc_jax import mixing
 from avsc_jax.report import published
+from avsc_jax.tables import mix
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
     made.add_argument(
         '--recipe',
-        choices=list(mixing.RECIPES),
+        choices=list(mix.RECIPES),
         help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
         'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
         'with weights in steps of 0.05 that are best on the tables of --fit-on',
@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         '--calibrate',
-        choices=list(mixing.CALIBRATIONS),
+        choices=list(mix.CALIBRATIONS),
         help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
         'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
     )
@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
         choices=tuple(published.TABLES),
         metavar='TABLE',
         help='this table of a paper, ours beside it; --out writes it as Markdown: '
-        f'{mixing.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
+        f'{mix.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
     )
     instead.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
     gallery = made.add_argument_group('clips that one table gets right and another wrong')
@@ -198,7 +198,7 @@ def check(
             options.recipe == 'hitachi'
             and {*paths} not in ({'audio', 'visual'}, {'audio', 'visual', 'clip'}),
             f'--recipe=hitachi takes audio=table visual=table and perhaps clip=table, not '
-            f'{mixing.listed(paths)}',
+            f'{mix.listed(paths)}',
         ),
         (
             options.gallery and (len(paths) < 2 or not options.dataset),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from avsc_jax.data.decoder import Limits
+from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict import media_files
 from avsc_jax.predict.explain import explain
 from avsc_jax.predict.predictor import Answer, Tagger

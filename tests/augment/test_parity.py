@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from avsc_jax import images
 from avsc_jax.augment import image
+from avsc_jax.input_pipeline import images
 
 pytestmark = pytest.mark.parity
 SETTINGS = [(-10.0, (4, -3), 0.5), (7.3, (0, 2), 1.37), (3.1, (-6, 0), 0.83), (0.0, (5, 1), 1.0)]

@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax import images
 from avsc_jax.data import media, windows
 from avsc_jax.data.windows import Wants
+from avsc_jax.input_pipeline import images
 
 BOTH = Wants(audio=True, frames='evaluation5', short_side=None, media=None, window_s=1.0)
 PICTURES = Wants(audio=False, frames='evaluation5', short_side=None, media=None, window_s=1.0)

@@ -15,13 +15,13 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax import features, recipe
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
 from avsc_jax.export import __main__ as export
+from avsc_jax.input_pipeline import facts, feature_cache
+from avsc_jax.input_pipeline.system import Network, System, load
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
-from avsc_jax.system import Network, System, load
 from avsc_jax.training import load_run
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +178,7 @@ def test_frames_become_rows_as_in_training(settings):
     random = np.random.default_rng(0)
     x = random.normal(3, 2, (4, 5)).astype(np.float32)
     stats = {'mean_image': x[0], 'std_image': 1 + x[1] ** 2}
-    expected = features.network_inputs(settings, {'ioacas_bark': x[None]}, stats)['image']
+    expected = feature_cache.network_inputs(settings, {'ioacas_bark': x[None]}, stats)['image']
     system = System(Network(None, {}, 'probs'), settings, stats, {})
     shape = '2*t, 5' if 'frames_per_row' in settings else 't, 5'
     spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), np.float32)
@@ -189,7 +189,7 @@ def test_frames_become_rows_as_in_training(settings):
 
 
 def test_every_rule_of_frames_is_told():
-    assert recipe.FRAME_RULES.keys() == media.FRAME_RULES.keys()
+    assert facts.FRAME_RULES.keys() == media.FRAME_RULES.keys()
 
 
 @pytest.mark.parametrize(
@@ -202,10 +202,10 @@ def test_every_rule_of_frames_is_told():
 )
 def test_a_recipe_is_enough_to_make_a_front_end_again(name, options):
     """With NumPy and librosa's filters, from nothing but its constants."""
-    about = json.loads(json.dumps(recipe.front_end(name, sample_rate_hz=48000, **options)))
+    about = json.loads(json.dumps(facts.front_end(name, sample_rate_hz=48000, **options)))
     random = np.random.default_rng(0)
     audio = random.normal(0, 0.1, (48000, 2)).astype(np.float32)
-    matrix = recipe.filters(name, sample_rate_hz=48000, **options)
+    matrix = facts.filters(name, sample_rate_hz=48000, **options)
     if matrix is None:
         given = about['filters']
         matrix = librosa.filters.mel(

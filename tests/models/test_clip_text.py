@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import models, prompts, weights
+from avsc_jax import models, weights
+from avsc_jax.models import clip_tokens
 
 NARROW = {'width': 16, 'layers': 2, 'heads': 4, 'output_dim': 6}
 START, END = 49406, 49407
@@ -110,7 +111,7 @@ def test_the_towers_have_the_published_sizes(name, width, outline):
 def test_a_head_is_64_wide_unless_told():
     model = models.create_model('clip_rn101_text', width=128, layers=1, output_dim=6)
     variables = weights.random_variables(model, 0)
-    (ids,) = prompts.token_ids(['a photo of a bus'])
+    (ids,) = clip_tokens.token_ids(['a photo of a bus'])
     embedding, _ = jax.jit(model.apply)(variables, ids[None])
     two, one = (reference(variables['params'], ids, heads) for heads in (2, 1))
     np.testing.assert_allclose(embedding[0], two, atol=1e-4)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from avsc_jax import models, weights
+from avsc_jax.input_pipeline.system import Network
 from avsc_jax.predict import grad_cam
-from avsc_jax.system import Network
 
 PICTURES = np.random.default_rng(0).standard_normal((3, 64, 96, 3)).astype(np.float32)
 SIZES = {

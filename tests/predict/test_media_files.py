@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import tables
-from avsc_jax.data import decoder, windows
+from avsc_jax.data import decode_workers, windows
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import media_files, predictor
 from avsc_jax.predict.resume import Journal
@@ -115,14 +115,14 @@ def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, mo
 
 
 def test_a_stopped_run_goes_on_and_each_file_comes_out_once(both, clips, tmp_path, monkeypatch):
-    out, decode, asked = tmp_path / 'out.csv', decoder.decode, []
+    out, decode, asked = tmp_path / 'out.csv', decode_workers.decode, []
 
     def counted(names, *arguments, **options):
         names = [*names]
         asked.append([name.name for name in names])
         return decode(names, *arguments, **options)
 
-    monkeypatch.setattr(decoder, 'decode', counted)
+    monkeypatch.setattr(decode_workers, 'decode', counted)
     tag = media_files.tag
 
     def stopped(*arguments, **options):

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import ensemble, ensemble_job, tables
+from avsc_jax import ensemble, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
 from avsc_jax.predict import predictor as tagging
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
+from avsc_jax.training import ensemble as ensemble_job
 from avsc_jax.training import load_run
 
 

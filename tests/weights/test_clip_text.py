@@ -10,8 +10,9 @@ from flax import traverse_util
 from PIL import Image
 from scipy.special import softmax
 
-from avsc_jax import images, models, prompts, weights
-from avsc_jax.models import clip_zero_shot
+from avsc_jax import models, weights
+from avsc_jax.input_pipeline import images
+from avsc_jax.models import clip_tokens, clip_zero_shot
 from avsc_jax.scenes import SCENES
 
 FILES = Path(__file__).parents[1] / 'data_files'
@@ -139,11 +140,11 @@ def test_zero_shot_is_that_of_open_clip(open_clip, randomized, name):
 
     network, _, preprocess = open_clip.create_model_and_transforms(OPEN_CLIP[name])
     state = randomized(network.eval())
-    texts = [text for style in prompts.STYLES for text in prompts.prompts(SCENES, style)]
-    ids = prompts.token_ids(texts)
+    texts = [text for style in clip_tokens.STYLES for text in clip_tokens.prompts(SCENES, style)]
+    ids = clip_tokens.token_ids(texts)
     np.testing.assert_array_equal(ids, open_clip.tokenize(texts))
     random_ids = np.random.default_rng(0).integers(1, 49406, (4, 77), np.int32)
-    random_ids[[0, 1, 2, 3], [76, 40, 5, 1]] = prompts.END
+    random_ids[[0, 1, 2, 3], [76, 40, 5, 1]] = clip_tokens.END
     ids = np.concatenate([ids, random_ids])
     ours = embed(f'{name}_text', weights.convert(f'{name}_text', state), ids)
     with torch.no_grad():
@@ -174,9 +175,9 @@ def test_embedding_is_that_of_hugging_face(randomized):
 
     network = CLIPTextModelWithProjection(CLIPTextConfig(projection_dim=512, eos_token_id=49407))
     state = randomized(network.eval())
-    ids = prompts.token_ids(prompts.prompts(SCENES, 'photo'))
+    ids = clip_tokens.token_ids(clip_tokens.prompts(SCENES, 'photo'))
     ours = embed('clip_vit_b32_text', weights.convert('clip_vit_b32_text', state), ids)
-    padded = np.where(np.cumsum(ids == prompts.END, axis=1) > 0, prompts.END, ids)
+    padded = np.where(np.cumsum(ids == clip_tokens.END, axis=1) > 0, clip_tokens.END, ids)
     with torch.no_grad():
         theirs = network(torch.from_numpy(padded).long()).text_embeds.numpy()
     error = relative_error(ours, theirs)
@@ -187,11 +188,11 @@ def test_embedding_is_that_of_hugging_face(randomized):
 @pytest.mark.parity
 def test_token_ids_are_those_of_open_clip(open_clip):
     vocabulary = open_clip.SimpleTokenizer()
-    assert {word: vocabulary.encode(word) for word in prompts.WORDS} == {
-        word: [index] for word, index in prompts.WORDS.items()
+    assert {word: vocabulary.encode(word) for word in clip_tokens.WORDS} == {
+        word: [index] for word, index in clip_tokens.WORDS.items()
     }
     texts = ['Metro\n  station', 'a_bus', ' tram', '', 'public_square park']
-    np.testing.assert_array_equal(prompts.token_ids(texts), open_clip.tokenize(texts))
+    np.testing.assert_array_equal(clip_tokens.token_ids(texts), open_clip.tokenize(texts))
 
 
 @pytest.mark.data
@@ -208,7 +209,7 @@ def test_the_published_probabilities_come_out_of_the_real_weights():
     golden = json.loads((FILES / 'clip_golden.json').read_text())
     photograph = prepared('clip_vit_b32', picture(golden['image']))
     features = embed('clip_vit_b32', load('clip_vit_b32'), photograph)
-    ids = prompts.token_ids(golden['texts'])
+    ids = clip_tokens.token_ids(golden['texts'])
     texts = embed('clip_vit_b32_text', load('clip_vit_b32_text'), ids)
     probs = softmax(zero_shot(features, texts), axis=1)
     # Logits near 25 are multiples of 1/64 in float16; p (1 - p) / 64 is 1e-4 at most.

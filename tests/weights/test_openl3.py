@@ -13,9 +13,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax import images, models, weights
+from avsc_jax import models, weights
 from avsc_jax.audio.frontends import openl3_mel256
 from avsc_jax.audio.openl3 import openl3_windows
+from avsc_jax.input_pipeline import images
 
 WIDTHS = (2, 3, 4, 5)
 SHAPES = {'audio': (24, 35, 1), 'image': (24, 20, 3)}  # 35 -> 17 -> 8 -> 4, 20 -> 10 -> 5 -> 3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avsc_jax import encoders, models, weights
+from avsc_jax import models, weights
+from avsc_jax.input_pipeline import encoders
 
 PICTURE = Path(__file__).parents[1] / 'data_files' / 'cat.jpg'
 

@@ -1,0 +1,344 @@
+"""Media decoded in worker processes, which may hang or die without taking the program along.
+
+A worker gets the names of files on its standard input and sends their windows by its standard
+output: the length of a JSON header, the header, and the bytes of the arrays that it tells of.
+Nothing that comes is run, and nothing is believed: a file may have taken the worker over.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import math
+import os
+import queue
+import resource
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from avsc_jax.data import media, windows
+from avsc_jax.data.windows import Wants
+
+MAX_WORKERS = 8
+MAX_HEADER_BYTES = 1 << 20
+GRACE_S = 5.0  # after which a worker that hangs ends by itself, if no parent has stopped it
+NUMBERS = {'start_s': float, 'end_s': float, 'sample_rate': int, 'channels': int}  # of a window
+ARRAYS = {
+    'audio': (np.float32, (None, 2)),
+    'frames': (np.uint8, (None, None, 3)),
+    'frame_times': (np.float32, (None,)),
+    'media_frames': (np.float32, (None, None, 3)),
+    'media_times': (np.float32, (None,)),
+}
+LISTS = ('frames', 'media_frames')
+COMMAND = (
+    sys.executable,
+    '-P',
+    '-m',
+    'avsc_jax.data.decode_workers',
+)  # -P: no module beside the clips
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one file may take.
+
+    Attributes:
+      seconds_per_window: wall clock until its next window comes.
+      memory_bytes: address space beyond what a worker has at its start.
+      duration_s: how long it may last.
+    """
+
+    seconds_per_window: float = 120.0
+    memory_bytes: int = 2 << 30
+    duration_s: float = windows.MAX_DURATION_S
+
+
+class Event(NamedTuple):
+    """A window of a file, or its end.
+
+    Attributes:
+      window: see windows.read; None: the file has ended.
+      error: of an end that is an error: a sentence that names the file.
+    """
+
+    file: Path
+    window: dict | None
+    error: str | None
+
+
+def decode(
+    files: Iterable[Path], wants: Wants, *, workers: int | None = None, limits: Limits = Limits()
+) -> Iterator[Event]:
+    """Yields the windows of all files, those of a file in order, and the end of each file.
+
+    Files are read side by side. A worker is at most two windows ahead. Closing the generator ends
+    the workers.
+
+    Args:
+      workers: processes; None: one a core, eight at most. No more are started than there are files.
+    """
+    workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
+    todo: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
+    done: queue.Queue[Event | Exception] = queue.Queue(maxsize=1)
+    slots: list[_Slot] = []
+    names, unfinished = iter(files), 0
+    try:
+        for file in itertools.islice(names, 2 * workers):  # so that no worker waits for a name
+            todo.put(file)
+            unfinished += 1
+            if len(slots) < workers:
+                slots.append(_Slot(todo, done, wants, limits))
+                slots[-1].start()
+        while unfinished:
+            event = done.get()
+            if isinstance(event, Exception):
+                raise event
+            if event.window is None:
+                unfinished -= 1
+                for file in itertools.islice(names, 1):
+                    todo.put(file)
+                    unfinished += 1
+            yield event
+    finally:
+        for slot in slots:
+            todo.put(None)
+            slot.close()
+        while any(slot.is_alive() for slot in slots):
+            with contextlib.suppress(queue.Empty):
+                done.get(timeout=0.05)
+
+
+class _Stopped(Exception):
+    """A worker is no more; why, as the end of a sentence."""
+
+
+class _Slot(threading.Thread):
+    """Gives one file after the other to a worker, after its death to a new one."""
+
+    def __init__(self, todo: queue.SimpleQueue, done: queue.Queue, wants: Wants, limits: Limits):
+        super().__init__(daemon=True)
+        self._todo, self._done, self._wants, self._limits = todo, done, wants, limits
+        self._worker: _Worker | None = None
+        self._is_closed, self._lock = False, threading.Lock()
+
+    def run(self) -> None:
+        """Until there is no file left."""
+        try:
+            while (file := self._todo.get()) is not None and not self._is_closed:
+                self._done.put(Event(file, None, self._read(file)))
+        except Exception as error:  # a fault of ours; nobody must wait for this thread in vain
+            self._done.put(error)
+        self._replace(None)
+
+    def close(self) -> None:
+        """Ends the worker, from another thread, and starts no other one."""
+        self._is_closed = True
+        self._replace(None)
+
+    def _read(self, file: Path) -> str | None:
+        """Hands out the windows of a file; why it has ended, if that is an error."""
+        try:
+            worker = self._worker or self._replace(_Worker(self._wants, self._limits))
+            worker.ask(file)
+            while isinstance(answer := worker.answer(), dict):
+                self._done.put(Event(file, answer, None))
+            return answer
+        except _Stopped as stopped:
+            self._replace(None)
+            return f'{file}: {stopped}'
+
+    def _replace(self, worker: '_Worker | None') -> '_Worker':
+        with self._lock:
+            before, self._worker = self._worker, worker
+            if before:
+                before.end()
+            if worker and self._is_closed:
+                worker.end()
+        return worker
+
+
+class _Worker:
+    """The parent's end of a process; what it raises is _Stopped."""
+
+    def __init__(self, wants: Wants, limits: Limits):
+        self._limits = limits
+        settings = {'wants': wants.to_json(), 'limits': dataclasses.asdict(limits)}
+        root = Path(__file__).parents[2]
+        paths = filter(None, (str(root), os.environ.get('PYTHONPATH')))
+        self._process = subprocess.Popen(
+            [*COMMAND, json.dumps(settings)],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is the parent's
+            env=os.environ
+            | {'PYTHONPATH': os.pathsep.join(paths), 'OPENBLAS_NUM_THREADS': '1'}
+            | {'JAX_PLATFORMS': 'cpu'},  # OpenL3's pictures load JAX; the device is the parent's
+        )
+        self._poll = select.poll()
+        self._poll.register(self._process.stdout)
+
+    def ask(self, file: Path) -> None:
+        """Tells the next file."""
+        with contextlib.suppress(BrokenPipeError):  # its death is told where an answer is missing
+            self._process.stdin.write(json.dumps(os.fspath(file)).encode() + b'\n')
+
+    def answer(self) -> dict | str | None:
+        """The next window; or the file's end: None, or what is wrong with it."""
+        self._deadline = time.monotonic() + self._limits.seconds_per_window
+        try:
+            length = int.from_bytes(self._bytes(4), 'big')
+            if length > MAX_HEADER_BYTES:
+                raise ValueError('too long')
+            header = json.loads(self._bytes(length))
+            if 'arrays' not in header:
+                return header['error'] and ' '.join(str(header['error']).split())
+            return self._window(header)
+        except _Stopped:
+            raise
+        except Exception as error:  # anything may have come
+            raise _Stopped('the decoder sent what is no window, and was stopped') from error
+
+    def end(self) -> int:
+        """The code that it has ended with, now at the latest."""
+        with self._process as process:  # closes its pipes
+            process.kill()
+        return process.returncode
+
+    def _window(self, header: dict) -> dict:
+        window: dict[str, Any] = {
+            name: kind(header[name]) for name, kind in NUMBERS.items() if name in header
+        }
+        window['missing'] = {what: str(header['missing'][what]) for what in header['missing']}
+        shapes = header['arrays']
+        if 'audio' in shapes and not 0 < window['sample_rate'] <= media.MAX_SAMPLE_RATE_HZ:
+            raise ValueError(f'sample_rate cannot be {window["sample_rate"]}')
+        if sum(_num_bytes(name, shapes[name]) for name in shapes) > self._limits.memory_bytes:
+            raise ValueError('too large')
+        for name in shapes:
+            arrays = [np.empty(shape, ARRAYS[name][0]) for shape in shapes[name]]
+            for array in arrays:
+                self._fill(memoryview(array).cast('B'))
+            window[name] = arrays if name in LISTS else arrays[0]
+        return window
+
+    def _bytes(self, count: int) -> bytearray:
+        self._fill(memoryview(found := bytearray(count)))
+        return found
+
+    def _fill(self, view: memoryview) -> None:
+        while view:
+            left_s = max(0, self._deadline - time.monotonic())
+            if not self._poll.poll(1000 * left_s):
+                limit_s = self._limits.seconds_per_window
+                raise _Stopped(f'the decoder was stopped after {limit_s:g} s without a window')
+            if not (count := self._process.stdout.readinto(view)):
+                raise _Stopped(self._death())
+            view = view[count:]
+
+    def _death(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self.end()
+        how = f'signal {-code}' if code < 0 else f'exit code {code}'
+        return f'the decoder died ({how}); is the file damaged, or memory short?'
+
+
+def _num_bytes(name: str, shapes: list[list[int]]) -> int:
+    """Of arrays that a worker tells of, if they are such as a window may have."""
+    dtype, pattern = ARRAYS[name]
+    for shape in shapes:
+        fits = len(shape) == len(pattern) and pattern[-1] in (None, shape[-1])
+        if not fits or any(type(n) is not int or n < 1 for n in shape):
+            raise ValueError(f'{name} cannot be {shape}')
+    if not shapes or (len(shapes) > 1 and name not in LISTS):
+        raise ValueError(f'{name} cannot be {len(shapes)} arrays')
+    return sum(map(math.prod, shapes)) * np.dtype(dtype).itemsize
+
+
+def work(settings: str) -> None:
+    """What a worker does, until its standard input ends, as it does when the parent dies."""
+    settings = json.loads(settings)
+    wants, limits = Wants.from_json(settings['wants']), Limits(**settings['limits'])
+    out = os.fdopen(os.dup(1), 'wb')
+    os.dup2(2, 1)  # whatever a library prints is no message
+    names: queue.SimpleQueue[Path] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(names,), daemon=True).start()
+    wants.picks()  # loads what it takes before memory is limited
+    _limit(limits.memory_bytes)
+    while True:
+        file = names.get()
+        message = {'error': None}
+        try:
+            found = windows.read(file, wants, max_duration_s=limits.duration_s)
+            for window in _timed(found, limits):
+                _send(out, window)
+        except MemoryError:
+            gib = limits.memory_bytes / 2**30
+            message['error'] = f'{file} takes more than {gib:.1f} GiB of memory to decode'
+        except Exception as error:  # libraries raise all sorts of things about bad media
+            told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
+            message['error'] = told if str(file) in told else f'{file}: {told}'
+        _send(out, message)
+
+
+def _listen(names: queue.SimpleQueue) -> None:
+    for line in sys.stdin.buffer:
+        names.put(Path(json.loads(line)))
+    os._exit(0)
+
+
+def _limit(memory_bytes: int) -> None:
+    """No more memory than this beyond what is taken, where that is known, and no core files."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(FileNotFoundError):
+        pages = int(Path('/proc/self/statm').read_text().split()[0])
+        most = pages * resource.getpagesize() + memory_bytes
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _timed(found: Iterator[dict], limits: Limits) -> Iterator[dict]:
+    """Lets the kernel end a worker that hangs, later than a parent would that is still there."""
+    limit_s = limits.seconds_per_window + GRACE_S
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        for window in found:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            yield window
+            signal.setitimer(signal.ITIMER_REAL, limit_s)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _send(out: BinaryIO, message: dict) -> None:
+    """A window, or the end of a file."""
+    header = {name: value for name, value in message.items() if name not in ARRAYS}
+    arrays = {
+        name: message[name] if name in LISTS else [message[name]]
+        for name in ARRAYS
+        if name in message
+    }
+    if arrays:
+        header['arrays'] = {name: [array.shape for array in arrays[name]] for name in arrays}
+    data = json.dumps(header).encode()
+    out.write(len(data).to_bytes(4, 'big') + data)
+    for array in itertools.chain(*arrays.values()):
+        out.write(np.ascontiguousarray(array))
+    out.flush()
+
+
+if __name__ == '__main__':
+    work(sys.argv[1])

@@ -1,0 +1,1 @@
+"""Data sets: where each comes from and how it is opened."""

@@ -1,0 +1,124 @@
+"""From a folder or table of one's own clips to a data set that every system reads."""
+
+import collections
+import hashlib
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from avsc_jax.data import media, records
+from avsc_jax.data.sources import folder as own
+from avsc_jax.runtime import download
+
+
+def settle(config: ConfigDict) -> None:
+    """What follows from the folder, the windows and the system: the name of the data set first."""
+    data = config.data
+    if data.folder:
+        data.folder = str(Path(data.folder).expanduser().resolve())
+        data.source = 'own'
+    elif data.source != 'demo':
+        raise ValueError(
+            'no data was named; give --config.data.folder=FOLDER, which has a folder of files for '
+            'each class, or is a CSV file with the columns path and label; the token demo takes '
+            'made-up clips'
+        )
+    if not 0.5 <= data.window_s <= 60:
+        raise ValueError(f'data.window_s is {data.window_s}; it must be 0.5 to 60 seconds')
+    if data.on_error not in ('fail', 'skip'):
+        raise ValueError(f'data.on_error is {data.on_error!r}; it must be fail or skip')
+    if 'frames' in config:
+        data.frames, data.short_side = config.frames, config.short_side
+    if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # as many of both
+        frames = media.pick_frames(config.frames, 1000, duration_s=data.window_s)
+        config.encoders.openl3_audio.max_windows = len(frames)
+    facts = [data.folder, data.needs, _options(config)]
+    digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
+    stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
+    data.config = f'{stem}-{digest}'
+    config.paper = ConfigDict()  # nobody has published anything about these clips
+
+
+def _options(config: ConfigDict) -> dict:
+    """What a record holds: see tfds_tau.own_data.OwnConfig."""
+    data = config.data
+    options = {'window_s': float(data.window_s), 'sample_rate_hz': data.sample_rate_hz}
+    if 'picture' in data.needs:
+        options |= {'frames': data.frames, 'short_side': data.short_side}
+    return options
+
+
+def prepare(config: ConfigDict, data_dir: Path) -> None:
+    """Builds the data set, unless it is there and the files are those that it was built from."""
+    from tfds_tau.own_clips import OwnClip, OwnFiles  # only own data needs them
+    from tfds_tau.own_data import OwnConfig, OwnData
+
+    data, place = config.data, _place(config, data_dir)
+    built = records.is_prepared(data.name, data.config, data_dir)
+    if built and not place.exists():
+        print(f'{place} is not there; what was built of it is taken', file=sys.stderr)
+        return
+    listing = own.read(place, data.needs)
+    lists = own.split(listing)
+    print(told(listing, lists), file=sys.stderr)
+    if built:
+        found = records.open_dataset(data.name, data.config, data_dir).builder
+        if found.info.metadata.get('listing') == listing.digest:
+            return
+        print(f'{place} has changed since; its data set is built again', file=sys.stderr)
+        shutil.rmtree(found.data_dir)
+    files = OwnFiles(listing.root)
+    builder = OwnData(
+        files=files,
+        lists={split: [OwnClip(*item[:5]) for item in items] for split, items in lists.items()},
+        facts={'listing': listing.digest, 'groups': 'named' if listing.has_groups else 'files'},
+        config=OwnConfig(name=data.config, **_options(config)),
+        data_dir=data_dir,
+    )
+    builder.on_error = data.on_error
+    tfds.disable_progress_bar()  # the builder shows its own
+    try:
+        builder.download_and_prepare()
+    finally:  # what is encoded is kept, and not looked at again
+        for note, clips in sorted(files.notes.items()):
+            more = f' and {len(clips) - 1:,} more' if clips[1:] else ''
+            print(f'note: {note}: {min(clips)}{more}', file=sys.stderr)
+
+
+def told(listing: own.Listing, lists: dict[str, list[own.Item]]) -> str:
+    """How many files there are of each class and in each split, and what was left out."""
+    counts = collections.Counter(item.scene for item in listing.items)
+    lines = [
+        f'{len(listing.items):,} files of {len(counts)} classes in {listing.place}: '
+        + ', '.join(f'{scene} {counts[scene]:,}' for scene in listing.classes),
+        'splits: ' + ', '.join(f'{split} {len(items):,}' for split, items in lists.items()),
+    ]
+    if not listing.has_groups:
+        lines.append(
+            'note: each file is a group of its own; where several are of one place or recording, '
+            'name it, or the scores are too good: by folders in the class folders, or a column '
+            'group'
+        )
+    if listing.left_out:
+        lines.append(
+            f'note: {len(listing.left_out):,} files in no class folder, or of other kinds, are '
+            f'left out: {listing.left_out[0]}'
+        )
+    return '\n'.join(lines)
+
+
+def _place(config: ConfigDict, data_dir: Path) -> Path:
+    """The folder or table; the made-up clips are rendered where they are missing."""
+    from tfds_tau import demo
+    from tfds_tau.tfds_tau_dataset_builder import Builder
+
+    if config.data.folder:
+        return Path(config.data.folder)
+    folder = data_dir / 'downloads' / f'tfds_tau_demo-{Builder.VERSION}'
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with download.locked(folder):
+        return demo.render(folder) / 'meta.csv'

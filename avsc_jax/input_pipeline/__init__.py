@@ -1,0 +1,1 @@
+"""From a record, or a media file, to the inputs of a network."""

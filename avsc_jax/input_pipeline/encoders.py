@@ -1,0 +1,329 @@
+"""Frozen networks with all that comes before them: what they take of a clip, and its embeddings."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import flax.linen as nn
+import jax
+import librosa
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from avsc_jax import models, weights
+from avsc_jax.audio import frontends, openl3
+from avsc_jax.data import media
+from avsc_jax.input_pipeline import images
+from avsc_jax.runtime import compiler
+
+FRAMES_PER_CALL = 64  # on each device
+WINDOWS_PER_CALL = 16
+CACHE_FORMAT = 2  # raise it when features change for the same spec
+
+# Options that are not of the network but of what is read for it, and their defaults.
+READING: dict[str, dict[str, Any]] = {
+    'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
+    'openl3_image': {'frames': None},
+}
+# Front ends, which have no weights: their frames are kept like an encoder's embeddings.
+FRONT_ENDS: dict[str, Callable] = {
+    name: getattr(frontends, name) for name in ('ioacas_logmel', 'ioacas_bark', 'ioacas_scalogram')
+}
+READING |= {
+    name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent'} for name in FRONT_ENDS
+}
+NO_WEIGHTS = 'none'
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderSpec:
+    """What an encoder is: everything its features depend on.
+
+    Args:
+      name: a name of `models.list_models()`, such as 'clip_rn101'.
+      options: of `models.create_model`, and of reading. Of OpenL3's sound: `version` (of openl3),
+        `hop_s` and `centre` of the windows, and `max_windows`, of which the first ones are taken.
+        Of its pictures: `frames`, the rule that picks them straight from a clip's video file, at
+        their native size; None: the frames of the record are taken.
+        Of a front end's sound: `piece_s`, the length of the pieces that it is cut into first,
+        `sample_rate_hz`, and `mono`: the second channel of such sound is 'silent', or a
+        'duplicate' of the first. The other options of a front end are its own.
+      weights: 'random:SEED', or the SHA-256 of a weights file; 'none' of a front end.
+    """
+
+    name: str
+    options: Mapping
+    weights: str
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options of reading, with their defaults."""
+        defaults = READING.get(self.name, {})
+        return {name: self.options.get(name, default) for name, default in defaults.items()}
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The options of the network."""
+        reading = READING.get(self.name, {})
+        return {name: value for name, value in self.options.items() if name not in reading}
+
+    @property
+    def takes(self) -> Literal['audio', 'frames', 'media']:
+        """Of a clip: its sound, the frames of its record, or pictures of its video file."""
+        if self.name in FRONT_ENDS or weights.source_of(self.name).resize is None:
+            return 'audio'
+        return 'media' if self.reading.get('frames') else 'frames'
+
+    def replace(self, **options: Any) -> 'EncoderSpec':
+        """The same with other options."""
+        return dataclasses.replace(self, options={**self.options, **options})
+
+    def to_json(self) -> dict:
+        options = self.network | self.reading
+        return {'name': self.name, 'options': options, 'weights': self.weights}
+
+    @property
+    def num_parameters(self) -> int:
+        if self.name in FRONT_ENDS:
+            return 0
+        return models.count_parameters(self.name, **self.network)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one item: a piece of sound, or what the network takes."""
+        if self.name in FRONT_ENDS:
+            return round(self.reading['piece_s'] * self.reading['sample_rate_hz']), 2
+        return models.input_spec(self.name, **self.network).shape[1:]
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Of what one item becomes: an embedding `(D,)`, or a front end's frames `(T, 2, F)`."""
+        if self.name in FRONT_ENDS:
+            audio = jax.ShapeDtypeStruct(self.input_shape, np.float32)
+            return jax.eval_shape(self.front_end, audio).shape
+        model = models.create_model(self.name, **self.network)
+        shapes = models.variable_shapes(model)
+        return jax.eval_shape(model.apply, shapes, model.input_spec)[0].shape[1:]
+
+    @property
+    def front_end(self) -> Callable[[jax.Array], jax.Array]:
+        rate = self.reading['sample_rate_hz']
+        return partial(FRONT_ENDS[self.name], sample_rate_hz=rate, **self.network)
+
+    def key(self, fingerprint: str) -> str:
+        """Hash of this encoder, its preprocessing, and the data it sees."""
+        seen = []
+        if self.name not in FRONT_ENDS:
+            source = weights.source_of(self.name)
+            seen = [source.resize, source.interpolation, source.crop_fraction]
+            seen += [source.mean, source.std]
+        facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    def pictures(self, file: media.Source) -> dict:
+        """The part of a record that an encoder wants which takes 'media', of a video file."""
+        size = models.input_spec(self.name, **self.network).shape[1]
+        resize = partial(images.openl3_pictures, size=size)
+        found = media.read_frames(file, self.reading['frames'], resize=resize)
+        return {'media_frames': list(found.images), 'media_times': found.times_s}
+
+    def make(self, weights_dir: Path) -> 'Encoder':
+        """The encoder, or the front end."""
+        return FrontEnd(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
+
+
+class Encoder:
+    """A jitted network with its preprocessing: frames or windows of sound in, embeddings out.
+
+    Args:
+      devices: default all of this process; each encodes its part of the items.
+    """
+
+    def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
+        mesh = self._spread(spec, devices)
+        model = models.create_model(spec.name, **spec.network)
+        # published files have a head, features do not
+        head = 'keep' if model.num_classes else 'drop'
+        self._variables = jax.device_put(
+            weights.load(model, spec.name, spec.weights, weights_dir, head=head),
+            NamedSharding(mesh, PartitionSpec()),
+        )
+        self._size = model.input_spec.shape[1]
+        self._prepare = jax.jit(self._preparation())
+        self._encode = compiled(model)
+
+    def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
+        """Takes note of what is encoded, and on what."""
+        self.spec, devices = spec, devices or jax.local_devices()
+        mesh = Mesh(np.asarray(devices), ('items',))
+        self._num_devices = len(devices)
+        self._sharding = NamedSharding(mesh, PartitionSpec('items'))
+        return mesh
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """What `__call__` takes of a clip: frames, or windows of sound `[48000, 1]`.
+
+        Args:
+          record: with `audio` `[N, K]` and `sample_rate`, or `frames`, or `media_frames`, as
+            `spec.takes` says.
+        """
+        if self.spec.takes == 'audio':
+            mono, rate = record['audio'].mean(axis=1), record['sample_rate']
+            sound = resampled(mono, rate, openl3.SAMPLE_RATE_HZ)
+            how = self.spec.reading
+            hop_s, most = float(how['hop_s']), how['max_windows']
+            windows = openl3.openl3_views(sound, hop_s=hop_s, centre=how['centre'], most=most)
+            return list(windows)
+        if self.spec.takes == 'media':
+            return record['media_frames']
+        if self.spec.name in READING:
+            return [images.openl3_pictures(frame, self._size) for frame in record['frames']]
+        return record['frames']
+
+    def times_s(self, record: Mapping, count: int) -> np.ndarray:
+        """Where in the clip its items lie: windows by their middles, or starts if not `centre`."""
+        if self.spec.takes == 'audio':
+            return np.arange(count) * self.spec.reading['hop_s']
+        name = 'media_times' if self.spec.takes == 'media' else 'frame_times'
+        return record[name][:count]
+
+    def notes(self, record: Mapping) -> list[str]:
+        """What a user should know of how a clip was read; nothing, as a rule."""
+        if self.spec.takes != 'audio':
+            return []
+        audio, rate = record['audio'], record['sample_rate']
+        wanted, channels = openl3.SAMPLE_RATE_HZ, record.get('channels', audio.shape[1])
+        told = {
+            f'{channels} channels are mixed down to one': channels > 2,
+            f'sound of {rate} Hz is resampled to {wanted} Hz': rate != wanted,
+            'sound of less than a second is completed by zeros': len(audio) < rate,
+            'the sound is silent': not audio.any(),
+        }
+        return [note for note, holds in told.items() if holds]
+
+    def count(self, items: Sequence[np.ndarray]) -> int:
+        """How many rows `__call__` makes of items."""
+        return len(items)
+
+    @property
+    def items_per_call(self) -> int:
+        """How many items all devices encode together at most."""
+        most = WINDOWS_PER_CALL if self.spec.takes == 'audio' else FRAMES_PER_CALL
+        return most * self._num_devices
+
+    def __call__(self, items: Sequence[np.ndarray]) -> np.ndarray:
+        """Items, which may differ in size -> float32 `[T, D]`."""
+        share = -(-len(items) // self._num_devices)  # in powers of two: few shapes to compile
+        length = min(self.items_per_call, (1 << (share - 1).bit_length()) * self._num_devices)
+        parts, embeddings = [], []
+        for size in sorted({item.shape for item in items}):
+            places = [i for i, item in enumerate(items) if item.shape == size]
+            for start in range(0, len(places), length):
+                part = places[start : start + length]
+                batch = np.zeros((length, *size), items[part[0]].dtype)
+                batch[: len(part)] = [items[i] for i in part]
+                batch = jax.device_put(batch, self._sharding)
+                embeddings.append(self._encode(self._variables, self._prepare(batch)))
+                parts.append(part)
+                # While the device works on this one the host makes the next, and no third waits.
+                embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
+        found = [np.asarray(e)[: len(p)] for e, p in zip(embeddings, parts, strict=True)]
+        return np.concatenate(found)[np.argsort(np.concatenate(parts))]
+
+    def _preparation(self) -> Callable[[jax.Array], jax.Array]:
+        """Items -> the network's inputs, on the device."""
+        if self.spec.takes == 'audio':
+            version, known = self.spec.reading['version'], get_args(openl3.Version)
+            if version not in known:
+                raise ValueError(f'version is {version!r}, it must be one of {", ".join(known)}')
+            rate = openl3.SAMPLE_RATE_HZ
+            return partial(openl3.openl3_mel256, sample_rate_hz=rate, version=version)
+        if self.spec.name in READING:  # OpenL3's pictures are prepared on the host
+            return lambda pictures: pictures
+        return partial(prepared, weights.source_of(self.spec.name), self._size)
+
+
+def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Sound `[N]` or `[N, K]` at the wanted rate in Hz."""
+    if rate == wanted:
+        return sound
+    # librosa may give a sample more, and that a window more than the sound has
+    length = max(1, len(sound) * wanted // rate)
+    return librosa.resample(sound, orig_sr=rate, target_sr=wanted, axis=0)[:length]
+
+
+class FrontEnd(Encoder):
+    """A jitted front end: pieces of sound in, frames out.
+
+    `items` are pieces `[N, 2]` of `piece_s` seconds, of which the last may be filled with silence,
+    or be cut short by less than half; a single one is as long as the sound.
+    """
+
+    def __init__(self, spec: EncoderSpec, devices: list | None = None):
+        if (mono := spec.reading['mono']) not in ('silent', 'duplicate'):
+            raise ValueError(f"mono is {mono!r}, it must be 'silent' or 'duplicate'")
+        self._spread(spec, devices)
+        self._variables, self._prepare = None, jax.jit(spec.front_end)
+        self._encode = lambda _, frames: frames
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """See Encoder.items."""
+        wanted = self.spec.reading['sample_rate_hz']
+        sound = resampled(record['audio'], record['sample_rate'], wanted)
+        length, _ = self.spec.input_shape
+        count = max(1, round(len(sound) / length))
+        if count > 1:
+            sound = np.pad(sound, ((0, max(0, count * length - len(sound))), (0, 0)))
+        return [sound[k * length : (k + 1) * length] for k in range(count)]
+
+    def count(self, items: Sequence[np.ndarray]) -> int:
+        """See Encoder.count."""
+        shapes = (jax.ShapeDtypeStruct(item.shape, np.float32) for item in items)
+        return sum(jax.eval_shape(self.spec.front_end, shape).shape[0] for shape in shapes)
+
+    def notes(self, record: Mapping) -> list[str]:
+        """See Encoder.notes."""
+        audio, rate, reading = record['audio'], record['sample_rate'], self.spec.reading
+        told = {
+            f'sound of {rate} Hz is resampled to {reading["sample_rate_hz"]} Hz': (
+                rate != reading['sample_rate_hz']
+            ),
+            'sound of less than half a second is completed by zeros': len(audio) < rate / 2,
+            'the sound is silent': not audio.any(),
+            f'the sound is mono: the difference of its channels is a {reading["mono"]} channel': (
+                audio.any() and np.array_equal(audio[:, 0], audio[:, -1])
+            ),
+        }
+        return [note for note, holds in told.items() if holds]
+
+    def __call__(self, items: Sequence[np.ndarray]) -> np.ndarray:
+        """Pieces -> float32 `[frames of all pieces, 2, F]`."""
+        frames = super().__call__(items)
+        if self.spec.reading['mono'] == 'duplicate':
+            for piece, found in zip(items, frames, strict=True):
+                if np.array_equal(piece[:, 0], piece[:, 1]):
+                    found[:, 1] = found[:, 0]
+        return frames.reshape(-1, *frames.shape[2:])
+
+
+def prepared(source: weights.Source, size: int, frames: jax.Array) -> jax.Array:
+    """uint8 frames `[B, H, W, 3]` as the weights expect them, `[B, size, size, 3]`."""
+    cropped = images.resize_and_crop(
+        frames,
+        size,
+        resized=math.floor(size / source.crop_fraction),
+        keep_aspect=source.resize == 'short side',
+        interpolation=source.interpolation,
+    )
+    return images.normalize(cropped, source.mean, source.std)
+
+
+def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:
+    """(variables, images `[B, H, W, 3]`) -> embeddings `[B, D]`, as fast as the platform can."""
+    options = compiler.options(training=False)
+    return jax.jit(lambda variables, x: encoder.apply(variables, x)[0], compiler_options=options)

@@ -1,0 +1,226 @@
+"""The rows of the splits in use: features from the cache, or media that is read when needed."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from avsc_jax import weights
+from avsc_jax.data import folds, media, records
+from avsc_jax.data.batches import Rows
+from avsc_jax.input_pipeline import feature_cache
+from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline.encoders import EncoderSpec
+from avsc_jax.runs import run_folder
+from avsc_jax.runs.load import RunSpec, embedding
+from avsc_jax.training import dry_run
+
+PREPROCESSING = (
+    'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',
+    'front_end', 'piece_s', 'inputs', 'pool', 'length', 'frames_per_row', 'standardize',
+)  # fmt: skip
+
+Spec = EncoderSpec | RunSpec
+
+
+class Loaded(NamedTuple):
+    """What training and scoring take.
+
+    Attributes:
+      splits: 'train', 'valid' and 'test', as far as the config has them.
+      prepare, embed: see Steps.
+    """
+
+    splits: dict[str, Rows]
+    prepare: Callable | None = None
+    embed: tuple[Callable, Mapping] | None = None
+
+
+def load(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    dataset: records.Dataset,
+    specs: Sequence[Spec],
+    *,
+    data_dir: Path,
+    weights_dir: Path,
+    media_dir: Path | None = None,
+) -> Loaded:
+    """The rows of the splits in use, and what makes the network's inputs of them."""
+    splits = dry_run.splits_used(config)
+    names, train = list(dict.fromkeys(splits.values())), config.data.get('train')
+    settings, live = preprocessing(config, specs), embedded_live(config, specs)
+    rows, arrays, prepare, embed = {}, dict.fromkeys(names), None, None
+    if specs:
+        media = media_files(dataset, data_dir, media_dir)
+        folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir, 'media': media}
+        own = [spec for spec in specs if spec is not live]  # of the training rows
+        if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
+            own = [spec.replace(piece_s=piece_s) for spec in own]
+        apart = [train] if own != [*specs] else []
+        encoded = extract(config, dataset, [n for n in names if n not in apart], specs, **folders)
+        encoded |= extract(config, dataset, apart, own, **folders)
+        stats = None
+        if config.get('standardize'):
+            stats = folder.stats(lambda: feature_cache.measure(settings, encoded[train].arrays))
+        for name, found in encoded.items():
+            arrays[name] = feature_cache.network_inputs(settings, found.arrays, stats)
+        folder.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
+        if 'size' not in config:
+            kept = [name for name in names if not (live and name == train)]
+            rows = {name: feature_rows(encoded[name], arrays[name]) for name in kept}
+    if live:
+        reader = inputs.make(live.settings, None, live.augmentation)
+        rows[train] = inputs.rows(dataset, train, reader, arrays[train])
+        prepare, embed = partial(training_only, reader.prepare), embedder(config, live)
+    elif not rows:
+        augmentation = config.augment.to_dict()
+        plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
+        for name in names:
+            one = reader if name == train else plain
+            rows[name] = inputs.rows(dataset, name, one, arrays[name])
+        stats = None
+        if reader.takes_stats:
+            batch_size = config.batch_size
+            stats = folder.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
+        prepare = inputs.make(settings, stats, augmentation).prepare
+    return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
+
+
+def preprocessing(config: ConfigDict, specs: Sequence[Spec]) -> dict:
+    """What a record goes through before the network, for others who open the run."""
+    settings = {'items': config.data['items']}
+    settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
+    if specs:
+        settings['encoders'] = [spec.to_json() for spec in specs]
+    elif 'frames' in config and 'pretrained' in config:
+        source = weights.source_of(config.pretrained)
+        settings |= {'mean': source.mean, 'std': source.std}
+    return settings
+
+
+def embedded_live(config: ConfigDict, specs: Sequence[Spec]) -> RunSpec | None:
+    """The run that sees augmented pictures, if one does: its embeddings cannot be kept."""
+    if not config.get('augment_pictures'):
+        return None
+    (found,) = (spec for spec in specs if isinstance(spec, RunSpec) and spec.takes == 'frames')
+    return found
+
+
+def embedder(config: ConfigDict, spec: RunSpec) -> tuple[Callable, Mapping]:
+    """What puts the run's embedding of a batch's pictures in their place; see Steps."""
+    model, variables = run_folder.best_variables(run_folder.RunFolder(spec.folder))
+    (name,) = (name for name, encoder in config.inputs.items() if encoder == spec.name)
+
+    def embed(variables: Mapping, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        others = {key: array for key, array in batch.items() if key != 'image'}
+        return others | {name: embedding(model, variables, batch['image'])}
+
+    return embed, variables
+
+
+def training_only(prepare: Callable, keys: jax.Array | None, batch: Mapping) -> Mapping:
+    """`prepare`, but for rows that are scored: they hold kept embeddings."""
+    return batch if keys is None else prepare(keys, batch)
+
+
+def extract(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    names: Iterable[str],
+    specs: Sequence[Spec],
+    **folders: object,
+) -> dict[str, feature_cache.Features]:
+    """The encoders' features of each of these splits, as those that are stored have them."""
+    names = list(names)
+    if 'fold' in config.data:
+        stored = feature_cache.extract(dataset.whole, folds.STORED, specs, **folders)
+        return {name: picked(stored.values(), dataset.outlines(name)) for name in names}
+    parts = {name: name.split('+') for name in names}
+    stored = feature_cache.extract(
+        dataset, {p: None for of in parts.values() for p in of}, specs, **folders
+    )
+    return {name: joined([stored[part] for part in of]) for name, of in parts.items()}
+
+
+def picked(
+    stored: Iterable[feature_cache.Features], outlines: Iterable[Mapping]
+) -> feature_cache.Features:
+    """The features of the clips that the outlines are of, out of several splits."""
+    wanted = [outline['clip_id'] for outline in outlines]
+    return joined([part.kept(np.isin(part.clip_id, wanted)) for part in stored])
+
+
+def joined(parts: Sequence[feature_cache.Features]) -> feature_cache.Features:
+    """The features of several splits, one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return feature_cache.Features(
+        clip_id=[name for part in parts for name in part.clip_id],
+        segment=np.concatenate([part.segment for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        arrays={
+            name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
+        },
+    )
+
+
+def feature_rows(found: feature_cache.Features, inputs: dict[str, np.ndarray]) -> Rows:
+    """The network's inputs as rows: one for each frame of each record, or one a record."""
+    num_rows, num_records = len(next(iter(inputs.values()))), len(found.clip_id)
+    frames = num_rows // num_records
+    segment = np.tile(np.arange(frames, dtype=np.int32), num_records)
+    return Rows(
+        clip_id=np.repeat(found.clip_id, frames).tolist(),
+        segment=segment if frames > 1 else found.segment,
+        label=np.repeat(found.label, frames),
+        inputs=inputs,
+    )
+
+
+def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> dict:
+    """Of each input over the rows of the training split, or of another if that has it only live."""
+    found = {}
+    for split in sorted(arrays, key=lambda split: split != first):
+        for name, array in (arrays[split] or {}).items():
+            found.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
+    return found
+
+
+def media_files(
+    dataset: records.Dataset, data_dir: Path, media_dir: Path | None
+) -> Callable[[str], media.Source]:
+    """Clip id -> its video file, among those that the data set was built from.
+
+    Args:
+      media_dir: holds them, zipped or not; None: where the builder looks for them by itself.
+    """
+    from tfds_tau import demo, files  # one finder of files for the builder and for this
+
+    is_demo = dataset.builder.builder_config.name.startswith('demo')
+    downloads = data_dir / 'downloads'
+    folder = downloads / (f'tfds_tau_demo-{dataset.builder.version}' if is_demo else 'manual')
+    folder, lock = media_dir or folder, threading.Lock()
+
+    @cache
+    def found() -> files.MediaFiles:
+        if is_demo and not media_dir and not folder.is_dir():
+            demo.render(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f'pictures are read from the video files, and there is no folder {folder}; name '
+                'the one that holds them, or their zips, by --media_dir'
+            )
+        return files.MediaFiles(folder)
+
+    def video(clip_id: str) -> media.Source:
+        with lock:  # many threads ask, one looks
+            place = found()
+        return place.source(f'video/{clip_id}.mp4')
+
+    return video

@@ -1,0 +1,364 @@
+"""The inputs of networks that train on media: which rows a split has, and how a row is read.
+
+A row is one frame of a record, or one piece of its sound. The host decodes it and nothing more;
+`prepare` does the rest on the device, inside the jitted step: front end or normalisation, and in
+training the augmentation, by one key for each example.
+"""
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsc_jax.audio import frontends
+from avsc_jax.augment import image, spectrogram
+from avsc_jax.data import media
+from avsc_jax.data.batches import Rows, Stream, epoch_order
+from avsc_jax.data.records import Dataset, Records
+from avsc_jax.input_pipeline import images
+from avsc_jax.input_pipeline.encoders import resampled
+from avsc_jax.input_pipeline.feature_cache import FeatureInputs
+
+Batch = dict[str, jax.Array]
+
+ROWS_PER_CALL = 16  # of what is prepared outside of training; pictures of 456 x 456 are large
+
+# What a config's `augment` section may name, in the order in which it is applied.
+WAVEFORM = (spectrogram.random_gain,)
+SPECTRUM = (spectrogram.frequency_mask, spectrogram.time_mask)
+PICTURE = (
+    image.random_resized_crop,
+    image.horizontal_flip,
+    image.random_affine,
+    image.color_jitter,
+    image.gaussian_blur,
+)
+NORMALIZED = (image.random_erasing,)
+Op = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Sound:
+    """Pieces of a record's sound, as pictures of their spectrum.
+
+    Args:
+      settings: the run folder's preprocessing: `piece_s`, `front_end` (`name`, `sample_rate_hz`
+        and other options) and `size` (bands and columns after the resize).
+      stats: `mean` and `std` of each channel (see `measure`); None leaves values as they are.
+      augmentation: op -> its settings.
+    """
+
+    takes_stats = True
+    fields = ('audio',)  # of a record
+
+    def __init__(
+        self,
+        settings: Mapping,
+        stats: Mapping[str, np.ndarray] | None = None,
+        augmentation: Mapping[str, Mapping] | None = None,
+    ):
+        self.settings, self._stats = dict(settings), stats
+        self._waveform, self._spectrum = _chosen(augmentation or {}, WAVEFORM, SPECTRUM)
+        options = dict(settings['front_end'])
+        self._front_end = partial(getattr(frontends, options.pop('name')), **options)
+        self._rate = options['sample_rate_hz']
+        self._length = round(settings['piece_s'] * self._rate)
+        self._jitted = jax.jit(partial(self.prepare, None))
+
+    def count(self, outline: Mapping) -> int:
+        """Rows of a record; the last piece may be padded or cut short by less than half."""
+        if outline['sample_rate'] != self._rate:
+            raise ValueError(
+                f'{outline["clip_id"]} has {outline["sample_rate"]} Hz, the config wants '
+                f'{self._rate} Hz; build the data from files of that rate'
+            )
+        return max(1, round(outline['num_samples'] / self._length))
+
+    def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
+        start = part * self._length
+        return {'audio': _padded(records.sound(index, start, start + self._length), self._length)}
+
+    def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """`audio [B, N, K]` -> `image [B, bands, columns, channels]`.
+
+        Args:
+          keys: one for each example; None where nothing is augmented.
+        """
+        x = self._front_end(_augmented(keys, self._waveform, batch['audio']))
+        if self._stats is not None:  # before the masks, whose 0 is then the mean
+            mean, std = (self._stats[name].reshape(1, 1, 1, -1) for name in ('mean', 'std'))
+            x = (x - mean) / std
+        x = _augmented(keys, self._spectrum, x)
+        x = images.resize_bilinear(x, tuple(self.settings['size']))
+        return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
+
+    def open(self, file: media.Source) -> dict:
+        """What `__call__` takes of a media file."""
+        audio, rate = media.read_audio(file)
+        return {'audio': audio, 'sample_rate': rate}
+
+    def __call__(self, record: Mapping) -> np.ndarray:
+        """Network inputs for each piece of a decoded record, whatever its sample rate."""
+        return self.each([record])[0]['image']
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """The same of several, by the input's name; they are prepared together."""
+        return _prepared('audio', self._jitted, [self._pieces(record) for record in records])
+
+    def _pieces(self, record: Mapping) -> np.ndarray:
+        """`[T, N, 2]`, the last one cut short or filled with silence."""
+        audio = resampled(record['audio'], record['sample_rate'], self._rate)
+        count = max(1, round(len(audio) / self._length))
+        return _padded(audio, count * self._length).reshape(count, self._length, -1)
+
+
+class Frames:
+    """A record's frames, each resized as a whole.
+
+    Frames are resized on the host: there they may differ in size, and Pillow takes 2 ms for one
+    of 796 x 448 where XLA takes 27 on the same cores. A `random_resized_crop` is cut on the device
+    out of a larger `canvas`, to which the host resizes instead.
+
+    Args:
+      settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
+        and, for crops, `canvas` (heights and widths), and `mean` and `std` of each channel, pixels
+        being in [0, 1]. `pictures`, where it is there, is how many evenly spaced frames of a record
+        make one row; else each frame is one.
+      augmentation: op -> its settings.
+    """
+
+    takes_stats = False
+    fields = ('frames',)
+
+    def __init__(self, settings: Mapping, augmentation: Mapping[str, Mapping] | None = None):
+        self.settings = dict(settings)
+        self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
+        self._pictures: int | None = settings.get('pictures')
+        self._picture, self._normalized = _chosen(augmentation or {}, PICTURE, NORMALIZED)
+        self._size = tuple(settings['size'])
+        crop = (augmentation or {}).get('random_resized_crop')
+        self._read_size = self._size if crop is None else _canvas(settings, crop)
+        self._jitted = jax.jit(partial(self.prepare, None))
+
+    def count(self, outline: Mapping) -> int:
+        """Rows of a record: its frames, or the one that is made of them."""
+        return 1 if self._pictures else outline['num_frames']
+
+    def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
+        if not self._pictures:
+            return {'frame': media.resize_picture(records.frame(index, part), *self._read_size)}
+        return {'frame': self._together(records[index]['frames'], self._read_size)}
+
+    def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare.
+
+        Each picture of a row is augmented by a key of its own.
+        """
+        shape = batch['frame'].shape
+        if keys is not None and self._pictures:
+            each = jax.vmap(partial(jax.random.split, num=self._pictures))(keys)
+            keys = each.reshape(-1)
+        x = batch['frame'].reshape(-1, *shape[-3:]).astype(jnp.float32)
+        x = _augmented(keys, self._picture, x / 255)
+        x = images.normalize(255 * x, self._mean, self._std)
+        x = _augmented(keys, self._normalized, x)
+        x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
+        return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
+
+    def open(self, file: media.Source) -> dict:
+        """See Sound.open."""
+        settings = self.settings
+        found = media.read_frames(file, settings['frames'], short_side=settings['short_side'])
+        return {'frames': list(found.images)}
+
+    def __call__(self, record: Mapping) -> np.ndarray:
+        """Network inputs for each row of a decoded record."""
+        return self.each([record])[0]['image']
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """See Sound.each."""
+        return _prepared('frame', self._jitted, [self._rows(r['frames']) for r in records])
+
+    def _rows(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        if self._pictures:
+            return self._together(frames, self._size)[None]
+        return np.stack([media.resize_picture(frame, *self._size) for frame in frames])
+
+    def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        places = media.evenly_spaced(len(frames), self._pictures)
+        return np.stack([media.resize_picture(frames[place], *size) for place in places])
+
+
+Inputs = Sound | Frames
+
+
+class FeaturesAndFrames:
+    """Frozen encoders' features of a clip and, beside them, frames that the network itself sees.
+
+    Args:
+      frames: whose rows are whole clips.
+    """
+
+    def __init__(self, features: FeatureInputs, frames: Frames):
+        self._features, self._frames = features, frames
+        self.settings, self.encoders = frames.settings, features.encoders
+        self.fields = tuple(sorted({*features.fields, *frames.fields}))
+        self.notes = features.notes
+
+    def open(self, file: media.Source) -> dict:
+        """See Sound.open."""
+        return self._features.open(file) | self._frames.open(file)
+
+    def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
+        """The network's inputs for a decoded record, by their names."""
+        return self._features(record) | {'image': self._frames(record)}
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """The same of several; what a record does not hold is not among them."""
+        found = self._features.each(records)
+        seen = [place for place, record in enumerate(records) if 'frames' in record]
+        frames = self._frames.each([records[place] for place in seen]) if seen else []
+        for place, of_frames in zip(seen, frames, strict=True):
+            found[place] |= of_frames
+        return found
+
+
+def make(
+    settings: Mapping,
+    stats: Mapping[str, np.ndarray] | None = None,
+    augmentation: Mapping[str, Mapping] | None = None,
+) -> Inputs:
+    """Sound where the settings name a front end, else frames."""
+    if 'front_end' in settings:
+        return Sound(settings, stats, augmentation)
+    return Frames(settings, augmentation)
+
+
+def rows(
+    dataset: Dataset, split: str, inputs: Inputs, beside: Mapping[str, np.ndarray] | None = None
+) -> Rows:
+    """Every row of a split, in the order of its records; each is read when its batch is near.
+
+    Args:
+      beside: arrays `[records, ...]`, of which each row gets the part of its record too.
+    """
+    records = dataset.records(split, fields=inputs.fields)
+    outlines = dataset.outlines(split)
+    counts = [inputs.count(outline) for outline in outlines]
+    record = np.repeat(np.arange(len(counts)), counts)
+    part = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    # the only piece of a record is what the record is: a second of a clip, or a whole clip
+    whole = np.array([o['segment'] for o in outlines], np.int32)[record]
+    label = np.array([o['label'] for o in outlines], np.int32)[record]
+
+    def load(row: int) -> dict[str, np.ndarray]:
+        read = inputs.read(records, int(record[row]), int(part[row]))
+        read |= {name: array[record[row]] for name, array in (beside or {}).items()}
+        return read | {'label': label[row]}
+
+    return Rows(
+        clip_id=[outlines[i]['clip_id'] for i in record],
+        segment=np.where(np.array(counts)[record] > 1, part, whole),
+        label=label,
+        inputs=Stream(load),
+    )
+
+
+def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndarray]:
+    """Mean and deviation of each channel over all rows, as `inputs` without stats prepares them."""
+
+    @jax.jit
+    def moments(batch):
+        x = inputs.prepare(None, batch)['image']
+        return x.mean(axis=(1, 2)), x.var(axis=(1, 2))
+
+    found = []
+    for batch in rows.inputs.batches(*epoch_order(len(rows), batch_size)):
+        mask = batch['mask']
+        found.append([np.asarray(each, np.float64)[mask] for each in moments(batch)])
+    means, variances = (np.concatenate(each) for each in zip(*found, strict=True))
+    std = np.sqrt(variances.mean(axis=0) + means.var(axis=0))
+    return {'mean': means.mean(axis=0).astype(np.float32), 'std': std.astype(np.float32)}
+
+
+def _chosen(augmentation: Mapping[str, Mapping], *stages: tuple[Op, ...]) -> list[dict[int, Op]]:
+    """For each stage the ops that a config names, with its settings, by their place in all."""
+    names = [op.__name__ for stage in stages for op in stage]
+    if unknown := sorted(set(augmentation) - set(names)):
+        raise ValueError(
+            f'no augmentation here is called {unknown[0]!r}; there are {", ".join(names)}'
+        )
+    return [
+        {
+            names.index(op.__name__): partial(op, **augmentation[op.__name__])
+            for op in stage
+            if op.__name__ in augmentation
+        }
+        for stage in stages
+    ]
+
+
+def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
+    """The size that frames are cropped from, once it is known that the crop fits the network."""
+    canvas, size = settings.get('canvas', ()), tuple(settings['size'])
+    if not (
+        isinstance(canvas, tuple | list)
+        and len(canvas) == 2
+        and all(isinstance(side, int) and side > 0 for side in canvas)
+    ):
+        raise ValueError(
+            f'canvas is {canvas!r}; a random_resized_crop needs the height and width of what it is '
+            'cut from, such as --config.canvas="(480, 853)"'
+        )
+    if (found := tuple(crop.get('size', ()))) != size:
+        raise ValueError(
+            f'random_resized_crop has size {found}, the network takes {size}; give both the same, '
+            f'such as --config.augment.random_resized_crop.size="{size}"'
+        )
+    return tuple(canvas)
+
+
+def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: jax.Array) -> jax.Array:
+    """Applies the ops to each example by a key of its own; without keys, none."""
+    for place, op in ops.items() if keys is not None else ():
+        x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), x)
+    return x
+
+
+def _prepared(
+    name: str, prepare: Callable[[Batch], Batch], rows: Sequence[np.ndarray]
+) -> list[dict[str, np.ndarray]]:
+    """What `prepare` makes of the rows `[T, ...]` of each record, in calls of one size."""
+    every = np.concatenate(rows)
+    made = [
+        np.asarray(prepare({name: part})['image'])[:count]
+        for part, count in calls(every, most=ROWS_PER_CALL)
+    ]
+    ends = np.cumsum([len(each) for each in rows])[:-1]
+    return [{'image': image} for image in np.split(np.concatenate(made), ends)]
+
+
+def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
+    """Parts of the arrays `[N, ...]`, and how many rows of each count: the rest is zeros.
+
+    Parts are as long as a power of two, and `most` at most, so that few shapes are compiled.
+    """
+    (total,) = {len(array) for array in jax.tree.leaves(rows)}
+    length = min(most, 1 << (total - 1).bit_length())
+    for start in range(0, total, length):
+        count = min(length, total - start)
+        part = jax.tree.map(operator.itemgetter(slice(start, start + count)), rows)
+        yield jax.tree.map(partial(_filled_up, length), part), count
+
+
+def _filled_up(length: int, array: np.ndarray) -> np.ndarray:
+    """With rows of zeros, to so many rows."""
+    return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))
+
+
+def _padded(audio: np.ndarray, length: int) -> np.ndarray:
+    """Samples cut, or filled with silence, to a length."""
+    return np.pad(audio[:length], ((0, max(0, length - len(audio))), (0, 0)))

@@ -1,0 +1,327 @@
+"""The whole job of a config whose members are runs of other configs: tables, fusion, report.
+
+Only tables of predictions are read, so it takes seconds and no accelerator. Members are trained by
+the commands that it names, or by itself where the config says `train_missing`.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from avsc_jax import ensemble, report, tables
+from avsc_jax.data import folds
+from avsc_jax.report import submission
+from avsc_jax.runs import run_folder
+from avsc_jax.tables import mix
+from avsc_jax.training import dependencies
+from avsc_jax.training import dry_run as plan
+from avsc_jax.training.dependencies import EVALUATION, Member
+
+Tables = dict[str, tables.Predictions]
+
+# A line of searched weights is scored twice: as the papers do, and on locations unseen.
+SAME, OTHER = 'searched on scored rows', 'searched on other places'
+
+
+def run(
+    config: ConfigDict,
+    *,
+    workdir: Path,
+    data_dir: Path,
+    weights_dir: Path,
+    media_dir: Path | None = None,
+    download_weights: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Reads the members' tables, fuses them, and writes table, report and submission."""
+    folder = run_folder.RunFolder(workdir)
+    folder.check(config.to_dict())
+    names = [name for group in config.groups.values() for name in group]
+    refits = range(config.get('folds', 0)) or [None]
+    groups = [dependencies.named(config, names, fold) for fold in refits]
+    everyone = [member for group in groups for member in group]
+    todo = missing(everyone, config)
+    if dry_run:
+        print(text(everyone, todo))
+        return
+    if todo:
+        print(status(everyone), file=sys.stderr, flush=True)
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    dependencies.complete(todo, config, dependencies.flags(folders, download_weights))
+    data = dependencies.data(everyone)
+    scored = fuse(groups, config)
+    result = scored[title(headline(config))]
+    told = report.make(
+        result,
+        title=workdir.name,
+        about=result.meta['about'],
+        paper=config.paper.to_dict(),
+        learned={
+            name: values
+            for table in scored.values()
+            for name, values in table.meta.get('learned', {}).items()
+        },
+    )
+    items = config.data.get('items', 'clip')
+    told['members'] = [report.line(*item, level=items) for item in scored.items()]
+    evaluated = evaluate(groups, config) if 'submission' in config else None
+    facts = _facts(groups)
+    folder.begin(config.to_dict())  # nothing is written before all has worked
+    folder.record_environment(data, {})
+    folder.write_json('classes.json', result.meta['classes'])
+    folder.write_json('members.json', facts)
+    tables.write(result, folder.predictions_file(config.data.test))
+    if evaluated:
+        tables.write(evaluated, folder.predictions_file(EVALUATION))
+        submit(evaluated, config, workdir / 'submission', facts, told['scores']['clip'])
+    page = report.write(told, workdir)
+    folder.finish()
+    print(report.text(told))
+    print(f'report: {page}')
+
+
+def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:
+    """The commands that make what is not there, in their order."""
+    todo = [member.training for member in everyone if not member.folder.is_done]
+    if 'submission' in config:
+        todo += [
+            member.prediction(config.evaluation.to_dict())
+            for member in everyone
+            if not member.folder.predictions_file(EVALUATION).exists()
+        ]
+    return todo
+
+
+def status(everyone: Sequence[Member]) -> str:
+    """Which members are trained."""
+    return '\n'.join(
+        f'{member.name:6}{member.folder.path}  {"" if member.folder.is_done else "not "}trained'
+        for member in everyone
+    )
+
+
+def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
+    """What there is, and the commands for what there is not."""
+    lines = ['missing:', *map(dependencies.line, todo)] if todo else ['nothing is missing']
+    return '\n'.join([status(everyone), *lines])
+
+
+def read(
+    group: Sequence[Member], split: str, items: str = 'clip'
+) -> dict[Member, tables.Predictions]:
+    """The members' tables, the same items in the same order.
+
+    Args:
+      items: what a row is: 'clip', which all tables can be pooled to, or 'second'.
+    """
+    found = {member: tables.read(member.folder.predictions_file(split)) for member in group}
+    for member, table in found.items():
+        if items != 'clip' and table.meta.get('granularity') != items:
+            raise ValueError(
+                f'{member.folder.path} has a row for each {table.meta.get("granularity")}, which '
+                f'is no {items}; train {member.config} again'
+            )
+    return mix.alike(found, pooled=items == 'clip')
+
+
+def fuse(groups: Sequence[Sequence[Member]], config: ConfigDict) -> Tables:
+    """What is scored: members, means of roles, the paper's other lines, last the ensemble.
+
+    Of several folds, each clip is named by the members that have not seen it.
+    """
+    refits = []
+    for group in groups:
+        found = read(group, config.data.test, config.data.get('items', 'clip'))
+        refits.append(fuse_refit({member.name: found[member] for member in group}, config))
+    return {name: _joined([refit[name] for refit in refits]) for name in refits[0]}
+
+
+def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
+    """The same of the members of one fold."""
+    probs = {name: table.probs for name, table in found.items()}
+    probs |= by_role(probs, config)
+    classes = mix.first(found).meta['classes']
+    scored = dict(found)
+    for role, name in config.group_names.items():
+        if len(config.groups[role]) > 1:
+            scored[name] = _like(found, probs[role])
+    last = headline(config)
+    for line in (*config.lines, last):
+        chosen = {role: probs[role] for role in line['roles']}
+        if is_weighted(line):
+            scored |= weighted(line, chosen, found)
+        else:
+            scored[line['row']] = _like(found, decide(chosen, line['recipe'], classes))
+    scored[title(last)].meta.update(
+        system=title(last),
+        about=mix.about(found, _sentence(last, config), []),
+        calibrated=bool(last['recipe'].get('clamp')),
+    )
+    return scored
+
+
+def headline(config: ConfigDict) -> dict[str, Any]:
+    """The line that is the ensemble itself: of all groups, unless the config says of whom."""
+    roles = config.get('roles') or [*config.groups]
+    return dict(row=config.paper.row, roles=roles, recipe=config.recipe)
+
+
+def is_weighted(line: Mapping[str, Any]) -> bool:
+    return line['recipe']['name'] == 'weights'
+
+
+def title(line: Mapping[str, Any], way: str = SAME) -> str:
+    """What the table of a line is called."""
+    return f'{line["row"]}, {way}' if is_weighted(line) else line['row']
+
+
+def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], found: Tables) -> Tables:
+    """A line whose weights are searched, twice; the weights stand in the first one's header.
+
+    First as the papers do; then each half of the recording locations is mixed by the weights that
+    are best on the other half.
+    """
+    group = {name: _like(found, probs) for name, probs in chosen.items()}
+    clips = mix.first(group).clip_id
+    half = folds.assign(clips, num_folds=2)
+    folds.check(clips, half, num_folds=2)
+    weights = mix.fit_weights(group)
+    probs, of_halves = mix.mix_halves(group, half)
+    zero = [name for name, weight in zip(group, weights, strict=True) if not weight]
+    learned = {
+        f'weights of {title(line)}; zero: {mix.listed(zero) or "none"}': weights,
+        f"the paper's weights of {line['row']}": line['recipe'].get('paper') or (),
+        **{f'weights of {title(line, OTHER)}, half {n}': of_halves[n - 1] for n in (1, 2)},
+    }
+    same = _like(found, mix.mix(group, 'weights', weights, clamp=None))
+    same.meta['learned'] = {
+        name: dict(zip(group, map(float, values), strict=True))
+        for name, values in learned.items()
+        if len(values)
+    }
+    return {title(line): same, title(line, OTHER): _like(found, probs)}
+
+
+def by_role(probs: Mapping[str, np.ndarray], config: ConfigDict) -> dict[str, np.ndarray]:
+    """Role -> mean of the probabilities [N, C] of its members, as far as they are there."""
+    there = {
+        role: [probs[name] for name in names if name in probs]
+        for role, names in config.groups.items()
+    }
+    return {role: ensemble.mean(np.stack(found)) for role, found in there.items() if found}
+
+
+def decide(
+    groups: Mapping[str, np.ndarray], recipe: Mapping, classes: Sequence[str], **options: object
+) -> np.ndarray:
+    """Probabilities [N, C] of the ensemble.
+
+    Args:
+      groups: see `by_role`.
+      recipe: `name`, mean or hitachi, and the options of `ensemble.hitachi`.
+      options: in place of the recipe's.
+    """
+    options = {**recipe, **options}
+    if options.pop('name') == 'mean':
+        return ensemble.mean(np.stack([*groups.values()]))
+    return ensemble.hitachi(**groups, classes=classes, **options)
+
+
+def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.Predictions:
+    """The scenes of the challenge's items.
+
+    The refits of five folds are averaged as they come, and divided by their sum once (S03, S04).
+    """
+    everyone = [member for group in groups for member in group]
+    found = read(everyone, EVALUATION)
+    parts = []
+    for group in groups:
+        refit = {member.name: found[member] for member in group}
+        roles = by_role({name: table.probs for name, table in refit.items()}, config)
+        classes = mix.first(refit).meta['classes']
+        parts.append(decide(roles, config.recipe, classes, renormalize=False))
+    return _like(refit, ensemble.renormalize(ensemble.mean(np.stack(parts))))
+
+
+def submit(
+    table: tables.Predictions,
+    config: ConfigDict,
+    folder: Path,
+    facts: Sequence[Mapping],
+    scores: Mapping[str, object],
+) -> None:
+    """Writes the challenge's two files: output and sheet."""
+    parameters = {}
+    for fact in facts:
+        fold = '' if fact['fold'] is None else f', fold {fact["fold"]}'
+        parameters[fact['name'] + fold] = sum(fact['parameters'].values())
+    system = {
+        'name': config.paper.row,
+        'members': parameters,
+        'scores': scores,
+        'description': config.submission.description.to_dict(),
+    }
+    submission.write(table, folder, label=config.submission.label, system=system)
+
+
+def _like(found: Tables, probs: np.ndarray) -> tables.Predictions:
+    """A table of the members' clips with other probabilities."""
+    first = mix.first(found)
+    kept = ('split', 'classes', 'granularity', 'pooled')
+    meta = {name: first.meta[name] for name in kept if name in first.meta}
+    return dataclasses.replace(first, probs=probs, meta=meta | {'calibrated': False})
+
+
+def _joined(parts: Sequence[tables.Predictions]) -> tables.Predictions:
+    """The rows of all parts, under the first one's header."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ('clip_id', 'segment', 'label', 'probs')
+    }
+    return tables.Predictions(**columns, meta=parts[0].meta)
+
+
+def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:
+    """How the ensemble is made of its members."""
+    groups = '; '.join(
+        f'{role}: {"mean of " * (len(names) > 1)}{mix.listed(names)}'
+        for role, names in config.groups.items()
+        if role in line['roles']
+    )
+    options = {k: v for k, v in line['recipe'].items() if k not in ('name', 'paper')}
+    shown = ''.join(f', {name} {value or "none"}' for name, value in options.items())
+    made = f'{mix.RECIPES[line["recipe"]["name"]]} of {mix.listed(line["roles"])}{shown}'
+    made += f' ({groups})' if groups else ''
+    if not is_weighted(line):
+        return made
+    return (
+        f'{made}; {SAME}: the weights are those that fit these rows best, as in the paper; '
+        f'{OTHER}: half of the locations by the weights that fit the other half'
+    )
+
+
+def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
+    """What members.json tells of each; the refits of a member have the same parameters."""
+    parameters = {}
+    for member in groups[0]:
+        config, classes = map(member.folder.read_json, ('config.json', 'classes.json'))
+        parameters[member.name] = plan.parameters(config, num_classes=len(classes))
+    return [
+        {
+            'name': member.name,
+            'fold': member.fold,
+            'folder': str(member.folder.path),
+            'config': member.config,
+            'parameters': parameters[member.name],
+            'config_hash': member.folder.read_json('report.json')['config_hash'],
+        }
+        for group in groups
+        for member in group
+    ]

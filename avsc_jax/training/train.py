@@ -1,0 +1,447 @@
+"""The whole job of a config: data, features, training, predictions, report."""
+
+import copy
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from avsc_jax import losses, models, report, tables, weights
+from avsc_jax.augment.mix import mixup
+from avsc_jax.data import folds, records
+from avsc_jax.data.batches import Rows, num_batches
+from avsc_jax.data.sources import folder as own
+from avsc_jax.data.sources import own_builds, pictures
+from avsc_jax.input_pipeline import encoders, examples, feature_cache
+from avsc_jax.models import clip_tokens, clip_zero_shot, openl3_baseline
+from avsc_jax.runs import run_folder
+from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runs.history import History
+from avsc_jax.runs.load import RunSpec
+from avsc_jax.runs.state import TrainState
+from avsc_jax.runtime import multihost
+from avsc_jax.scenes import SCENES
+from avsc_jax.training import dependencies, loop, optimizer
+from avsc_jax.training import dry_run as plan
+from avsc_jax.training.steps import Steps
+
+STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
+LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
+
+
+def run(
+    config: ConfigDict,
+    *,
+    workdir: Path,
+    data_dir: Path,
+    weights_dir: Path,
+    media_dir: Path | None = None,
+    download_weights: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """The whole job; goes on from whatever an earlier, killed run has left in `workdir`.
+
+    Args:
+      media_dir: see `rows.media_files`.
+    """
+    folder = run_folder.RunFolder(workdir)
+    folder.check(config.to_dict())
+    if folder.is_done and not dry_run:
+        print(report.text(folder.read_json('report.json')))
+        print(f'this run was complete; its report is {workdir / "report.html"}')
+        print('give another --workdir to run it again')
+        return
+    trained = 'train' in config.data  # else the classes are texts
+    if trained:  # a wrong name fails now, not after the features
+        loss = make_loss(config.loss)
+        loop.selection(config.select, scored='test' in config.data)
+        optimizer.make_optimizer(config, steps_per_epoch=1)
+    else:
+        clip_tokens.prompts(SCENES, config.prompt_style)
+    if download_weights and config.weights == 'pretrained':
+        if multihost.is_first():
+            weights.download_all(published(config), weights_dir)
+        multihost.wait('weights')
+    specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
+    texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
+    used = origins(config, [*specs, *texts], weights_dir)
+    parts = earlier_runs(config, config.seed)
+    if dry_run:
+        there = [*specs, *texts, *run_specs(config, parts)]
+        lacking = [f'before: {dependencies.line(command)}' for command in untrained(parts)]
+        print('\n'.join([plan.text(config, there, data_dir), *lacking]))
+        return
+    if todo := untrained(parts):
+        first = '\n'.join(map(dependencies.line, todo))
+        raise FileNotFoundError(f'{len(todo)} runs that this one begins with come first:\n{first}')
+    dataset = prepare_data(config, data_dir)  # nothing is written if the folds are wrong
+    data = f'{dataset.name} {dataset.fingerprint}'
+    if not config.get('begins_with'):
+        dependencies.check_data(parts, data)
+    folder.begin(config.to_dict())
+    runs = kept_encoders(config, folder, parts)
+    specs += runs
+    used |= {part.name: f'run of config {part.folder.config_hash}' for part in parts}
+    for spec in runs:
+        used[spec.name] += f', {spec.weights}'
+    model = run_folder.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
+    folder.record_environment(data, used)
+    folder.write_json('classes.json', dataset.classes)
+    folder.write_json('preprocessing.json', examples.preprocessing(config, specs))
+    if 'fold' in config.data and multihost.is_first():
+        folds.write(workdir / 'folds.tsv', dataset.clip_ids, dataset.folds)
+    if not trained:
+        write_text_head(config, folder, model, *texts, dataset.classes, weights_dir)
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    loaded = examples.load(config, folder, dataset, specs, **folders)
+    if trained:
+        start = partial(started, config, model, used, weights_dir, parts)
+        probs, step, history = train(config, folder, model, loss, loaded, start)
+    else:
+        probs, step, history = classify(config, folder, model, loaded.splits['test'])
+    if not multihost.is_first():
+        return  # the first process writes for all
+    about = plan.about(config, dataset, used)
+    about['warnings'] += [line for part in parts for line in warnings_of(part)]
+    meta = {
+        'system': workdir.name,
+        'about': about,
+        'classes': list(dataset.classes),
+        'calibrated': False,
+        'config_hash': run_folder.config_hash(config.to_dict()),
+        'step': step,
+        'versions': run_folder.versions(),
+    }
+    if probs is None:
+        result = report.trained(title=workdir.name, about=about, meta=meta, history=history)
+    else:
+        result = scored(config, folder, model, loaded.splits['test'], probs, meta, history)
+    page = report.write(result, workdir)
+    folder.finish()
+    print(report.text(result))
+    print(f'report: {page}')
+
+
+def scored(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    model: nn.Module,
+    test: Rows,
+    probs: np.ndarray,
+    meta: Mapping,
+    history: list[dict],
+) -> dict:
+    """The report of a run; its tables are written.
+
+    Args:
+      meta: what the table's header tells of the run.
+    """
+    items = 'clip' if (test.segment < 0).all() else config.data['items']
+    of_rows = {'split': config.data.test, 'granularity': items, 'pooled': items == 'clip'}
+    table = loop.predictions(test, probs, meta={**meta, **of_rows})
+    if 'frames_per_item' in config:
+        table = tables.grouped(table, config.frames_per_item)
+    tables.write(table, folder.predictions_file(config.data.test))
+    also = VIEWS[config.views](table) if 'views' in config else {}
+    for name, view in also.items():
+        tables.write(view, folder.predictions_file(f'{config.data.test}_{name}'))
+    return report.make(
+        table,
+        title=meta['system'],
+        about=meta['about'],
+        paper=config.paper.to_dict(),
+        history=history,
+        also=also,
+        learned=learned(model, folder, meta['classes']),
+    )
+
+
+def earlier_runs(config: ConfigDict, seed: int) -> list[dependencies.Member]:
+    """The runs that this one is made of, or begins with."""
+    names = config.get('members', ())
+    if 'begins_with' in config:  # the same for every fold and seed
+        return dependencies.named(config, [n for n in names if n == config.begins_with], None)
+    same = own.overrides(config.data)
+    return dependencies.named(config, names, config.data.get('fold'), seed, overrides=same)
+
+
+def has_stage(config: ConfigDict, data_dir: Path) -> bool:
+    """Whether the run that this one begins with is finished, or its pictures are there."""
+    (part,) = earlier_runs(config, config.seed)
+    return part.folder.is_done or pictures.is_prepared(STAGES[config.begins_with], data_dir)
+
+
+def train_members(
+    config: ConfigDict,
+    seeds: Iterable[int],
+    folders: Mapping[str, Path | None],
+    download_weights: bool,
+) -> None:
+    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
+    for seed in seeds:
+        seeded = copy.deepcopy(config)
+        seeded.seed = seed
+        todo = untrained(earlier_runs(config, seed))
+        dependencies.complete(todo, seeded, dependencies.flags(folders, download_weights))
+
+
+def untrained(parts: Iterable[dependencies.Member]) -> list[list[str]]:
+    """The commands that train those which are not finished."""
+    return [part.training for part in parts if not part.folder.is_done]
+
+
+def train(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    model: nn.Module,
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    loaded: examples.Loaded,
+    start: Callable[[TrainState], TrainState],
+) -> tuple[np.ndarray | None, int, list[dict]]:
+    """Test probabilities `[N, C]` by the best epoch, its step, and the history of all epochs.
+
+    Args:
+      start: puts other variables in the place of freshly drawn ones, see `started`.
+    """
+    splits, drop_remainder = loaded.splits, config.get('drop_remainder', False)
+    clips = clip_of_row(splits['train']) if config.get('one_row_a_clip') else None
+    num_rows = len(splits['train']) if clips is None else int(clips.max()) + 1
+    steps_per_epoch = num_batches(num_rows, config.batch_size, drop_remainder)
+    transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch)
+    alpha = config.get('mixup_alpha', 0.0)
+    mix = partial(mixup, alpha=alpha) if alpha else None
+    steps = Steps(model, transformation, loss, prepare=loaded.prepare, embed=loaded.embed, mix=mix)
+    checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
+    loop.fit(
+        steps,
+        start(TrainState.create(model, transformation, seed=config.seed)),
+        splits['train'],
+        splits.get('valid'),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        select=config.select,
+        schedule=schedule,
+        patience=config.get('patience', 0),
+        drop_remainder=drop_remainder,
+        one_of=clips,
+        checkpoints=checkpoints,
+        history=history,
+    )
+    history.close()
+    variables, step = checkpoints.restore_best(run_folder.variable_shapes(model))
+    probs = None
+    if 'test' in splits:
+        probs = loop.predict(steps, variables, splits['test'], batch_size=config.batch_size)
+    return probs, step, history.lines
+
+
+def clip_of_row(found: Rows) -> np.ndarray:
+    """The number of each row's clip `[N]`, from 0."""
+    return np.unique(found.clip_id, return_inverse=True)[1]
+
+
+def write_text_head(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    model: nn.Module,
+    spec: feature_cache.EncoderSpec,
+    classes: Sequence[str],
+    weights_dir: Path,
+) -> None:
+    """Makes the checkpoint of a network whose classes are texts, unless it is there."""
+    checkpoints = Checkpoints(folder.path / 'checkpoints')
+    if checkpoints.last_step() is not None:
+        return
+    token_ids = clip_tokens.token_ids(clip_tokens.prompts(classes, config.prompt_style))
+    tower = models.create_model(spec.name, **spec.options)
+    variables = weights.load(tower, spec.name, spec.weights, weights_dir)
+    embedding, _ = jax.jit(tower.apply)(variables, token_ids)
+    state = TrainState.create(model, optax.identity(), seed=config.seed)
+    head = clip_zero_shot.text_head(embedding)['params']
+    checkpoints.save(state.replace(params=head), [], is_best=True)
+
+
+def classify(
+    config: ConfigDict, folder: run_folder.RunFolder, model: nn.Module, test: Rows
+) -> tuple[np.ndarray, int, list[dict]]:
+    """As `train`, for a network whose checkpoint is there and which is not trained."""
+    checkpoints = Checkpoints(folder.path / 'checkpoints')
+    variables, step = checkpoints.restore_best(run_folder.variable_shapes(model))
+    steps = Steps(model, optax.identity(), losses.cross_entropy)
+    return loop.predict(steps, variables, test, batch_size=config.batch_size), step, []
+
+
+def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
+    """Opens the data; the demo and one's own are built first where they are missing."""
+    data = config.data
+    if data.name in pictures.SETS:
+        return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
+    is_demo = data.source == 'demo' and data.name != own.NAME
+    missing = is_demo and not records.is_prepared(data.name, data.config, data_dir)
+    if data.name == own.NAME and multihost.is_first():
+        own_builds.prepare(config, data_dir)
+    if missing and multihost.is_first():
+        from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built from here
+
+        print(f'building the demo data in {data_dir}', file=sys.stderr)
+        tfds.disable_progress_bar()  # the builder shows its own
+        Builder(config=data.config, data_dir=data_dir).download_and_prepare()
+    multihost.wait('data')
+    return folds.open_dataset(data, data_dir)
+
+
+def encoder_specs(
+    config: ConfigDict, named: ConfigDict, weights_dir: Path
+) -> list[feature_cache.EncoderSpec]:
+    """Encoders with the origin of their weights: a file's SHA-256, or random:0."""
+    return [
+        feature_cache.EncoderSpec(
+            name,
+            options.to_dict(),
+            _origin(config, name, weights_dir),
+        )
+        for name, options in named.items()
+    ]
+
+
+def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
+    """Of an encoder's weights."""
+    if name in encoders.FRONT_ENDS:
+        return encoders.NO_WEIGHTS
+    return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
+
+
+def published(config: ConfigDict) -> list[str]:
+    """Networks whose published weights the config takes."""
+    return [
+        *(name for name in config.get('encoders', ()) if name not in encoders.FRONT_ENDS),
+        *config.get('text_encoder', ()),
+        *([config.pretrained] if plan.begins_published(config) else ()),
+    ]
+
+
+def origins(
+    config: ConfigDict, specs: list[feature_cache.EncoderSpec], weights_dir: Path
+) -> dict[str, str]:
+    """Network -> where its weights come from: those of encoders, and those training begins with."""
+    used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
+    if not plan.begins_published(config):
+        return used
+    if config.weights == 'random':
+        return used | {config.model.name: f'random:{config.seed}'}
+    return used | {config.pretrained: weights.identify(config.pretrained, weights_dir)}
+
+
+def started(
+    config: ConfigDict,
+    model: nn.Module,
+    used: Mapping[str, str],
+    weights_dir: Path,
+    parts: Sequence[dependencies.Member],
+    state: TrainState,
+) -> TrainState:
+    """The state that training begins with: published variables, or those of trained members."""
+    if begun := config.get('begins_with'):
+        (part,) = (part for part in parts if part.name == begun)
+        return with_network(state, part.folder)
+    if stems := {
+        part.name: run_folder.best_variables(part.folder)[1]
+        for part in parts
+        if not is_encoder(config, part)
+    }:
+        return state.replace(**openl3_baseline.with_stems(state.variables, stems))
+    if 'pretrained' not in config or config.weights == 'random':
+        return state
+    name = config.pretrained
+    load = partial(weights.load, name=name, origin=used[name], folder=weights_dir, head='drop')
+    if 'pretrained_part' not in config:
+        return state.replace(**load(model, key=config.seed))
+    found = load(model.part(config.pretrained_part))
+    return state.replace(
+        **{
+            kind: {**variables, config.pretrained_part: found[kind]}
+            for kind, variables in state.variables.items()
+        }
+    )
+
+
+def with_network(state: TrainState, folder: run_folder.RunFolder) -> TrainState:
+    """The state with the network of a finished run, all but its head, which is freshly drawn."""
+    _, found = run_folder.best_variables(folder)
+    taken = {
+        'params': {**found['params'], 'head': state.params['head']},
+        'batch_stats': found['batch_stats'],
+    }
+    shapes = [jax.tree.map(np.shape, variables) for variables in (taken, state.variables)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f'{folder.path} holds another network than config.model names; train it again with '
+            'the same model options'
+        )
+    return state.replace(**taken)
+
+
+def is_encoder(config: ConfigDict, part: dependencies.Member) -> bool:
+    """Whether the system takes the embeddings of this run."""
+    return part.name in config.get('inputs', {}).values()
+
+
+def run_specs(config: ConfigDict, parts: Iterable[dependencies.Member]) -> list[RunSpec]:
+    """The finished runs among the encoders."""
+    of_system = [part for part in parts if is_encoder(config, part) and part.folder.is_done]
+    return [RunSpec(part.name, part.folder.path) for part in of_system]
+
+
+def kept_encoders(
+    config: ConfigDict, folder: run_folder.RunFolder, parts: Iterable[dependencies.Member]
+) -> list[RunSpec]:
+    """Those runs, as the run folder keeps them: it must be enough to open the system."""
+    specs = run_specs(config, parts)
+    if multihost.is_first():
+        for spec in specs:
+            spec.kept(folder)
+    multihost.wait('parts')
+    return [spec.kept(folder) for spec in specs]
+
+
+def warnings_of(part: dependencies.Member) -> list[str]:
+    """What the report of a part warns of."""
+    return part.folder.read_json('report.json')['about']['warnings']
+
+
+def learned(
+    model: nn.Module, folder: run_folder.RunFolder, classes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The few numbers of a trained network that say something by themselves."""
+    if not hasattr(model, 'learned'):
+        return {}
+    values = model.learned(run_folder.best_variables(folder)[1]['params'])
+    return {
+        name: dict(zip(classes if len(found) > 1 else ['every class'], found.tolist(), strict=True))
+        for name, found in values.items()
+    }
+
+
+def baseline_views(table: tables.Predictions) -> dict[str, tables.Predictions]:
+    """What the challenge's baseline was scored on: its seconds, and its decisions on clips."""
+    return {'second': tables.seconds(table), 'product': tables.pool(table, rule='product')}
+
+
+VIEWS = {'openl3_baseline': baseline_views}
+
+
+def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss that the config names, with its settings."""
+    settings = settings.to_dict()
+    name = settings.pop('name')
+    if name not in LOSSES:
+        raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
+    return partial(LOSSES[name], **settings)

@@ -1,0 +1,367 @@
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from avsc_jax import models, weights
+from avsc_jax.data import records
+from avsc_jax.input_pipeline import encoders, feature_cache
+from avsc_jax.runtime import multihost
+
+SPECS = [
+    feature_cache.EncoderSpec(
+        'clip_vit_b32',
+        {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32, 'output_dim': 8},
+        'random:0',
+    ),
+    feature_cache.EncoderSpec(
+        'clip_rn101',
+        {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 6},
+        'random:1',
+    ),
+]
+
+
+@pytest.fixture(scope='module')
+def dataset(data_dir):
+    return records.open_dataset('tfds_tau', 'demo', data_dir)
+
+
+@pytest.fixture(scope='module')
+def encoder_of(tmp_path_factory):
+    """The name of each of SPECS -> its encoder, whose programs are compiled once."""
+    return {
+        spec.name: feature_cache.Encoder(spec, tmp_path_factory.mktemp('none')) for spec in SPECS
+    }
+
+
+@pytest.fixture
+def small_blocks(monkeypatch, encoder_of):
+    make_small(monkeypatch, encoder_of)
+
+
+def make_small(patch, encoder_of):
+    """Blocks of four clips, and the encoders that are there already."""
+    make = feature_cache.EncoderSpec.make
+    patch.setattr(feature_cache, 'CLIPS_PER_BLOCK', 4)
+    patch.setattr(
+        feature_cache.EncoderSpec,
+        'make',
+        lambda spec, folder: encoder_of[spec.name] if spec in SPECS else make(spec, folder),
+    )
+
+
+def extract(dataset, folder, specs=SPECS):
+    return feature_cache.extract(
+        dataset, ['test'], specs, cache_dir=folder, weights_dir=folder / 'none'
+    )['test']
+
+
+@pytest.fixture(scope='module')
+def extracted(dataset, encoder_of, tmp_path_factory):
+    """A cache folder in small blocks, and the features in it."""
+    folder = tmp_path_factory.mktemp('features')
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch, encoder_of)
+        return folder, extract(dataset, folder)
+
+
+@pytest.fixture
+def cached(extracted, tmp_path, small_blocks):
+    """A copy of the folder for a test to change, and the features."""
+    folder, found = extracted
+    return shutil.copytree(folder, tmp_path / 'features'), found
+
+
+def test_features_are_those_of_the_encoder_on_each_clip(dataset, extracted, encoder_of):
+    _, found = extracted
+    clips = dataset.records('test')
+    assert found.clip_id == [clips[i]['clip_id'] for i in range(10)]
+    assert found.label.tolist() == [clips[i]['label'] for i in range(10)]
+    for name, encoder in encoder_of.items():
+        expected = encoder([frame for i in (0, 7) for frame in clips[i]['frames']])
+        expected = expected.reshape(2, 12, -1)
+        np.testing.assert_allclose(found.arrays[name][[0, 7]], expected, atol=1e-5)
+        assert np.isfinite(expected).all() and (expected.std(axis=(1, 2)) > 0).all()
+
+
+def test_frames_of_several_sizes_come_back_in_their_order(encoder_of):
+    encoder = encoder_of[SPECS[0].name]
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (40, w, 3), dtype=np.uint8) for w in (40, 60, 40)]
+    together = encoder(frames)
+    single = np.concatenate([encoder([frame]) for frame in frames])
+    np.testing.assert_allclose(together, single, atol=1e-5)
+
+
+@pytest.mark.parametrize('spec', SPECS, ids=lambda spec: spec.name)
+def test_one_and_two_devices_give_the_same_features(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, 'FRAMES_PER_CALL', 4)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(11)]
+    found = []
+    for count in (1, 2):
+        encoder = feature_cache.Encoder(spec, tmp_path, jax.devices()[:count])
+        encode, seen = encoder._encode, []
+        encoder._encode = lambda v, x, encode=encode, seen=seen: seen.append(x) or encode(v, x)
+        found.append(encoder(frames))
+        assert [[len(s.data) for s in x.addressable_shards] for x in seen] == (
+            [[4]] * 3 if count == 1 else [[4, 4]] * 2
+        )
+    # A device sees four frames a call either way; measured: no bit differs.
+    np.testing.assert_allclose(*found, rtol=1e-6, atol=1e-6)
+    assert found[0].std() > 0
+
+
+def test_an_encoder_of_timm_s_sees_what_its_weights_expect(tmp_path):
+    """ImageNet's head in the file is passed over; 32 px are cut out of floor(32 / 0.95) = 33."""
+    options = {'width': 4, 'image_size': 32}
+    trained = weights.random_variables(models.create_model('resnet18', **options), 0)
+    weights.write(trained, tmp_path / 'resnet18.safetensors', {})
+    origin = weights.identify('resnet18', tmp_path)
+    spec = feature_cache.EncoderSpec('resnet18', {**options, 'num_classes': 0}, origin)
+    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(frame).resize((41, 33), Image.BICUBIC), np.float32)
+    picture = picture[0:32, 4:36] / 255  # round(0.5) is 0, round(4.5) is 4
+    x = (picture - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    model = models.create_model('resnet18', **spec.options)
+    expected = jax.jit(model.apply)(trained, x[None].astype(np.float32))[0]
+    found = feature_cache.Encoder(spec, tmp_path, jax.devices()[:1])([frame])
+    # Pillow's fixed point is a byte off at some of the pixels
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * np.std(expected))
+
+
+def test_each_process_makes_its_share_of_the_blocks(dataset, tmp_path, small_blocks, monkeypatch):
+    waits = []
+    monkeypatch.setattr(multihost, 'wait', waits.append)
+    monkeypatch.setattr(jax, 'process_count', lambda: 2)
+    found = []
+    for index in range(2):
+        monkeypatch.setattr(jax, 'process_index', lambda index=index: index)
+        if index == 0:  # as if the other process wrote to another disk
+            with pytest.raises(FileNotFoundError, match=r'block_00001.* --data_dir that all proc'):
+                extract(dataset, tmp_path)
+        else:
+            assert extract(dataset, tmp_path).clip_id == extract(dataset, tmp_path).clip_id
+        found.append(sorted({block.stem[-1] for block in tmp_path.rglob('block_*.npz')}))
+    assert found == [['0', '2'], ['0', '1', '2']]
+    assert waits == ['features'] * 3
+
+
+def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(dataset, cached, monkeypatch):
+    folder, first = cached
+    monkeypatch.setattr(feature_cache.EncoderSpec, 'make', None)
+    second = extract(dataset, folder)
+    assert first.clip_id == second.clip_id
+    for name, array in first.arrays.items():
+        assert array.tobytes() == second.arrays[name].tobytes()
+
+
+def test_only_missing_blocks_are_encoded_again(dataset, cached, monkeypatch):
+    folder, first = cached
+    blocks = sorted(folder.rglob('block_*.npz'))
+    assert len(blocks) == 6
+    blocks[1].unlink()
+    kept = {block: block.stat().st_mtime_ns for block in blocks if block.exists()}
+    decoded = []
+    read = records.Records.__getitem__
+    monkeypatch.setattr(
+        records.Records, '__getitem__', lambda self, i: decoded.append(i) or read(self, i)
+    )
+    second = extract(dataset, folder)
+    assert sorted(decoded) == [4, 5, 6, 7]
+    assert {block: block.stat().st_mtime_ns for block in kept} == kept
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, second.arrays[name])
+
+
+def test_a_corrupt_block_is_one_sentence_that_names_it(dataset, cached):
+    folder, _ = cached
+    block = sorted(folder.rglob('block_*.npz'))[0]
+    data = bytearray(block.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    block.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=rf'cache file .*{block.name} is corrupt'):
+        extract(dataset, folder)
+    assert block.exists()
+
+
+def test_blocks_of_other_clips_are_refused(dataset, cached):
+    folder, _ = cached
+    vit = sorted(folder.rglob('clip_vit_b32*/test/block_*.npz'))
+    vit[0].write_bytes(vit[1].read_bytes())
+    with pytest.raises(ValueError, match='are not of the same clips'):
+        extract(dataset, folder)
+
+
+@pytest.mark.parametrize(
+    'change', [{'weights': 'random:1'}, {'options': {**SPECS[0].options, 'width': 32}}]
+)
+def test_the_key_depends_on_weights_and_options(change):
+    other = feature_cache.EncoderSpec(**{**SPECS[0].to_json(), **change})
+    assert other.key('data') != SPECS[0].key('data')
+
+
+def test_the_key_depends_on_the_data():
+    assert SPECS[0].key('data') == SPECS[0].key('data') != SPECS[0].key('other')
+
+
+def test_an_encoder_without_published_weights_is_a_sentence():
+    with pytest.raises(ValueError, match='no weights are published for efficientnetv2_s; there'):
+        feature_cache.EncoderSpec('efficientnetv2_s', {}, 'random:0').key('of the data')
+
+
+NARROW = {'widths': (2, 2, 2, 3), 'embedding_size': 3}
+SOUND = feature_cache.EncoderSpec(
+    'openl3_audio', {**NARROW, 'hop_s': 1.0, 'centre': False}, 'random:0'
+)
+PICTURES = feature_cache.EncoderSpec(
+    'openl3_image',
+    {**NARROW, 'input_shape': (64, 64, 3), 'frames': 'second_centres'},
+    'random:0',
+)
+
+
+@pytest.fixture
+def video(data_dir):
+    (folder,) = data_dir.rglob('tfds_tau_demo*/video')
+    return lambda clip_id: folder / f'{clip_id}.mp4'
+
+
+def extract_openl3(dataset, folder, media, specs=(SOUND, PICTURES)):
+    return feature_cache.extract(
+        dataset, ['test'], specs, cache_dir=folder, weights_dir=folder / 'none', media=media
+    )['test']
+
+
+def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
+    dataset, tmp_path, small_blocks, monkeypatch, video
+):
+    monkeypatch.setattr(feature_cache, 'CALLS_TOGETHER', 1)
+    monkeypatch.setattr(encoders, 'WINDOWS_PER_CALL', 2)  # fewer than those of a block
+    made, make = [], feature_cache.EncoderSpec.make
+    monkeypatch.setattr(
+        feature_cache.EncoderSpec,
+        'make',
+        lambda spec, folder: made.append(make(spec, folder)) or made[-1],
+    )
+    seen = []
+    found = extract_openl3(dataset, tmp_path, lambda clip: seen.append(clip) or video(clip))
+    assert sorted(seen) == sorted(found.clip_id) and len(seen) == 10
+    assert {name: array.shape for name, array in found.arrays.items()} == {
+        'openl3_audio': (10, 2, 3),
+        'openl3_image': (10, 2, 3),
+    }
+    inputs = feature_cache.FeatureInputs({}, made)
+    assert inputs.fields == ('audio', 'media_frames')
+    clips = [dataset.records('test')[i] for i in (7, 8)]  # of two blocks
+    each = inputs.each([clip | inputs.pictures(video(clip['clip_id'])) for clip in clips])
+    for name, array in found.arrays.items():
+        both = [one[f'features/{name}'] for one in each]
+        np.testing.assert_allclose(both, array[7:9], rtol=1e-4, atol=1e-5)
+        assert array.std() > 0
+
+    def no_file(clip_id):
+        raise AssertionError
+
+    other = feature_cache.EncoderSpec(
+        SOUND.name, {**SOUND.options, 'version': '0.4-kapre'}, SOUND.weights
+    )
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.rglob('*.npz')}
+    later = extract_openl3(dataset, tmp_path, no_file, [other])  # of the sound alone
+    assert not np.allclose(later.arrays['openl3_audio'], found.arrays['openl3_audio'])
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    assert len(list(tmp_path.glob('*/openl3_audio-*'))) == 2
+
+
+def test_pictures_need_the_video_files(dataset, tmp_path):
+    with pytest.raises(ValueError, match=r'openl3_image takes pictures .* folder by --media_dir'):
+        extract_openl3(dataset, tmp_path, None)
+    assert not list(tmp_path.rglob('*.npz'))
+
+
+@pytest.mark.parametrize('odd', [2, 9])
+def test_a_clip_whose_file_holds_more_or_less_is_named(dataset, tmp_path, monkeypatch, odd):
+    """As the third of a block, and as the first of the last block."""
+    monkeypatch.setattr(feature_cache, 'CLIPS_PER_BLOCK', 3)
+    name = dataset.records('test')[odd]['clip_id']
+    monkeypatch.setattr(
+        feature_cache.EncoderSpec,
+        'pictures',
+        lambda spec, clip: {
+            'media_frames': [np.zeros((64, 64, 3), np.float32)] * (2 if clip == name else 1)
+        },
+    )
+    with pytest.raises(ValueError, match=rf'{re.escape(name)} has not as much for openl3_image'):
+        extract_openl3(dataset, tmp_path, str, [PICTURES])
+
+
+def numbers(*shape):
+    return np.random.default_rng(0).normal(2, 3, shape).astype(np.float32)
+
+
+def test_inputs_are_frames_means_or_sequences():
+    a, b = numbers(4, 6, 2), numbers(4, 6, 3)
+    arrays = {'one': a, 'two': b}
+    found = feature_cache.network_inputs({}, arrays)
+    np.testing.assert_array_equal(found['features/one'], a.reshape(24, 2))
+    named = {'inputs': {'sound': 'one', 'picture': 'two'}}
+    found = feature_cache.network_inputs({**named, 'pool': 'mean'}, arrays)
+    np.testing.assert_allclose(found['picture'], b.mean(axis=1), rtol=1e-6)
+    found = feature_cache.network_inputs({**named, 'pool': 'sequence', 'length': 15}, arrays)
+    assert found['sound'].shape == (4, 15, 2)
+    np.testing.assert_array_equal(found['sound'][:, 6:12], a)
+    np.testing.assert_array_equal(found['sound'][:, 12:], a[:, :3])
+    found = feature_cache.network_inputs({**named, 'pool': 'sequence', 'length': 4}, arrays)
+    np.testing.assert_array_equal(found['sound'], a[:, :4])
+    with pytest.raises(ValueError, match="pool is 'max', it must be None, 'mean' or 'sequence'"):
+        feature_cache.network_inputs({'pool': 'max'}, arrays)
+
+
+def test_tracks_that_differ_by_a_frame_are_cut_and_by_more_refused():
+    arrays = {'one': numbers(4, 6, 2), 'two': numbers(4, 5, 3)}
+    found = feature_cache.network_inputs({}, arrays)
+    np.testing.assert_array_equal(found['features/one'], arrays['one'][:, :5].reshape(20, 2))
+    assert len(found['features/two']) == 20
+    arrays['two'] = numbers(4, 4, 3)
+    with pytest.raises(
+        ValueError, match='there are 6 of features/one, 4 of features/two in a clip'
+    ):
+        feature_cache.network_inputs({}, arrays)
+    assert len(feature_cache.network_inputs({'pool': 'mean'}, arrays)['features/two']) == 4
+
+
+def test_standardised_inputs_have_mean_0_and_deviation_1():
+    array = numbers(5, 7, 3) + np.float32([0, 1e4, 0])
+    array[..., 2] = 0.1  # never changes
+    settings = {'inputs': {'sound': 'one'}}
+    stats = feature_cache.measure(settings, {'one': array})
+    assert {name: value.dtype for name, value in stats.items()} == {
+        'mean_sound': np.float32,
+        'std_sound': np.float32,
+    }
+    np.testing.assert_allclose(stats['std_sound'][:2], array.std((0, 1))[:2], rtol=1e-4)
+    assert stats['std_sound'][2] == 1
+    found = feature_cache.network_inputs(settings, {'one': array}, stats)['sound']
+    np.testing.assert_allclose(found.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(found.std(0), [1, 1, 0], atol=1e-3)
+
+
+def test_a_media_file_gives_what_its_record_gives(dataset, encoder_of, video):
+    """Sound by its samples; JPEG stands between the stored frames and the file's."""
+    settings = {
+        'frames': 'clip12', 'short_side': 448, 'pool': 'mean',
+        'inputs': {'picture': 'clip_vit_b32'},
+    }  # fmt: skip
+    made = [encoder_of[SPECS[0].name]]
+    inputs = feature_cache.FeatureInputs(settings, made, {'mean_picture': 1, 'std_picture': 2})
+    assert inputs.fields == ('frames',) and inputs.notes({}) == []
+    clip = dataset.records('test')[0]
+    found = inputs(inputs.open(video(clip['clip_id'])))
+    assert found['picture'].shape == (1, 8)
+    np.testing.assert_allclose(found['picture'], inputs(clip)['picture'], atol=0.2)
+    plain = feature_cache.FeatureInputs({**settings, 'pool': None}, made)(clip)['picture']
+    np.testing.assert_allclose(inputs(clip)['picture'][0], (plain.mean(0) - 1) / 2, atol=1e-5)

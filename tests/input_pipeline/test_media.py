@@ -1,0 +1,201 @@
+"""Rows of frames and of pieces of sound: what is read, and what the device makes of it."""
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax.data import media, records
+from avsc_jax.data.batches import epoch_order
+from avsc_jax.input_pipeline import media as inputs
+
+SOUND = {
+    'piece_s': 1.0,
+    'front_end': {'name': 'hitachi_logmel', 'sample_rate_hz': 48000},
+    'size': (32, 24),
+}
+FRAMES = {
+    'frames': 'hitachi', 'short_side': 448, 'size': (32, 48),
+    'mean': (0.4, 0.5, 0.6), 'std': (0.2, 0.3, 0.4),
+}  # fmt: skip
+STATS = {'mean': np.float32([-60, 0, 0]), 'std': np.float32([20, 2, 1])}
+
+
+@pytest.fixture(scope='module')
+def dataset(data_dir):
+    return records.open_dataset('tfds_tau', 'demo', data_dir)
+
+
+def first_batch(rows, size=4):
+    order, mask = epoch_order(len(rows), size)
+    return next(rows.inputs.batches(order[:1], mask[:1]))
+
+
+def test_each_second_of_sound_is_a_row(dataset):
+    rows = inputs.rows(dataset, 'test', inputs.make(SOUND))
+    whole = dataset.records('test')
+    assert len(rows) == 2 * 10 and rows.segment.tolist() == [0, 1] * 10
+    assert rows.clip_id[3] == whole[1]['clip_id'] and rows.label[3] == whole[1]['label']
+    batch = first_batch(rows)
+    assert batch['label'].tolist() == rows.label[:4].tolist()
+    expected = whole[1]['audio'].reshape(2, 48000, 2)
+    np.testing.assert_array_equal(batch['audio'][2:], expected)
+
+
+def test_a_longer_piece_than_the_clip_is_the_clip_and_silence(dataset):
+    rows = inputs.rows(dataset, 'test', inputs.make(SOUND | {'piece_s': 10.0}))
+    assert len(rows) == 10 and rows.segment.tolist() == [-1] * 10
+    (audio,) = first_batch(rows, 1)['audio']
+    assert audio.shape == (480000, 2)
+    np.testing.assert_array_equal(audio[:96000], dataset.records('test')[0]['audio'])
+    assert not audio[96000:].any()
+
+
+def test_each_frame_is_a_row_resized_as_a_whole(dataset):
+    rows = inputs.rows(dataset, 'test', inputs.make(FRAMES))
+    assert len(rows) == 12 * 10 and rows.segment[:13].tolist() == [*range(12), 0]
+    frame = dataset.records('test')[0]['frames'][2]
+    (read,) = (first_batch(rows)['frame'][2],)
+    np.testing.assert_array_equal(read, media.resize_picture(frame, 32, 48))
+    assert np.abs(read.mean((0, 1)) - frame.mean((0, 1))).max() < 1
+
+
+def test_frames_of_a_clip_together_are_one_row_each_turned_by_a_key_of_its_own(dataset):
+    settings, flip = FRAMES | {'pictures': 10}, {'horizontal_flip': {'probability': 0.5}}
+    made = inputs.make(settings, None, flip)
+    beside = {'audio_embedding': np.arange(10.0)[:, None]}
+    rows = inputs.rows(dataset, 'test', made, beside)
+    assert len(rows) == 10 and rows.segment.tolist() == [-1] * 10
+    batch = first_batch(rows)
+    assert batch['audio_embedding'].tolist() == [[0], [1], [2], [3]]
+    frames = dataset.records('test')[1]['frames']  # 12, of which 10 evenly spaced are taken
+    for place, taken in enumerate((0, 1, 3, 4, 5, 6, 7, 9, 10, 11)):
+        expected = media.resize_picture(frames[taken], 32, 48)
+        np.testing.assert_array_equal(batch['frame'][1, place], expected)
+
+    plain = np.asarray(made.prepare(None, batch)['image'])
+    expected = (batch['frame'] / 255 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.3, 0.4])
+    np.testing.assert_allclose(plain, expected, atol=1e-5)
+    keys = jax.random.split(jax.random.key(0), 4)
+    found = np.asarray(made.prepare(keys, batch)['image'])
+    turned = np.abs(found - plain[:, :, :, ::-1]).max((2, 3, 4)) < 1e-5
+    stayed = np.abs(found - plain).max((2, 3, 4)) < 1e-5
+    assert (turned ^ stayed).all() and 10 < turned.sum() < 30
+    assert len({tuple(row) for row in turned.tolist()}) == 4
+    again = made.prepare(keys[::-1], jax.tree.map(lambda x: x[::-1], batch))['image']
+    np.testing.assert_allclose(again[::-1], found, atol=1e-5)  # by example, not by place
+    record = dataset.records('test')[1]
+    np.testing.assert_allclose(made(record)[0], plain[1], atol=1e-5)
+
+
+def test_sound_of_another_rate_is_refused_before_training(dataset):
+    settings = SOUND | {'front_end': {'name': 'hitachi_logmel', 'sample_rate_hz': 16000}}
+    with pytest.raises(ValueError, match='has 48000 Hz, the config wants 16000 Hz'):
+        inputs.rows(dataset, 'test', inputs.make(settings))
+
+
+def test_frames_are_scaled_by_the_mean_and_deviation_of_each_channel(dataset):
+    made = inputs.make(FRAMES)
+    batch = first_batch(inputs.rows(dataset, 'test', made))
+    found = made.prepare(None, batch)
+    expected = (batch['frame'] / 255 - FRAMES['mean']) / FRAMES['std']
+    np.testing.assert_allclose(found['image'], expected, atol=1e-5)
+    assert 'frame' not in found and found['label'] is batch['label']
+
+
+def test_training_frames_are_cropped_on_the_device_out_of_a_canvas(dataset):
+    settings = FRAMES | {'canvas': [48, 80]}  # a list, as in preprocessing.json
+    made = inputs.make(settings, None, {'random_resized_crop': {'size': (32, 48)}})
+    batch = first_batch(inputs.rows(dataset, 'test', made))
+    frame = dataset.records('test')[0]['frames'][0]
+    np.testing.assert_array_equal(batch['frame'][0], media.resize_picture(frame, 48, 80))
+    keys = jax.random.split(jax.random.key(0), 4)
+    prepare = jax.jit(made.prepare)
+    found = np.asarray(prepare(keys, batch)['image'])
+    assert found.shape == (4, 32, 48, 3)
+    again = np.asarray(prepare(keys[::-1], batch)['image'])
+    assert np.abs(again - found).max(axis=(1, 2, 3)).min() > 0.1  # another key, another crop
+
+    whole = inputs.make(settings)  # evaluation and predict see the whole frame
+    read = first_batch(inputs.rows(dataset, 'test', whole))['frame'][0]
+    np.testing.assert_array_equal(read, media.resize_picture(frame, 32, 48))
+    record = dataset.records('test')[0]
+    np.testing.assert_array_equal(made(record), whole(record))
+    together = inputs.make(
+        settings | {'pictures': 2}, None, {'random_resized_crop': {'size': (32, 48)}}
+    )
+    batch = first_batch(inputs.rows(dataset, 'test', together), 2)
+    assert batch['frame'].shape == (2, 2, 48, 80, 3)
+    shape = jax.eval_shape(together.prepare, keys[:2], batch)['image'].shape
+    assert shape == (2, 2, 32, 48, 3)
+
+
+@pytest.mark.parametrize(
+    ('settings', 'size', 'sentence'),
+    [
+        ({}, (32, 48), r'canvas is \(\); .* --config.canvas="\(480, 853\)"'),
+        ({'canvas': 256}, (32, 48), r'canvas is 256; .* height and width'),
+        ({'canvas': (256, 0)}, (32, 48), r'canvas is \(256, 0\)'),
+        ({'canvas': (64, 64)}, (64, 64), r'size \(64, 64\), the network takes \(32, 48\)'),
+    ],
+)
+def test_a_crop_needs_a_canvas_and_the_size_of_the_network(settings, size, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        inputs.make(FRAMES | settings, None, {'random_resized_crop': {'size': size}})
+
+
+@pytest.mark.parametrize(
+    ('settings', 'augmentation'),
+    [
+        (SOUND, {'random_gain': {'limit_db': 6.0}, 'frequency_mask': {'max_bands': 200}}),
+        (FRAMES, {'random_affine': {}, 'random_erasing': {'probability': 1.0}}),
+    ],
+)
+def test_an_example_is_augmented_by_its_own_key_whatever_the_batch(dataset, settings, augmentation):
+    made = inputs.make(settings, STATS, augmentation)
+    batch = first_batch(inputs.rows(dataset, 'test', made))
+    keys = jax.random.split(jax.random.key(0), 4)
+    prepare = jax.jit(made.prepare)
+    four = prepare(keys, batch)['image']
+    one = prepare(keys[2:3], {name: array[2:3] for name, array in batch.items()})['image']
+    np.testing.assert_allclose(one[0], four[2], atol=1e-4)
+    plain = np.asarray(jax.jit(inputs.make(settings, STATS).prepare)(None, batch)['image'])
+    assert np.abs(four - plain).max(axis=(1, 2, 3)).min() > 0.1
+    np.testing.assert_allclose(prepare(None, batch)['image'], plain, atol=1e-4)
+    if 'frequency_mask' in augmentation:  # what is masked is the mean, which is 0
+        assert (np.asarray(four) == 0).all(axis=(2, 3)).any(axis=1).any()
+
+
+def test_measured_stats_make_mean_0_and_deviation_1(dataset):
+    rows = inputs.rows(dataset, 'test', inputs.make(SOUND))
+    stats = inputs.measure(inputs.make(SOUND), rows, batch_size=8)  # 20 rows: the last is padded
+    order, mask = epoch_order(len(rows), 20)
+    batch = next(rows.inputs.batches(order, mask))
+    image = np.asarray(jax.jit(inputs.make(SOUND, stats).prepare)(None, batch)['image'])
+    np.testing.assert_allclose(image.mean((0, 1, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(image.std((0, 1, 2)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize('settings', [SOUND, FRAMES])
+def test_a_whole_record_gives_what_its_rows_give(dataset, settings):
+    made = inputs.make(settings, STATS)
+    rows = inputs.rows(dataset, 'test', made)
+    count = rows.clip_id.count(rows.clip_id[0])
+    found = made(dataset.records('test')[0])
+    expected = jax.jit(made.prepare)(None, first_batch(rows, count))['image']
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_sound_of_a_file_is_resampled():
+    time_s = np.arange(44100) / 44100
+    tone = np.float32(0.1 * np.sin(2 * np.pi * 5000 * time_s))[:, None].repeat(2, axis=1)
+    found = inputs.make(SOUND | {'size': (256, 94)})({'audio': tone, 'sample_rate': 44100})
+    assert found.shape == (1, 256, 94, 3)
+    time_s = np.arange(48000) / 48000
+    tone = np.float32(0.1 * np.sin(2 * np.pi * 5000 * time_s))[:, None].repeat(2, axis=1)
+    same = inputs.make(SOUND | {'size': (256, 94)})({'audio': tone, 'sample_rate': 48000})
+    assert found[0, :, 50, 0].argmax() == same[0, :, 50, 0].argmax()
+
+
+def test_an_unknown_augmentation_names_those_there_are():
+    with pytest.raises(ValueError, match="'mixup'; there are random_gain, frequency_mask, time_m"):
+        inputs.make(SOUND, augmentation={'mixup': {}})
