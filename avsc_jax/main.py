@@ -22,6 +22,7 @@ from avsc_jax.data.sources import folder, own_builds, pictures
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import ensemble, sweep, train
+from avsc_jax.weights import cache
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
     print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
     folders = {
         'data_dir': data_dir,
-        'weights_dir': Path(FLAGS.weights_dir or run_folder.default_weights_dir()).expanduser(),
+        'weights_dir': Path(FLAGS.weights_dir or cache.default_weights_dir()).expanduser(),
         'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
     }
     given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}

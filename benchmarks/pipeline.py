@@ -20,6 +20,7 @@ import numpy as np
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data.batches import epoch_order, read_ahead
 from avsc_jax.input_pipeline import media
+from avsc_jax.models import build
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.state import TrainState
 from avsc_jax.training import optimizer, train
@@ -40,7 +41,7 @@ def resolved(module, network: str):
 
 def waiting(config, rows, num_steps: int) -> dict:
     """Seconds of `num_steps` training steps, and of them those without a batch."""
-    model = run_folder.make_model(config.model, num_classes=10)
+    model = build.make_model(config.model, num_classes=10)
     transformation, _ = optimizer.make_optimizer(config, 100)
     made = media.make(train.preprocessing(config, []), STATS, config.augment.to_dict())
     loss = train.make_loss(config.loss)

@@ -378,7 +378,8 @@ def write_run():
     import orbax.checkpoint as ocp
 
     from avsc_jax import weights
-    from avsc_jax.runs.run_folder import RunFolder, make_model
+    from avsc_jax.models.build import make_model
+    from avsc_jax.runs.run_folder import RunFolder
 
     def write(folder, model, preprocessing, *, classes, stats=None, means=None):
         run = RunFolder(folder)

@@ -16,8 +16,7 @@ from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import encoders, examples, feature_cache
 from avsc_jax.input_pipeline import media as inputs
-from avsc_jax.models import clip_tokens
-from avsc_jax.runs import run_folder
+from avsc_jax.models import build, clip_tokens
 from avsc_jax.tables import mix
 from avsc_jax.training import loop, optimizer, train
 
@@ -45,9 +44,9 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     if 'groups' in config:  # an ensemble of other configs
         check_ensemble(config)
         return
-    model = run_folder.make_model(config.model.to_dict(), num_classes=10)
+    model = build.make_model(config.model.to_dict(), num_classes=10)
     resolved = merged(config.to_dict(), config.demo.to_dict())
-    small = run_folder.make_model(resolved['model'], num_classes=10)
+    small = build.make_model(resolved['model'], num_classes=10)
     if 'pretrained' in config:
         assert config.pretrained in weights.SOURCES
         assert 'pretrained_part' in config or config.pretrained == config.model.name
@@ -130,14 +129,14 @@ def width_of(name, options):
 
 @cache
 def embedding_width(options):
-    model = run_folder.make_model(json.loads(options), num_classes=0)
+    model = build.make_model(json.loads(options), num_classes=0)
     (embedding, _), _ = jax.eval_shape(model.init_with_output, jax.random.key(0), model.input_spec)
     return embedding.shape[-1]
 
 
 @cache
 def has_head(options):
-    model = run_folder.make_model(json.loads(options), num_classes=10)
+    model = build.make_model(json.loads(options), num_classes=10)
     return 'head' in models.variable_shapes(model)['params']
 
 

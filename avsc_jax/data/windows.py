@@ -55,9 +55,7 @@ class Wants:
         if self.frames:
             found['frame'] = media.Pick(self.frames, self.short_side)
         if self.media:
-            from avsc_jax.input_pipeline import images  # loads JAX, which few systems need here
-
-            resize = partial(images.openl3_pictures, size=self.media_size)
+            resize = partial(media.openl3_pictures, size=self.media_size)
             found['media'] = media.Pick(self.media, None, resize)
         return found
 

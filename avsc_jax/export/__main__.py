@@ -22,7 +22,8 @@ import numpy as np
 
 import avsc_jax
 from avsc_jax.input_pipeline import facts
-from avsc_jax.input_pipeline.system import Items, Network, Source, System, load
+from avsc_jax.input_pipeline.system import Items, Network, Source, System
+from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
 from avsc_jax.training import load_run
@@ -65,7 +66,7 @@ def main(arguments: list[str]) -> int:
     to_onnx = _of_extra('jax2onnx', 'onnx').to_onnx if args.format != 'stablehlo' else None
     if args.format != 'onnx':
         _of_extra('flatbuffers', 'stablehlo')  # jax.export writes with it
-    system = load(args.run, args.weights_dir)
+    system = load_system(args.run, args.weights_dir)
     told = {
         'made_by': f'avsc_jax {avsc_jax.__version__}',
         'classes': RunFolder(args.run).read_json('classes.json'),

@@ -7,16 +7,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import flax.linen as nn
 import jax
-import librosa
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import models, weights
 from avsc_jax.audio import frontends, openl3
+from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import images
 from avsc_jax.runtime import compiler
@@ -128,13 +128,44 @@ class EncoderSpec:
     def pictures(self, file: media.Source) -> dict:
         """The part of a record that an encoder wants which takes 'media', of a video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
-        resize = partial(images.openl3_pictures, size=size)
+        resize = partial(media.openl3_pictures, size=size)
         found = media.read_frames(file, self.reading['frames'], resize=resize)
         return {'media_frames': list(found.images), 'media_times': found.times_s}
 
     def make(self, weights_dir: Path) -> 'Encoder':
         """The encoder, or the front end."""
         return FrontEnd(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
+
+
+class FrozenSpec(Protocol):
+    """What is asked of the spec of any frozen encoder; see EncoderSpec, which is one."""
+
+    name: str
+    weights: str
+
+    @property
+    def takes(self) -> str: ...
+
+    @property
+    def num_parameters(self) -> int: ...
+
+    def key(self, fingerprint: str) -> str: ...
+
+    def make(self, weights_dir: Path) -> 'Encoder': ...
+
+    def to_json(self) -> dict: ...
+
+
+class TrainedSpec(FrozenSpec, Protocol):
+    """A spec of an encoder that is a trained run; see RunSpec."""
+
+    @property
+    def settings(self) -> Mapping: ...
+
+    @property
+    def augmentation(self) -> Mapping: ...
+
+    def network(self) -> tuple[nn.Module, Mapping]: ...
 
 
 class Encoder:
@@ -182,7 +213,7 @@ class Encoder:
         if self.spec.takes == 'media':
             return record['media_frames']
         if self.spec.name in READING:
-            return [images.openl3_pictures(frame, self._size) for frame in record['frames']]
+            return [media.openl3_pictures(frame, self._size) for frame in record['frames']]
         return record['frames']
 
     def times_s(self, record: Mapping, count: int) -> np.ndarray:
@@ -246,15 +277,6 @@ class Encoder:
         if self.spec.name in READING:  # OpenL3's pictures are prepared on the host
             return lambda pictures: pictures
         return partial(prepared, weights.source_of(self.spec.name), self._size)
-
-
-def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Sound `[N]` or `[N, K]` at the wanted rate in Hz."""
-    if rate == wanted:
-        return sound
-    # librosa may give a sample more, and that a window more than the sound has
-    length = max(1, len(sound) * wanted // rate)
-    return librosa.resample(sound, orig_sr=rate, target_sr=wanted, axis=0)[:length]
 
 
 class FrontEnd(Encoder):
@@ -327,3 +349,8 @@ def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:
     """(variables, images `[B, H, W, 3]`) -> embeddings `[B, D]`, as fast as the platform can."""
     options = compiler.options(training=False)
     return jax.jit(lambda variables, x: encoder.apply(variables, x)[0], compiler_options=options)
+
+
+def embedding(model: nn.Module, variables: Mapping, rows: jax.Array) -> jax.Array:
+    """`[B, D]`, what the head of a network sees of `rows [B, ...]`."""
+    return model.apply(variables, rows)[1]['embedding']

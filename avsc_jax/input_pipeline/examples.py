@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -15,17 +15,20 @@ from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.input_pipeline import feature_cache
 from avsc_jax.input_pipeline import media as inputs
-from avsc_jax.input_pipeline.encoders import EncoderSpec
-from avsc_jax.runs import run_folder
-from avsc_jax.runs.load import RunSpec, embedding
-from avsc_jax.training import dry_run
+from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec, TrainedSpec, embedding
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',
     'front_end', 'piece_s', 'inputs', 'pool', 'length', 'frames_per_row', 'standardize',
 )  # fmt: skip
 
-Spec = EncoderSpec | RunSpec
+
+class KeptArrays(Protocol):
+    """Keeps arrays that are measured once; see RunFolder."""
+
+    def stats(self, measure: Callable[[], Mapping[str, np.ndarray]]) -> Mapping: ...
+
+    def means(self, measure: Callable[[], Mapping[str, np.ndarray]]) -> Mapping: ...
 
 
 class Loaded(NamedTuple):
@@ -43,16 +46,20 @@ class Loaded(NamedTuple):
 
 def load(
     config: ConfigDict,
-    folder: run_folder.RunFolder,
+    kept: KeptArrays,
     dataset: records.Dataset,
-    specs: Sequence[Spec],
+    specs: Sequence[FrozenSpec],
     *,
     data_dir: Path,
     weights_dir: Path,
     media_dir: Path | None = None,
 ) -> Loaded:
-    """The rows of the splits in use, and what makes the network's inputs of them."""
-    splits = dry_run.splits_used(config)
+    """The rows of the splits in use, and what makes the network's inputs of them.
+
+    Args:
+      kept: the run folder, which keeps what is measured over the training rows.
+    """
+    splits = splits_used(config)
     names, train = list(dict.fromkeys(splits.values())), config.data.get('train')
     settings, live = preprocessing(config, specs), embedded_live(config, specs)
     rows, arrays, prepare, embed = {}, dict.fromkeys(names), None, None
@@ -67,13 +74,13 @@ def load(
         encoded |= extract(config, dataset, apart, own, **folders)
         stats = None
         if config.get('standardize'):
-            stats = folder.stats(lambda: feature_cache.measure(settings, encoded[train].arrays))
+            stats = kept.stats(lambda: feature_cache.measure(settings, encoded[train].arrays))
         for name, found in encoded.items():
             arrays[name] = feature_cache.network_inputs(settings, found.arrays, stats)
-        folder.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
+        kept.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
         if 'size' not in config:
-            kept = [name for name in names if not (live and name == train)]
-            rows = {name: feature_rows(encoded[name], arrays[name]) for name in kept}
+            stored = [name for name in names if not (live and name == train)]
+            rows = {name: feature_rows(encoded[name], arrays[name]) for name in stored}
     if live:
         reader = inputs.make(live.settings, None, live.augmentation)
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
@@ -87,12 +94,12 @@ def load(
         stats = None
         if reader.takes_stats:
             batch_size = config.batch_size
-            stats = folder.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
+            stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
         prepare = inputs.make(settings, stats, augmentation).prepare
     return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
 
 
-def preprocessing(config: ConfigDict, specs: Sequence[Spec]) -> dict:
+def preprocessing(config: ConfigDict, specs: Sequence[FrozenSpec]) -> dict:
     """What a record goes through before the network, for others who open the run."""
     settings = {'items': config.data['items']}
     settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
@@ -104,17 +111,17 @@ def preprocessing(config: ConfigDict, specs: Sequence[Spec]) -> dict:
     return settings
 
 
-def embedded_live(config: ConfigDict, specs: Sequence[Spec]) -> RunSpec | None:
+def embedded_live(config: ConfigDict, specs: Sequence[FrozenSpec]) -> TrainedSpec | None:
     """The run that sees augmented pictures, if one does: its embeddings cannot be kept."""
     if not config.get('augment_pictures'):
         return None
-    (found,) = (spec for spec in specs if isinstance(spec, RunSpec) and spec.takes == 'frames')
+    (found,) = (s for s in specs if not isinstance(s, EncoderSpec) and s.takes == 'frames')
     return found
 
 
-def embedder(config: ConfigDict, spec: RunSpec) -> tuple[Callable, Mapping]:
+def embedder(config: ConfigDict, spec: TrainedSpec) -> tuple[Callable, Mapping]:
     """What puts the run's embedding of a batch's pictures in their place; see Steps."""
-    model, variables = run_folder.best_variables(run_folder.RunFolder(spec.folder))
+    model, variables = spec.network()
     (name,) = (name for name, encoder in config.inputs.items() if encoder == spec.name)
 
     def embed(variables: Mapping, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -133,7 +140,7 @@ def extract(
     config: ConfigDict,
     dataset: records.Dataset,
     names: Iterable[str],
-    specs: Sequence[Spec],
+    specs: Sequence[FrozenSpec],
     **folders: object,
 ) -> dict[str, feature_cache.Features]:
     """The encoders' features of each of these splits, as those that are stored have them."""
@@ -224,3 +231,8 @@ def media_files(
         return place.source(f'video/{clip_id}.mp4')
 
     return video
+
+
+def splits_used(config: ConfigDict) -> dict[str, str]:
+    """'train' and 'valid', of a system that is trained, and 'test' -> the data's split."""
+    return {part: config.data[part] for part in ('train', 'valid', 'test') if part in config.data}

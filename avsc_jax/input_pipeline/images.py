@@ -79,36 +79,6 @@ def resize_bilinear(x: Float[Array, 'B H W K'], size: tuple[int, int]) -> Float[
     )
 
 
-def openl3_pictures(
-    images: UInt8[np.ndarray, '*B H W K'], size: int
-) -> Float[np.ndarray, '*B size size K']:
-    """Pictures as openl3 0.3.1 gives them to its network of `size` 224; on the host.
-
-    One that has the network's size is in [-1, 1]. A larger one is in [0, 1]; its short side
-    becomes 256 if it is more, bilinear and without antialias, and the square in its middle counts.
-
-    Source: openl3 0.3.1, which holds scikit-image below 0.15; 0.4 names what that did by default.
-    """
-    height, width = images.shape[-3:-1]
-    short, most = min(height, width), size * 8 // 7
-    if short < size:
-        raise ValueError(f'pictures are {width}x{height}: OpenL3 takes sides of {size} and more')
-    if (height, width) == (size, size):
-        return images / np.float32(127.5) - 1
-    scale = min(1.0, most / short)
-    x = _middle(images, -3, round(scale * height), size)
-    return _middle(x, -2, round(scale * width), size) / np.float32(255)
-
-
-def _middle(x: np.ndarray, axis: int, resized: int, size: int) -> np.ndarray:
-    """The middle `size` of an axis that is resized, bilinear and without antialias."""
-    places = (np.arange(size) + resized // 2 - size // 2 + 0.5) * (x.shape[axis] / resized) - 0.5
-    places = np.clip(places, 0, x.shape[axis] - 1)
-    first = np.minimum(places.astype(int), x.shape[axis] - 2)
-    share = np.float32(places - first).reshape(-1, *[1] * (-1 - axis))
-    return x.take(first, axis) * (1 - share) + x.take(first + 1, axis) * share
-
-
 def normalize(
     images: Float[Array, 'B H W K'], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Array, 'B H W K']:

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsc_jax.audio import frontends
+from avsc_jax.audio.resample import resampled
 from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images
-from avsc_jax.input_pipeline.encoders import resampled
 from avsc_jax.input_pipeline.feature_cache import FeatureInputs
 
 Batch = dict[str, jax.Array]

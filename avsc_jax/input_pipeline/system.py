@@ -8,7 +8,6 @@ encoders too, is traceable.
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +19,12 @@ import numpy as np
 
 from avsc_jax import models, weights
 from avsc_jax.audio import openl3
+from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import facts as recipe
 from avsc_jax.input_pipeline import images
 from avsc_jax.input_pipeline import media as inputs
-from avsc_jax.input_pipeline.encoders import FRONT_ENDS, READING, EncoderSpec, resampled
-from avsc_jax.runs.run_folder import RunFolder, best_variables, default_weights_dir
+from avsc_jax.input_pipeline.encoders import FRONT_ENDS, READING, EncoderSpec
 
 Items = dict[str, Any]  # source -> array [T, ...], or the items of the run that it is
 
@@ -137,35 +136,9 @@ class System:
         return self.network.by_row(self.inputs(items))
 
 
-def load(
-    folder: str | os.PathLike,
-    weights_dir: str | os.PathLike | None = None,
-    *,
-    output: Literal['probs', 'embedding'] = 'probs',
-) -> System:
-    """The system of a run folder; see `training.load_run`."""
-    run = RunFolder(Path(folder))
-    settings = run.read_json('preprocessing.json')
-    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
-    weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-    sources: dict[str, Source | System] = {}
-    for about in settings.get('encoders', ()):
-        if 'run' in about:
-            part = load(run.path / about['run'], weights_dir, output='embedding')
-            sources[about['name']] = part
-        else:
-            sources[about['name']] = _encoder(EncoderSpec(**about), weights_dir)
-    if 'front_end' in settings:
-        sources['audio'] = _sound(settings, stats)
-    elif 'size' in settings:
-        sources['frame'] = _frames(settings)
-    stats = stats if 'encoders' in settings else None  # else its source has them
-    return System(Network(*best_variables(run), output), settings, stats, sources)
-
-
-def _sound(settings: Mapping, stats: Mapping | None) -> Source:
+def sound(settings: Mapping, stats: Mapping | None) -> Source:
     """Of `inputs.Sound`: pieces of both channels."""
-    sound = inputs.Sound(settings, stats)
+    heard = inputs.Sound(settings, stats)
     options = dict(settings['front_end'])
     rate = options['sample_rate_hz']
     length = round(settings['piece_s'] * rate)
@@ -178,14 +151,14 @@ def _sound(settings: Mapping, stats: Mapping | None) -> Source:
         item=jax.ShapeDtypeStruct((length, 2), np.float32),
         takes='audio',
         items=functools.partial(_pieces, length, rate),
-        prepare=lambda piece: sound.prepare(None, {'audio': piece[None]})['image'],
+        prepare=lambda piece: heard.prepare(None, {'audio': piece[None]})['image'],
         facts=facts,
     )
 
 
-def _frames(settings: Mapping) -> Source:
+def frames(settings: Mapping) -> Source:
     """Of `inputs.Frames`: pictures of the network's size, or so many together."""
-    frames = inputs.Frames(settings)
+    shown = inputs.Frames(settings)
     size, count = tuple(settings['size']), settings.get('pictures')
 
     def items(record):
@@ -207,12 +180,12 @@ def _frames(settings: Mapping) -> Source:
         item=jax.ShapeDtypeStruct((count, *shape) if count else shape, np.uint8),
         takes='frames',
         items=items,
-        prepare=lambda item: frames.prepare(None, {'frame': item[None]})['image'],
+        prepare=lambda item: shown.prepare(None, {'frame': item[None]})['image'],
         facts=facts,
     )
 
 
-def _encoder(spec: EncoderSpec, weights_dir: Path) -> Source:
+def encoder(spec: EncoderSpec, weights_dir: Path) -> Source:
     """Of a frozen encoder, or of a front end whose frames the network takes as they are."""
     if spec.name in FRONT_ENDS:
         return _front_end(spec)
@@ -259,7 +232,7 @@ def _openl3_pictures(spec: EncoderSpec, size: int) -> Source:
     def items(record):
         if spec.takes == 'media':
             return np.stack(record['media_frames'])
-        return np.stack([images.openl3_pictures(frame, size) for frame in record['frames']])
+        return np.stack([media.openl3_pictures(frame, size) for frame in record['frames']])
 
     facts = {
         'frames': recipe.frames(spec.reading['frames']),

@@ -25,9 +25,9 @@ from avsc_jax.predict import dataset, embeddings, flags, media_files, outputs, s
 from avsc_jax.predict.predictor import Tagger, load
 from avsc_jax.predict.resume import Journal
 from avsc_jax.report import files as pages
-from avsc_jax.report.scores import printable
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, multihost
+from avsc_jax.runtime.files import printable
 
 
 def main(arguments: list[str]) -> int:

@@ -15,7 +15,7 @@ from avsc_jax.data.batches import one_ahead
 from avsc_jax.input_pipeline.encoders import READING, Encoder, EncoderSpec
 from avsc_jax.input_pipeline.feature_cache import FeatureInputs
 from avsc_jax.predict import media_files, outputs
-from avsc_jax.report.scores import printable
+from avsc_jax.runtime.files import printable
 
 # How frames are picked for an encoder without a run: one each second, as large as the configs say.
 PICTURES = {'frames': 'second_centres', 'short_side': 448}

@@ -16,13 +16,13 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from avsc_jax.data import media
-from avsc_jax.input_pipeline import system
 from avsc_jax.input_pipeline.encoders import FRONT_ENDS
 from avsc_jax.input_pipeline.feature_cache import FIELDS
 from avsc_jax.input_pipeline.system import Network, Source, System
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.predictor import Part, Tagger
 from avsc_jax.report.explanation import Explanation, Picture, Sound
+from avsc_jax.runs import load
 
 PICTURES = 4
 BANDS, COLUMNS = 96, 600  # of the spectrum that is shown
@@ -105,7 +105,7 @@ class Lens:
 
     def __init__(self, part: Part):
         self._part = part
-        self._system = system.load(part.folder.path, part.weights_dir)
+        self._system = load.load_system(part.folder.path, part.weights_dir)
         self._look = looker(self._system.network)
         self._eyes = {
             name: Eye(of, source, looker(network), jax.jit(source.prepared))

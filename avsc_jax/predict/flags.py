@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avsc_jax import tables
 from avsc_jax.predict import stream
-from avsc_jax.runs.run_folder import default_weights_dir
+from avsc_jax.weights.cache import default_weights_dir
 
 EPILOG = """examples:
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html

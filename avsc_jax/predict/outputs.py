@@ -13,7 +13,7 @@ import numpy as np
 
 from avsc_jax import tables
 from avsc_jax.report import files
-from avsc_jax.report.scores import printable
+from avsc_jax.runtime.files import printable
 
 
 def write_table(path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool):

@@ -18,7 +18,8 @@ from scipy.stats import binomtest
 from avsc_jax import metrics, tables
 from avsc_jax.report import files
 from avsc_jax.report.console import COLUMNS, columns, cut, interval, number, percent
-from avsc_jax.report.scores import cautions, groups, labelled, plain, printable, rows
+from avsc_jax.report.scores import cautions, groups, labelled, plain, rows
+from avsc_jax.runtime.files import printable
 
 LEVEL = 0.05  # p values above it are told as chance
 FEW = 10  # clips, and settings, that a console shows

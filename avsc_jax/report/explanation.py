@@ -14,7 +14,7 @@ from avsc_jax.report import page
 from avsc_jax.report.console import number
 from avsc_jax.report.page import card, html_table, warning
 from avsc_jax.report.plots import BLUE, GREEN, INK, ORANGE, WIDE, _cut, _panels, _style, _svg
-from avsc_jax.report.scores import printable
+from avsc_jax.runtime.files import printable
 
 TOP = 5  # scenes that are named
 PICTURE_SIDE = 480

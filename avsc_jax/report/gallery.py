@@ -18,7 +18,7 @@ from avsc_jax.data.records import Dataset, Records
 from avsc_jax.report import files
 from avsc_jax.report.console import number, percent
 from avsc_jax.report.page import document
-from avsc_jax.report.scores import printable
+from avsc_jax.runtime.files import printable
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
 THUMBNAIL_WIDTH = 400

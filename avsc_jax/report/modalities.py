@@ -18,7 +18,8 @@ import numpy as np
 from avsc_jax import metrics, tables
 from avsc_jax.report import files
 from avsc_jax.report.console import columns, number, percent
-from avsc_jax.report.scores import cautions, labelled, plain, printable
+from avsc_jax.report.scores import cautions, labelled, plain
+from avsc_jax.runtime.files import printable
 
 ROLES = ('fusion', 'audio', 'video')
 SCORES = ('precision', 'recall', 'f1')

@@ -19,7 +19,7 @@ from avsc_jax import models
 from avsc_jax.report import published
 from avsc_jax.report.console import markdown, number, percent
 from avsc_jax.report.published import CLIPS, TABLES, Table
-from avsc_jax.report.scores import printable
+from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
 
 CONFIGS = (

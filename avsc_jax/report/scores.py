@@ -11,6 +11,7 @@ import numpy as np
 
 import avsc_jax
 from avsc_jax import metrics, tables
+from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import parse_clip_id
 
 WINDOW = re.compile(r'@[\d.]+s$')  # of a file of one's own, at the end of a clip's name
@@ -110,11 +111,6 @@ def line(name: str, table: tables.Predictions, level: str | None = None) -> dict
     keys = ('log_loss_micro', 'log_loss_macro', 'accuracy_micro', 'accuracy_macro')
     told = {key: score[key] for key in (*keys, 'mean_confidence')}
     return {'name': report['title'], 'level': level} | told
-
-
-def printable(value: object) -> str:
-    """A name from a file, without the control characters that could move a terminal's cursor."""
-    return ''.join(c if c.isprintable() else '�' for c in str(value))
 
 
 def plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from avsc_jax import tables
-from avsc_jax.report.scores import printable
+from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
 
 COLUMNS = ('filename', 'scene_label', *SCENES)

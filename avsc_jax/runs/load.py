@@ -7,18 +7,20 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from avsc_jax.input_pipeline import media
 from avsc_jax import models
-from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec
+from avsc_jax.input_pipeline import media, system
+from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.feature_cache import FeatureInputs
+from avsc_jax.runs.run_folder import RunFolder, best_variables
 from avsc_jax.runtime import compiler
-from avsc_jax.runs.run_folder import RunFolder, best_variables, default_weights_dir
+from avsc_jax.weights.cache import default_weights_dir
 
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
 # What `load_run` reads of a run.
@@ -109,6 +111,10 @@ class RunSpec:
             )
         return found.pop()
 
+    def network(self) -> tuple[nn.Module, dict]:
+        """The run's network, and its variables after the best epoch."""
+        return best_variables(RunFolder(self.folder))
+
     @property
     def num_parameters(self) -> int:
         options = dict(self.config['model'])
@@ -165,9 +171,6 @@ class RunEncoder(Encoder):
         return ROWS_PER_CALL * self._num_devices
 
 
-def embedding(model: nn.Module, variables: Mapping, rows: jax.Array) -> jax.Array:
-    """`[B, D]`, what the head of a network sees of `rows [B, ...]`."""
-    return model.apply(variables, rows)[1]['embedding']
 
 
 def _files(folder: Path) -> list[Path]:
@@ -182,3 +185,29 @@ def _link(file: Path, copy: Path) -> None:
         os.link(file, copy)
     except OSError:
         shutil.copy2(file, copy)
+
+
+def load_system(
+    folder: str | os.PathLike,
+    weights_dir: str | os.PathLike | None = None,
+    *,
+    output: Literal['probs', 'embedding'] = 'probs',
+) -> system.System:
+    """The system of a run folder; see `training.load_run`."""
+    run = RunFolder(Path(folder))
+    settings = run.read_json('preprocessing.json')
+    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
+    weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
+    sources: dict[str, system.Source | system.System] = {}
+    for about in settings.get('encoders', ()):
+        if 'run' in about:
+            part = load_system(run.path / about['run'], weights_dir, output='embedding')
+            sources[about['name']] = part
+        else:
+            sources[about['name']] = system.encoder(EncoderSpec(**about), weights_dir)
+    if 'front_end' in settings:
+        sources['audio'] = system.sound(settings, stats)
+    elif 'size' in settings:
+        sources['frame'] = system.frames(settings)
+    stats = stats if 'encoders' in settings else None  # else its source has them
+    return system.System(system.Network(*best_variables(run), output), settings, stats, sources)

@@ -158,21 +158,8 @@ def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     return model, variables
 
 
-def variable_shapes(model: nn.Module) -> dict:
-    """As a checkpoint holds them: with `batch_stats`, empty where a network has none."""
-    return {'batch_stats': {}} | models.variable_shapes(model)
 
 
-def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
-    """The network of a config's `model` section, with a head as wide as the data has classes."""
-    options = {name: value for name, value in settings.items() if name != 'name'}
-    wanted = options.pop('num_classes', num_classes)
-    if wanted != num_classes:
-        raise ValueError(
-            f'config.model.num_classes is {wanted}, the data has {num_classes} classes; leave it '
-            'out, it is taken from the data'
-        )
-    return models.create_model(settings.get('name'), num_classes=num_classes, **options)
 
 
 def default_path(config_filename: str, fold: int | None = None) -> Path:
@@ -182,9 +169,6 @@ def default_path(config_filename: str, fold: int | None = None) -> Path:
     return Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(',')), *last]))
 
 
-def default_weights_dir() -> Path:
-    """Where converted weights are kept: AVSC_WEIGHTS_DIR, or ~/.cache/avsc_jax/weights."""
-    return Path(os.environ.get('AVSC_WEIGHTS_DIR', '~/.cache/avsc_jax/weights')).expanduser()
 
 
 def _version(name: str) -> str | None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from avsc_jax import report, tables
 from avsc_jax.report import comparison, files, modalities, submission
-from avsc_jax.report.scores import printable
 from avsc_jax.runtime import cli
+from avsc_jax.runtime.files import printable
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
 
@@ -91,7 +91,7 @@ def _check_submission(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """Systems on the same clips, the first beside each other."""
-    from avsc_jax import compared  # the networks take seconds to load, and only this needs them
+    from avsc_jax.runs import summary  # the networks take seconds to load, and only this needs them
 
     paths = _named(options.compare)
     if len(paths) < 2:
@@ -105,12 +105,12 @@ def _compare(options: argparse.Namespace) -> int:
     paths = short if len(short) == len(paths) else paths  # of a run folder its own name is enough
     found = {name: _read(path, options, options.truth) for name, path in paths.items()}
     members, warned = comparison.common(found)
-    runs = {name: run for name, path in paths.items() if (run := compared.run_of(path))}
+    runs = {name: run for name, path in paths.items() if (run := summary.run_of(path))}
     result = comparison.make(
         mix.alike(members),
-        systems={name: compared.facts(table, runs.get(name)) for name, table in found.items()},
-        settings=compared.settings(runs),
-        warned=[*compared.other_data(runs), *warned],
+        systems={name: summary.facts(table, runs.get(name)) for name, table in found.items()},
+        settings=summary.settings(runs),
+        warned=[*summary.other_data(runs), *warned],
     )
     print(comparison.text(result))
     if options.out:

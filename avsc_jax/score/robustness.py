@@ -27,9 +27,10 @@ from avsc_jax.predict import dataset as clips
 from avsc_jax.predict import predictor as tagging
 from avsc_jax.report import files
 from avsc_jax.report.console import columns, markdown, number, percent
-from avsc_jax.report.scores import printable
-from avsc_jax.runs.run_folder import RunFolder, default_weights_dir
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
+from avsc_jax.runtime.files import printable
+from avsc_jax.weights.cache import default_weights_dir
 
 RECORDS_PER_BATCH = 8
 # Of pixel values: about 5 % of the light, day become dusk. Half of it is within what training's

@@ -24,9 +24,9 @@ from avsc_jax.data import media
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
-from avsc_jax.runs.run_folder import default_weights_dir
 from avsc_jax.runtime import cli
 from avsc_jax.serve.queue import Desk, Refusal
+from avsc_jax.weights.cache import default_weights_dir
 
 if TYPE_CHECKING:  # of the extra `web`
     from starlette.requests import Request

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.runs import run_folder
+from avsc_jax.runs import run_folder, summary
 
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
-# Builder config of tfds_tau -> the one that has the same clips whole.
-WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,23 +101,8 @@ def data(everyone: Sequence[Member]) -> str:
 
 
 def check_data(everyone: Iterable[Member], wanted: str) -> None:
-    """An error unless all were trained on this data, or on other records of the same clips."""
-    for member in everyone:
-        found = member.folder.read_json('environment.json')['data']
-        if found != wanted and not _same_clips(found, wanted):
-            raise ValueError(
-                f'{member.name}, {member.folder.path}, was trained on {found}, not on {wanted}; a '
-                'system needs members of one data set, so train it again on that'
-            )
-
-
-def _same_clips(one: str, other: str) -> bool:
-    """Whether two data sets, told as in environment.json, are different cuts of the same clips."""
-    names = [tuple(text.split()[0].split('/')) for text in (one, other)]
-    if min(map(len, names)) < 3:
-        return False
-    whole = {(name, WHOLE.get(config, config), version) for name, config, version in names}
-    return names[0] != names[1] and len(whole) == 1
+    """See `summary.check_data`."""
+    summary.check_data([(member.name, member.folder) for member in everyone], wanted)
 
 
 def line(command: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """What a run will do and what its report says of it: data, protocol, weights, sizes."""
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -11,83 +10,11 @@ from avsc_jax import models
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import num_batches
 from avsc_jax.data.sources import folder, pictures
-from avsc_jax.input_pipeline import feature_cache
+from avsc_jax.input_pipeline import examples, feature_cache
 from avsc_jax.input_pipeline.encoders import EncoderSpec
-from avsc_jax.models import clip_tokens
-from avsc_jax.runs import run_folder
+from avsc_jax.models import build, clip_tokens
+from avsc_jax.runs import summary
 from avsc_jax.scenes import SCENES
-
-
-def splits_used(config: ConfigDict) -> dict[str, str]:
-    """'train' and 'valid', of a system that is trained, and 'test' -> the data's split."""
-    return {part: config.data[part] for part in ('train', 'valid', 'test') if part in config.data}
-
-
-def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str]) -> dict:
-    """What the report says of data, protocol and weights (network -> origin)."""
-    data, random = config.data, config.weights == 'random'
-    warnings = []
-    if data.source == 'demo' and data.name not in pictures.SETS:
-        warnings.append('made-up clips: shows that the program works, says nothing about scenes')
-    if config.get('begins_with') == '' and 'members' in config:
-        why = 'as on all made-up data' if data.source == 'demo' else 'its pictures are not there'
-        warnings.append(f'the stage before is skipped ({", ".join(config.members)}): {why}')
-    if dataset.left_out:
-        warnings.append(
-            f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
-            'was built: the scores do not compare with published ones'
-        )
-    if data.name == folder.NAME and dataset.builder.info.metadata.get('groups') == 'files':
-        warnings.append(
-            'no groups were named: if clips of one place or recording are both in train and in '
-            'test, the scores are too good'
-        )
-    if 'fold' in data and data.name != folder.NAME:
-        warnings.append(
-            'reported on a fold of its own, not on the official one: published scores are of '
-            'other clips'
-        )
-    if random and begins_published(config):
-        warnings.append(
-            'trained from random initial weights, not from published ones: the scores are not '
-            'those of the system'
-        )
-    elif any(origin.startswith('random:') for origin in used.values()):
-        warnings.append('random encoders, not pretrained: the scores are not those of the system')
-        if 'train' not in data:
-            warnings.append('random encoders know no words: their zero-shot prediction is chance')
-    return {
-        'data': dataset.name,
-        'protocol': protocol(config, dataset),
-        'weights': dict(used),
-        'warnings': warnings,
-    }
-
-
-def begins_published(config: ConfigDict) -> bool:
-    """Whether training begins with published weights, if those are wanted, not with a run."""
-    return 'pretrained' in config and not config.get('begins_with')
-
-
-def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
-    """Who trains, selects and reports on what, in a sentence."""
-    splits = splits_used(config)
-    last = config.get('select') == 'last'  # epoch; then nothing is selected
-    verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
-    splits = {part: split for part, split in splits.items() if part != 'valid' or not last}
-    told = ', '.join(
-        f'{verbs[part]} {dataset.title(split)} ({dataset.num_records(split)} records)'
-        for part, split in splits.items()
-    )
-    if 'train' not in splits:
-        told = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {told}'
-    elif last:
-        told += '; the last epoch is kept' + ('' if 'test' in splits else '; nothing is scored')
-    elif config.data.valid == config.data.test:
-        told += '; selected on the reported split'
-    if 'fold' in config.data:
-        told += f'; {folds.NUM_FOLDS} folds that share no location, listed in folds.tsv'
-    return told
 
 
 def text(config: ConfigDict, specs: list[feature_cache.EncoderSpec], data_dir: Path) -> str:
@@ -100,14 +27,16 @@ def text(config: ConfigDict, specs: list[feature_cache.EncoderSpec], data_dir: P
         is_there = records.is_prepared(data.name, data.config, data_dir)
         dataset = folds.open_dataset(data, data_dir) if is_there else None
     if dataset:
-        lines.append(f'protocol: {protocol(config, dataset)}')
-        clips = {split: dataset.num_records(split) for split in splits_used(config).values()}
+        lines.append(f'protocol: {summary.protocol(config, dataset)}')
+        clips = {
+            split: dataset.num_records(split) for split in examples.splits_used(config).values()
+        }
         classes = dataset.classes
     elif data.name == folder.NAME and data.folder:
         listing = folder.read(Path(data.folder), data.needs)
         counts = {split: len(items) for split, items in folder.split(listing).items()}
         counts['train'] = counts['train_inner'] + counts['validation']
-        used = splits_used(config).values()
+        used = examples.splits_used(config).values()
         clips = {split: sum(counts[part] for part in split.split('+')) for split in used}
         classes = listing.classes
         lines.append(f'classes: {", ".join(classes)}')
@@ -123,7 +52,7 @@ def text(config: ConfigDict, specs: list[feature_cache.EncoderSpec], data_dir: P
     if not trained:
         texts = clip_tokens.prompts(classes, config.prompt_style)
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
-    model = run_folder.make_model(config.model.to_dict(), num_classes=len(classes))
+    model = build.make_model(config.model.to_dict(), num_classes=len(classes))
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     if isinstance(model.input_spec, dict):
         shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
@@ -148,16 +77,6 @@ def text(config: ConfigDict, specs: list[feature_cache.EncoderSpec], data_dir: P
         )
     lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
-
-
-def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
-    """How many numbers are `trained`, and how many the frozen `encoders` have."""
-    model = run_folder.make_model(config['model'], num_classes=num_classes)
-    trained = sum(leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params']))
-    encoders = {**config.get('encoders', {}), **config.get('text_encoder', {})}
-    specs = [feature_cache.EncoderSpec(name, options, '') for name, options in encoders.items()]
-    frozen = sum(spec.num_parameters for spec in specs)
-    return {'trained': trained, 'encoders': frozen}
 
 
 def rows_of_a_clip(config: ConfigDict, specs: list[feature_cache.EncoderSpec]) -> int:

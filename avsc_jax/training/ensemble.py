@@ -16,10 +16,9 @@ from ml_collections import ConfigDict
 from avsc_jax import ensemble, report, tables
 from avsc_jax.data import folds
 from avsc_jax.report import submission
-from avsc_jax.runs import run_folder
+from avsc_jax.runs import run_folder, summary
 from avsc_jax.tables import mix
 from avsc_jax.training import dependencies
-from avsc_jax.training import dry_run as plan
 from avsc_jax.training.dependencies import EVALUATION, Member
 
 Tables = dict[str, tables.Predictions]
@@ -312,7 +311,7 @@ def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
     parameters = {}
     for member in groups[0]:
         config, classes = map(member.folder.read_json, ('config.json', 'classes.json'))
-        parameters[member.name] = plan.parameters(config, num_classes=len(classes))
+        parameters[member.name] = summary.parameters(config, num_classes=len(classes))
     return [
         {
             'name': member.name,

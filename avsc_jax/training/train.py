@@ -20,8 +20,8 @@ from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.data.sources import folder as own
 from avsc_jax.data.sources import own_builds, pictures
 from avsc_jax.input_pipeline import encoders, examples, feature_cache
-from avsc_jax.models import clip_tokens, clip_zero_shot, openl3_baseline
-from avsc_jax.runs import run_folder
+from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
+from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.load import RunSpec
@@ -91,7 +91,7 @@ def run(
     used |= {part.name: f'run of config {part.folder.config_hash}' for part in parts}
     for spec in runs:
         used[spec.name] += f', {spec.weights}'
-    model = run_folder.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
+    model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     folder.record_environment(data, used)
     folder.write_json('classes.json', dataset.classes)
     folder.write_json('preprocessing.json', examples.preprocessing(config, specs))
@@ -108,7 +108,7 @@ def run(
         probs, step, history = classify(config, folder, model, loaded.splits['test'])
     if not multihost.is_first():
         return  # the first process writes for all
-    about = plan.about(config, dataset, used)
+    about = summary.about(config, dataset, used)
     about['warnings'] += [line for part in parts for line in warnings_of(part)]
     meta = {
         'system': workdir.name,
@@ -236,7 +236,7 @@ def train(
         history=history,
     )
     history.close()
-    variables, step = checkpoints.restore_best(run_folder.variable_shapes(model))
+    variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
     probs = None
     if 'test' in splits:
         probs = loop.predict(steps, variables, splits['test'], batch_size=config.batch_size)
@@ -274,7 +274,7 @@ def classify(
 ) -> tuple[np.ndarray, int, list[dict]]:
     """As `train`, for a network whose checkpoint is there and which is not trained."""
     checkpoints = Checkpoints(folder.path / 'checkpoints')
-    variables, step = checkpoints.restore_best(run_folder.variable_shapes(model))
+    variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
     steps = Steps(model, optax.identity(), losses.cross_entropy)
     return loop.predict(steps, variables, test, batch_size=config.batch_size), step, []
 
@@ -324,7 +324,7 @@ def published(config: ConfigDict) -> list[str]:
     return [
         *(name for name in config.get('encoders', ()) if name not in encoders.FRONT_ENDS),
         *config.get('text_encoder', ()),
-        *([config.pretrained] if plan.begins_published(config) else ()),
+        *([config.pretrained] if summary.begins_published(config) else ()),
     ]
 
 
@@ -333,7 +333,7 @@ def origins(
 ) -> dict[str, str]:
     """Network -> where its weights come from: those of encoders, and those training begins with."""
     used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
-    if not plan.begins_published(config):
+    if not summary.begins_published(config):
         return used
     if config.weights == 'random':
         return used | {config.model.name: f'random:{config.seed}'}

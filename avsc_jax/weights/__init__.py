@@ -3,9 +3,9 @@
 Conversion is strict: a name that is missing, unexpected or of the wrong shape is an error.
 """
 
+from avsc_jax.weights.cache import convert_file, download, download_all, identify, load
 from avsc_jax.weights.conversion import convert
 from avsc_jax.weights.files import SUFFIXES, fingerprint, read, write
-from avsc_jax.weights.folder import convert_file, download, download_all, identify, load
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.sources import SOURCES, Source, source_of
 

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from avsc_jax.weights.pickles import Module, Storage, Tensor, Unpickler
+from avsc_jax.weights.unpickler import Module, Storage, Tensor, Unpickler
 
 # Published files need a tenth of these at most. A value takes up to 64 times its bytes of pickle.
 MAX_PICKLE_BYTES = 1 << 22

@@ -11,7 +11,6 @@ from PIL import Image
 
 from avsc_jax.data import media, windows
 from avsc_jax.data.windows import Wants
-from avsc_jax.input_pipeline import images
 
 BOTH = Wants(audio=True, frames='evaluation5', short_side=None, media=None, window_s=1.0)
 PICTURES = Wants(audio=False, frames='evaluation5', short_side=None, media=None, window_s=1.0)
@@ -186,7 +185,7 @@ def test_openl3_pictures_come_of_the_same_pass_as_the_frames(tmp_path):
         assert len(window['media_frames']) == len(window['media_times']) == 6
         np.testing.assert_array_equal(window['media_frames'], other['media_frames'])
     frames = read(path, Wants(False, 'openl3', None, None, window_s=1.0))[1]['frames']
-    expected = [images.openl3_pictures(frame, 224) for frame in frames]
+    expected = [media.openl3_pictures(frame, 224) for frame in frames]
     np.testing.assert_array_equal(found[1]['media_frames'], expected)
     small = film(tmp_path / 'b.mkv', 1.0)
     (window,) = read(small, Wants(True, None, None, 'openl3'))

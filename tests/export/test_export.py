@@ -19,7 +19,8 @@ from avsc_jax.audio import frontends
 from avsc_jax.data import media
 from avsc_jax.export import __main__ as export
 from avsc_jax.input_pipeline import facts, feature_cache
-from avsc_jax.input_pipeline.system import Network, System, load
+from avsc_jax.input_pipeline.system import Network, System
+from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
 from avsc_jax.training import load_run
@@ -158,7 +159,7 @@ def test_system_bin_takes_any_number_of_pictures(fusion, tmp_path):
     assert export.main([str(fusion), str(tmp_path / 'out'), '--format=stablehlo']) == 0
     whole = jax.export.deserialize(bytearray((tmp_path / 'out/system.bin').read_bytes()))
     frames = list(np.random.default_rng(2).integers(0, 256, (2, 70, 80, 3), np.uint8))
-    found = whole.call(load(fusion).items({'frames': frames})).mean(0)
+    found = whole.call(load_system(fusion).items({'frames': frames})).mean(0)
     np.testing.assert_allclose(found, predicted(fusion, {'frames': frames}), atol=1e-5)
 
 

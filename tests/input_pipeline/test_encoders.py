@@ -13,7 +13,7 @@ from avsc_jax import models, weights
 from avsc_jax.audio.frontends import openl3_mel256
 from avsc_jax.audio.openl3 import openl3_views, openl3_windows
 from avsc_jax.data import media
-from avsc_jax.input_pipeline import encoders, images
+from avsc_jax.input_pipeline import encoders
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec
 
 SOUND = EncoderSpec(
@@ -121,7 +121,7 @@ def test_pictures_come_from_the_file_at_its_own_size(data_dir):
     record = PICTURES.pictures(file)
     frames = media.read_frames(file, 'clip12')
     assert frames.images.shape[1:] == (144, 256, 3)
-    x = images.openl3_pictures(frames.images, 64)
+    x = media.openl3_pictures(frames.images, 64)
     np.testing.assert_array_equal(record['media_frames'], x)
     encoder = Encoder(PICTURES, Path('none'), jax.devices()[:1])
     found = encoder(encoder.items(record))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from avsc_jax.data import media
 from avsc_jax.input_pipeline import images
 
 FILES = Path(__file__).parents[1] / 'data_files'
@@ -62,9 +63,9 @@ def test_pictures_are_resized_beyond_the_crop_and_as_wanted(options, sides):
 def test_openl3_scales_the_short_side_to_256_without_antialias():
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (301, 407, 3), dtype=np.uint8)
-    got = images.openl3_pictures(picture, 224)
+    got = media.openl3_pictures(picture, 224)
     assert got.dtype == np.float32
-    np.testing.assert_array_equal(images.openl3_pictures(picture[None], 224), got[None])
+    np.testing.assert_array_equal(media.openl3_pictures(picture[None], 224), got[None])
     scale = 301 / 256  # to 256 x 346, of which rows 16 ... 239 and columns 61 ... 284 count
     rows, columns = (np.arange(start, start + 224) for start in (16, 61))
     places = np.meshgrid(
@@ -78,14 +79,14 @@ def test_openl3_scales_the_short_side_to_256_without_antialias():
 def test_openl3_s_range_hangs_on_the_size():
     white = np.full((2, 250, 224, 3), 255, np.uint8)
     white[:, :13] = 0  # above the square in the middle
-    got = images.openl3_pictures(white, 224)
+    got = media.openl3_pictures(white, 224)
     assert got.shape == (2, 224, 224, 3) and np.all(got == 1)
-    black = images.openl3_pictures(np.zeros((1, 224, 224, 3), np.uint8), 224)
+    black = media.openl3_pictures(np.zeros((1, 224, 224, 3), np.uint8), 224)
     assert np.all(black == -1)
     with pytest.raises(
         ValueError, match='pictures are 224x223: OpenL3 takes sides of 224 and more'
     ):
-        images.openl3_pictures(white[:, :223], 224)
+        media.openl3_pictures(white[:, :223], 224)
 
 
 def test_an_unknown_interpolation_is_one_sentence():

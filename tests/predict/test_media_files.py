@@ -15,7 +15,7 @@ from avsc_jax.data import decode_workers, windows
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import media_files, predictor
 from avsc_jax.predict.resume import Journal
-from avsc_jax.runs.run_folder import default_weights_dir
+from avsc_jax.weights.cache import default_weights_dir
 
 
 @pytest.fixture(scope='module', autouse=True)

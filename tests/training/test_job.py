@@ -12,6 +12,7 @@ import pytest
 from avsc_jax import models, tables, weights
 from avsc_jax.data import records
 from avsc_jax.models import clip_tokens
+from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import dry_run, load_run, train
 
@@ -117,9 +118,9 @@ def test_the_report_warns_of_clips_that_the_build_left_out(demo_config, data_dir
     made = demo_config('clip_zero_shot')
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
     dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
-    assert not [w for w in dry_run.about(made, dataset, {})['warnings'] if 'left out' in w]
+    assert not [w for w in summary.about(made, dataset, {})['warnings'] if 'left out' in w]
     (file,) = tmp_path.glob('tfds_tau/demo/*/metadata.json')
     file.write_text(json.dumps({'left_out': ['bus-lyon-1-2', 'tram-lyon-3-4']}))
     dataset = records.open_dataset('tfds_tau', 'demo', tmp_path)
-    (warning,) = [w for w in dry_run.about(made, dataset, {})['warnings'] if 'left out' in w]
+    (warning,) = [w for w in summary.about(made, dataset, {})['warnings'] if 'left out' in w]
     assert warning.startswith('2 clips are left out')

@@ -12,12 +12,13 @@ from avsc_jax import tables
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import Stream
 from avsc_jax.input_pipeline import examples
+from avsc_jax.models import build
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.runs import load, run_folder
+from avsc_jax.runs import load, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import dependencies, dry_run, load_run
+from avsc_jax.training import dependencies, load_run
 from avsc_jax.training import train as jobs
 
 
@@ -54,7 +55,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
     with made.unlocked():
         made.members.places.run = str(image.path)
     (part,) = jobs.earlier_runs(made, 0)
-    model = run_folder.make_model(made.model.to_dict(), num_classes=10)
+    model = build.make_model(made.model.to_dict(), num_classes=10)
     fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
     begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
     before = run_folder.best_variables(image)[1]
@@ -62,7 +63,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
         expected = fresh.params if name == 'head' else before['params']
         jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
     jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
-    other = run_folder.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
+    other = build.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
     state = TrainState.create(other, jobs.optax.identity(), seed=3)
     with pytest.raises(ValueError, match='holds another network than config'):
         jobs.started(made, other, {}, tmp_path, [part], state)
@@ -79,10 +80,10 @@ def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
     warnings = image.read_json('report.json')['about']['warnings']
     assert 'the stage before is skipped (places): as on all made-up data' in warnings
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
-    assert not any('skipped' in line for line in dry_run.about(made, dataset, {})['warnings'])
+    assert not any('skipped' in line for line in summary.about(made, dataset, {})['warnings'])
     with made.unlocked():
         made.begins_with, made.data.source = '', 'tau'
-    told = dry_run.about(made, dataset, {})['warnings']
+    told = summary.about(made, dataset, {})['warnings']
     assert 'the stage before is skipped (places): its pictures are not there' in told
 
 

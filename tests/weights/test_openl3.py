@@ -16,7 +16,7 @@ from PIL import Image
 from avsc_jax import models, weights
 from avsc_jax.audio.frontends import openl3_mel256
 from avsc_jax.audio.openl3 import openl3_windows
-from avsc_jax.input_pipeline import images
+from avsc_jax.data import media
 
 WIDTHS = (2, 3, 4, 5)
 SHAPES = {'audio': (24, 35, 1), 'image': (24, 20, 3)}  # 35 -> 17 -> 8 -> 4, 20 -> 10 -> 5 -> 3
@@ -274,6 +274,6 @@ def test_published_weights_give_the_published_embeddings_of_a_sound(version, fil
 def test_published_weights_give_the_published_embedding_of_a_picture():
     folder, (model, variables) = regression(), published('image')
     picture = np.asarray(Image.open(folder / 'image/daisy.jpg').convert('RGB'))
-    found, _ = jax.jit(model.apply)(variables, images.openl3_pictures(picture[None], 224))
+    found, _ = jax.jit(model.apply)(variables, media.openl3_pictures(picture[None], 224))
     expected = np.load(folder / 'regression/daisy.npz')['embedding']
     np.testing.assert_allclose(found, expected, atol=1e-3 * abs(expected).max())

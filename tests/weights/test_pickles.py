@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import weights
-from avsc_jax.weights import pickles
+from avsc_jax.weights import unpickler
 
 DICT, LIST, NOTHING = b'}', b']', b'N'
 
@@ -229,7 +229,7 @@ def test_what_the_machine_refuses_it_names(tmp_path, content, sentence):
 
 
 def test_a_pickle_without_end_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickles, 'MAX_STEPS', 2000)
+    monkeypatch.setattr(unpickler, 'MAX_STEPS', 2000)
     refused(tmp_path, NOTHING * 3000, 'goes on after 2,000 steps')
     states = {f'{k}': tensor(source=storage(key='0')) for k in range(40)}
     assert len(read(tmp_path, mapping(states))) == 40  # some forty steps each
@@ -281,8 +281,8 @@ def stream(tmp_path, value, *, version=1001, keys=('0',), size=6):
     """The same in a file without an archive."""
     magic = b'\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19'  # the first ten bytes of each such file
     names = b'](' + b''.join(map(text, keys)) + b'e'
-    pickles = (magic, number(version), DICT, mapping({'a': value}), names)
-    content = b''.join(b'\x80\x02' + content + b'.' for content in pickles)
+    unpickler = (magic, number(version), DICT, mapping({'a': value}), names)
+    content = b''.join(b'\x80\x02' + content + b'.' for content in unpickler)
     values = np.arange(6, dtype=np.float32).tobytes()
     (tmp_path / 'w.pth').write_bytes(content + size.to_bytes(8, 'little') + values)
     return weights.read(tmp_path / 'w.pth')

@@ -11,8 +11,10 @@ from PIL import Image
 
 from avsc_jax import tables
 from avsc_jax.data import records
+from avsc_jax.models import build
+from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import dry_run, load_run
+from avsc_jax.training import load_run
 from avsc_jax.training import train as job
 
 TINY_CLIP = dict(width=16, layers=1, patch_size=16, image_size=32)
@@ -173,9 +175,9 @@ def test_without_a_folder_the_demo_is_made_up_clips_with_their_locations(
     assert config.data.config.startswith('made_up-') and dataset.classes == ('airport', 'bus')
     places = [{o['location'] for o in dataset.outlines(s)} for s in ('train', 'test')]
     assert not places[0] & places[1] and len(places[0] | places[1]) == 10
-    (warning,) = dry_run.about(config, dataset, {})['warnings'][:1]
+    (warning,) = summary.about(config, dataset, {})['warnings'][:1]
     assert 'made-up' in warning
-    assert not any('no groups' in w for w in dry_run.about(config, dataset, {})['warnings'])
+    assert not any('no groups' in w for w in summary.about(config, dataset, {})['warnings'])
 
 
 def test_folds_are_cut_by_the_groups_of_one_s_own_clips(main, tmp_path):
@@ -233,11 +235,10 @@ def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
     """Of every system, by shapes alone."""
     from avsc_jax import models
     from avsc_jax.configs import own_data
-    from avsc_jax.runs import run_folder
 
     for system in own_data.VARIANTS['system']:
         folder = f'--config.data.folder={tmp_path}'
         config = resolved(main, f'{system},demo', tmp_path, folder)
-        model = run_folder.make_model(config.model.to_dict(), num_classes=3)
+        model = build.make_model(config.model.to_dict(), num_classes=3)
         params = models.variable_shapes(model)['params']
         assert 3 in {leaf.shape[-1] for leaf in job.jax.tree.leaves(params) if leaf.shape}

@@ -152,3 +152,8 @@ def _fetch_from_hub(hub: str, path: Path) -> Path:
     Path(found).replace(path)
     shutil.rmtree(beside)
     return path
+
+
+def default_weights_dir() -> Path:
+    """Where converted weights are kept: AVSC_WEIGHTS_DIR, or ~/.cache/avsc_jax/weights."""
+    return Path(os.environ.get('AVSC_WEIGHTS_DIR', '~/.cache/avsc_jax/weights')).expanduser()

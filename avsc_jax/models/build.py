@@ -1,0 +1,24 @@
+"""Networks as configs and checkpoints describe them."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+
+from avsc_jax import models
+
+
+def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
+    """The network of a config's `model` section, with a head as wide as the data has classes."""
+    options = {name: value for name, value in settings.items() if name != 'name'}
+    wanted = options.pop('num_classes', num_classes)
+    if wanted != num_classes:
+        raise ValueError(
+            f'config.model.num_classes is {wanted}, the data has {num_classes} classes; leave it '
+            'out, it is taken from the data'
+        )
+    return models.create_model(settings.get('name'), num_classes=num_classes, **options)
+
+
+def checkpoint_shapes(model: nn.Module) -> dict:
+    """As a checkpoint holds them: with `batch_stats`, empty where a network has none."""
+    return {'batch_stats': {}} | models.variable_shapes(model)
