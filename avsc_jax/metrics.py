@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avsc_jax import resampling
 from avsc_jax.types import Array, Float, Int
 
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
+FLIPS = 10_000  # of signs in a paired test; all of them are tried where they are no more
 
 
 def check_probs(probs: Array) -> np.ndarray:
@@ -229,10 +229,8 @@ def bootstrap_interval(
       (low, high); NaN when there is only one group.
     """
     probs, labels = check(probs, labels)
-    draws = resampling.draws(
-        _terms(metric, probs, labels), labels, probs.shape[1], groups, samples, seed
-    )
-    return resampling.percentiles(_average(*draws, average), level)
+    draws = _draws(_terms(metric, probs, labels), labels, probs.shape[1], groups, samples, seed)
+    return _percentiles(_average(*draws, average), level)
 
 
 class Paired(NamedTuple):
@@ -283,13 +281,13 @@ def paired_test(
     result = {}
     for metric in ('log_loss', 'accuracy'):
         terms = _terms(metric, ours, labels) - _terms(metric, theirs, labels)
-        draws = resampling.draws(terms, labels, len(counts), groups, samples, seed)
+        draws = _draws(terms, labels, len(counts), groups, samples, seed)
         values = _average(*draws, average)
         result[metric] = Paired(
             difference=_mean(terms, labels, len(counts), average),
             standard_error=float(np.std(values, ddof=1)),
-            interval=resampling.percentiles(values, level),
-            p_value=resampling.sign_flips(np.bincount(group, share * terms), seed),
+            interval=_percentiles(values, level),
+            p_value=_sign_flips(np.bincount(group, share * terms), seed),
         )
     return result
 
@@ -301,3 +299,67 @@ def _terms(metric: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if metric == 'accuracy':
         return _hits(probs, labels)
     raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
+
+
+# What chance does to sums over groups of items. Items of one group (a recording location) are
+# alike, so single items are never drawn or flipped.
+
+
+def _draws(
+    terms: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    groups: np.ndarray,
+    samples: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the terms and counts of each class [samples, C], the groups being drawn anew.
+
+    Args:
+      terms: [N], one an item.
+      labels: [N], the class of each in [0, C).
+      classes: C.
+      groups: [N], any values; equal values are one group. With one group the sums are NaN.
+      samples: number of draws.
+      seed: same seed, same draws, whatever the terms are.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    if len(group) != len(labels):
+        raise ValueError(f'there are {len(group)} groups for {len(labels)} rows; give one a row')
+    if len(names) < 2:
+        return np.full((samples, classes), np.nan), np.ones((samples, classes))
+    cell = group * classes + labels
+    sums = np.bincount(cell, terms, minlength=len(names) * classes).reshape(-1, classes)
+    counts = np.bincount(cell, minlength=len(names) * classes).reshape(-1, classes)
+    totals = np.concatenate([sums, counts], axis=1)  # one row a group is all that draws need
+    rng = np.random.default_rng(seed)
+    drawn = np.stack(
+        [
+            np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) @ totals
+            for _ in range(samples)
+        ]
+    )
+    return drawn[:, :classes], drawn[:, classes:]
+
+
+def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+    """The interval that holds this share of the values, as much being left out at both ends."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _sign_flips(sums: np.ndarray, seed: int) -> float:
+    """Share of the signs of the groups' sums that leave their total at least as far from 0.
+
+    All 2^G signs are tried where they are FLIPS or fewer, else FLIPS drawn ones and the observed.
+    """
+    groups, few = len(sums), 2 ** len(sums) <= FLIPS
+    if few:
+        flipped = (np.arange(2**groups)[:, None] >> np.arange(groups) & 1) @ sums
+    else:
+        rng = np.random.default_rng(seed)
+        flipped = np.array([rng.integers(2, size=groups) @ sums for _ in range(FLIPS)])
+    total = sums.sum()
+    rounding = 1e-9 * np.abs(sums).sum()  # differences of accuracy tie
+    extreme = np.abs(total - 2 * flipped) >= abs(total) - rounding
+    return float(extreme.mean() if few else (extreme.sum() + 1) / (FLIPS + 1))

@@ -22,7 +22,7 @@ FLOORS = (
     ('weights',),
     ('models',),
     ('layers', 'audio', 'augment', 'losses', 'metrics'),
-    ('configs', 'scenes', 'types', 'runtime', 'resampling'),
+    ('configs', 'scenes', 'types', 'runtime'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('robustness', 'score')}

@@ -16,6 +16,7 @@ import numpy as np
 from avsc_jax.data import records
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.data.sources import folder
+from avsc_jax.runtime.files import some
 from avsc_jax.scenes import ClipName, parse_clip_id
 
 NUM_FOLDS = 5
@@ -76,7 +77,7 @@ def check(
     shared = [f'{name} ({_listed(of)})' for name, of in sorted(places.items()) if len(of) > 1]
     if shared:
         raise ValueError(
-            f'{len(shared)} of {len(places)} locations are in more than one fold: {_some(shared)}; '
+            f'{len(shared)} of {len(places)} locations are in more than one fold: {some(shared)}; '
             'all clips of a location must be in the same'
         )
 
@@ -96,13 +97,13 @@ def read(path: Path) -> dict[str, int]:
         if not clip_id or not fold.isdecimal():
             raise ValueError(
                 f'{path}, line {rows.line_num}: needs the tab-separated columns clip_id and fold, '
-                f'a number; it has {_some([f"{k}={v!r}" for k, v in row.items()])}'
+                f'a number; it has {some([f"{k}={v!r}" for k, v in row.items()])}'
             )
         twice += [clip_id] if clip_id in found else []
         found[clip_id] = int(fold)
     if twice:
         raise ValueError(
-            f'{path} names {len(twice)} clips twice: {_some(twice)}; each must be there once'
+            f'{path} names {len(twice)} clips twice: {some(twice)}; each must be there once'
         )
     return found
 
@@ -216,7 +217,7 @@ def _of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray:
         if these:
             which = 'of' if verb == 'lacks' else 'that are not in'
             raise ValueError(
-                f'{path} {verb} {len(these)} clips {which} {name}: {_some(sorted(these))}; it must '
+                f'{path} {verb} {len(these)} clips {which} {name}: {some(sorted(these))}; it must '
                 f'have each of its {len(wanted)} clips once'
             )
     return np.array([found[clip_id] for clip_id in clip_ids], int)
@@ -234,7 +235,3 @@ def _location(name: ClipName) -> str:
 def _listed(folds: Sequence[int]) -> str:
     """[2] -> 'fold 2', {0, 1} -> 'folds 0, 1'."""
     return f'fold{"s" * (len(folds) > 1)} {", ".join(map(str, sorted(folds)))}'
-
-
-def _some(items: Sequence[str]) -> str:
-    return ', '.join(items[:3]) + (', ...' if len(items) > 3 else '')

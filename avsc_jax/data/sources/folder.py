@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avsc_jax.data import media
+from avsc_jax.runtime.files import some
 
 NAME = 'own_data'  # of the data set that is built of them
 HOLD = {
@@ -192,7 +193,7 @@ def _of_table(table: Path) -> Listing:
         raise ValueError(f'{table} has no lines below its header; give one for each clip')
     if wrong:
         raise ValueError(
-            f'{table} has {len(wrong)} lines that cannot be used ({_some(wrong)}); each must have '
+            f'{table} has {len(wrong)} lines that cannot be used ({some(wrong)}); each must have '
             'a file of its own and its label'
         )
     if not any((table.parent / (item.audio or item.video)).is_file() for item in items):
@@ -276,7 +277,7 @@ def _check_named(listing: Listing, named: set[str]) -> None:
         f'{group} ({", ".join(sorted(of))})' for group, of in of_group.items() if len(of) > 1
     ]:
         raise ValueError(
-            f'{len(shared)} groups of {listing.place} are in more than one split: {_some(shared)}; '
+            f'{len(shared)} groups of {listing.place} are in more than one split: {some(shared)}; '
             'clips that were recorded together must be in the same'
         )
 
@@ -308,7 +309,3 @@ def _cut(items: Sequence[Item], shares: Mapping[str, float]) -> dict[str, list[I
         part_of[group] = min(shares, key=filled)
         counts[part_of[group]].update(here)
     return {part: [item for item in items if part_of[item.group] == part] for part in shares}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')

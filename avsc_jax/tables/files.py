@@ -1,0 +1,201 @@
+"""Predictions tables in files.
+
+`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are the tab-separated DCASE file, which keeps
+clips and probabilities only.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from avsc_jax import metrics, scenes
+from avsc_jax.runtime.files import some
+from avsc_jax.tables.predictions import FIELDS, Predictions
+
+SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
+_NAMES = ('filename', 'filename_audio', 'filename_video', 'filename_audio_video', 'aid')
+_MEDIA = ('.wav', '.flac', '.mp3', '.ogg', '.m4a', '.mp4', '.mkv', '.mov', '.avi', '.webm')
+
+
+def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Predictions:
+    """Reads `.npz`, the DCASE file or the course layout; warns when rows do not sum to 1.
+
+    Args:
+      path: the suffix chooses the format.
+      classes: the columns that a text file must have, in any order; `.npz` brings its own.
+    """
+    path = _existing(path)
+    with _naming(path):
+        table = _read_npz(path) if _is_npz(path) else _read_text(path, list(classes))
+    metrics.warn_of_sums(table.probs, str(path))
+    return table
+
+
+def write(table: Predictions, path: str | pathlib.Path) -> None:
+    """Writes the table beside `path` and renames it; the suffix chooses the format."""
+    path = pathlib.Path(path)
+    beside = path.with_name(path.name + '.part')
+    if _is_npz(path):
+        with beside.open('wb') as file:
+            columns = {name: getattr(table, name) for name in FIELDS}
+            np.savez(file, meta=np.array(json.dumps(table.meta)), **columns)
+    else:
+        if np.any(table.segment != -1):
+            raise ValueError(
+                f'{path} can hold one row a clip and the table has segments; pool it first or '
+                'write .npz'
+            )
+        classes = table.meta['classes']
+        with beside.open('w', encoding='utf-8', newline='') as file:
+            lines = csv.writer(file, delimiter='\t', lineterminator='\n')
+            lines.writerow(['filename', 'scene_label', *classes])
+            for name, row in zip(table.clip_id.tolist(), table.probs, strict=True):
+                lines.writerow([name, classes[row.argmax()], *map(repr, row.tolist())])
+    beside.replace(path)
+
+
+def truth(path: str | pathlib.Path) -> dict[str, str]:
+    """True scene name of every clip_id in a fold file (columns filename_audio ... scene_label)."""
+    path = _existing(path)
+    labels = {}
+    with _naming(path):
+        header, rows = _rows(path)
+        if 'scene_label' not in header:
+            raise ValueError(f'the columns are {" ".join(header)}; scene_label must be there')
+        if set(scenes.SCENES) <= set(header) and 'scene_pred' not in header:
+            raise ValueError(
+                'this is a file of predictions, whose scene_label is what a system guessed; give '
+                'the fold file, such as fold1_evaluate.csv'
+            )
+        name, label = _name_column(header), header.index('scene_label')
+        for row in rows:
+            clip_id = _clip_id(row[name])
+            if labels.setdefault(clip_id, row[label]) != row[label]:
+                raise ValueError(
+                    f'{clip_id} is {labels[clip_id]!r} and {row[label]!r}; a clip has one scene'
+                )
+    return labels
+
+
+def with_truth(table: Predictions, labels: Mapping[str, str]) -> Predictions:
+    """The same table with labels from `truth(path)`; an error when a clip or class is missing."""
+    clips = list(dict.fromkeys(table.clip_id.tolist()))
+    missing = [clip for clip in clips if clip not in labels]
+    if missing:
+        raise ValueError(
+            f'{len(missing)} of {len(clips)} clips have no true label: {some(missing)}; '
+            'give a file that lists them all'
+        )
+    names = [labels[clip] for clip in table.clip_id.tolist()]
+    return dataclasses.replace(table, label=_indices(names, table.meta['classes']))
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Puts the file's name in front of what is wrong with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def _is_npz(path: pathlib.Path) -> bool:
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f'{path} must end in {", ".join(SUFFIXES)}, not {path.suffix!r}')
+    return path.suffix == '.npz'
+
+
+def _existing(path: str | pathlib.Path) -> pathlib.Path:
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is not a file; give the path of an existing table')
+    return path
+
+
+def _read_npz(path: pathlib.Path) -> Predictions:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            columns = {name: file[name] for name in FIELDS}
+            meta = json.loads(file['meta'].item())
+    except Exception as error:  # zip, npy and JSON readers raise a dozen kinds on broken bytes
+        raise ValueError(f'not a readable predictions table ({error}); write it again') from error
+    return Predictions(**columns, meta=meta)
+
+
+def _rows(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a tab or comma separated file with any line ends."""
+    lines = path.read_text(encoding='utf-8-sig').splitlines()
+    if not lines:
+        raise ValueError('the file is empty; it must start with a line of column names')
+    header, *rows = csv.reader(lines, delimiter='\t' if '\t' in lines[0] else ',')
+    rows = [row for row in rows if row]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(
+                f'data row {number} has {len(row)} fields for {len(header)} columns; '
+                'every row must be complete'
+            )
+    return header, rows
+
+
+def _name_column(header: list[str]) -> int:
+    found = [index for index, name in enumerate(header) if name in _NAMES]
+    if not found:
+        raise ValueError(f'the columns are {" ".join(header)}; one must be of {" ".join(_NAMES)}')
+    return found[0]
+
+
+def _clip_id(name: str) -> str:
+    """'audio/airport-lisbon-1175-44106.wav' -> 'airport-lisbon-1175-44106'."""
+    name = pathlib.PurePosixPath(name.strip().replace('\\', '/'))
+    return name.stem if name.suffix.lower() in _MEDIA else name.name
+
+
+def _read_text(path: pathlib.Path, classes: list[str]) -> Predictions:
+    """The DCASE file, or the course layout, whose scene_label is the truth beside scene_pred."""
+    header, rows = _rows(path)
+    name = _name_column(header)
+    rest = [column for column in header if column not in (*_NAMES, 'scene_label', 'scene_pred')]
+    for problem, columns in (
+        ('missing', [column for column in classes if column not in rest]),
+        ('unknown', [column for column in rest if column not in classes]),
+        ('doubled', sorted({column for column in rest if rest.count(column) > 1})),
+    ):
+        if columns:
+            raise ValueError(
+                f'{problem} class columns: {" ".join(columns)}; each of {" ".join(classes)} must '
+                'be there once'
+            )
+    label = np.full(len(rows), -1, np.int32)
+    if {'scene_pred', 'scene_label'} <= set(header):
+        label = _indices([row[header.index('scene_label')] for row in rows], classes)
+    return Predictions(
+        clip_id=np.array([_clip_id(row[name]) for row in rows], str),
+        segment=np.full(len(rows), -1, np.int32),
+        label=label,
+        probs=_numbers(rows, [header.index(column) for column in classes]),
+        meta={'classes': classes, 'granularity': 'clip', 'pooled': True},
+    )
+
+
+def _indices(names: list[str], classes: Sequence[str]) -> np.ndarray:
+    unknown = sorted(set(names) - set(classes))
+    if unknown:
+        raise ValueError(f'true labels {some(unknown)} are none of {" ".join(classes)}')
+    number = {name: index for index, name in enumerate(classes)}
+    return np.array([number[name] for name in names], np.int32)
+
+
+def _numbers(rows: list[list[str]], columns: list[int]) -> np.ndarray:
+    probs = np.empty((len(rows), len(columns)))
+    for number, row in enumerate(rows):
+        try:
+            probs[number] = [float(row[column]) for column in columns]
+        except ValueError as error:
+            raise ValueError(f'data row {number + 1}: {error}; give numbers') from error
+    return probs
