@@ -11,6 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from avsc_jax import ensemble
+from avsc_jax.ensemble.hitachi import _check_alike
 from avsc_jax.scenes import SCENES
 
 OPTIONS = [
@@ -222,4 +223,4 @@ def test_bad_input_is_a_sentence(change, sentence):
 def test_tables_of_other_clips_or_classes_are_a_sentence(other):
     # Past the run-time check of annotations, which only the tests have.
     with pytest.raises(ValueError, match='give the same clips and classes'):
-        ensemble._check_alike([np.ones((1, 10)), other], SCENES)
+        _check_alike([np.ones((1, 10)), other], SCENES)

@@ -65,7 +65,7 @@ class Stand:
     def __init__(self, monkeypatch, *, windows=2, on_window=lambda k: None):
         self._windows, self._on_window = windows, on_window
         self.busy, self.most, self.ended = 0, 0, 0
-        monkeypatch.setattr(queue.files, 'tag', self.tag)
+        monkeypatch.setattr(queue.media_files, 'tag', self.tag)
         monkeypatch.setattr(queue, 'explain', self.explain)
 
     def __call__(self, records):

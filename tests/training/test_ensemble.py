@@ -74,10 +74,10 @@ def run(made, path='runs/out', *, with_page=False, **flags):
 def runs(tmp_path, monkeypatch):
     """All seven members of the official fold; name -> their probabilities of clips."""
     monkeypatch.chdir(tmp_path)
-    dependencies = config('E02,tau').members
+    members = config('E02,tau').members
     return {
-        name: finished(default_path(dependencies[name].config), drawn(number))
-        for number, name in enumerate(dependencies)
+        name: finished(default_path(members[name].config), drawn(number))
+        for number, name in enumerate(members)
     }
 
 
@@ -128,11 +128,11 @@ def test_the_report_shows_members_groups_and_the_lines_of_table_4(runs):
 
 
 def test_members_json_tells_their_folders_and_sizes(runs):
-    dependencies = run(config('A04,tau')).read_json('members.json')
-    assert [member['name'] for member in dependencies] == ['A01', 'A02', 'A03']
-    assert dependencies[1]['folder'] == 'runs/hitachi_audio-resnest50d-tau'
+    members = run(config('A04,tau')).read_json('members.json')
+    assert [member['name'] for member in members] == ['A01', 'A02', 'A03']
+    assert members[1]['folder'] == 'runs/hitachi_audio-resnest50d-tau'
     count = models.count_parameters(MODEL['name'], num_classes=10, **NARROW)
-    assert dependencies[0]['parameters'] == {'trained': count, 'encoders': 0}
+    assert members[0]['parameters'] == {'trained': count, 'encoders': 0}
 
 
 def test_a_missing_member_is_named_with_the_command_that_makes_it(runs, tmp_path):
@@ -262,8 +262,8 @@ def ioacas(argument):
 def hybrids(tmp_path, monkeypatch):
     """All twelve members of IOA-CAS; name -> their probabilities of clips."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ensemble_job.plan, 'parameters', lambda *_, **__: {'trained': 1})
-    # Any weights will do here; that they are the best of all is seen below and in test_calibration.
+    monkeypatch.setattr(ensemble_job.summary, 'parameters', lambda *_, **__: {'trained': 1})
+    # Any weights will do here; that they are the best of all is seen below and in test_fit.
     monkeypatch.setattr(fit, 'EXACT_POINTS', 0)
     runs = ioacas('all,tau').members
     return {name: finished(default_path(runs[name].config), drawn(int(name))) for name in runs}

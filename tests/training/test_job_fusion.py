@@ -18,7 +18,7 @@ from avsc_jax.runs import load, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import dependencies, load_run
+from avsc_jax.training import load_run
 from avsc_jax.training import train as jobs
 
 
@@ -42,8 +42,8 @@ def of_parts(demo_config, parts):
     """The config of a hybrid of these runs."""
 
     def made(**changes):
-        dependencies = {name: dict(run=str(part.path)) for name, part in parts.items()}
-        return demo_config('ioacas_fusion', members=dependencies, **changes)
+        members = {name: dict(run=str(part.path)) for name, part in parts.items()}
+        return demo_config('ioacas_fusion', members=members, **changes)
 
     return made
 
@@ -215,7 +215,7 @@ def clip_sound(data_dir, clip_id):
     ],
 )
 def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
-    assert dependencies._same_clips(one, other) is dependencies._same_clips(other, one) is same
+    assert summary._same_clips(one, other) is summary._same_clips(other, one) is same
 
 
 def test_a_final_run_trains_on_all_clips_and_scores_nothing(

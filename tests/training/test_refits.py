@@ -82,11 +82,11 @@ def test_media_rows_are_those_of_the_fold(config, data_dir):
     dataset = folds.open_dataset(config(fold=1).data, data_dir)
     front_end = {'name': 'hitachi_logmel', 'sample_rate_hz': 48000}
     reader = media.make({'piece_s': 1.0, 'front_end': front_end, 'size': (32, 24)})
-    examples = media.rows(dataset, 'test', reader)
+    rows = media.rows(dataset, 'test', reader)
     outlines = dataset.outlines('test')
-    assert examples.clip_id == [o['clip_id'] for o in outlines for _ in range(2)]
+    assert rows.clip_id == [o['clip_id'] for o in outlines for _ in range(2)]
     record = dataset.records('test')[4]
-    found = examples.inputs.load(9)
+    found = rows.inputs.load(9)
     np.testing.assert_array_equal(found['audio'], record['audio'][48000:96000])
     assert found['label'] == record['label'] == outlines[4]['label']
 

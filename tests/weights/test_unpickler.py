@@ -281,8 +281,8 @@ def stream(tmp_path, value, *, version=1001, keys=('0',), size=6):
     """The same in a file without an archive."""
     magic = b'\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19'  # the first ten bytes of each such file
     names = b'](' + b''.join(map(text, keys)) + b'e'
-    unpickler = (magic, number(version), DICT, mapping({'a': value}), names)
-    content = b''.join(b'\x80\x02' + content + b'.' for content in unpickler)
+    pickles = (magic, number(version), DICT, mapping({'a': value}), names)
+    content = b''.join(b'\x80\x02' + content + b'.' for content in pickles)
     values = np.arange(6, dtype=np.float32).tobytes()
     (tmp_path / 'w.pth').write_bytes(content + size.to_bytes(8, 'little') + values)
     return weights.read(tmp_path / 'w.pth')
