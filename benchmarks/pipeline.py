@@ -45,7 +45,7 @@ def waiting(config, rows, num_steps: int) -> dict:
     transformation, _ = optimizer.make_optimizer(config, 100)
     made = media.make(examples.preprocessing(config, []), STATS, config.augment.to_dict())
     loss = train.make_loss(config.loss)
-    steps = Steps(model, transformation, loss, jax.local_devices()[:1], prepare=made.prepare)
+    steps = Steps(model, transformation, loss, jax.local_devices()[:1], prepare=made.prepare_batch)
     state = steps.place(TrainState.create(model, transformation, seed=0))
     order, mask = epoch_order(len(rows), config.batch_size, shuffle_by=(0, 0))
     batches = rows.inputs.batches(order[: num_steps + 1], mask[: num_steps + 1])

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from avsc_jax import configs, losses, models, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
-from avsc_jax.input_pipeline import encoders, examples, feature_cache
+from avsc_jax.input_pipeline import encoders, examples, sound
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.tables import mix
@@ -103,8 +103,8 @@ def check_inputs(model, settings, outline, embeddings=None):
     assert rule in (None, *media.FRAME_RULES)
     widths = dict(embeddings or {})
     for name, options in settings.get('encoders', {}).items():
-        spec = feature_cache.EncoderSpec(name, options, 'random:0')
-        if options or name in encoders.FRONT_ENDS:
+        spec = encoders.EncoderSpec(name, options, 'random:0')
+        if options or name in sound.FRONT_ENDS:
             widths[name] = width_of(name, json.dumps(options))
         else:
             widths[name] = outline(name)[0][0].shape[-1]
@@ -124,7 +124,7 @@ def check_inputs(model, settings, outline, embeddings=None):
 @cache
 def width_of(name, options):
     """Of an encoder's embedding; traced once for all the configs that have it."""
-    return feature_cache.EncoderSpec(name, json.loads(options), '').output_shape[-1]
+    return encoders.EncoderSpec(name, json.loads(options), '').output_shape[-1]
 
 
 @cache

@@ -266,10 +266,10 @@ def _check_system(system: Callable[[Items], jax.Array], what: str, cases: list[C
 
 
 def _symbolic(system: System, scope: jax.export.SymbolicScope, length: str) -> dict:
-    """The items' shapes: rows of frames are as many of each source, pooled ones of any number."""
+    """The items' shapes: any number of each source, of which what is too many does not count."""
     specs = {}
     for k, (name, source) in enumerate(system.sources.items()):
-        symbol = length if system.settings.get('pool') is None else f'{length}{k}'
+        symbol = f'{length}{k}'
         if isinstance(source, System):
             specs[name] = _symbolic(source, scope, symbol)
             continue

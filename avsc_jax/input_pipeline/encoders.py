@@ -1,13 +1,12 @@
 """Frozen networks with all that comes before them: what they take of a clip, and its embeddings."""
 
 import dataclasses
+import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
@@ -15,10 +14,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import models, weights
-from avsc_jax.audio import frontends, openl3
-from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
-from avsc_jax.input_pipeline import images
+from avsc_jax.input_pipeline.sound import FRONT_ENDS, FrontEndPieces, OpenL3Windows
+from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
@@ -30,12 +28,9 @@ READING: dict[str, dict[str, Any]] = {
     'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
     'openl3_image': {'frames': None},
 }
-# Front ends, which have no weights: their frames are kept like an encoder's embeddings.
-FRONT_ENDS: dict[str, Callable] = {
-    name: getattr(frontends, name) for name in ('ioacas_logmel', 'ioacas_bark', 'ioacas_scalogram')
-}
 READING |= {
-    name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent'} for name in FRONT_ENDS
+    name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent', 'pieces_together': 1}
+    for name in FRONT_ENDS
 }
 NO_WEIGHTS = 'none'
 
@@ -51,8 +46,9 @@ class EncoderSpec:
         Of its pictures: `frames`, the rule that picks them straight from a clip's video file, at
         their native size; None: the frames of the record are taken.
         Of a front end's sound: `piece_s`, the length of the pieces that it is cut into first,
-        `sample_rate_hz`, and `mono`: the second channel of such sound is 'silent', or a
-        'duplicate' of the first. The other options of a front end are its own.
+        `sample_rate_hz`, `mono`: the second channel of such sound is 'silent', or a 'duplicate' of
+        the first, and `pieces_together`, how many of them side by side it takes as one. The other
+        options of a front end are its own.
       weights: 'random:SEED', or the SHA-256 of a weights file; 'none' of a front end.
     """
 
@@ -97,23 +93,31 @@ class EncoderSpec:
     def input_shape(self) -> tuple[int, ...]:
         """Of one item: a piece of sound, or what the network takes."""
         if self.name in FRONT_ENDS:
-            return round(self.reading['piece_s'] * self.reading['sample_rate_hz']), 2
+            length, channels = self.transform.item.shape
+            return length * self.reading['pieces_together'], channels
         return models.input_spec(self.name, **self.network).shape[1:]
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Of what one item becomes: an embedding `(D,)`, or a front end's frames `(T, 2, F)`."""
         if self.name in FRONT_ENDS:
-            audio = jax.ShapeDtypeStruct(self.input_shape, np.float32)
-            return jax.eval_shape(self.front_end, audio).shape
+            piece = jax.ShapeDtypeStruct((1, *self.input_shape), np.float32)
+            return jax.eval_shape(self.transform.prepare, piece).shape
         model = models.create_model(self.name, **self.network)
         shapes = models.variable_shapes(model)
         return jax.eval_shape(model.apply, shapes, model.input_spec)[0].shape[1:]
 
-    @property
-    def front_end(self) -> Callable[[jax.Array], jax.Array]:
-        rate = self.reading['sample_rate_hz']
-        return partial(FRONT_ENDS[self.name], sample_rate_hz=rate, **self.network)
+    @functools.cached_property
+    def transform(self) -> Transform:
+        """What stands between a record and the network, or the front end whole."""
+        if self.name in FRONT_ENDS:
+            return FrontEndPieces(self.name, self.reading, self.network)
+        if self.takes == 'audio':
+            return OpenL3Windows(self.reading)
+        size = models.input_spec(self.name, **self.network).shape[1]
+        if self.name in READING:
+            return OpenL3Pictures(self.reading['frames'], size)
+        return Squares(weights.source_of(self.name), size)
 
     def key(self, fingerprint: str) -> str:
         """Hash of this encoder, its preprocessing, and the data it sees."""
@@ -128,7 +132,7 @@ class EncoderSpec:
     def pictures(self, file: media.Source) -> dict:
         """The part of a record that an encoder wants which takes 'media', of a video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
-        resize = partial(media.openl3_pictures, size=size)
+        resize = functools.partial(media.openl3_pictures, size=size)
         found = media.read_frames(file, self.reading['frames'], resize=resize)
         return {'media_frames': list(found.images), 'media_times': found.times_s}
 
@@ -184,37 +188,21 @@ class Encoder:
             weights.load(model, spec.name, spec.weights, weights_dir, head=head),
             NamedSharding(mesh, PartitionSpec()),
         )
-        self._size = model.input_spec.shape[1]
-        self._prepare = jax.jit(self._preparation())
+        self._prepare = jax.jit(lambda items: self.transform.prepare(self.transform.cut(items)))
         self._encode = compiled(model)
 
     def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
         """Takes note of what is encoded, and on what."""
         self.spec, devices = spec, devices or jax.local_devices()
+        self.transform = getattr(spec, 'transform', None)  # a run has its own preprocessing
         mesh = Mesh(np.asarray(devices), ('items',))
         self._num_devices = len(devices)
         self._sharding = NamedSharding(mesh, PartitionSpec('items'))
         return mesh
 
-    def items(self, record: Mapping) -> list[np.ndarray]:
-        """What `__call__` takes of a clip: frames, or windows of sound `[48000, 1]`.
-
-        Args:
-          record: with `audio` `[N, K]` and `sample_rate`, or `frames`, or `media_frames`, as
-            `spec.takes` says.
-        """
-        if self.spec.takes == 'audio':
-            mono, rate = record['audio'].mean(axis=1), record['sample_rate']
-            sound = resampled(mono, rate, openl3.SAMPLE_RATE_HZ)
-            how = self.spec.reading
-            hop_s, most = float(how['hop_s']), how['max_windows']
-            windows = openl3.openl3_views(sound, hop_s=hop_s, centre=how['centre'], most=most)
-            return list(windows)
-        if self.spec.takes == 'media':
-            return record['media_frames']
-        if self.spec.name in READING:
-            return [media.openl3_pictures(frame, self._size) for frame in record['frames']]
-        return record['frames']
+    def items(self, record: Mapping) -> Sequence[np.ndarray]:
+        """What `__call__` takes of a clip; see Transform.items."""
+        return self.transform.items(record)
 
     def times_s(self, record: Mapping, count: int) -> np.ndarray:
         """Where in the clip its items lie: windows by their middles, or starts if not `centre`."""
@@ -224,18 +212,8 @@ class Encoder:
         return record[name][:count]
 
     def notes(self, record: Mapping) -> list[str]:
-        """What a user should know of how a clip was read; nothing, as a rule."""
-        if self.spec.takes != 'audio':
-            return []
-        audio, rate = record['audio'], record['sample_rate']
-        wanted, channels = openl3.SAMPLE_RATE_HZ, record.get('channels', audio.shape[1])
-        told = {
-            f'{channels} channels are mixed down to one': channels > 2,
-            f'sound of {rate} Hz is resampled to {wanted} Hz': rate != wanted,
-            'sound of less than a second is completed by zeros': len(audio) < rate,
-            'the sound is silent': not audio.any(),
-        }
-        return [note for note, holds in told.items() if holds]
+        """See Transform.notes."""
+        return self.transform.notes(record)
 
     def count(self, items: Sequence[np.ndarray]) -> int:
         """How many rows `__call__` makes of items."""
@@ -263,86 +241,26 @@ class Encoder:
                 parts.append(part)
                 # While the device works on this one the host makes the next, and no third waits.
                 embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
-        found = [np.asarray(e)[: len(p)] for e, p in zip(embeddings, parts, strict=True)]
-        return np.concatenate(found)[np.argsort(np.concatenate(parts))]
-
-    def _preparation(self) -> Callable[[jax.Array], jax.Array]:
-        """Items -> the network's inputs, on the device."""
-        if self.spec.takes == 'audio':
-            version, known = self.spec.reading['version'], get_args(openl3.Version)
-            if version not in known:
-                raise ValueError(f'version is {version!r}, it must be one of {", ".join(known)}')
-            rate = openl3.SAMPLE_RATE_HZ
-            return partial(openl3.openl3_mel256, sample_rate_hz=rate, version=version)
-        if self.spec.name in READING:  # OpenL3's pictures are prepared on the host
-            return lambda pictures: pictures
-        return partial(prepared, weights.source_of(self.spec.name), self._size)
+        rows = {}
+        for places, found in zip(parts, embeddings, strict=True):
+            # a front end gives several rows of each item
+            each = np.asarray(found).reshape(length, -1, *found.shape[1:])
+            rows |= zip(places, each, strict=False)  # the rest is padding
+        return np.concatenate([rows[place] for place in range(len(items))])
 
 
 class FrontEnd(Encoder):
-    """A jitted front end: pieces of sound in, frames out.
-
-    `items` are pieces `[N, 2]` of `piece_s` seconds, of which the last may be filled with silence,
-    or be cut short by less than half; a single one is as long as the sound.
-    """
+    """A jitted front end: pieces of sound in, frames `[frames of all pieces, 2, F]` out."""
 
     def __init__(self, spec: EncoderSpec, devices: list | None = None):
-        if (mono := spec.reading['mono']) not in ('silent', 'duplicate'):
-            raise ValueError(f"mono is {mono!r}, it must be 'silent' or 'duplicate'")
         self._spread(spec, devices)
-        self._variables, self._prepare = None, jax.jit(spec.front_end)
+        self._variables, self._prepare = None, jax.jit(self.transform.prepare)
         self._encode = lambda _, frames: frames
-
-    def items(self, record: Mapping) -> list[np.ndarray]:
-        """See Encoder.items."""
-        wanted = self.spec.reading['sample_rate_hz']
-        sound = resampled(record['audio'], record['sample_rate'], wanted)
-        length, _ = self.spec.input_shape
-        count = max(1, round(len(sound) / length))
-        if count > 1:
-            sound = np.pad(sound, ((0, max(0, count * length - len(sound))), (0, 0)))
-        return [sound[k * length : (k + 1) * length] for k in range(count)]
 
     def count(self, items: Sequence[np.ndarray]) -> int:
         """See Encoder.count."""
-        shapes = (jax.ShapeDtypeStruct(item.shape, np.float32) for item in items)
-        return sum(jax.eval_shape(self.spec.front_end, shape).shape[0] for shape in shapes)
-
-    def notes(self, record: Mapping) -> list[str]:
-        """See Encoder.notes."""
-        audio, rate, reading = record['audio'], record['sample_rate'], self.spec.reading
-        told = {
-            f'sound of {rate} Hz is resampled to {reading["sample_rate_hz"]} Hz': (
-                rate != reading['sample_rate_hz']
-            ),
-            'sound of less than half a second is completed by zeros': len(audio) < rate / 2,
-            'the sound is silent': not audio.any(),
-            f'the sound is mono: the difference of its channels is a {reading["mono"]} channel': (
-                audio.any() and np.array_equal(audio[:, 0], audio[:, -1])
-            ),
-        }
-        return [note for note, holds in told.items() if holds]
-
-    def __call__(self, items: Sequence[np.ndarray]) -> np.ndarray:
-        """Pieces -> float32 `[frames of all pieces, 2, F]`."""
-        frames = super().__call__(items)
-        if self.spec.reading['mono'] == 'duplicate':
-            for piece, found in zip(items, frames, strict=True):
-                if np.array_equal(piece[:, 0], piece[:, 1]):
-                    found[:, 1] = found[:, 0]
-        return frames.reshape(-1, *frames.shape[2:])
-
-
-def prepared(source: weights.Source, size: int, frames: jax.Array) -> jax.Array:
-    """uint8 frames `[B, H, W, 3]` as the weights expect them, `[B, size, size, 3]`."""
-    cropped = images.resize_and_crop(
-        frames,
-        size,
-        resized=math.floor(size / source.crop_fraction),
-        keep_aspect=source.resize == 'short side',
-        interpolation=source.interpolation,
-    )
-    return images.normalize(cropped, source.mean, source.std)
+        shapes = (jax.ShapeDtypeStruct((1, *item.shape), np.float32) for item in items)
+        return sum(jax.eval_shape(self.transform.prepare, shape).shape[0] for shape in shapes)
 
 
 def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from avsc_jax import weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
-from avsc_jax.input_pipeline import feature_cache
+from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec, TrainedSpec, embedding
 
@@ -68,15 +68,15 @@ def load(
         folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir, 'media': media}
         own = [spec for spec in specs if spec is not live]  # of the training rows
         if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
-            own = [spec.replace(piece_s=piece_s) for spec in own]
+            own = [together(spec, piece_s) for spec in own]
         apart = [train] if own != [*specs] else []
         encoded = extract(config, dataset, [n for n in names if n not in apart], specs, **folders)
         encoded |= extract(config, dataset, apart, own, **folders)
         stats = None
         if config.get('standardize'):
-            stats = kept.stats(lambda: feature_cache.measure(settings, encoded[train].arrays))
+            stats = kept.stats(lambda: pooling.measure(settings, encoded[train].arrays))
         for name, found in encoded.items():
-            arrays[name] = feature_cache.network_inputs(settings, found.arrays, stats)
+            arrays[name] = pooling.network_inputs(settings, found.arrays, stats)
         kept.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
         if 'size' not in config:
             stored = [name for name in names if not (live and name == train)]
@@ -84,7 +84,7 @@ def load(
     if live:
         reader = inputs.make(live.settings, None, live.augmentation)
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
-        prepare, embed = partial(training_only, reader.prepare), embedder(config, live)
+        prepare, embed = partial(training_only, reader.prepare_batch), embedder(config, live)
     elif not rows:
         augmentation = config.augment.to_dict()
         plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
@@ -95,8 +95,13 @@ def load(
         if reader.takes_stats:
             batch_size = config.batch_size
             stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
-        prepare = inputs.make(settings, stats, augmentation).prepare
+        prepare = inputs.make(settings, stats, augmentation).prepare_batch
     return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
+
+
+def together(spec: EncoderSpec, piece_s: float) -> EncoderSpec:
+    """The spec of a front end that takes as many of its pieces side by side as last so long."""
+    return spec.replace(pieces_together=max(1, round(piece_s / spec.reading['piece_s'])))
 
 
 def preprocessing(config: ConfigDict, specs: Sequence[FrozenSpec]) -> dict:

@@ -9,7 +9,7 @@ blocks, and each spreads its own over its devices.
 import dataclasses
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,6 @@ from avsc_jax.runtime import multihost
 
 CLIPS_PER_BLOCK = 32
 CALLS_TOGETHER = 4  # of an encoder, on what waits in memory
-# What an encoder takes -> where a record has it.
-FIELDS = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
 MEDIA_THREADS = 8  # each clip of 96 pictures takes 58 MB, and three a thread wait
 
 
@@ -224,160 +222,3 @@ def _read_block(file: Path) -> dict[str, np.ndarray]:
         raise ValueError(
             f'cache file {file} is corrupt ({error}); delete it and run the command again'
         ) from error
-
-
-def network_inputs(
-    settings: Mapping,
-    arrays: Mapping[str, np.ndarray],
-    stats: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, np.ndarray]:
-    """A network's inputs, by their names, of what its encoders gave.
-
-    Args:
-      settings: `inputs` (name of each input -> its encoder; else they are `features/<encoder>`) and
-        `pool`. None: a row for each frame, or for as many together as `frames_per_row` says of an
-        input; 'mean': a row a clip, the mean of its frames; 'sequence': a row a clip with all its
-        frames, which are repeated as a whole and cut to `length` where that is given.
-      arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` of a front end.
-      stats: see `measure`; None leaves values as they are.
-    """
-    named = {name: arrays[encoder] for name, encoder in _names(settings, arrays).items()}
-    together = settings.get('frames_per_row') or {}
-    if stats is not None:
-        named = {
-            name: (array - stats[f'mean_{name}']) / stats[f'std_{name}']
-            for name, array in named.items()
-        }
-    pool, length = settings.get('pool'), settings.get('length')
-    if pool == 'mean':
-        return {name: array.mean(axis=1) for name, array in named.items()}
-    if pool == 'sequence':
-        return {name: _repeated(array, length) for name, array in named.items()}
-    if pool is not None:
-        raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
-    named = {name: _together(name, x, together.get(name, 1)) for name, x in named.items()}
-    counts = {name: array.shape[1] for name, array in named.items()}
-    few = min(counts.values())
-    if max(counts.values()) > few + 1:  # tracks of one length may round to a frame more
-        told = ', '.join(f'{count} of {name}' for name, count in counts.items())
-        raise ValueError(
-            f'there are {told} in a clip: sound and picture differ in length, or the encoders in '
-            'how often they look'
-        )
-    return {name: array[:, :few].reshape(-1, *array.shape[2:]) for name, array in named.items()}
-
-
-def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean and population standard deviation of each input over all frames of all clips.
-
-    They are `mean_<input>` and `std_<input>`, float32 `[D]`; what never changes has deviation 1.
-    """
-    stats = {}
-    for name, encoder in _names(settings, arrays).items():
-        array = arrays[encoder]
-        mean = array.mean(axis=(0, 1), dtype=np.float64)
-        # clip by clip: a whole set in float64 is gigabytes
-        squares = sum(np.square(clip - mean).sum(axis=0) for clip in array)
-        std = np.sqrt(squares / np.prod(array.shape[:2]))
-        changes = array.min(axis=(0, 1)) < array.max(axis=(0, 1))
-        stats[f'mean_{name}'] = mean.astype(np.float32)
-        stats[f'std_{name}'] = np.where(changes, std, 1).astype(np.float32)
-    return stats
-
-
-def _names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
-    """Each input whose encoder is there -> that encoder."""
-    named = settings.get('inputs') or {f'features/{name}': name for name in arrays}
-    return {name: encoder for name, encoder in named.items() if encoder in arrays}
-
-
-def _together(name: str, array: np.ndarray, count: int) -> np.ndarray:
-    """`[clips, T, D]` -> `[clips, T / count, count, D]`; what is shorter than a row is one."""
-    clips, length, *rest = array.shape
-    rows = max(1, length // count)
-    if count == 1:
-        return array
-    if length % rows:
-        raise ValueError(
-            f'{length} frames of {name} in a clip are not rows of {count}; is its sound cut short?'
-        )
-    return array.reshape(clips, rows, -1, *rest)
-
-
-def _repeated(array: np.ndarray, length: int | None) -> np.ndarray:
-    """`[clips, T, D]` -> `[clips, length, D]`, repeated as a whole as often as it takes."""
-    length = length or array.shape[1]
-    return np.tile(array, (1, -(-length // array.shape[1]), 1))[:, :length]
-
-
-class FeatureInputs:
-    """A record in, the arrays of a feature network out: what training saw, for any clip.
-
-    Args:
-      settings: the run folder's preprocessing: what `network_inputs` takes and, if an encoder takes
-        frames of records, how they were picked for those: `frames` (the rule) and `short_side`.
-      encoders: in the order of the run's.
-      stats: see `measure`.
-    """
-
-    def __init__(
-        self,
-        settings: Mapping,
-        encoders: Sequence[Encoder],
-        stats: Mapping[str, np.ndarray] | None = None,
-    ):
-        self.settings, self.encoders, self._stats = dict(settings), list(encoders), stats
-        self.fields = tuple(sorted({FIELDS[e.spec.takes] for e in self.encoders}))  # of a record
-
-    def open(self, file: media_files.Source) -> dict:
-        """What `__call__` takes of a media file."""
-        record = self.pictures(file)
-        if 'audio' in self.fields:
-            audio, rate = media_files.read_audio(file)
-            channels = media_files.audio_channels(file)
-            record |= {'audio': audio, 'sample_rate': rate, 'channels': channels}
-        if 'frames' in self.fields:
-            rule, short_side = self.settings['frames'], self.settings['short_side']
-            found = media_files.read_frames(file, rule, short_side=short_side)
-            record |= {'frames': list(found.images), 'frame_times': found.times_s}
-        return record
-
-    def pictures(self, file: media_files.Source) -> dict:
-        """The `media_frames`, if it takes any, which no stored record has, of a video file."""
-        found = {}
-        for encoder in self.encoders:
-            if encoder.spec.takes == 'media':
-                found |= encoder.spec.pictures(file)
-        return found
-
-    def notes(self, record: Mapping) -> list[str]:
-        """See Encoder.notes."""
-        there = (e for e in self.encoders if FIELDS[e.spec.takes] in record)
-        return [note for encoder in there for note in encoder.notes(record)]
-
-    def __call__(self, record: Mapping) -> dict[str, np.ndarray] | np.ndarray:
-        """The network's inputs for a record that `open` or a dataset gives."""
-        (found,) = self.each([record])
-        return found['image'] if [*found] == ['image'] else found  # a backbone takes one array
-
-    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The same of several records, by names; what a record does not hold is not among them.
-
-        The items of all are encoded together.
-        """
-        arrays = [{} for _ in records]
-        for encoder in self.encoders:
-            there = [place for place, r in enumerate(records) if FIELDS[encoder.spec.takes] in r]
-            items = {place: encoder.items(records[place]) for place in there}
-            shape_of = {place: items[place][0].shape for place in there}
-            for shape in sorted({*shape_of.values()}):
-                alike = [place for place in there if shape_of[place] == shape]
-                found = encoder([item for place in alike for item in items[place]])
-                ends = np.cumsum([encoder.count(items[place]) for place in alike])[:-1]
-                for place, part in zip(alike, np.split(found, ends), strict=True):
-                    arrays[place][encoder.spec.name] = part[None]
-        return [self._inputs(found) for found in arrays]
-
-    def _inputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The network's inputs that follow from what is there."""
-        return network_inputs(self.settings, arrays, self._stats) if arrays else {}

@@ -1,8 +1,8 @@
 """The inputs of networks that train on media: which rows a split has, and how a row is read.
 
 A row is one frame of a record, or one piece of its sound. The host decodes it and nothing more;
-`prepare` does the rest on the device, inside the jitted step: front end or normalisation, and in
-training the augmentation, by one key for each example.
+`prepare_batch` does the rest on the device, inside the jitted step: front end or normalisation, and
+in training the augmentation, by one key for each example.
 """
 
 import operator
@@ -15,13 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsc_jax.audio import frontends
-from avsc_jax.audio.resample import resampled
 from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.input_pipeline import images
-from avsc_jax.input_pipeline.feature_cache import FeatureInputs
+from avsc_jax.input_pipeline import facts, images
+from avsc_jax.input_pipeline.sound import (
+    num_pieces,
+    padded,
+    piece_facts,
+    piece_notes,
+    stereo_pieces,
+)
 
 Batch = dict[str, jax.Array]
 
@@ -52,6 +57,7 @@ class Sound:
     """
 
     takes_stats = True
+    takes = 'audio'
     fields = ('audio',)  # of a record
 
     def __init__(
@@ -66,7 +72,21 @@ class Sound:
         self._front_end = partial(getattr(frontends, options.pop('name')), **options)
         self._rate = options['sample_rate_hz']
         self._length = round(settings['piece_s'] * self._rate)
-        self._jitted = jax.jit(partial(self.prepare, None))
+        self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
+        self._jitted = jax.jit(self.prepare)
+
+    @property
+    def facts(self) -> dict:
+        """See Transform."""
+        stats = self._stats
+        return piece_facts(self._length, self._rate) | {
+            'front_end': facts.front_end(**self.settings['front_end']),
+            'standardize': stats and {name: array.tolist() for name, array in stats.items()},
+            'resize': {
+                'size': list(self.settings['size']),
+                'how': 'bilinear, half-pixel centres',
+            },
+        }
 
     def count(self, outline: Mapping) -> int:
         """Rows of a record; the last piece may be padded or cut short by less than half."""
@@ -75,13 +95,29 @@ class Sound:
                 f'{outline["clip_id"]} has {outline["sample_rate"]} Hz, the config wants '
                 f'{self._rate} Hz; build the data from files of that rate'
             )
-        return max(1, round(outline['num_samples'] / self._length))
+        return num_pieces(outline['num_samples'], self._length)
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
         start = part * self._length
-        return {'audio': _padded(records.sound(index, start, start + self._length), self._length)}
+        return {'audio': padded(records.sound(index, start, start + self._length), self._length)}
 
-    def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
+    def items(self, record: Mapping) -> np.ndarray:
+        """Pieces `[T, N, 2]` of the record's sound, whatever its sample rate."""
+        return stereo_pieces(record, self._length, self._rate)
+
+    def cut(self, items: jax.Array) -> jax.Array:
+        """Returns the items as they are."""
+        return items
+
+    def prepare(self, items: jax.Array) -> jax.Array:
+        """Pieces `[B, N, 2]` -> pictures `[B, bands, columns, channels]`."""
+        return self.prepare_batch(None, {'audio': items})['image']
+
+    def notes(self, record: Mapping) -> list[str]:
+        """What a user should know of how a record was read."""
+        return piece_notes(record, self.settings['piece_s'])
+
+    def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
         """`audio [B, N, K]` -> `image [B, bands, columns, channels]`.
 
         Args:
@@ -106,13 +142,7 @@ class Sound:
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
         """The same of several, by the input's name; they are prepared together."""
-        return _prepared('audio', self._jitted, [self._pieces(record) for record in records])
-
-    def _pieces(self, record: Mapping) -> np.ndarray:
-        """`[T, N, 2]`, the last one cut short or filled with silence."""
-        audio = resampled(record['audio'], record['sample_rate'], self._rate)
-        count = max(1, round(len(audio) / self._length))
-        return _padded(audio, count * self._length).reshape(count, self._length, -1)
+        return _prepared(self._jitted, [self.items(record) for record in records])
 
 
 class Frames:
@@ -131,6 +161,7 @@ class Frames:
     """
 
     takes_stats = False
+    takes = 'frames'
     fields = ('frames',)
 
     def __init__(self, settings: Mapping, augmentation: Mapping[str, Mapping] | None = None):
@@ -141,7 +172,24 @@ class Frames:
         self._size = tuple(settings['size'])
         crop = (augmentation or {}).get('random_resized_crop')
         self._read_size = self._size if crop is None else _canvas(settings, crop)
-        self._jitted = jax.jit(partial(self.prepare, None))
+        self._jitted = jax.jit(self.prepare)
+
+    @property
+    def item(self) -> jax.ShapeDtypeStruct:
+        """See Transform."""
+        together = (self._pictures,) if self._pictures else ()
+        return jax.ShapeDtypeStruct((*together, *self._size, 3), np.uint8)
+
+    @property
+    def facts(self) -> dict:
+        """See Transform."""
+        return {
+            'resize': {'size': list(self._size), 'how': "the whole picture, Pillow's bilinear"},
+            'pictures': self._pictures,  # of a clip, int((k + 0.5) n / count), that make one row
+            'scale': 1 / 255,
+            'mean': list(self._mean),
+            'std': list(self._std),
+        }
 
     def count(self, outline: Mapping) -> int:
         """Rows of a record: its frames, or the one that is made of them."""
@@ -152,8 +200,27 @@ class Frames:
             return {'frame': media.resize_picture(records.frame(index, part), *self._read_size)}
         return {'frame': self._together(records[index]['frames'], self._read_size)}
 
-    def prepare(self, keys: jax.Array | None, batch: Batch) -> Batch:
-        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare.
+    def items(self, record: Mapping) -> np.ndarray:
+        """Frames of the network's size, or so many together: a row each."""
+        frames = record['frames']
+        if self._pictures:
+            return self._together(frames, self._size)[None]
+        return np.stack([media.resize_picture(frame, *self._size) for frame in frames])
+
+    def cut(self, items: jax.Array) -> jax.Array:
+        """Returns the items as they are."""
+        return items
+
+    def prepare(self, items: jax.Array) -> jax.Array:
+        """Bytes `[B, (T,) H, W, 3]` -> the network's input of that shape."""
+        return self.prepare_batch(None, {'frame': items})['image']
+
+    def notes(self, record: Mapping) -> list[str]:
+        """None: any picture is read alike."""
+        return []
+
+    def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare_batch.
 
         Each picture of a row is augmented by a key of its own.
         """
@@ -180,12 +247,7 @@ class Frames:
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
         """See Sound.each."""
-        return _prepared('frame', self._jitted, [self._rows(r['frames']) for r in records])
-
-    def _rows(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        if self._pictures:
-            return self._together(frames, self._size)[None]
-        return np.stack([media.resize_picture(frame, *self._size) for frame in frames])
+        return _prepared(self._jitted, [self.items(record) for record in records])
 
     def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         places = media.evenly_spaced(len(frames), self._pictures)
@@ -193,37 +255,6 @@ class Frames:
 
 
 Inputs = Sound | Frames
-
-
-class FeaturesAndFrames:
-    """Frozen encoders' features of a clip and, beside them, frames that the network itself sees.
-
-    Args:
-      frames: whose rows are whole clips.
-    """
-
-    def __init__(self, features: FeatureInputs, frames: Frames):
-        self._features, self._frames = features, frames
-        self.settings, self.encoders = frames.settings, features.encoders
-        self.fields = tuple(sorted({*features.fields, *frames.fields}))
-        self.notes = features.notes
-
-    def open(self, file: media.Source) -> dict:
-        """See Sound.open."""
-        return self._features.open(file) | self._frames.open(file)
-
-    def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
-        """The network's inputs for a decoded record, by their names."""
-        return self._features(record) | {'image': self._frames(record)}
-
-    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The same of several; what a record does not hold is not among them."""
-        found = self._features.each(records)
-        seen = [place for place, record in enumerate(records) if 'frames' in record]
-        frames = self._frames.each([records[place] for place in seen]) if seen else []
-        for place, of_frames in zip(seen, frames, strict=True):
-            found[place] |= of_frames
-        return found
 
 
 def make(
@@ -272,7 +303,7 @@ def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndar
 
     @jax.jit
     def moments(batch):
-        x = inputs.prepare(None, batch)['image']
+        x = inputs.prepare_batch(None, batch)['image']
         return x.mean(axis=(1, 2)), x.var(axis=(1, 2))
 
     found = []
@@ -329,14 +360,11 @@ def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: jax.Array) -> j
 
 
 def _prepared(
-    name: str, prepare: Callable[[Batch], Batch], rows: Sequence[np.ndarray]
+    prepare: Callable[[jax.Array], jax.Array], rows: Sequence[np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
     """What `prepare` makes of the rows `[T, ...]` of each record, in calls of one size."""
     every = np.concatenate(rows)
-    made = [
-        np.asarray(prepare({name: part})['image'])[:count]
-        for part, count in calls(every, most=ROWS_PER_CALL)
-    ]
+    made = [np.asarray(prepare(part))[:count] for part, count in calls(every, most=ROWS_PER_CALL)]
     ends = np.cumsum([len(each) for each in rows])[:-1]
     return [{'image': image} for image in np.split(np.concatenate(made), ends)]
 
@@ -357,8 +385,3 @@ def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
 def _filled_up(length: int, array: np.ndarray) -> np.ndarray:
     """With rows of zeros, to so many rows."""
     return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))
-
-
-def _padded(audio: np.ndarray, length: int) -> np.ndarray:
-    """Samples cut, or filled with silence, to a length."""
-    return np.pad(audio[:length], ((0, max(0, length - len(audio))), (0, 0)))

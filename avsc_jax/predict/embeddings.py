@@ -13,7 +13,7 @@ from tqdm import tqdm
 from avsc_jax import weights
 from avsc_jax.data.batches import one_ahead
 from avsc_jax.input_pipeline.encoders import READING, Encoder, EncoderSpec
-from avsc_jax.input_pipeline.feature_cache import FeatureInputs
+from avsc_jax.input_pipeline.preprocess import FeatureInputs
 from avsc_jax.predict import media_files, outputs
 from avsc_jax.runtime.files import printable
 

@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from avsc_jax.data import media
-from avsc_jax.input_pipeline.encoders import FRONT_ENDS
-from avsc_jax.input_pipeline.feature_cache import FIELDS
+from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, Source, System
+from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.predictor import Part, Tagger
 from avsc_jax.report.explanation import Explanation, Picture, Sound

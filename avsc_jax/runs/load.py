@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from avsc_jax import models
 from avsc_jax.input_pipeline import media, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
-from avsc_jax.input_pipeline.feature_cache import FeatureInputs
+from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.runs.run_folder import RunFolder, best_variables
 from avsc_jax.runtime import compiler
 from avsc_jax.weights.cache import default_weights_dir
@@ -26,7 +26,7 @@ ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
 # What `load_run` reads of a run.
 KEPT = ('config.json', 'classes.json', 'preprocessing.json', 'stats.npz', 'checkpoints/best')
 
-Preprocess = FeatureInputs | media.Inputs | media.FeaturesAndFrames
+Preprocess = FeatureInputs | media.Inputs | FeaturesAndFrames
 
 
 def load_run(
@@ -49,7 +49,7 @@ def load_run(
         made = [_spec(run, about).make(weights_dir) for about in settings['encoders']]
         preprocess = FeatureInputs(settings, made, stats)
         if 'size' in settings:
-            preprocess = media.FeaturesAndFrames(preprocess, media.make(settings))
+            preprocess = FeaturesAndFrames(preprocess, media.make(settings))
     return model, variables, preprocess, classes
 
 
@@ -204,10 +204,10 @@ def load_system(
             part = load_system(run.path / about['run'], weights_dir, output='embedding')
             sources[about['name']] = part
         else:
-            sources[about['name']] = system.encoder(EncoderSpec(**about), weights_dir)
+            sources[about['name']] = system.of_encoder(EncoderSpec(**about), weights_dir)
     if 'front_end' in settings:
-        sources['audio'] = system.sound(settings, stats)
+        sources['audio'] = system.Source(media.Sound(settings, stats))
     elif 'size' in settings:
-        sources['frame'] = system.frames(settings)
+        sources['frame'] = system.Source(media.Frames(settings))
     stats = stats if 'encoders' in settings else None  # else its source has them
     return system.System(system.Network(*best_variables(run), output), settings, stats, sources)

@@ -10,14 +10,14 @@ from avsc_jax import models
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import num_batches
 from avsc_jax.data.sources import folder, pictures
-from avsc_jax.input_pipeline import examples, feature_cache
+from avsc_jax.input_pipeline import examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
 from avsc_jax.scenes import SCENES
 
 
-def text(config: ConfigDict, specs: list[feature_cache.EncoderSpec], data_dir: Path) -> str:
+def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
     """What a run would do: shapes, parameters, steps and disk."""
     data, trained = config.data, 'train' in config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
@@ -79,7 +79,7 @@ def text(config: ConfigDict, specs: list[feature_cache.EncoderSpec], data_dir: P
     return '\n'.join(lines)
 
 
-def rows_of_a_clip(config: ConfigDict, specs: list[feature_cache.EncoderSpec]) -> int:
+def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:
     """The whole, or frames, or pieces of sound, of ten seconds."""
     data = config.data
     if data['items'] == 'clip' or data.config in ('segments', 'demo_segments', ''):
@@ -92,7 +92,7 @@ def rows_of_a_clip(config: ConfigDict, specs: list[feature_cache.EncoderSpec]) -
     return _items(specs[0], config) * frames
 
 
-def _items(spec: feature_cache.EncoderSpec, config: ConfigDict) -> int:
+def _items(spec: EncoderSpec, config: ConfigDict) -> int:
     """How much of ten seconds an encoder takes."""
     if 'piece_s' in spec.reading:
         return round(10 / spec.reading['piece_s'])

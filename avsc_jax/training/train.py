@@ -19,7 +19,8 @@ from avsc_jax.data import folds, records
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.data.sources import folder as own
 from avsc_jax.data.sources import own_builds, pictures
-from avsc_jax.input_pipeline import encoders, examples, feature_cache
+from avsc_jax.input_pipeline import encoders, examples, sound
+from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
 from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
@@ -252,7 +253,7 @@ def write_text_head(
     config: ConfigDict,
     folder: run_folder.RunFolder,
     model: nn.Module,
-    spec: feature_cache.EncoderSpec,
+    spec: EncoderSpec,
     classes: Sequence[str],
     weights_dir: Path,
 ) -> None:
@@ -298,12 +299,10 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
     return folds.open_dataset(data, data_dir)
 
 
-def encoder_specs(
-    config: ConfigDict, named: ConfigDict, weights_dir: Path
-) -> list[feature_cache.EncoderSpec]:
+def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> list[EncoderSpec]:
     """Encoders with the origin of their weights: a file's SHA-256, or random:0."""
     return [
-        feature_cache.EncoderSpec(
+        EncoderSpec(
             name,
             options.to_dict(),
             _origin(config, name, weights_dir),
@@ -314,7 +313,7 @@ def encoder_specs(
 
 def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
     """Of an encoder's weights."""
-    if name in encoders.FRONT_ENDS:
+    if name in sound.FRONT_ENDS:
         return encoders.NO_WEIGHTS
     return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
 
@@ -322,15 +321,13 @@ def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
 def published(config: ConfigDict) -> list[str]:
     """Networks whose published weights the config takes."""
     return [
-        *(name for name in config.get('encoders', ()) if name not in encoders.FRONT_ENDS),
+        *(name for name in config.get('encoders', ()) if name not in sound.FRONT_ENDS),
         *config.get('text_encoder', ()),
         *([config.pretrained] if summary.begins_published(config) else ()),
     ]
 
 
-def origins(
-    config: ConfigDict, specs: list[feature_cache.EncoderSpec], weights_dir: Path
-) -> dict[str, str]:
+def origins(config: ConfigDict, specs: list[EncoderSpec], weights_dir: Path) -> dict[str, str]:
     """Network -> where its weights come from: those of encoders, and those training begins with."""
     used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
     if not summary.begins_published(config):

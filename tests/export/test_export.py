@@ -18,8 +18,7 @@ from PIL import Image
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
 from avsc_jax.export import __main__ as export
-from avsc_jax.input_pipeline import facts, feature_cache
-from avsc_jax.input_pipeline.system import Network, System
+from avsc_jax.input_pipeline import facts, pooling
 from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
@@ -179,14 +178,37 @@ def test_frames_become_rows_as_in_training(settings):
     random = np.random.default_rng(0)
     x = random.normal(3, 2, (4, 5)).astype(np.float32)
     stats = {'mean_image': x[0], 'std_image': 1 + x[1] ** 2}
-    expected = feature_cache.network_inputs(settings, {'ioacas_bark': x[None]}, stats)['image']
-    system = System(Network(None, {}, 'probs'), settings, stats, {})
+    expected = pooling.network_inputs(settings, {'ioacas_bark': x[None]}, stats)['image']
     shape = '2*t, 5' if 'frames_per_row' in settings else 't, 5'
     spec = jax.ShapeDtypeStruct(jax.export.symbolic_shape(shape), np.float32)
-    pooled = jax.jit(lambda x: system._pooled('image', x))
+
+    @jax.jit
+    def pooled(x):
+        return pooling.network_inputs(settings, {'ioacas_bark': x[None]}, stats)['image']
+
     np.testing.assert_allclose(
         jax.export.export(pooled)(spec).call(x), expected, rtol=1e-5, atol=1e-6
     )
+
+
+def test_a_frame_more_of_one_sense_is_left_out_in_a_program_too():
+    settings = {'inputs': {'sound': 'a', 'picture': 'b'}}
+    heard, seen = np.arange(96.0)[:, None], np.arange(95.0)[:, None]
+    expected = pooling.network_inputs(settings, {'a': heard[None], 'b': seen[None]})
+
+    @jax.jit
+    def rows(a, b):
+        return pooling.network_inputs(settings, {'a': a[None], 'b': b[None]})
+
+    scope = jax.export.SymbolicScope()
+    shapes = (jax.export.symbolic_shape(f'{name}, 1', scope=scope) for name in 'tu')
+    program = jax.export.export(rows)(*(jax.ShapeDtypeStruct(s, np.float32) for s in shapes))
+    found = program.call(np.float32(heard), np.float32(seen))
+    for name, array in expected.items():
+        assert len(array) == 95
+        np.testing.assert_array_equal(found[name], array)
+    found = program.call(np.float32(seen), np.float32(heard))  # and the other way round
+    np.testing.assert_array_equal(found['picture'], expected['sound'])
 
 
 def test_every_rule_of_frames_is_told():

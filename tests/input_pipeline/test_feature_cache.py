@@ -8,16 +8,16 @@ from PIL import Image
 
 from avsc_jax import models, weights
 from avsc_jax.data import records
-from avsc_jax.input_pipeline import encoders, feature_cache
+from avsc_jax.input_pipeline import encoders, feature_cache, pooling, preprocess
 from avsc_jax.runtime import multihost
 
 SPECS = [
-    feature_cache.EncoderSpec(
+    encoders.EncoderSpec(
         'clip_vit_b32',
         {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32, 'output_dim': 8},
         'random:0',
     ),
-    feature_cache.EncoderSpec(
+    encoders.EncoderSpec(
         'clip_rn101',
         {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 6},
         'random:1',
@@ -33,9 +33,7 @@ def dataset(data_dir):
 @pytest.fixture(scope='module')
 def encoder_of(tmp_path_factory):
     """The name of each of SPECS -> its encoder, whose programs are compiled once."""
-    return {
-        spec.name: feature_cache.Encoder(spec, tmp_path_factory.mktemp('none')) for spec in SPECS
-    }
+    return {spec.name: encoders.Encoder(spec, tmp_path_factory.mktemp('none')) for spec in SPECS}
 
 
 @pytest.fixture
@@ -45,10 +43,10 @@ def small_blocks(monkeypatch, encoder_of):
 
 def make_small(patch, encoder_of):
     """Blocks of four clips, and the encoders that are there already."""
-    make = feature_cache.EncoderSpec.make
+    make = encoders.EncoderSpec.make
     patch.setattr(feature_cache, 'CLIPS_PER_BLOCK', 4)
     patch.setattr(
-        feature_cache.EncoderSpec,
+        encoders.EncoderSpec,
         'make',
         lambda spec, folder: encoder_of[spec.name] if spec in SPECS else make(spec, folder),
     )
@@ -104,7 +102,7 @@ def test_one_and_two_devices_give_the_same_features(spec, tmp_path, monkeypatch)
     frames = [rng.integers(0, 256, (40, 60, 3), dtype=np.uint8) for _ in range(11)]
     found = []
     for count in (1, 2):
-        encoder = feature_cache.Encoder(spec, tmp_path, jax.devices()[:count])
+        encoder = encoders.Encoder(spec, tmp_path, jax.devices()[:count])
         encode, seen = encoder._encode, []
         encoder._encode = lambda v, x, encode=encode, seen=seen: seen.append(x) or encode(v, x)
         found.append(encoder(frames))
@@ -122,14 +120,14 @@ def test_an_encoder_of_timm_s_sees_what_its_weights_expect(tmp_path):
     trained = weights.random_variables(models.create_model('resnet18', **options), 0)
     weights.write(trained, tmp_path / 'resnet18.safetensors', {})
     origin = weights.identify('resnet18', tmp_path)
-    spec = feature_cache.EncoderSpec('resnet18', {**options, 'num_classes': 0}, origin)
+    spec = encoders.EncoderSpec('resnet18', {**options, 'num_classes': 0}, origin)
     frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     picture = np.asarray(Image.fromarray(frame).resize((41, 33), Image.BICUBIC), np.float32)
     picture = picture[0:32, 4:36] / 255  # round(0.5) is 0, round(4.5) is 4
     x = (picture - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     model = models.create_model('resnet18', **spec.options)
     expected = jax.jit(model.apply)(trained, x[None].astype(np.float32))[0]
-    found = feature_cache.Encoder(spec, tmp_path, jax.devices()[:1])([frame])
+    found = encoders.Encoder(spec, tmp_path, jax.devices()[:1])([frame])
     # Pillow's fixed point is a byte off at some of the pixels
     np.testing.assert_allclose(found, expected, rtol=0, atol=0.02 * np.std(expected))
 
@@ -153,7 +151,7 @@ def test_each_process_makes_its_share_of_the_blocks(dataset, tmp_path, small_blo
 
 def test_a_second_extraction_reads_the_cache_and_builds_no_encoder(dataset, cached, monkeypatch):
     folder, first = cached
-    monkeypatch.setattr(feature_cache.EncoderSpec, 'make', None)
+    monkeypatch.setattr(encoders.EncoderSpec, 'make', None)
     second = extract(dataset, folder)
     assert first.clip_id == second.clip_id
     for name, array in first.arrays.items():
@@ -201,7 +199,7 @@ def test_blocks_of_other_clips_are_refused(dataset, cached):
     'change', [{'weights': 'random:1'}, {'options': {**SPECS[0].options, 'width': 32}}]
 )
 def test_the_key_depends_on_weights_and_options(change):
-    other = feature_cache.EncoderSpec(**{**SPECS[0].to_json(), **change})
+    other = encoders.EncoderSpec(**{**SPECS[0].to_json(), **change})
     assert other.key('data') != SPECS[0].key('data')
 
 
@@ -211,14 +209,12 @@ def test_the_key_depends_on_the_data():
 
 def test_an_encoder_without_published_weights_is_a_sentence():
     with pytest.raises(ValueError, match='no weights are published for efficientnetv2_s; there'):
-        feature_cache.EncoderSpec('efficientnetv2_s', {}, 'random:0').key('of the data')
+        encoders.EncoderSpec('efficientnetv2_s', {}, 'random:0').key('of the data')
 
 
 NARROW = {'widths': (2, 2, 2, 3), 'embedding_size': 3}
-SOUND = feature_cache.EncoderSpec(
-    'openl3_audio', {**NARROW, 'hop_s': 1.0, 'centre': False}, 'random:0'
-)
-PICTURES = feature_cache.EncoderSpec(
+SOUND = encoders.EncoderSpec('openl3_audio', {**NARROW, 'hop_s': 1.0, 'centre': False}, 'random:0')
+PICTURES = encoders.EncoderSpec(
     'openl3_image',
     {**NARROW, 'input_shape': (64, 64, 3), 'frames': 'second_centres'},
     'random:0',
@@ -242,9 +238,9 @@ def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
 ):
     monkeypatch.setattr(feature_cache, 'CALLS_TOGETHER', 1)
     monkeypatch.setattr(encoders, 'WINDOWS_PER_CALL', 2)  # fewer than those of a block
-    made, make = [], feature_cache.EncoderSpec.make
+    made, make = [], encoders.EncoderSpec.make
     monkeypatch.setattr(
-        feature_cache.EncoderSpec,
+        encoders.EncoderSpec,
         'make',
         lambda spec, folder: made.append(make(spec, folder)) or made[-1],
     )
@@ -255,7 +251,7 @@ def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
         'openl3_audio': (10, 2, 3),
         'openl3_image': (10, 2, 3),
     }
-    inputs = feature_cache.FeatureInputs({}, made)
+    inputs = preprocess.FeatureInputs({}, made)
     assert inputs.fields == ('audio', 'media_frames')
     clips = [dataset.records('test')[i] for i in (7, 8)]  # of two blocks
     each = inputs.each([clip | inputs.pictures(video(clip['clip_id'])) for clip in clips])
@@ -267,7 +263,7 @@ def test_sound_and_pictures_of_a_clip_are_read_once_for_all_that_lack_them(
     def no_file(clip_id):
         raise AssertionError
 
-    other = feature_cache.EncoderSpec(
+    other = encoders.EncoderSpec(
         SOUND.name, {**SOUND.options, 'version': '0.4-kapre'}, SOUND.weights
     )
     kept = {file: file.stat().st_mtime_ns for file in tmp_path.rglob('*.npz')}
@@ -289,7 +285,7 @@ def test_a_clip_whose_file_holds_more_or_less_is_named(dataset, tmp_path, monkey
     monkeypatch.setattr(feature_cache, 'CLIPS_PER_BLOCK', 3)
     name = dataset.records('test')[odd]['clip_id']
     monkeypatch.setattr(
-        feature_cache.EncoderSpec,
+        encoders.EncoderSpec,
         'pictures',
         lambda spec, clip: {
             'media_frames': [np.zeros((64, 64, 3), np.float32)] * (2 if clip == name else 1)
@@ -306,46 +302,46 @@ def numbers(*shape):
 def test_inputs_are_frames_means_or_sequences():
     a, b = numbers(4, 6, 2), numbers(4, 6, 3)
     arrays = {'one': a, 'two': b}
-    found = feature_cache.network_inputs({}, arrays)
+    found = pooling.network_inputs({}, arrays)
     np.testing.assert_array_equal(found['features/one'], a.reshape(24, 2))
     named = {'inputs': {'sound': 'one', 'picture': 'two'}}
-    found = feature_cache.network_inputs({**named, 'pool': 'mean'}, arrays)
+    found = pooling.network_inputs({**named, 'pool': 'mean'}, arrays)
     np.testing.assert_allclose(found['picture'], b.mean(axis=1), rtol=1e-6)
-    found = feature_cache.network_inputs({**named, 'pool': 'sequence', 'length': 15}, arrays)
+    found = pooling.network_inputs({**named, 'pool': 'sequence', 'length': 15}, arrays)
     assert found['sound'].shape == (4, 15, 2)
     np.testing.assert_array_equal(found['sound'][:, 6:12], a)
     np.testing.assert_array_equal(found['sound'][:, 12:], a[:, :3])
-    found = feature_cache.network_inputs({**named, 'pool': 'sequence', 'length': 4}, arrays)
+    found = pooling.network_inputs({**named, 'pool': 'sequence', 'length': 4}, arrays)
     np.testing.assert_array_equal(found['sound'], a[:, :4])
     with pytest.raises(ValueError, match="pool is 'max', it must be None, 'mean' or 'sequence'"):
-        feature_cache.network_inputs({'pool': 'max'}, arrays)
+        pooling.network_inputs({'pool': 'max'}, arrays)
 
 
 def test_tracks_that_differ_by_a_frame_are_cut_and_by_more_refused():
     arrays = {'one': numbers(4, 6, 2), 'two': numbers(4, 5, 3)}
-    found = feature_cache.network_inputs({}, arrays)
+    found = pooling.network_inputs({}, arrays)
     np.testing.assert_array_equal(found['features/one'], arrays['one'][:, :5].reshape(20, 2))
     assert len(found['features/two']) == 20
     arrays['two'] = numbers(4, 4, 3)
     with pytest.raises(
         ValueError, match='there are 6 of features/one, 4 of features/two in a clip'
     ):
-        feature_cache.network_inputs({}, arrays)
-    assert len(feature_cache.network_inputs({'pool': 'mean'}, arrays)['features/two']) == 4
+        pooling.network_inputs({}, arrays)
+    assert len(pooling.network_inputs({'pool': 'mean'}, arrays)['features/two']) == 4
 
 
 def test_standardised_inputs_have_mean_0_and_deviation_1():
     array = numbers(5, 7, 3) + np.float32([0, 1e4, 0])
     array[..., 2] = 0.1  # never changes
     settings = {'inputs': {'sound': 'one'}}
-    stats = feature_cache.measure(settings, {'one': array})
+    stats = pooling.measure(settings, {'one': array})
     assert {name: value.dtype for name, value in stats.items()} == {
         'mean_sound': np.float32,
         'std_sound': np.float32,
     }
     np.testing.assert_allclose(stats['std_sound'][:2], array.std((0, 1))[:2], rtol=1e-4)
     assert stats['std_sound'][2] == 1
-    found = feature_cache.network_inputs(settings, {'one': array}, stats)['sound']
+    found = pooling.network_inputs(settings, {'one': array}, stats)['sound']
     np.testing.assert_allclose(found.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(found.std(0), [1, 1, 0], atol=1e-3)
 
@@ -357,11 +353,11 @@ def test_a_media_file_gives_what_its_record_gives(dataset, encoder_of, video):
         'inputs': {'picture': 'clip_vit_b32'},
     }  # fmt: skip
     made = [encoder_of[SPECS[0].name]]
-    inputs = feature_cache.FeatureInputs(settings, made, {'mean_picture': 1, 'std_picture': 2})
+    inputs = preprocess.FeatureInputs(settings, made, {'mean_picture': 1, 'std_picture': 2})
     assert inputs.fields == ('frames',) and inputs.notes({}) == []
     clip = dataset.records('test')[0]
     found = inputs(inputs.open(video(clip['clip_id'])))
     assert found['picture'].shape == (1, 8)
     np.testing.assert_allclose(found['picture'], inputs(clip)['picture'], atol=0.2)
-    plain = feature_cache.FeatureInputs({**settings, 'pool': None}, made)(clip)['picture']
+    plain = preprocess.FeatureInputs({**settings, 'pool': None}, made)(clip)['picture']
     np.testing.assert_allclose(inputs(clip)['picture'][0], (plain.mean(0) - 1) / 2, atol=1e-5)

@@ -72,16 +72,16 @@ def test_frames_of_a_clip_together_are_one_row_each_turned_by_a_key_of_its_own(d
         expected = media.resize_picture(frames[taken], 32, 48)
         np.testing.assert_array_equal(batch['frame'][1, place], expected)
 
-    plain = np.asarray(made.prepare(None, batch)['image'])
+    plain = np.asarray(made.prepare_batch(None, batch)['image'])
     expected = (batch['frame'] / 255 - np.array([0.4, 0.5, 0.6])) / np.array([0.2, 0.3, 0.4])
     np.testing.assert_allclose(plain, expected, atol=1e-5)
     keys = jax.random.split(jax.random.key(0), 4)
-    found = np.asarray(made.prepare(keys, batch)['image'])
+    found = np.asarray(made.prepare_batch(keys, batch)['image'])
     turned = np.abs(found - plain[:, :, :, ::-1]).max((2, 3, 4)) < 1e-5
     stayed = np.abs(found - plain).max((2, 3, 4)) < 1e-5
     assert (turned ^ stayed).all() and 10 < turned.sum() < 30
     assert len({tuple(row) for row in turned.tolist()}) == 4
-    again = made.prepare(keys[::-1], jax.tree.map(lambda x: x[::-1], batch))['image']
+    again = made.prepare_batch(keys[::-1], jax.tree.map(lambda x: x[::-1], batch))['image']
     np.testing.assert_allclose(again[::-1], found, atol=1e-5)  # by example, not by place
     record = dataset.records('test')[1]
     np.testing.assert_allclose(made(record)[0], plain[1], atol=1e-5)
@@ -96,7 +96,7 @@ def test_sound_of_another_rate_is_refused_before_training(dataset):
 def test_frames_are_scaled_by_the_mean_and_deviation_of_each_channel(dataset):
     made = inputs.make(FRAMES)
     batch = first_batch(inputs.rows(dataset, 'test', made))
-    found = made.prepare(None, batch)
+    found = made.prepare_batch(None, batch)
     expected = (batch['frame'] / 255 - FRAMES['mean']) / FRAMES['std']
     np.testing.assert_allclose(found['image'], expected, atol=1e-5)
     assert 'frame' not in found and found['label'] is batch['label']
@@ -109,7 +109,7 @@ def test_training_frames_are_cropped_on_the_device_out_of_a_canvas(dataset):
     frame = dataset.records('test')[0]['frames'][0]
     np.testing.assert_array_equal(batch['frame'][0], media.resize_picture(frame, 48, 80))
     keys = jax.random.split(jax.random.key(0), 4)
-    prepare = jax.jit(made.prepare)
+    prepare = jax.jit(made.prepare_batch)
     found = np.asarray(prepare(keys, batch)['image'])
     assert found.shape == (4, 32, 48, 3)
     again = np.asarray(prepare(keys[::-1], batch)['image'])
@@ -125,7 +125,7 @@ def test_training_frames_are_cropped_on_the_device_out_of_a_canvas(dataset):
     )
     batch = first_batch(inputs.rows(dataset, 'test', together), 2)
     assert batch['frame'].shape == (2, 2, 48, 80, 3)
-    shape = jax.eval_shape(together.prepare, keys[:2], batch)['image'].shape
+    shape = jax.eval_shape(together.prepare_batch, keys[:2], batch)['image'].shape
     assert shape == (2, 2, 32, 48, 3)
 
 
@@ -154,11 +154,11 @@ def test_an_example_is_augmented_by_its_own_key_whatever_the_batch(dataset, sett
     made = inputs.make(settings, STATS, augmentation)
     batch = first_batch(inputs.rows(dataset, 'test', made))
     keys = jax.random.split(jax.random.key(0), 4)
-    prepare = jax.jit(made.prepare)
+    prepare = jax.jit(made.prepare_batch)
     four = prepare(keys, batch)['image']
     one = prepare(keys[2:3], {name: array[2:3] for name, array in batch.items()})['image']
     np.testing.assert_allclose(one[0], four[2], atol=1e-4)
-    plain = np.asarray(jax.jit(inputs.make(settings, STATS).prepare)(None, batch)['image'])
+    plain = np.asarray(jax.jit(inputs.make(settings, STATS).prepare_batch)(None, batch)['image'])
     assert np.abs(four - plain).max(axis=(1, 2, 3)).min() > 0.1
     np.testing.assert_allclose(prepare(None, batch)['image'], plain, atol=1e-4)
     if 'frequency_mask' in augmentation:  # what is masked is the mean, which is 0
@@ -170,7 +170,7 @@ def test_measured_stats_make_mean_0_and_deviation_1(dataset):
     stats = inputs.measure(inputs.make(SOUND), rows, batch_size=8)  # 20 rows: the last is padded
     order, mask = epoch_order(len(rows), 20)
     batch = next(rows.inputs.batches(order, mask))
-    image = np.asarray(jax.jit(inputs.make(SOUND, stats).prepare)(None, batch)['image'])
+    image = np.asarray(jax.jit(inputs.make(SOUND, stats).prepare_batch)(None, batch)['image'])
     np.testing.assert_allclose(image.mean((0, 1, 2)), 0, atol=1e-3)
     np.testing.assert_allclose(image.std((0, 1, 2)), 1, atol=1e-3)
 
@@ -181,7 +181,7 @@ def test_a_whole_record_gives_what_its_rows_give(dataset, settings):
     rows = inputs.rows(dataset, 'test', made)
     count = rows.clip_id.count(rows.clip_id[0])
     found = made(dataset.records('test')[0])
-    expected = jax.jit(made.prepare)(None, first_batch(rows, count))['image']
+    expected = jax.jit(made.prepare_batch)(None, first_batch(rows, count))['image']
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 

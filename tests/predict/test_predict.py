@@ -10,7 +10,7 @@ import soundfile
 
 from avsc_jax.data import media, records
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec
-from avsc_jax.input_pipeline.feature_cache import FeatureInputs
+from avsc_jax.input_pipeline.preprocess import FeatureInputs
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import dataset, embeddings
 from avsc_jax.runtime import cli

@@ -11,7 +11,7 @@ from absl.testing import flagsaver
 
 from avsc_jax import tables
 from avsc_jax.data import folds
-from avsc_jax.input_pipeline import examples, feature_cache, media
+from avsc_jax.input_pipeline import encoders, examples, media
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.training import sweep, train
 
@@ -53,7 +53,7 @@ def test_a_fold_is_what_the_job_reports_on_and_never_sees(refit):
 def test_features_of_folds_are_those_of_the_stored_splits(
     refit, config, data_dir, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(feature_cache.EncoderSpec, 'make', None)  # nothing is encoded again
+    monkeypatch.setattr(encoders.EncoderSpec, 'make', None)  # nothing is encoded again
     made = config(fold=3)
     specs = train.encoder_specs(made, made.encoders, tmp_path)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}

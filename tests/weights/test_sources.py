@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from avsc_jax import models, weights
-from avsc_jax.input_pipeline import encoders
+from avsc_jax.input_pipeline.transform import Squares
 
 PICTURE = Path(__file__).parents[1] / 'data_files' / 'cat.jpg'
 
@@ -81,7 +81,8 @@ def test_pictures_are_prepared_as_by_timm(timm, name):
     config = timm.data.resolve_data_config(pretrained_cfg=published(timm, source).to_dict())
     picture = Image.open(PICTURE).convert('RGB').resize((800, 600))
     expected = timm.data.create_transform(**config)(picture).permute(1, 2, 0).numpy()
-    found = encoders.prepared(source, source.image_size, np.asarray(picture)[None])[0]
+    squares = Squares(source, source.image_size)
+    found = squares.prepare(squares.cut(np.asarray(picture)[None]))[0]
     assert found.shape == expected.shape
     off = np.abs(found - expected) * 255 * np.array(source.std)  # in bytes
     assert off.max() < 1.01 and (off > 0.5).mean() < 2e-3

@@ -1,0 +1,117 @@
+"""What frozen encoders give of clips, as the inputs of a network: one function for every caller.
+
+Arrays are numpy's on the host, or traced ones, whose number of frames may be symbolic.
+"""
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsc_jax.types import Array
+
+
+def network_inputs(
+    settings: Mapping,
+    arrays: Mapping[str, Array],
+    stats: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Array]:
+    """A network's inputs by their names, from what its encoders gave.
+
+    Args:
+      settings: `inputs` (name of each input -> its encoder; else they are `features/<encoder>`) and
+        `pool`. None: a row for each frame, or for as many together as `frames_per_row` says of an
+        input; 'mean': a row a clip, the mean of its frames; 'sequence': a row a clip with all its
+        frames, which are repeated as a whole and cut to `length` where that is given.
+      arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` of a front end.
+      stats: see `measure`; None leaves values as they are.
+
+    Returns:
+      Rows `[R, ...]` of each input whose encoder is among the arrays. Where one input has a frame
+      more than another, as tracks of one length may round to, the first ones count.
+
+    Raises:
+      ValueError: inputs differ in length by more, or frames do not fill their rows.
+    """
+    named = {name: arrays[encoder] for name, encoder in names(settings, arrays).items()}
+    together = settings.get('frames_per_row') or {}
+    if stats is not None:
+        named = {
+            name: (array - np.asarray(stats[f'mean_{name}'])[None, None])
+            / np.asarray(stats[f'std_{name}'])[None, None]
+            for name, array in named.items()
+        }
+    pool, length = settings.get('pool'), settings.get('length')
+    if pool == 'mean':
+        return {name: array.mean(axis=1) for name, array in named.items()}
+    if pool == 'sequence':
+        return {name: _repeated(array, length) for name, array in named.items()}
+    if pool is not None:
+        raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
+    named = {name: _together(name, x, together.get(name, 1)) for name, x in named.items()}
+    few = _fewest({name: array.shape[1] for name, array in named.items()})
+    return {name: array[:, :few].reshape(-1, *array.shape[2:]) for name, array in named.items()}
+
+
+def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Mean and population standard deviation of each input over all frames of all clips.
+
+    They are `mean_<input>` and `std_<input>`, float32 `[D]`; what never changes has deviation 1.
+    """
+    stats = {}
+    for name, encoder in names(settings, arrays).items():
+        array = arrays[encoder]
+        mean = array.mean(axis=(0, 1), dtype=np.float64)
+        # clip by clip: a whole set in float64 is gigabytes
+        squares = sum(np.square(clip - mean).sum(axis=0) for clip in array)
+        std = np.sqrt(squares / np.prod(array.shape[:2]))
+        changes = array.min(axis=(0, 1)) < array.max(axis=(0, 1))
+        stats[f'mean_{name}'] = mean.astype(np.float32)
+        stats[f'std_{name}'] = np.where(changes, std, 1).astype(np.float32)
+    return stats
+
+
+def names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
+    """Each input whose encoder is among the arrays -> that encoder."""
+    named = settings.get('inputs') or {f'features/{name}': name for name in arrays}
+    return {name: encoder for name, encoder in named.items() if encoder in arrays}
+
+
+def _fewest(counts: Mapping[str, Any]) -> Any:
+    """The least of the inputs' numbers of rows, which may be symbolic."""
+    numbers = [*counts.values()]
+    if all(isinstance(count, int) for count in numbers) and max(numbers) > min(numbers) + 1:
+        told = ', '.join(f'{count} of {name}' for name, count in counts.items())
+        raise ValueError(
+            f'there are {told} in a clip: sound and picture differ in length, or the encoders in '
+            'how often they look'
+        )
+    least, *others = numbers
+    for other in others:
+        least = jax.core.min_dim(least, other)
+    return least
+
+
+def _together(name: str, array: Array, count: int) -> Array:
+    """`[clips, T, D]` -> `[clips, T / count, count, D]`."""
+    clips, length, *rest = array.shape
+    if count == 1:
+        return array
+    if isinstance(length, int) and length % count:
+        raise ValueError(
+            f'{length} frames of {name} in a clip are not rows of {count}; is its sound cut short?'
+        )
+    return array.reshape(clips, length // count, count, *rest)
+
+
+def _repeated(array: Array, length: int | None) -> Array:
+    """`[clips, T, D]` -> `[clips, length, D]`, repeated as a whole as often as it takes."""
+    frames = array.shape[1]
+    return array[:, _library(array).arange(length or frames) % frames]
+
+
+def _library(array: Array) -> ModuleType:
+    return jnp if isinstance(array, jax.Array) else np

@@ -1,0 +1,185 @@
+"""How sound is cut: pieces side by side, and the windows of OpenL3."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from avsc_jax.audio import frontends, openl3
+from avsc_jax.audio.resample import resampled
+from avsc_jax.input_pipeline import facts
+
+# Front ends, which have no weights: their frames are kept like an encoder's embeddings.
+FRONT_ENDS = {
+    name: getattr(frontends, name) for name in ('ioacas_logmel', 'ioacas_bark', 'ioacas_scalogram')
+}
+NOTICEABLE = 0.05  # of a piece; a remainder up to this is not worth a note
+
+
+def num_pieces(num_samples: int, length: int) -> int:
+    """How many pieces of `length` samples a sound has: the nearest whole number, at least one."""
+    return max(1, round(num_samples / length))
+
+
+def pieces(sound: np.ndarray, length: int) -> np.ndarray:
+    """Cuts `[N, ...]` into pieces side by side, `[T, length, ...]`.
+
+    The last one is completed by zeros, as is a sound shorter than a piece. A remainder that gives
+    no piece, which is half of one at most, is left out.
+    """
+    count = num_pieces(len(sound), length)
+    return padded(sound, count * length).reshape(count, length, *sound.shape[1:])
+
+
+def padded(sound: np.ndarray, length: int) -> np.ndarray:
+    """Cuts samples `[N, ...]`, or completes them by zeros, to a length."""
+    missing = max(0, length - len(sound))
+    return np.pad(sound[:length], [(0, missing)] + [(0, 0)] * (sound.ndim - 1))
+
+
+def piece_notes(record: Mapping, piece_s: float) -> list[str]:
+    """What cutting the sound of a record into pieces adds to it or leaves out."""
+    count, rest = len(record['audio']) / record['sample_rate'] / piece_s, 0.0
+    if count < 1:
+        return [f'sound that is shorter than a piece of {piece_s:g} s is completed by zeros']
+    rest = count - round(count)
+    if rest > NOTICEABLE:
+        return [f'the last {rest * piece_s:.1f} s of the sound, half a piece at most, are left out']
+    if rest < -NOTICEABLE:
+        return [f'the last piece of {piece_s:g} s of the sound is completed by zeros']
+    return []
+
+
+def piece_facts(length: int, sample_rate_hz: int) -> dict:
+    """The cutter in plain data, for other programs."""
+    return {
+        'sample_rate_hz': sample_rate_hz,
+        'piece': {'samples': length, 'channels': 2},
+        'pieces': 'max(1, round(samples / length)), a half to even',
+        'last': 'completed by zeros; left out where it is less than half a piece',
+    }
+
+
+def stereo_pieces(record: Mapping, length: int, sample_rate_hz: int) -> np.ndarray:
+    """The pieces `[T, length, 2]` of a record's sound, whatever its rate; mono is doubled."""
+    sound = resampled(record['audio'], record['sample_rate'], sample_rate_hz)
+    return pieces(np.broadcast_to(sound, (len(sound), 2)), length)
+
+
+class FrontEndPieces:
+    """Pieces of sound to a front end's frames; see `transform.Transform`.
+
+    Args:
+      name: of FRONT_ENDS.
+      reading: `piece_s`, `sample_rate_hz`, `mono` (what becomes of the second channel where both
+        are equal: 'silent' or 'duplicate') and `pieces_together`, how many pieces side by side
+        make one item.
+      options: of the front end.
+    """
+
+    takes = 'audio'
+
+    def __init__(self, name: str, reading: Mapping[str, Any], options: Mapping[str, Any]):
+        if reading['mono'] not in ('silent', 'duplicate'):
+            raise ValueError(f"mono is {reading['mono']!r}, it must be 'silent' or 'duplicate'")
+        self._reading, self._rate = reading, reading['sample_rate_hz']
+        self._length = round(reading['piece_s'] * self._rate)
+        self._front_end = partial(FRONT_ENDS[name], sample_rate_hz=self._rate, **options)
+        self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
+        self.facts = piece_facts(self._length, self._rate) | {
+            'front_end': facts.front_end(name, sample_rate_hz=self._rate, **options),
+            'mono': f'where both channels are equal, the second one of a frame is '
+            f'{reading["mono"]}',
+        }
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """Pieces `[length, 2]`, or so many together; the last item may have fewer."""
+        found, together = stereo_pieces(record, self._length, self._rate), self._together
+        return [found[k : k + together].reshape(-1, 2) for k in range(0, len(found), together)]
+
+    @property
+    def _together(self) -> int:
+        return self._reading['pieces_together']
+
+    def cut(self, items: jax.Array) -> jax.Array:
+        """Returns the items as they are."""
+        return items
+
+    def prepare(self, items: jax.Array) -> jax.Array:
+        """Pieces `[B, N, 2]` -> frames of all of them `[B T, 2, F]`."""
+        rows = self._front_end(items)
+        if self._reading['mono'] == 'duplicate':
+            alike = (items[..., 0] == items[..., 1]).all(axis=-1)[:, None, None]
+            second = jnp.where(alike, rows[:, :, 0], rows[:, :, 1])
+            rows = jnp.stack([rows[:, :, 0], second], axis=2)
+        return rows.reshape(-1, *rows.shape[2:])
+
+    def notes(self, record: Mapping) -> list[str]:
+        """What a user should know of how a clip was read."""
+        audio, rate = record['audio'], record['sample_rate']
+        mono = audio.any() and np.array_equal(audio[:, 0], audio[:, -1])
+        told = {
+            f'sound of {rate} Hz is resampled to {self._rate} Hz': rate != self._rate,
+            'the sound is silent': not audio.any(),
+            'the sound is mono: the difference of its channels is a '
+            f'{self._reading["mono"]} channel': mono,
+        }
+        return [
+            *(note for note, holds in told.items() if holds),
+            *piece_notes(record, self._reading['piece_s']),
+        ]
+
+
+class OpenL3Windows:
+    """Windows of a second of one channel to OpenL3's spectrograms; see `transform.Transform`.
+
+    Args:
+      reading: `version` (of openl3), `hop_s`, `centre`, `max_windows`.
+    """
+
+    takes = 'audio'
+    item = jax.ShapeDtypeStruct((openl3.WINDOW, 1), np.float32)
+
+    def __init__(self, reading: Mapping[str, Any]):
+        version, known = reading['version'], get_args(openl3.Version)
+        if version not in known:
+            raise ValueError(f'version is {version!r}, it must be one of {", ".join(known)}')
+        self._reading, rate = reading, openl3.SAMPLE_RATE_HZ
+        self.prepare = partial(openl3.openl3_mel256, sample_rate_hz=rate, version=version)
+        self.facts = {
+            'sample_rate_hz': rate,
+            'channels': 'their mean',
+            'window': {'samples': openl3.WINDOW, 'hop_s': reading['hop_s']},
+            'zeros_before': openl3.WINDOW // 2 if reading['centre'] else 0,
+            'most': reading['max_windows'],
+            'last': 'completed by zeros',
+            'front_end': facts.front_end('openl3_mel256', sample_rate_hz=rate, version=version),
+        }
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """Windows `[48000, 1]`."""
+        mono = record['audio'].mean(axis=1)
+        sound = resampled(mono, record['sample_rate'], openl3.SAMPLE_RATE_HZ)
+        hop_s, most = float(self._reading['hop_s']), self._reading['max_windows']
+        return list(
+            openl3.openl3_views(sound, hop_s=hop_s, centre=self._reading['centre'], most=most)
+        )
+
+    def cut(self, items: jax.Array) -> jax.Array:
+        """Returns the items as they are."""
+        return items
+
+    def notes(self, record: Mapping) -> list[str]:
+        """What a user should know of how a clip was read."""
+        audio, rate = record['audio'], record['sample_rate']
+        wanted, channels = openl3.SAMPLE_RATE_HZ, record.get('channels', audio.shape[1])
+        told = {
+            f'{channels} channels are mixed down to one': channels > 2,
+            f'sound of {rate} Hz is resampled to {wanted} Hz': rate != wanted,
+            'sound of less than a second is completed by zeros': len(audio) < rate,
+            'the sound is silent': not audio.any(),
+        }
+        return [note for note, holds in told.items() if holds]

@@ -1,0 +1,131 @@
+"""Sound of any length is cut by one rule, and every caller's network sees the same of it."""
+
+import jax
+import numpy as np
+import pytest
+
+from avsc_jax.input_pipeline import media, preprocess, sound
+from avsc_jax.input_pipeline.encoders import EncoderSpec
+from avsc_jax.input_pipeline.system import Source
+
+RATE = 48000
+# Length of a sound in s -> its pieces of a second.
+SECONDS = {
+    0.3: 1, 0.6: 1, 0.8: 1, 0.9: 1, 0.97: 1, 1.0: 1, 1.4: 1, 1.6: 2, 2.5: 2, 9.5: 10, 9.97: 10,
+    10.0: 10, 10.49: 10, 10.51: 11,
+}  # fmt: skip
+OPTIONS = {'piece_s': 1.0, 'sample_rate_hz': RATE}
+IOA = EncoderSpec('ioacas_logmel', OPTIONS, 'none')
+OPENL3 = EncoderSpec(
+    'openl3_audio',
+    dict(widths=(2, 2, 2, 3), embedding_size=3, hop_s=1.0, centre=False),
+    'random:0',
+)
+HITACHI = {
+    'piece_s': 1.0,
+    'front_end': {'name': 'hitachi_logmel', 'sample_rate_hz': RATE},
+    'size': (16, 12),
+}
+
+
+def record(length_s, *, rate=RATE, channels=2):
+    noise = np.random.default_rng(round(100 * length_s))
+    audio = noise.normal(0, 0.1, (round(length_s * rate), channels)).astype(np.float32)
+    return {'clip_id': 'x', 'audio': audio, 'sample_rate': rate}
+
+
+class Stored:
+    """A record as a data set gives it."""
+
+    def __init__(self, clip):
+        self.clip = clip
+        self.outline = clip | {'num_samples': len(clip['audio'])}
+
+    def sound(self, index, start, end):
+        return self.clip['audio'][start:end]
+
+
+@pytest.mark.parametrize(('length_s', 'count'), SECONDS.items())
+def test_pieces_are_the_nearest_whole_number_and_the_last_is_completed_by_zeros(length_s, count):
+    clip = record(length_s)
+    samples = len(clip['audio'])
+    assert sound.num_pieces(samples, RATE) == count
+    found = sound.pieces(clip['audio'], RATE)
+    assert found.shape == (count, RATE, 2)
+    joined = found.reshape(-1, 2)
+    np.testing.assert_array_equal(joined[:samples], clip['audio'][: len(joined)])
+    assert not joined[samples:].any()
+
+
+@pytest.mark.parametrize('length_s', SECONDS)
+def test_frames_of_a_front_end_are_the_same_in_extraction_predict_and_exported_systems(length_s):
+    clip, encoder = record(length_s), IOA.make(None)
+    items = encoder.items(clip)
+    extracted = encoder(items)
+    assert encoder.count(items) == len(extracted) == 6 * SECONDS[length_s]
+    predicted = preprocess.FeatureInputs({}, [encoder])(clip)['features/ioacas_logmel']
+    source = Source(IOA.transform)
+    exported = jax.jit(source.prepared)(source.items(clip))
+    np.testing.assert_array_equal(predicted, extracted)
+    np.testing.assert_allclose(exported, extracted, atol=1e-5)
+
+
+@pytest.mark.parametrize('length_s', SECONDS)
+def test_spectra_are_the_same_in_training_predict_and_exported_systems(length_s):
+    clip, made = record(length_s), media.make(HITACHI)
+    stored = Stored(clip)
+    assert made.count(stored.outline) == SECONDS[length_s]
+    parts = [made.read(stored, 0, k)['audio'] for k in range(SECONDS[length_s])]
+    trained = np.asarray(made.prepare_batch(None, {'audio': np.stack(parts)})['image'])
+    source = Source(made)
+    exported = jax.jit(source.prepared)(source.items(clip))
+    np.testing.assert_allclose(made(clip), trained, atol=1e-4)
+    np.testing.assert_allclose(exported, trained, atol=1e-4)
+
+
+@pytest.mark.parametrize('length_s', [0.3, 0.97, 2.5, 9.97])
+def test_openl3_s_windows_are_the_same_in_extraction_and_exported_systems(length_s):
+    clip, source = record(length_s), Source(OPENL3.transform)
+    items = OPENL3.transform.items(clip)
+    extracted = OPENL3.transform.prepare(np.stack(items))
+    np.testing.assert_array_equal(source.items(clip), items)
+    exported = jax.jit(source.prepared)(source.items(clip))
+    np.testing.assert_allclose(exported, extracted, atol=1e-4)
+
+
+def test_pieces_together_are_one_item_and_silence_fills_no_item():
+    spec = IOA.replace(pieces_together=10)
+    lengths = {0.3: [1], 2.0: [2], 10.0: [10], 12.4: [10, 2]}
+    for length_s, seconds in lengths.items():
+        items = spec.transform.items(record(length_s))
+        assert [len(item) / RATE for item in items] == seconds
+    encoder, clip = spec.make(None), record(12.4)
+    items = encoder.items(clip)
+    found = encoder(items)
+    assert len(found) == encoder.count(items) == 59 + 11
+    np.testing.assert_allclose(found[:5], IOA.make(None)(items[:1])[:5], atol=1e-5)
+
+
+def test_mono_sound_and_other_rates_are_cut_alike():
+    mono = record(1.6, rate=8000, channels=1)
+    found = sound.stereo_pieces(mono, RATE, RATE)
+    assert found.shape == (2, RATE, 2)
+    np.testing.assert_array_equal(found[..., 0], found[..., 1])
+
+
+@pytest.mark.parametrize(
+    ('length_s', 'note'),
+    [
+        (0.5, ['sound that is shorter than a piece of 1 s is completed by zeros']),
+        (0.999, ['sound that is shorter than a piece of 1 s is completed by zeros']),
+        (1.0, []),
+        (1.03, []),
+        (1.4, ['the last 0.4 s of the sound, half a piece at most, are left out']),
+        (1.8, ['the last piece of 1 s of the sound is completed by zeros']),
+    ],
+)
+def test_what_cutting_adds_or_leaves_out_is_a_note(length_s, note):
+    clip = record(length_s)
+    assert sound.piece_notes(clip, 1.0) == note
+    assert media.make(HITACHI).notes(clip) == note
+    assert IOA.transform.notes(clip) == note
