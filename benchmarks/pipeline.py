@@ -41,7 +41,7 @@ def resolved(module, network: str):
 
 def waiting(config, rows, num_steps: int) -> dict:
     """Seconds of `num_steps` training steps, and of them those without a batch."""
-    model = build.make_model(config.model, num_classes=10)
+    model = build.make_model(config.model.to_dict(), num_classes=10)
     transformation, _ = optimizer.make_optimizer(config, 100)
     made = media.make(examples.preprocessing(config, []), STATS, config.augment.to_dict())
     loss = train.make_loss(config.loss)

@@ -8,7 +8,6 @@ Every clip depends on its own number alone: the same files come out on every run
 """
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +18,7 @@ import soundfile
 from PIL import Image
 from tqdm import tqdm
 
+from avsc_jax.runtime.files import whole
 from avsc_jax.scenes import SCENES
 
 SAMPLE_RATE_HZ = 48000
@@ -153,8 +153,12 @@ def render(
 
     def render_clip(clip: Clip) -> None:
         sound, picture = folder / f'audio/{clip.clip_id}.wav', folder / f'video/{clip.clip_id}.mp4'
-        _write_whole(sound, lambda path: _write_wav(path, clip, duration_s, sample_rate_hz))
-        _write_whole(picture, lambda path: _write_mp4(path, clip, duration_s))
+        if not sound.exists():
+            with whole(sound) as beside:
+                _write_wav(beside, clip, duration_s, sample_rate_hz)
+        if not picture.exists():
+            with whole(picture) as beside:
+                _write_mp4(beside, clip, duration_s)
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         done = pool.map(render_clip, chosen)
@@ -174,14 +178,6 @@ def _write_list(path: Path, clip_ids: list[str], columns: int) -> None:
         scene, city, location, _ = clip_id.split('-')
         rows.append((f'audio/{clip_id}.wav', f'video/{clip_id}.mp4', scene, f'{city}-{location}'))
     path.write_text(''.join('\t'.join(row[:columns]) + '\n' for row in rows))
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes beside the path and renames, so that a killed run leaves no half file behind."""
-    if not path.exists():
-        part = path.with_name(f'.part-{path.name}')
-        write(part)
-        part.replace(path)
 
 
 def _mark_shows(clip: Clip, marked: bool, sense: int) -> bool:

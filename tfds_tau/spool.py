@@ -9,7 +9,6 @@ File names are digests of all that the content depends on: a changed source is e
 import hashlib
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
+from avsc_jax.runtime import files
 from tfds_tau import clips
 from tfds_tau.files import MediaFiles
 from tfds_tau.splits import Clip
@@ -65,12 +65,12 @@ class Spool:
             found = self._read(self.files, clip, **self.options)
         except clips.BadMedia as error:
             note = json.dumps([clip.clip_id, error.problems]).encode()
-            _write_whole(path.with_suffix('.bad'), lambda part: part.write_bytes(note))
+            files.write_bytes(path.with_suffix('.bad'), note)
             return
         serializer = example_serializer.ExampleSerializer(self.features.get_serialized_info())
         encode = self.features.encode_example
         records = [serializer.serialize_example(encode(record)) for record in found]
-        _write_whole(path, lambda part: part.write_bytes(_pack(records)))
+        files.write_bytes(path, _pack(records))
 
     def forget_bad(self) -> None:
         """Files that were bad in an earlier run get another chance."""
@@ -136,14 +136,12 @@ class Spool:
                     sizes.append(len(record))
                     yield record
 
-        def store(part: Path) -> None:
-            write(part, enumerate(records()))
-            with part.open('rb+') as file:
-                os.fsync(file.fileno())  # before the clips' own files go
-            _write_whole(facts, lambda p: p.write_text(json.dumps([len(sizes), sum(sizes)])))
-
         if not path.exists():
-            _write_whole(path, store)
+            with files.whole(path) as part:
+                write(part, enumerate(records()))
+                with part.open('rb+') as file:
+                    os.fsync(file.fileno())  # before the clips' own files go
+                files.write_text(facts, json.dumps([len(sizes), sum(sizes)]))
         if len(good) == len(group):  # else a later run, with whole files, needs the clips again
             for clip in group:
                 self._path(clip).unlink(missing_ok=True)
@@ -158,23 +156,8 @@ class Spool:
         return self.folder / f'{_digest(" ".join(self._path(c).stem for c in group))}.shard'
 
 
-def link(source: Path, target: Path) -> None:
-    """Gives a file a second name, or copies it where the file system has no hard links."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside the path and renames, so that a killed run leaves no half file behind."""
-    part = path.with_name(f'{path.name}.{os.getpid()}.part')
-    write(part)
-    part.replace(path)
 
 
 def _pack(records: list[bytes]) -> bytes:

@@ -21,11 +21,12 @@ from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
 from avsc_jax.runtime import download
+from avsc_jax.runtime.files import link
 from avsc_jax.scenes import SCENES
 from tfds_tau import bad_media, demo, splits
 from tfds_tau.clips import read as read_clip
 from tfds_tau.files import MediaFiles
-from tfds_tau.spool import Shard, Spool, link
+from tfds_tau.spool import Shard, Spool
 
 CLIPS_PER_SHARD = 128  # about 400 MB
 BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)

@@ -16,7 +16,7 @@ import numpy as np
 from avsc_jax.data import records
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.data.sources import folder
-from avsc_jax.runtime.files import some
+from avsc_jax.runtime.files import some, write_text
 from avsc_jax.scenes import ClipName, parse_clip_id
 
 NUM_FOLDS = 5
@@ -109,13 +109,10 @@ def read(path: Path) -> dict[str, int]:
 
 
 def write(path: Path, clip_ids: Sequence[str], folds: Sequence[int]) -> None:
-    """Writes the file that `read` reads, beside `path`, and renames it."""
-    path = Path(path)
+    """Writes the file that `read` reads."""
     fold_of = dict(zip(clip_ids, map(int, folds), strict=True))
     lines = ['clip_id\tfold', *(f'{clip_id}\t{fold}' for clip_id, fold in fold_of.items())]
-    beside = path.with_name(path.name + '.part')
-    beside.write_text('\n'.join(lines) + '\n', 'utf-8')
-    beside.replace(path)
+    write_text(path, '\n'.join(lines) + '\n')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,8 +21,6 @@ import soundfile
 from av.stream import Disposition
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from avsc_jax.types import Float, UInt8
-
 MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
 MAX_SAMPLE_RATE_HZ = 192_000
@@ -782,10 +780,8 @@ def _pcm_format(source: Source) -> tuple[int, str] | None:
         return sound.channels, sound.subtype
 
 
-def openl3_pictures(
-    images: UInt8[np.ndarray, '*B H W K'], size: int
-) -> Float[np.ndarray, '*B size size K']:
-    """Pictures as openl3 0.3.1 gives them to its network of `size` 224; on the host.
+def openl3_pictures(images: np.ndarray, size: int) -> np.ndarray:
+    """Pictures `[..., H, W, 3]` of bytes as openl3 0.3.1 gives them to its network of size 224.
 
     One that has the network's size is in [-1, 1]. A larger one is in [0, 1]; its short side
     becomes 256 if it is more, bilinear and without antialias, and the square in its middle counts.

@@ -7,7 +7,6 @@ blocks, and each spreads its own over its devices.
 """
 
 import dataclasses
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -23,6 +22,7 @@ from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec
 from avsc_jax.runtime import multihost
+from avsc_jax.runtime.files import write_arrays
 
 CLIPS_PER_BLOCK = 32
 CALLS_TOGETHER = 4  # of an encoder, on what waits in memory
@@ -203,10 +203,7 @@ def _uneven(clip_id: str, encoder: str, counts: Iterable[int]) -> str:
 
 def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(f'.{os.getpid()}.tmp')
-    with beside.open('wb') as out:
-        np.savez(out, **columns)
-    beside.replace(file)
+    write_arrays(file, **columns)
 
 
 def _read_block(file: Path) -> dict[str, np.ndarray]:

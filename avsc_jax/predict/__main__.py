@@ -27,7 +27,7 @@ from avsc_jax.predict.resume import Journal
 from avsc_jax.report import files as pages
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, multihost
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_arrays
 
 
 def main(arguments: list[str]) -> int:
@@ -133,7 +133,7 @@ def of_dataset(args: argparse.Namespace, tagger: Tagger) -> int:
         table = tables.Predictions(np.array(ids), segments, labels, np.stack(probs), meta)
         tables.write(table, args.csv)
     if args.embeddings:
-        outputs.write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(found))
+        write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(found))
     return 0
 
 
@@ -166,9 +166,7 @@ def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], tagger: Tag
         outputs.write_timeline(out['timeline'], lines, tagger.classes)
     if out['embeddings']:
         ids, rows = outputs.clip_ids(lines), [line['embedding'] for line in lines]
-        outputs.write_arrays(
-            out['embeddings'], clip_id=np.array(ids), embedding=np.array(rows, np.float32)
-        )
+        write_arrays(out['embeddings'], clip_id=np.array(ids), embedding=np.array(rows, np.float32))
 
 
 def _explain(

@@ -15,7 +15,7 @@ from avsc_jax.data.batches import one_ahead
 from avsc_jax.input_pipeline.encoders import READING, Encoder, EncoderSpec
 from avsc_jax.input_pipeline.preprocess import FeatureInputs
 from avsc_jax.predict import media_files, outputs
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_arrays
 
 # How frames are picked for an encoder without a run: one each second, as large as the configs say.
 PICTURES = {'frames': 'second_centres', 'short_side': 448}
@@ -52,7 +52,7 @@ def encode(
         embeddings.append(rows)
         tqdm.write(f'{printable(file)}  {len(rows)} embeddings of {rows.shape[1]} values')
     if lines:
-        outputs.write_arrays(
+        write_arrays(
             out,
             clip_id=np.repeat(outputs.clip_ids(lines), [len(rows) for rows in embeddings]),
             time_s=np.concatenate(times).astype(np.float64),

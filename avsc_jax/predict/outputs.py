@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -35,14 +34,6 @@ def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str])
             times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
             writer.writerow([name, *times, w['scene'], *map(repr, w['probs'])])
     files.write(path.parent, {path.name: text.getvalue()})
-
-
-def write_arrays(path: Path, **arrays: Any) -> None:
-    """An .npz archive, written beside and renamed."""
-    beside = path.with_name(path.name + '.part')
-    with beside.open('wb') as file:
-        np.savez(file, **arrays)
-    beside.replace(path)
 
 
 def clip_ids(lines: Sequence[Mapping]) -> list[str]:

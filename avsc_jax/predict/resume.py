@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from avsc_jax.predict.media_files import Tagged
+from avsc_jax.runtime.files import write_text
 
 
 class Journal:
@@ -65,9 +66,7 @@ class Journal:
         if self.path:
             names = dict.fromkeys([*map(str, files), *self.lines])
             lines = [json.dumps(self.lines[name]) + '\n' for name in names]
-            beside = self.path.with_name(self.path.name + '.tmp')
-            beside.write_text(''.join(lines))
-            beside.replace(self.path)
+            write_text(self.path, ''.join(lines))
 
     def _read(self) -> None:
         """What is there; a last line that was torn off is removed."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from avsc_jax.runtime.files import write_text
 from avsc_jax.runtime import multihost
 
 
@@ -46,6 +47,4 @@ class History:
     def _write(self) -> None:
         if not multihost.is_first():
             return
-        beside = self._file.with_suffix(f'.{os.getpid()}.tmp')
-        beside.write_text(''.join(json.dumps(line) + '\n' for line in self.lines))
-        beside.replace(self._file)
+        write_text(self._file, ''.join(json.dumps(line) + '\n' for line in self.lines))

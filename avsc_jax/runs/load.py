@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from avsc_jax.runtime.files import link, whole
 from avsc_jax import models
 from avsc_jax.input_pipeline import media, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
@@ -132,12 +133,11 @@ class RunSpec:
         """The same, from what the run folder of the system that takes it keeps of it."""
         place = owner.path / 'parts' / self.name
         if not place.exists():
-            beside = place.with_name(f'{self.name}.{os.getpid()}.tmp')
-            for file in _files(self.folder):
-                copy = beside / file.relative_to(self.folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                _link(file, copy)
-            beside.rename(place)
+            with whole(place) as beside:
+                for file in _files(self.folder):
+                    copy = beside / file.relative_to(self.folder)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    link(file, copy)
         return RunSpec(self.name, place)
 
     def to_json(self) -> dict:
@@ -177,14 +177,6 @@ def _files(folder: Path) -> list[Path]:
     """All that KEPT names there."""
     found = (folder / kept for kept in KEPT)
     return sorted(f for place in found for f in (place, *place.rglob('*')) if f.is_file())
-
-
-def _link(file: Path, copy: Path) -> None:
-    """The same file at two places, which takes no space; a copy where a link cannot be made."""
-    try:
-        os.link(file, copy)
-    except OSError:
-        shutil.copy2(file, copy)
 
 
 def load_system(

@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from avsc_jax import models
-from avsc_jax.runtime import multihost
+from avsc_jax.models import build
+from avsc_jax.runtime import files, multihost
 from avsc_jax.runs.checkpoint import Checkpoints
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
@@ -120,12 +120,8 @@ class RunFolder:
         return self.path / 'predictions' / f'{split}.npz'
 
     def _write_arrays(self, name: str, measure: Callable[[], Mapping[str, np.ndarray]]) -> None:
-        file, beside = self.path / name, self.path / f'{name}.{os.getpid()}.tmp'
-        if file.exists() or not multihost.is_first():
-            return
-        with beside.open('wb') as out:
-            np.savez(out, **measure())
-        beside.replace(file)
+        if not (self.path / name).exists() and multihost.is_first():
+            files.write_arrays(self.path / name, **measure())
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         file = self.path / name
@@ -135,11 +131,8 @@ class RunFolder:
             return dict(found)
 
     def _write(self, name: str, text: str) -> None:
-        if not multihost.is_first():
-            return
-        beside = self.path / f'{name}.{os.getpid()}.tmp'
-        beside.write_text(text)
-        beside.replace(self.path / name)
+        if multihost.is_first():
+            files.write_text(self.path / name, text)
 
 
 def versions() -> dict[str, str | None]:
@@ -153,8 +146,9 @@ def config_hash(config: Mapping) -> str:
 
 def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     """The network of a run, and its variables after the best epoch."""
-    model = make_model(run.read_json('config.json')['model'], num_classes=run.num_classes)
-    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(variable_shapes(model))
+    model = build.make_model(run.read_json('config.json')['model'], num_classes=run.num_classes)
+    shapes = build.checkpoint_shapes(model)
+    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)
     return model, variables
 
 

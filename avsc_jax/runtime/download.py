@@ -5,8 +5,6 @@ where it was, if a hash is given to notice that the file has changed meanwhile.
 """
 
 import collections
-import contextlib
-import fcntl
 import hashlib
 import http.client
 import os
@@ -17,12 +15,14 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from tqdm import tqdm
+
+from avsc_jax.runtime.files import locked
 
 TIMEOUT_S = 60.0  # without a byte
 BACK_OFF_S = 1.0  # before the second attempt; doubles with each further one
@@ -105,33 +105,6 @@ def fetch_all(files: Iterable[File], *, at_once: int = 4, attempts: int = 5) -> 
     if errors:
         raise errors[0]
     return [file.path for file in files]
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds `<path>.lock`; whoever else wants it waits. A killed holder lets go."""
-    lock = Path(f'{path}.lock')
-    while True:
-        with lock.open('w') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f'waiting for another process at {path}', file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(lock, file):
-                continue  # the last holder has removed what we waited for
-            try:
-                yield
-            finally:
-                lock.unlink()
-            return
-
-
-def _is_at(path: Path, file: TextIO) -> bool:
-    """Whether the open file is still the one that the path names."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    return False
 
 
 def _check_space(files: list[File]) -> None:

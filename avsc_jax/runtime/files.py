@@ -1,6 +1,90 @@
-"""Names of files as text, and lists of them in sentences."""
+"""Files that are whole or not there at all, one writer at a time; names and lists as text."""
 
-from collections.abc import Sequence
+import contextlib
+import fcntl
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Gives a path to write to, which takes the place of `path` when the block ends well.
+
+    A writer that fails or is killed leaves at `path` what was there before. A folder is written
+    likewise, where `path` is no folder yet.
+
+        with whole(path) as beside:
+            beside.write_text(text)
+    """
+    path = Path(path)
+    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        yield beside
+        beside.replace(path)
+    except BaseException:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file as UTF-8, whole, with the line ends that the text has."""
+    with whole(path) as beside:
+        beside.write_text(text, encoding='utf-8', newline='')
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a binary file, whole."""
+    with whole(path) as beside:
+        beside.write_bytes(content)
+
+
+def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+    """Writes an uncompressed .npz archive, whole."""
+    with whole(path) as beside, beside.open('wb') as file:
+        np.savez(file, **arrays)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds `<path>.lock`; whoever else wants it waits. A killed holder lets go."""
+    lock = Path(f'{path}.lock')
+    while True:
+        with lock.open('w') as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f'waiting for another process at {path}', file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(lock, file):
+                continue  # the last holder has removed what we waited for
+            try:
+                yield
+            finally:
+                lock.unlink()
+            return
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
+    """Whether the open file is still the one that the path names."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def link(source: Path, target: Path) -> None:
+    """Gives a file a second name, which takes no space; a copy where there are no hard links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def printable(value: object) -> str:

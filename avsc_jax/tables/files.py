@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from avsc_jax import metrics, scenes
-from avsc_jax.runtime.files import some
+from avsc_jax.runtime.files import some, whole, write_arrays
 from avsc_jax.tables.predictions import FIELDS, Predictions
 
 SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
@@ -37,13 +37,11 @@ def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Pr
 
 
 def write(table: Predictions, path: str | pathlib.Path) -> None:
-    """Writes the table beside `path` and renames it; the suffix chooses the format."""
+    """Writes the table, whole; the suffix chooses the format."""
     path = pathlib.Path(path)
-    beside = path.with_name(path.name + '.part')
     if _is_npz(path):
-        with beside.open('wb') as file:
-            columns = {name: getattr(table, name) for name in FIELDS}
-            np.savez(file, meta=np.array(json.dumps(table.meta)), **columns)
+        columns = {name: getattr(table, name) for name in FIELDS}
+        write_arrays(path, meta=np.array(json.dumps(table.meta)), **columns)
     else:
         if np.any(table.segment != -1):
             raise ValueError(
@@ -51,12 +49,11 @@ def write(table: Predictions, path: str | pathlib.Path) -> None:
                 'write .npz'
             )
         classes = table.meta['classes']
-        with beside.open('w', encoding='utf-8', newline='') as file:
+        with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
             lines = csv.writer(file, delimiter='\t', lineterminator='\n')
             lines.writerow(['filename', 'scene_label', *classes])
             for name, row in zip(table.clip_id.tolist(), table.probs, strict=True):
                 lines.writerow([name, classes[row.argmax()], *map(repr, row.tolist())])
-    beside.replace(path)
 
 
 def truth(path: str | pathlib.Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+from avsc_jax.runtime.files import whole
 from avsc_jax.weights.torch_files import read_torch
 
 # Trained weights shrink by a tenth when compressed; a file that grows by more than this is a trap.
@@ -61,7 +61,7 @@ def git_fingerprint(path: str | Path) -> str:
 
 
 def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> None:
-    """Writes Flax variables as safetensors, each under its path; beside, then renamed.
+    """Writes Flax variables as safetensors, each under its path; whole.
 
     Args:
       about: what the header tells of them.
@@ -71,10 +71,8 @@ def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> Non
     leaves = {name: np.asarray(value, order='C') for name, value in leaves.items()}
     # one entry, because safetensors writes several in an order that varies, and so would the hash
     header = {HEADER_ENTRY: json.dumps(about, sort_keys=True)}
-    path = Path(path)
-    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    safetensors.numpy.save_file(leaves, beside, header)
-    beside.replace(path)
+    with whole(path) as beside:
+        safetensors.numpy.save_file(leaves, beside, header)
 
 
 def is_converted(path: Path) -> bool:

@@ -25,7 +25,7 @@ STILLS = Wants(audio=False, frames='clip12', short_side=None, media=None)
 # A worker to which things happen, as the names of the files say.
 FATEFUL = """
 import os, sys, time
-from avsc_jax.data import decoder, windows
+from avsc_jax.data import decode_workers, windows
 
 read = windows.read
 
@@ -44,7 +44,7 @@ def fateful(file, wants, **options):
         yield window
 
 windows.read = fateful
-decoder.work(sys.argv[1])
+decode_workers.work(sys.argv[1])
 """
 
 
@@ -202,16 +202,16 @@ def test_a_worker_ends_with_its_parent(tmp_path):
     (tmp_path / 'parent.py').write_text(
         'import subprocess, sys\n'
         'from pathlib import Path\n'
-        'from avsc_jax.data import decoder, windows\n'
+        'from avsc_jax.data import decode_workers, windows\n'
         'popen = subprocess.Popen\n'
         'def start(*args, **kwargs):\n'
         '    process = popen(*args, **kwargs)\n'
         '    print(process.pid, flush=True)\n'
         '    return process\n'
         'subprocess.Popen = start\n'
-        f'decoder.COMMAND = (sys.executable, {str(tmp_path / "worker.py")!r})\n'
+        f'decode_workers.COMMAND = (sys.executable, {str(tmp_path / "worker.py")!r})\n'
         'wants = windows.Wants(audio=True, frames=None, short_side=None, media=None)\n'
-        f'list(decoder.decode([Path({str(file)!r})], wants))\n'
+        f'list(decode_workers.decode([Path({str(file)!r})], wants))\n'
     )
     command = [sys.executable, str(tmp_path / 'parent.py')]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment()) as parent:

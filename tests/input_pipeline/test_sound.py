@@ -102,7 +102,7 @@ def test_pieces_together_are_one_item_and_silence_fills_no_item():
     encoder, clip = spec.make(None), record(12.4)
     items = encoder.items(clip)
     found = encoder(items)
-    assert len(found) == encoder.count(items) == 59 + 11
+    assert len(found) == encoder.count(items) == 59 + 12
     np.testing.assert_allclose(found[:5], IOA.make(None)(items[:1])[:5], atol=1e-5)
 
 

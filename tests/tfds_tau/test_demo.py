@@ -65,7 +65,7 @@ def test_rendering_is_deterministic_and_keeps_what_is_there(tmp_path):
     kept.write_bytes(b'mine')
     demo.render(one, **options)
     assert kept.read_bytes() == b'mine'
-    assert not list(one.rglob('.part-*'))
+    assert not list(one.rglob('*.tmp'))
 
 
 def features(folder, clip):

@@ -1,6 +1,7 @@
 """Builds that meet bad media, are killed or run twice at once end like a clean one."""
 
 import collections
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from avsc_jax.data import media
+from avsc_jax.runtime import files
 from tfds_tau import bad_media, clips, demo, spool, tfds_tau_dataset_builder
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
@@ -174,19 +176,21 @@ def test_a_build_stopped_at_any_file_ends_like_a_clean_one(
     tmp_path, monkeypatch, decoded, clean, moment
 ):
     monkeypatch.setattr(Builder, 'workers', 1)
-    write_whole, done = spool._write_whole, []
+    whole, done = files.whole, []
 
-    def stopping(path, write):
+    @contextlib.contextmanager
+    def stopping(path):
         if moment == 'before' and path not in done:
             done.append(path)
-            path.with_name(f'{path.name}.1.part').write_bytes(b'half')
+            path.with_name(f'{path.name}.1.tmp').write_bytes(b'half')
             raise Killed
-        write_whole(path, write)
+        with whole(path) as beside:
+            yield beside
         if path not in done:
             done.append(path)
             raise Killed
 
-    monkeypatch.setattr(spool, '_write_whole', stopping)
+    monkeypatch.setattr(files, 'whole', stopping)
     for _ in range(50):
         try:
             builder = build(tmp_path)
@@ -289,12 +293,19 @@ def in_process(code, *arguments):
 
 
 KILLED = """
-import sys, time
+import contextlib, sys, time
 import tensorflow_datasets as tfds
-from tfds_tau import spool
+from avsc_jax.runtime import files
 from tfds_tau.tfds_tau_dataset_builder import Builder
-write = spool._write_whole
-spool._write_whole = lambda *args: (write(*args), time.sleep(0.2))
+whole = files.whole
+
+@contextlib.contextmanager
+def slowly(path):
+    with whole(path) as beside:
+        yield beside
+    time.sleep(0.2)
+
+files.whole = slowly
 Builder.workers = 1
 config = tfds.download.DownloadConfig(manual_dir=sys.argv[2])
 Builder(config='clips', data_dir=sys.argv[1]).download_and_prepare(download_config=config)

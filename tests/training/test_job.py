@@ -11,7 +11,7 @@ import pytest
 
 from avsc_jax import models, tables, weights
 from avsc_jax.data import records
-from avsc_jax.models import clip_tokens
+from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import dry_run, load_run, train
@@ -86,7 +86,7 @@ def test_classes_of_other_data_are_the_texts(demo_config, tmp_path):
     folder = SimpleNamespace(path=tmp_path)
     train.write_text_head(made, folder, model, spec, classes, tmp_path)
     checkpoints = train.Checkpoints(tmp_path / 'checkpoints')
-    variables, _ = checkpoints.restore_best(train.run_folder.variable_shapes(model))
+    variables, _ = checkpoints.restore_best(build.checkpoint_shapes(model))
     expected = text_features(('harbour', 'night market'), 'literal')
     np.testing.assert_allclose(variables['params']['head']['kernel'].T, expected, atol=1e-5)
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from avsc_jax import models, tables, weights
 from avsc_jax.data import records
 from avsc_jax.input_pipeline import examples
+from avsc_jax.models import build
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
@@ -104,7 +105,7 @@ def test_training_begins_with_published_weights_and_a_head_of_its_own(demo_confi
     published = models.create_model(**made.model.to_dict())
     state = weights.random_variables(published, 7)
     weights.write(state, tmp_path / 'regnetx_002.safetensors', {})
-    model = train.run_folder.make_model(made.model, num_classes=10)
+    model = build.make_model(made.model.to_dict(), num_classes=10)
     used = train.origins(made, [], tmp_path)
     assert used == {'regnetx_002': weights.identify('regnetx_002', tmp_path)}
     fresh = TrainState.create(model, optax.identity(), seed=0)
@@ -124,7 +125,7 @@ def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
     published = weights.random_variables(models.create_model('tv_resnet50', **options), 7)
     weights.write(published, tmp_path / 'tv_resnet50.safetensors', {})
     used = {'tv_resnet50': weights.identify('tv_resnet50', tmp_path)}
-    model = train.run_folder.make_model(made.model.to_dict(), num_classes=10)
+    model = build.make_model(made.model.to_dict(), num_classes=10)
     drawn = weights.random_variables(model, 0)
     fresh = TrainState(step=0, **drawn, opt_state=(), key=jax.random.key(0))
     begun = train.started(made, model, used, tmp_path, [], fresh)

@@ -1,0 +1,1 @@
+"""Run folders: what a trained system leaves, and what predict, score and export open."""

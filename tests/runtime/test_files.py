@@ -1,0 +1,94 @@
+"""Files appear whole or not at all, and names and lists are fit for a terminal and a sentence."""
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from avsc_jax.runtime import files
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_file_is_there_when_the_block_has_ended_and_not_before(tmp_path):
+    path = tmp_path / 'a.txt'
+    with files.whole(path) as beside:
+        beside.write_text('new')
+        assert beside.parent == tmp_path and not path.exists()
+    assert path.read_text() == 'new' and names(tmp_path) == ['a.txt']
+
+
+@pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+def test_a_writer_that_fails_leaves_what_was_there_and_nothing_beside(tmp_path, error):
+    path = tmp_path / 'a.txt'
+    files.write_text(path, 'old')
+    with pytest.raises(error), files.whole(path) as beside:
+        beside.write_text('half')
+        raise error
+    assert path.read_text() == 'old' and names(tmp_path) == ['a.txt']
+
+
+def test_a_writer_that_is_killed_leaves_what_was_there(tmp_path):
+    path = tmp_path / 'a.txt'
+    files.write_text(path, 'old')
+    code = (
+        'import sys; from avsc_jax.runtime import files\n'
+        'with files.whole(sys.argv[1]) as beside:\n'
+        '    beside.write_text("half"); print("begun", flush=True); sys.stdin.read()'
+    )
+    command = [sys.executable, '-c', code, str(path)]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == b'begun\n'
+        process.send_signal(signal.SIGKILL)
+    assert path.read_text() == 'old'
+
+
+def test_a_folder_is_written_like_a_file(tmp_path):
+    with files.whole(tmp_path / 'run') as beside:
+        beside.mkdir()
+        (beside / 'a').write_text('x')
+    assert (tmp_path / 'run/a').read_text() == 'x'
+    with pytest.raises(ValueError), files.whole(tmp_path / 'other') as beside:
+        beside.mkdir()
+        (beside / 'a').write_text('x')
+        raise ValueError
+    assert names(tmp_path) == ['run']
+
+
+def test_text_bytes_and_arrays_come_back_as_they_were(tmp_path):
+    files.write_text(tmp_path / 'a', 'ä\r\n\n')
+    assert (tmp_path / 'a').read_bytes() == 'ä\r\n\n'.encode()
+    files.write_bytes(tmp_path / 'b', b'\0\1')
+    assert (tmp_path / 'b').read_bytes() == b'\0\1'
+    files.write_arrays(tmp_path / 'c.npz', x=np.arange(3), y=np.float32([1.5]))
+    with np.load(tmp_path / 'c.npz') as found:
+        assert found['x'].tolist() == [0, 1, 2] and found['y'].dtype == np.float32
+
+
+def test_a_link_is_the_same_file_or_a_copy_of_it(tmp_path, monkeypatch):
+    (tmp_path / 'a').write_text('x')
+    files.link(tmp_path / 'a', tmp_path / 'b')
+    assert (tmp_path / 'b').samefile(tmp_path / 'a')
+
+    def refuse(self, target):
+        raise OSError
+
+    monkeypatch.setattr(type(tmp_path), 'hardlink_to', refuse)
+    files.link(tmp_path / 'a', tmp_path / 'c')
+    assert (tmp_path / 'c').read_text() == 'x' and not (tmp_path / 'c').samefile(tmp_path / 'a')
+
+
+def test_a_long_list_is_cut_in_a_sentence():
+    assert files.some([]) == ''
+    assert files.some(['a', 'b', 'c']) == 'a, b, c'
+    assert files.some([1, 2, 3, 4]) == '1, 2, 3, ...'
+    assert files.some('abc', most=1) == 'a, ...'
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal():
+    assert files.printable('a\x1b[2Jb\nc') == 'a�[2Jb�c'
