@@ -269,7 +269,7 @@ def _symbolic(system: System, scope: jax.export.SymbolicScope, length: str) -> d
     """The items' shapes: any number of each source, of which what is too many does not count."""
     specs = {}
     for k, (name, source) in enumerate(system.sources.items()):
-        symbol = f'{length}{k}'
+        symbol = length if len(system.sources) == 1 else f'{length}{k}'
         if isinstance(source, System):
             specs[name] = _symbolic(source, scope, symbol)
             continue

@@ -132,7 +132,7 @@ def test_grouped_rows_are_the_frames_of_a_second():
 
 
 def test_clips_of_unlike_length_are_one_sentence(tmp_path):
-    encoder = SPEC.replace(piece_s=10.0).make(tmp_path)
+    encoder = SPEC.replace(pieces_together=10).make(tmp_path)
     clips = [
         {
             'clip_id': name,
