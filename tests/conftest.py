@@ -154,7 +154,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the default tests of the files of SMOKE."""
+    """Marks the default tests of the files of SMOKE, and puts the longest trainings first.
+
+    Begun last, they would leave the other workers without work.
+    """
+    items.sort(key=lambda item: not _file(item).startswith('test_demo_'))
     for item in items:
         if (
             NOT_DEFAULT.isdisjoint(mark.name for mark in item.iter_markers())

@@ -104,7 +104,7 @@ def test_two_processes_end_with_the_numbers_of_one_with_two_devices(
     shutil.copytree(data_dir, own, symlinks=True, ignore=shutil.ignore_patterns('features'))
     one, two, cut = (tmp_path / name / 'run' for name in ('one', 'two', 'cut'))
     job = ['--config=configs/clip_fusion.py:demo', *tiny_encoders, f'--data_dir={own}']
-    job += ['--config.epochs=15']
+    job += ['--config.epochs=8']
     [(code, out, err)] = ends([start(MAIN, *job, f'--workdir={one}', JAX_NUM_CPU_DEVICES='2')])
     assert code == 0, err
     blocks = written(err)
