@@ -22,6 +22,7 @@ from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.runs.load import Preprocess, load_run
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
+from avsc_jax.tables import mix
 from avsc_jax.training import ensemble as ensemble_job
 
 ROWS_PER_CALL = 64
@@ -257,14 +258,13 @@ def _of_refit(
     line = ensemble_job.headline(config)
     there = {**probs, **ensemble_job.by_role(probs, config)}
     chosen = {role: there[role] for role in line['roles'] if role in there}
-    whole, clamps = len(chosen) == len(line['roles']), line['recipe'].get('clamp')
-    if whole and not weights:
-        return ensemble_job.decide(chosen, line['recipe'], classes, renormalize=False)
-    given = np.array([weights.get(role, 1.0) for role in chosen])
-    given = given if given.any() else None  # all the weight was on those that are missing
-    members = np.stack([*chosen.values()])
-    mean = ensemble.mean(ensemble.clamp(members) if clamps == 'per_model' else members, given)
-    return ensemble.clamp(mean) if clamps == 'fused' else mean
+    recipe = line['recipe']
+    if len(chosen) < len(line['roles']):
+        recipe = {'name': 'mean', 'clamp': recipe.get('clamp')}
+    given = np.array([weights[role] for role in chosen]) if weights else None
+    if weights and not given.any():  # all the weight was on those that are missing
+        given = None
+    return mix.fuse(chosen, recipe, classes=classes, weights=given, renormalize=False)
 
 
 def _one(what: str, rules: Sequence[str], window_s: float) -> str | None:

@@ -1,13 +1,12 @@
 """The history of a run: metrics.jsonl and TensorBoard events."""
 
 import json
-import os
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from avsc_jax.runtime.files import write_text
 from avsc_jax.runtime import multihost
+from avsc_jax.runtime.files import write_text
 
 
 class History:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,13 +13,13 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from avsc_jax.runtime.files import link, whole
 from avsc_jax import models
 from avsc_jax.input_pipeline import media, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.runs.run_folder import RunFolder, best_variables
 from avsc_jax.runtime import compiler
+from avsc_jax.runtime.files import link, whole
 from avsc_jax.weights.cache import default_weights_dir
 
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
@@ -169,8 +168,6 @@ class RunEncoder(Encoder):
     def items_per_call(self) -> int:
         """See Encoder.items_per_call."""
         return ROWS_PER_CALL * self._num_devices
-
-
 
 
 def _files(folder: Path) -> list[Path]:

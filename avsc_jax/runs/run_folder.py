@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -14,8 +13,8 @@ import jax
 import numpy as np
 
 from avsc_jax.models import build
-from avsc_jax.runtime import files, multihost
 from avsc_jax.runs.checkpoint import Checkpoints
+from avsc_jax.runtime import files, multihost
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 
@@ -152,17 +151,11 @@ def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     return model, variables
 
 
-
-
-
-
 def default_path(config_filename: str, fold: int | None = None) -> Path:
     """'configs/clip_fusion.py:demo,strict' and 3 -> runs/clip_fusion-demo-strict-fold3."""
     path, _, tokens = config_filename.partition(':')
     last = [] if fold is None else [f'fold{fold}']
     return Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(',')), *last]))
-
-
 
 
 def _version(name: str) -> str | None:

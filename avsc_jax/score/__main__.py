@@ -36,8 +36,8 @@ def main(argv: list[str]) -> int:
     if fit_paths:
         fit = _alike(fit_paths, options, pooled=options.clamp is not None)
         fit = mix.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
-        if options.recipe == 'weights':
-            weights = mix.fit_weights(fit)
+        if fits := mix.RECIPES[options.recipe].fits:
+            weights = fits(fit)
         if options.calibrate:
             mixed = mix.mix(fit, options.recipe, weights, options.clamp)
             adjust, fitted = mix.fit_calibration(options.calibrate, mixed, fit)
@@ -256,7 +256,7 @@ def _result(
     meta = {'system': next(iter(members)), **first.meta}
     if others:  # what is one member's own is not the mix's
         meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
-        meta['system'] = f'{mix.RECIPES[options.recipe]} of {", ".join(members)}'
+        meta['system'] = f'{mix.RECIPES[options.recipe].words} of {", ".join(members)}'
     clamped = options.clamp or options.calibrate == 'clamp'
     calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
     meta |= {'calibrated': calibrated, 'about': about}
@@ -276,10 +276,10 @@ def _sentence(
         for group in (paths, fit_paths)
     )
     parts = ' + '.join(
-        name if options.recipe == 'hitachi' else f'{weight:.4g} {name}'
+        f'{weight:.4g} {name}' if mix.RECIPES[options.recipe].weighs else name
         for weight, name in zip(weights, names, strict=True)
     )
-    done = f'{mix.RECIPES[options.recipe]}: {parts}' if len(names) > 1 else names[0]
+    done = f'{mix.RECIPES[options.recipe].words}: {parts}' if len(names) > 1 else names[0]
     if options.clamp:
         done += f'; clamped (Okazaki 2021, Eq. 1), {options.clamp.replace("_", " ")}'
     if fitted:

@@ -170,7 +170,8 @@ def check(
     options: argparse.Namespace, paths: Mapping[str, Path], fit_paths: Mapping[str, Path]
 ) -> None:
     """Raises ValueError for options that need or exclude each other."""
-    found = options.recipe == 'weights'
+    recipe = mix.RECIPES[options.recipe]
+    found = recipe.fits is not None
     for wrong, sentence in (
         (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
         (
@@ -182,7 +183,7 @@ def check(
             '--fit-on fits nothing here; pass --recipe=weights or --calibrate, or leave it out',
         ),
         (
-            options.weights and options.recipe not in ('mean', 'geometric'),
+            options.weights and (found or not recipe.weighs),
             f'--weights are for a mean; --recipe={options.recipe} has its own, so leave one out',
         ),
         (
@@ -195,10 +196,9 @@ def check(
             '--clamp and --calibrate=clamp would clamp twice; leave one out',
         ),
         (
-            options.recipe == 'hitachi'
-            and {*paths} not in ({'audio', 'visual'}, {'audio', 'visual', 'clip'}),
-            f'--recipe=hitachi takes audio=table visual=table and perhaps clip=table, not '
-            f'{mix.listed(paths)}',
+            recipe.roles
+            and not {*recipe.roles} - {*recipe.optional} <= {*paths} <= {*recipe.roles},
+            f'--recipe={options.recipe} takes {_roles(recipe)}, not {mix.listed(paths)}',
         ),
         (
             options.gallery and (len(paths) < 2 or not options.dataset),
@@ -211,3 +211,9 @@ def check(
     ):
         if wrong:
             raise ValueError(sentence)
+
+
+def _roles(recipe: mix.Recipe) -> str:
+    """The tables that a recipe takes, as they are given."""
+    needed = [f'{role}=table' for role in recipe.roles if role not in recipe.optional]
+    return ' '.join(needed) + ''.join(f' and perhaps {role}=table' for role in recipe.optional)

@@ -5,7 +5,8 @@ A group of members is a dictionary of name to table. What is done to the numbers
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,12 +14,6 @@ from avsc_jax import ensemble, tables
 
 Members = Mapping[str, tables.Predictions]
 
-RECIPES = {
-    'mean': 'mean',
-    'geometric': 'geometric mean',
-    'hitachi': 'decision stage',
-    'weights': 'weighted mean',
-}
 CALIBRATIONS = {
     'temperature': (ensemble.fit_temperature, ensemble.temperature_scale),
     'vector': (ensemble.fit_vector_scale, ensemble.vector_scale),
@@ -82,24 +77,93 @@ def mix_halves(members: Members, half: np.ndarray) -> tuple[np.ndarray, list[np.
     return probs, found
 
 
-def mix(members: Members, recipe: str, weights: np.ndarray, clamp: str | None) -> np.ndarray:
-    """The probabilities of the mix [N, C].
+def mix(members: Members, recipe: str, weights: np.ndarray | None, clamp: str | None) -> np.ndarray:
+    """Mixes tables of the same items by a recipe of RECIPES; see `fuse`."""
+    probs = {name: table.probs for name, table in members.items()}
+    classes = first(members).meta['classes']
+    return fuse(probs, {'name': recipe}, classes=classes, weights=weights, clamp=clamp)
+
+
+def fuse(
+    probs: Mapping[str, np.ndarray],
+    recipe: Mapping[str, Any],
+    *,
+    classes: Sequence[str],
+    weights: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Mixes the probabilities of members: every decision of score, ensembles and predict.
 
     Args:
-      members: tables of the same items; for 'hitachi', audio, visual and perhaps clip.
-      recipe: one of RECIPES.
-      weights: one a member; 'hitachi' needs none.
-      clamp: None, or Eq. (1) on each member ('per_model') or on the mix ('fused').
+      probs: member, or role of the recipe -> `[N, C]`.
+      recipe: `name`, a key of RECIPES, and options of its function.
+      classes: the C names in the order of the columns.
+      weights: one a member; None: all alike.
+      options: of the recipe's function, in place of the recipe's own.
+
+    Returns:
+      Probabilities `[N, C]`; a clamped row need not sum to one.
     """
-    if recipe == 'hitachi':
-        roles = {name: table.probs for name, table in members.items()}
-        return ensemble.hitachi(**roles, classes=first(members).meta['classes'], clamp=clamp)
-    probs = _stacked(members)
-    if clamp == 'per_model':
-        probs = ensemble.clamp(probs)
-    mean = ensemble.geometric_mean if recipe == 'geometric' else ensemble.mean
-    probs = mean(probs, weights)
-    return ensemble.clamp(probs) if clamp == 'fused' else probs
+    options = {**recipe, **options}
+    chosen = RECIPES[options.pop('name')]
+    return chosen.function(probs, classes=classes, weights=weights, **options)
+
+
+def arithmetic_mean(probs, *, clamp=None, weights=None, **_) -> np.ndarray:
+    """Averages; Eq. (1) of Okazaki 2021 on each member ('per_model') or on the mean ('fused')."""
+    return _averaged(ensemble.mean, probs, weights, clamp)
+
+
+def geometric_mean(probs, *, clamp=None, weights=None, **_) -> np.ndarray:
+    """Averages logarithms; see `arithmetic_mean`."""
+    return _averaged(ensemble.geometric_mean, probs, weights, clamp)
+
+
+def hitachi(probs, *, classes, weights=None, **options) -> np.ndarray:
+    """Applies the decision stage of `ensemble.hitachi`; it weighs by itself."""
+    return ensemble.hitachi(**probs, classes=classes, **options)
+
+
+def _averaged(
+    mean: Callable[..., np.ndarray],
+    probs: Mapping[str, np.ndarray],
+    weights: np.ndarray | None,
+    clamp: str | None,
+) -> np.ndarray:
+    members = np.stack([*probs.values()])
+    members = ensemble.clamp(members) if clamp == 'per_model' else members
+    mixed = mean(members, weights)
+    return ensemble.clamp(mixed) if clamp == 'fused' else mixed
+
+
+class Recipe(NamedTuple):
+    """How the probabilities of several members become one.
+
+    Attributes:
+      words: what it is called in a sentence.
+      function: `(probs by member, *, classes, weights, **options) -> [N, C]`, see `fuse`.
+      roles: the members that it takes, by name; none: any.
+      optional: those of the roles that may be missing.
+      fits: tables of members -> weights, one a member; None: nothing is fitted.
+      weighs: whether it takes weights.
+    """
+
+    words: str
+    function: Callable[..., np.ndarray]
+    roles: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    fits: Callable[[Members], np.ndarray] | None = None
+    weighs: bool = True
+
+
+RECIPES = {
+    'mean': Recipe('mean', arithmetic_mean),
+    'geometric': Recipe('geometric mean', geometric_mean),
+    'hitachi': Recipe(
+        'decision stage', hitachi, ('audio', 'visual', 'clip'), ('clip',), weighs=False
+    ),
+    'weights': Recipe('weighted mean', arithmetic_mean, fits=fit_weights),
+}
 
 
 def fit_calibration(

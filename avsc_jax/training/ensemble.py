@@ -155,7 +155,8 @@ def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
         if is_weighted(line):
             scored |= weighted(line, chosen, found)
         else:
-            scored[line['row']] = _like(found, decide(chosen, line['recipe'], classes))
+            probs_of_line = mix.fuse(chosen, line['recipe'], classes=classes)
+            scored[line['row']] = _like(found, probs_of_line)
     scored[title(last)].meta.update(
         system=title(last),
         about=mix.about(found, _sentence(last, config), []),
@@ -171,7 +172,8 @@ def headline(config: ConfigDict) -> dict[str, Any]:
 
 
 def is_weighted(line: Mapping[str, Any]) -> bool:
-    return line['recipe']['name'] == 'weights'
+    """Whether the line's weights are searched."""
+    return mix.RECIPES[line['recipe']['name']].fits is not None
 
 
 def title(line: Mapping[str, Any], way: str = SAME) -> str:
@@ -215,22 +217,6 @@ def by_role(probs: Mapping[str, np.ndarray], config: ConfigDict) -> dict[str, np
     return {role: ensemble.mean(np.stack(found)) for role, found in there.items() if found}
 
 
-def decide(
-    groups: Mapping[str, np.ndarray], recipe: Mapping, classes: Sequence[str], **options: object
-) -> np.ndarray:
-    """Probabilities [N, C] of the ensemble.
-
-    Args:
-      groups: see `by_role`.
-      recipe: `name`, mean or hitachi, and the options of `ensemble.hitachi`.
-      options: in place of the recipe's.
-    """
-    options = {**recipe, **options}
-    if options.pop('name') == 'mean':
-        return ensemble.mean(np.stack([*groups.values()]))
-    return ensemble.hitachi(**groups, classes=classes, **options)
-
-
 def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.Predictions:
     """The scenes of the challenge's items.
 
@@ -243,7 +229,8 @@ def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.P
         refit = {member.name: found[member] for member in group}
         roles = by_role({name: table.probs for name, table in refit.items()}, config)
         classes = mix.first(refit).meta['classes']
-        parts.append(decide(roles, config.recipe, classes, renormalize=False))
+        recipe = config.recipe.to_dict()
+        parts.append(mix.fuse(roles, recipe, classes=classes, renormalize=False))
     return _like(refit, ensemble.renormalize(ensemble.mean(np.stack(parts))))
 
 
@@ -296,7 +283,7 @@ def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:
     )
     options = {k: v for k, v in line['recipe'].items() if k not in ('name', 'paper')}
     shown = ''.join(f', {name} {value or "none"}' for name, value in options.items())
-    made = f'{mix.RECIPES[line["recipe"]["name"]]} of {mix.listed(line["roles"])}{shown}'
+    made = f'{mix.RECIPES[line["recipe"]["name"]].words} of {mix.listed(line["roles"])}{shown}'
     made += f' ({groups})' if groups else ''
     if not is_weighted(line):
         return made
