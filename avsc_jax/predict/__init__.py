@@ -1,1 +1,11 @@
-"""Clips in, scenes out: finished runs and ensembles of them, on files of any kind."""
+"""Names the scenes of clips: `Predictor.load('runs/clip_fusion')('clip.mp4').scene`."""
+
+__all__ = ['Predictor']
+
+
+def __getattr__(name: str):
+    if name == 'Predictor':  # loads JAX, which --help does without
+        from avsc_jax.predict.predictor import Predictor
+
+        return Predictor
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

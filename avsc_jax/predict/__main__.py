@@ -22,7 +22,7 @@ from avsc_jax import tables, weights
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import default_data_dir, open_dataset
 from avsc_jax.predict import dataset, embeddings, flags, media_files, outputs, stream
-from avsc_jax.predict.predictor import Tagger, load
+from avsc_jax.predict.predictor import Predictor, load
 from avsc_jax.predict.resume import Journal
 from avsc_jax.report import files as pages
 from avsc_jax.runs.run_folder import RunFolder
@@ -43,13 +43,13 @@ def main(arguments: list[str]) -> int:
         return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
     if args.download_weights:
         weights.download_all(published(args.model), args.weights_dir)
-    tagger = load(args.model, args.weights_dir)
-    for warning in tagger.warnings:
+    predictor = load(args.model, args.weights_dir)
+    for warning in predictor.warnings:
         print(f'! {warning}', file=sys.stderr)
     if args.source:
         given = {'window_s': args.window, 'smooth_s': args.smooth_s, 'top': args.top}
-        return stream.run(tagger, args.source, **given, jsonl=args.jsonl)
-    code = of_dataset(args, tagger) if args.dataset else of_files(args, tagger)
+        return stream.run(predictor, args.source, **given, jsonl=args.jsonl)
+    code = of_dataset(args, predictor) if args.dataset else of_files(args, predictor)
     if args.multihost:
         multihost.finish()
     return code
@@ -65,15 +65,15 @@ def published(model: Path) -> list[str]:
     return [e['name'] for e in found if 'run' not in e and len(e['weights']) == 64]
 
 
-def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
+def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     """The scenes of media files."""
-    found = media_files.find(args.files, tagger.takes)
+    found = media_files.find(args.files, predictor.takes)
     if args.shard:
         found = media_files.shard(found, args.shard)
     out = {name: _of_shard(getattr(args, name), args.shard) for name in flags.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
-    model = f'{tagger.title} {RunFolder(args.model).config_hash}'
+    model = f'{predictor.title} {RunFolder(args.model).config_hash}'
     journal = Journal(path, {'model': model, 'window_s': args.window})
     keeps = bool(out['embeddings'])
     todo = [file for file in found if not journal.has(file, embedding=keeps)]
@@ -81,7 +81,7 @@ def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
         done = f'{len(found) - len(todo):,} of {len(found):,} files'
         print(f'{done} are finished, by {path}', file=sys.stderr)
     tagged = media_files.tag(
-        tagger,
+        predictor,
         todo,
         window_s=args.window,
         fallback=not args.whole,
@@ -90,16 +90,16 @@ def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
         limits=Limits(args.time_limit, round(args.memory_limit * 2**30)),
     )
     for one in tqdm(tagged, total=len(todo), unit='file', disable=len(todo) < 2):
-        line = journal.add(one, tagger.classes, embedding=keeps)
+        line = journal.add(one, predictor.classes, embedding=keeps)
         if not one.error:
-            tqdm.write(_shown(line, tagger.classes, args.top))
+            tqdm.write(_shown(line, predictor.classes, args.top))
         if args.report and not one.error:
-            _explain(args, tagger, one, alone=len(found) == 1)
+            _explain(args, predictor, one, alone=len(found) == 1)
     lines = [journal.lines[str(file)] for file in found]
     journal.write(found)
     good = [line for line in lines if 'error' not in line]
     if good:
-        _write(out, good, tagger)
+        _write(out, good, predictor)
     if path != out['jsonl']:
         path.unlink(missing_ok=True)
     told: dict[str, list[str]] = {}
@@ -110,26 +110,26 @@ def of_files(args: argparse.Namespace, tagger: Tagger) -> int:
     return outputs.end(told, errors, len(found), 'classified')
 
 
-def of_dataset(args: argparse.Namespace, tagger: Tagger) -> int:
+def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
     """The scenes of the records of a prepared dataset."""
     data_dir = args.data_dir or default_data_dir()
     name, _, config = args.dataset.rpartition('/')
     data = open_dataset(name or 'tfds_tau', config, data_dir)
-    loaded = dataset.records(tagger, data, args.split, data_dir, args.media_dir)
+    loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
     ids, segments, labels, probs, found = [], [], [], [], []
     while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
-        for one, answer in zip(batch, tagger(batch), strict=True):
+        for one, answer in zip(batch, predictor(batch), strict=True):
             ids.append(one['clip_id'])
             segments.append(one['segment'])
             labels.append(one['label'])
             probs.append(answer.probs)
             found.append(answer.embedding)
-            tqdm.write(f'{ids[-1]}  {_top(answer.probs, tagger.classes, args.top)}')
+            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
     segments, labels = np.int32(segments), np.int32(labels)
     if args.csv:
         items = 'clip' if (segments < 0).all() else 'second'
-        meta = {'classes': list(tagger.classes), 'granularity': items, 'pooled': items == 'clip'}
-        meta['calibrated'] = tagger.is_calibrated
+        meta = {'classes': list(predictor.classes), 'granularity': items, 'pooled': items == 'clip'}
+        meta['calibrated'] = predictor.is_calibrated
         table = tables.Predictions(np.array(ids), segments, labels, np.stack(probs), meta)
         tables.write(table, args.csv)
     if args.embeddings:
@@ -158,19 +158,21 @@ def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
     return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
 
 
-def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], tagger: Tagger) -> None:
+def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], predictor: Predictor) -> None:
     """The files that are asked for."""
     if out['csv']:
-        outputs.write_table(out['csv'], lines, tagger.classes, calibrated=tagger.is_calibrated)
+        outputs.write_table(
+            out['csv'], lines, predictor.classes, calibrated=predictor.is_calibrated
+        )
     if out['timeline']:
-        outputs.write_timeline(out['timeline'], lines, tagger.classes)
+        outputs.write_timeline(out['timeline'], lines, predictor.classes)
     if out['embeddings']:
         ids, rows = outputs.clip_ids(lines), [line['embedding'] for line in lines]
         write_arrays(out['embeddings'], clip_id=np.array(ids), embedding=np.array(rows, np.float32))
 
 
 def _explain(
-    args: argparse.Namespace, tagger: Tagger, one: media_files.Tagged, *, alone: bool
+    args: argparse.Namespace, predictor: Predictor, one: media_files.Prediction, *, alone: bool
 ) -> None:
     """Writes the page that says why."""
     from avsc_jax.predict.explain import explain
@@ -181,11 +183,11 @@ def _explain(
         path = path / f'{outputs.page_name(one.file)}.html'
     page = explanation.document(
         one.file.name,
-        tagger.classes,
+        predictor.classes,
         [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
-        [explain(tagger, window) for window in one.kept],
+        [explain(predictor, window) for window in one.kept],
         one.notes,
-        tagger.warnings,
+        predictor.warnings,
     )
     pages.write(path.parent, {path.name: page})
 

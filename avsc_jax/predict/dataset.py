@@ -9,20 +9,24 @@ from tqdm import tqdm
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.examples import media_files
-from avsc_jax.predict.predictor import Tagger
+from avsc_jax.predict.predictor import Predictor
 
 
 def records(
-    tagger: Tagger, dataset: Dataset, split: str, data_dir: Path, media_dir: Path | None = None
+    predictor: Predictor,
+    dataset: Dataset,
+    split: str,
+    data_dir: Path,
+    media_dir: Path | None = None,
 ) -> Iterator[dict]:
     """Those of a split, in their order, read ahead, with a progress bar.
 
     Args:
       media_dir: of the video files, for systems that take pictures of them; see rows.media_files.
     """
-    fields = {field for part in tagger.parts for field in part.preprocess.fields}
+    fields = {field for part in predictor.members for field in part.preprocess.fields}
     found = dataset.records(split, fields=tuple(fields - {'media_frames'}))
-    of_media = [part for part in tagger.parts if 'media_frames' in part.preprocess.fields]
+    of_media = [part for part in predictor.members if 'media_frames' in part.preprocess.fields]
     media = media_files(dataset, data_dir, media_dir)
 
     def read(index: int) -> dict:

@@ -20,7 +20,7 @@ from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, Source, System
 from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.predict.grad_cam import looker
-from avsc_jax.predict.predictor import Part, Tagger
+from avsc_jax.predict.predictor import Member, Predictor
 from avsc_jax.report.explanation import Explanation, Picture, Sound
 from avsc_jax.runs import load
 
@@ -28,15 +28,15 @@ PICTURES = 4
 BANDS, COLUMNS = 96, 600  # of the spectrum that is shown
 
 
-def explain(tagger: Tagger, window: Mapping) -> Explanation:
+def explain(predictor: Predictor, window: Mapping) -> Explanation:
     """What speaks for the likeliest scene of a window, and what the system says with less.
 
     Of an ensemble, the maps are those of its first member that has pictures, and of its first that
     has sound.
     """
-    (answer,) = tagger([window])
-    there = [kind for kind in tagger.takes if kind not in answer.without]
-    able = [part for part in tagger.parts if {*part.takes} & {*there}]
+    (answer,) = predictor.answers([window])
+    there = [kind for kind in predictor.takes if kind not in answer.without]
+    able = [part for part in predictor.members if {*part.takes} & {*there}]
     first = {kind: next(part for part in able if kind in part.takes) for kind in there}
     target = int(answer.probs.argmax())
     views = {part: _lens(part)(window, target) for part in {*first.values()}}
@@ -47,8 +47,8 @@ def explain(tagger: Tagger, window: Mapping) -> Explanation:
         start_s=window['start_s'],
         end_s=window['end_s'],
         probs=answer.probs,
-        without={kind: tagger([window], without=[kind])[0].probs for kind in less},
-        parts={part.name: part([window])[0][0] for part in able if len(tagger.parts) > 1},
+        without={kind: predictor.answers([window], without=[kind])[0].probs for kind in less},
+        parts={part.name: part([window])[0][0] for part in able if len(predictor.members) > 1},
         pictures=_pictures(window, seen) if 'picture' in there else (),
         sound=_sound(window, heard) if 'sound' in there else None,
         attention=_attention(window, views[first['sound']]) if 'sound' in there else None,
@@ -81,7 +81,7 @@ class View(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)  # the first with pictures and the first with sound
-def _lens(part: Part) -> 'Lens':
+def _lens(part: Member) -> 'Lens':
     return Lens(part)
 
 
@@ -103,7 +103,7 @@ class Eye(NamedTuple):
 class Lens:
     """A run whose networks are looked into; each is compiled once."""
 
-    def __init__(self, part: Part):
+    def __init__(self, part: Member):
         self._part = part
         self._system = load.load_system(part.folder.path, part.weights_dir)
         self._look = looker(self._system.network)

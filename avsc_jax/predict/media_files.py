@@ -10,20 +10,22 @@ import numpy as np
 
 from avsc_jax.data import decode_workers, media
 from avsc_jax.data.decode_workers import Limits
-from avsc_jax.predict.predictor import Answer, Tagger
+from avsc_jax.predict.answer import Answer, Answering
 
 WINDOWS_PER_BATCH = 8
 KEPT = 4  # windows of a file that are kept to be explained
 
 
-class Tagged(NamedTuple):
-    """What was found out of one file.
+class Prediction(NamedTuple):
+    """What a system says of one media file.
 
     Attributes:
-      windows: start and end in seconds, and what the system says of it.
+      file: its path.
+      windows: start and end in seconds, and the answer, of each window.
       notes: what a user should know of it.
       kept: of each scene the window that shows it best, if they were asked for; KEPT at most.
       error: why there is nothing; else None.
+      classes: the C names of the scenes, in the order of the probabilities.
     """
 
     file: Path
@@ -31,20 +33,32 @@ class Tagged(NamedTuple):
     notes: list[str]
     kept: list[Mapping]
     error: str | None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def scene(self) -> str:
+        """The likeliest scene of the whole file."""
+        return self.ranking[0][0]
+
+    @property
+    def ranking(self) -> list[tuple[str, float]]:
+        """All scenes with their probabilities, the likeliest first."""
+        found = zip(self.classes, map(float, self.probs), strict=True)
+        return sorted(found, key=lambda one: -one[1])
 
     @property
     def probs(self) -> np.ndarray:
-        """Of the whole file `[C]`: the mean of its windows."""
+        """Probabilities of the whole file `[C]`: the mean of its windows."""
         return np.mean([answer.probs for *_, answer in self.windows], axis=0)
 
     @property
     def embedding(self) -> np.ndarray:
-        """The same of the embedding `[D]`."""
+        """The embedding of the whole file `[D]`: the mean of its windows."""
         return np.mean([answer.embedding for *_, answer in self.windows], axis=0)
 
     @property
     def without(self) -> list[str]:
-        """What it had to be told without, in some window at least."""
+        """The senses that were missing in some window at least."""
         return sorted({kind for *_, answer in self.windows for kind in answer.without})
 
 
@@ -70,7 +84,7 @@ class _Open:
 
 
 def tag(
-    tagger: Tagger,
+    predictor: Answering,
     files: Iterable[Path],
     *,
     window_s: float = 10.0,
@@ -78,7 +92,7 @@ def tag(
     keep: bool = False,
     workers: int | None = None,
     limits: Limits | None = None,
-) -> Iterator[Tagged]:
+) -> Iterator[Prediction]:
     """Each file as soon as it is done; a bad one is an error in its place.
 
     Args:
@@ -87,7 +101,7 @@ def tag(
       keep: windows are kept to be explained.
       workers, limits: see decoder.decode.
     """
-    wants, opened = tagger.wants(window_s), {}
+    wants, opened = predictor.wants(window_s), {}
     batch: list[tuple[Path, Mapping]] = []
     for file, window, error in decode_workers.decode(
         files, wants, workers=workers, limits=limits or Limits()
@@ -103,47 +117,52 @@ def tag(
             state.waiting += 1
             batch.append((file, window))
         if len(batch) == WINDOWS_PER_BATCH:
-            _answer(tagger, batch, opened, keep)
+            _answer(predictor, batch, opened, keep)
             batch = []
-        yield from _finished(opened)
-    _answer(tagger, batch, opened, keep)
-    yield from _finished(opened)
+        yield from _finished(predictor, opened)
+    _answer(predictor, batch, opened, keep)
+    yield from _finished(predictor, opened)
 
 
-def _finished(opened: dict[Path, _Open]) -> Iterator[Tagged]:
+def _finished(predictor: Answering, opened: dict[Path, _Open]) -> Iterator[Prediction]:
     for file, state in [*opened.items()]:
         if state.has_ended and not state.waiting:
             del opened[file]
             kept = [window for _, window in sorted(state.kept.values(), key=lambda k: -k[0])]
-            yield Tagged(file, state.windows, [*state.notes], kept, state.error)
+            yield Prediction(
+                file, state.windows, [*state.notes], kept, state.error, predictor.classes
+            )
 
 
 def _answer(
-    tagger: Tagger, batch: Sequence[tuple[Path, Mapping]], opened: Mapping[Path, _Open], keep: bool
+    predictor: Answering,
+    batch: Sequence[tuple[Path, Mapping]],
+    opened: Mapping[Path, _Open],
+    keep: bool,
 ) -> None:
     """Answers windows of several files, or what can be answered of them."""
-    for file, window, found in _answers(tagger, batch):
+    for file, window, found in _answers(predictor, batch):
         state = opened[file]
         state.waiting -= 1
         if isinstance(found, ValueError):
             state.error = state.error or f'{file}: {found}'
             continue
         state.windows.append((window['start_s'], window['end_s'], found))
-        state.notes |= dict.fromkeys(tagger.notes(window))
+        state.notes |= dict.fromkeys(predictor.notes(window))
         if keep:
             state.keep(window, found)
 
 
 def _answers(
-    tagger: Tagger, batch: Sequence[tuple[Path, Mapping]]
+    predictor: Answering, batch: Sequence[tuple[Path, Mapping]]
 ) -> list[tuple[Path, Mapping, Answer | ValueError]]:
     try:
-        answers = tagger([window for _, window in batch]) if batch else []
+        answers = predictor.answers([window for _, window in batch]) if batch else []
         return [(*item, answer) for item, answer in zip(batch, answers, strict=True)]
     except ValueError as error:
         if len(batch) == 1:
             return [(*batch[0], error)]
-        return [one for item in batch for one in _answers(tagger, [item])]
+        return [one for item in batch for one in _answers(predictor, [item])]
 
 
 def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) -> list[Path]:

@@ -6,9 +6,9 @@ trained on in their place, and an ensemble does without the members that need th
 
 import collections
 import functools
+import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,9 @@ from scipy.special import softmax
 from avsc_jax import ensemble, tables
 from avsc_jax.data.windows import Wants
 from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.predict import media_files
+from avsc_jax.predict.answer import KINDS, Answer
+from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runs.load import Preprocess, load_run
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
@@ -26,26 +29,10 @@ from avsc_jax.tables import mix
 from avsc_jax.training import ensemble as ensemble_job
 
 ROWS_PER_CALL = 64
-# What a system can go without -> where records have it.
-KINDS = {'sound': ('audio',), 'picture': ('frames', 'media_frames')}
 SAME_RULE = {'hitachi', 'clip12'}  # of windows of two seconds and more
 
 
-class Answer(NamedTuple):
-    """What a system says of one record.
-
-    Attributes:
-      probs: float64 `[C]`, the mean of its rows.
-      embedding: float32 `[D]`, what the network's head sees; of an ensemble, of all members.
-      without: of KINDS, what it takes and did not have.
-    """
-
-    probs: np.ndarray
-    embedding: np.ndarray
-    without: tuple[str, ...]
-
-
-class Part:
+class Member:
     """One run: its name, its network, and what comes before it; see load_run."""
 
     def __init__(self, name: str, folder: Path, weights_dir: Path | None = None):
@@ -101,36 +88,77 @@ class Part:
         )
 
 
-class Tagger:
-    """One run, or several that decide together.
+class Predictor:
+    """A finished run, or several that decide together, that names the scene of clips.
+
+    `Predictor.load('runs/clip_fusion')('clip.mp4')` is the short way.
 
     Args:
       title: what it is called.
-      parts: all of the same classes.
+      members: all of the same classes.
       warnings: what the reports of the runs warn of.
       is_calibrated: its probabilities are clamped.
-      decision: probabilities `[N, C]` by the parts' names, of those that could answer -> `[N, C]`.
+      decision: probabilities `[N, C]` of the members that could answer, by name -> `[N, C]`.
     """
 
-    def __init__(self, title, parts, warnings, decision=None, *, is_calibrated=False):
+    def __init__(self, title, members, warnings, decision=None, *, is_calibrated=False):
         self.title: str = title
-        self.parts: list[Part] = parts
+        self.members: list[Member] = members
         self.warnings: list[str] = warnings
-        self.classes = parts[0].classes
+        self.classes = members[0].classes
         self.is_calibrated: bool = is_calibrated
-        self.takes = tuple(kind for kind in KINDS if any(kind in part.takes for part in parts))
-        self._decision = decision or (lambda probs: probs[parts[0].name])
-        for part in parts:
-            if part.classes != self.classes:
+        self.takes = tuple(
+            kind for kind in KINDS if any(kind in member.takes for member in members)
+        )
+        self._decision = decision or (lambda probs: probs[members[0].name])
+        for member in members:
+            if member.classes != self.classes:
                 raise ValueError(
-                    f'{part.name} of {title} knows the classes {" ".join(part.classes)}, '
-                    f'{parts[0].name} {" ".join(self.classes)}; all members must know the same'
+                    f'{member.name} of {title} knows the classes {" ".join(member.classes)}, '
+                    f'{members[0].name} {" ".join(self.classes)}; all members must know the same'
                 )
 
+    @classmethod
+    def load(
+        cls, run: str | os.PathLike, weights_dir: str | os.PathLike | None = None
+    ) -> 'Predictor':
+        """Opens a finished run, or a finished ensemble with the runs that it is made of.
+
+        Args:
+          run: the run folder, `--workdir` of avsc_jax.main.
+          weights_dir: where the encoders' weights lie; None: ~/.cache/avsc_jax/weights.
+
+        Raises:
+          FileNotFoundError, ValueError: the folder holds no finished run, or weights are missing.
+        """
+        return load(Path(run), Path(weights_dir) if weights_dir else None)
+
     def __call__(
-        self, records: Sequence[Mapping], *, without: Collection[str] = ()
-    ) -> list[Answer]:
-        """An answer for each record.
+        self, clip: str | os.PathLike, *, window_s: float = 10.0, fallback: bool = True
+    ) -> Prediction:
+        """Tells the scene of a media file: a video, a sound or a picture of any length.
+
+            predictor = Predictor.load('runs/clip_fusion')
+            prediction = predictor('clip.mp4')
+            print(prediction.scene, prediction.ranking[:3])
+
+        Args:
+          clip: the file; it is decoded in a process of its own, within limits of time and memory.
+          window_s: length of the windows that the file is answered in, in seconds.
+          fallback: where sound or picture is missing, the other one is taken, and a note says so.
+
+        Raises:
+          ValueError: the file cannot be answered; the sentence says why.
+        """
+        (prediction,) = media_files.tag(
+            self, [Path(clip)], window_s=window_s, fallback=fallback, workers=1
+        )
+        if prediction.error:
+            raise ValueError(prediction.error)
+        return prediction
+
+    def answers(self, records: Sequence[Mapping], *, without: Collection[str] = ()) -> list[Answer]:
+        """Answers decoded records, in their order.
 
         Args:
           records: decoded clips or windows; what one does not hold, it has no key for.
@@ -151,17 +179,17 @@ class Tagger:
 
     def notes(self, record: Mapping) -> list[str]:
         """What a user should know of how a record was read."""
-        told = [getattr(part.preprocess, 'notes', lambda record: []) for part in self.parts]
+        told = [getattr(member.preprocess, 'notes', lambda record: []) for member in self.members]
         return list(dict.fromkeys(note for notes in told for note in notes(record)))
 
     def wants(self, window_s: float = 10.0) -> Wants:
         """What is decoded of a file for it."""
-        fields = {field for part in self.parts for field in part.preprocess.fields}
-        of_frames = [p.preprocess.settings for p in self.parts if 'frames' in p.preprocess.fields]
+        fields = {field for member in self.members for field in member.preprocess.fields}
+        of_frames = [p.preprocess.settings for p in self.members if 'frames' in p.preprocess.fields]
         media = [
             encoder.spec
-            for part in self.parts
-            for encoder in getattr(part.preprocess, 'encoders', ())
+            for member in self.members
+            for encoder in getattr(member.preprocess, 'encoders', ())
             if encoder.spec.takes == 'media'
         ]
         sizes = {spec.input_shape[0] for spec in media}
@@ -179,31 +207,33 @@ class Tagger:
 
     def _answers(self, records: Sequence[Mapping], there: Sequence[str]) -> list[Answer]:
         """Of records that hold the same kinds."""
-        found = {part.name: part(records) for part in self.parts if {*part.takes} & {*there}}
+        found = {
+            member.name: member(records) for member in self.members if {*member.takes} & {*there}
+        }
         probs = self._decision({name: each[0] for name, each in found.items()})
         embeddings = np.concatenate([each[1] for each in found.values()], axis=1)
         without = tuple(kind for kind in self.takes if kind not in there)
         return [Answer(*each, without) for each in zip(probs, embeddings, strict=True)]
 
 
-def load(model: Path, weights_dir: Path | None = None) -> Tagger:
+def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     """The system of a run folder; of an ensemble's, with the runs that it is made of."""
     folder = RunFolder(model)
     report = folder.read_json('report.json')
     warnings = report['about']['warnings']
     if not (model / 'members.json').exists():
-        return Tagger(model.name, [Part(model.name, model, weights_dir)], warnings)
-    members = folder.read_json('members.json')
+        return Predictor(model.name, [Member(model.name, model, weights_dir)], warnings)
+    facts = folder.read_json('members.json')
     config = ConfigDict(folder.read_json('config.json'))
-    parts = [Part(_label(m), _found(model, m['folder']), weights_dir) for m in members]
+    members = [Member(_label(m), _found(model, m['folder']), weights_dir) for m in facts]
     weights = _weights(folder, config)
-    decision = functools.partial(_decided, config, members, weights, parts[0].classes)
+    decision = functools.partial(_decided, config, facts, weights, members[0].classes)
     clamps = bool(config.recipe.get('clamp'))
-    return Tagger(model.name, parts, warnings, decision, is_calibrated=clamps)
+    return Predictor(model.name, members, warnings, decision, is_calibrated=clamps)
 
 
 def _label(member: Mapping) -> str:
-    """What the part of a member is called; the refits of one share its name."""
+    """What a member is called; the refits of one share its name."""
     return member['name'] if member['fold'] is None else f'{member["name"]}, fold {member["fold"]}'
 
 
@@ -268,7 +298,7 @@ def _of_refit(
 
 
 def _one(what: str, rules: Sequence[str], window_s: float) -> str | None:
-    """The rule that all parts share; None of none."""
+    """The rule that all members share; None of none."""
     found = {*rules}
     if found <= SAME_RULE and window_s >= 2:
         found = found and {'clip12'}

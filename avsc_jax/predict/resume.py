@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.predict.media_files import Tagged
+from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runtime.files import write_text
 
 
@@ -35,7 +35,7 @@ class Journal:
         there = 'error' not in line and (not embedding or 'embedding' in line)
         return there and file.exists() and line['stamp'] == _stamp(file)
 
-    def add(self, tagged: Tagged, classes: Sequence[str], *, embedding: bool) -> dict:
+    def add(self, tagged: Prediction, classes: Sequence[str], *, embedding: bool) -> dict:
         """Its line."""
         line = {'file': str(tagged.file)}
         if tagged.error:

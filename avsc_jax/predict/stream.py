@@ -21,7 +21,8 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from avsc_jax.data import media
-from avsc_jax.predict.predictor import Answer, Tagger
+from avsc_jax.predict.answer import Answer
+from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.stream_buffer import Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 
@@ -33,7 +34,7 @@ class Second(NamedTuple):
       start_s, end_s: of the window that was tagged, from the source's begin.
       probs: float64 `[C]`, smoothed.
       answer: of the window alone.
-      skipped: seconds before this one that are left out, since the tagger was busy.
+      skipped: seconds before this one that are left out, since the predictor was busy.
       notes: what a user should know of the window.
     """
 
@@ -46,14 +47,14 @@ class Second(NamedTuple):
 
 
 def follow(
-    tagger: Tagger,
+    predictor: Predictor,
     source: Recording | Raw,
     *,
     window_s: float = 10.0,
     smooth_s: float = 3.0,
     stop: threading.Event | None = None,
 ) -> Iterator[Second]:
-    """What the tagger says each second of a source, until it ends or `stop` is set.
+    """What the predictor says each second of a source, until it ends or `stop` is set.
 
     The last window, which ends where the source does, is tagged too.
 
@@ -61,15 +62,15 @@ def follow(
       window_s: how much is tagged each time; at the begin, as much as there is.
       smooth_s: after this time without news an old answer counts 1/e; see `smoothed`.
     """
-    tape = Tape(tagger.wants(window_s), stop or threading.Event())
+    tape = Tape(predictor.wants(window_s), stop or threading.Event())
     probs, before_s = None, 0.0
     with tape.recording(source.readers(tape.wants)):
         for end_s, skipped in tape.ends():
             window = tape.window(max(0.0, end_s - window_s), end_s)
-            (answer,) = tagger([window])
+            (answer,) = predictor.answers([window])
             probs = smoothed(probs, answer.probs, end_s - before_s, smooth_s)
             before_s = end_s
-            notes = tagger.notes(window)
+            notes = predictor.notes(window)
             yield Second(window['start_s'], end_s, probs, answer, skipped, notes)
 
 
@@ -152,7 +153,7 @@ def source_of(args: argparse.Namespace) -> Recording | Raw:
 
 
 def run(
-    tagger: Tagger,
+    predictor: Predictor,
     source: Recording | Raw,
     *,
     window_s: float = 10.0,
@@ -169,9 +170,9 @@ def run(
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(_new(jsonl)) if jsonl else None
         stop = stack.enter_context(_until_interrupted())
-        warm_up(tagger, window_s)
+        warm_up(predictor, window_s)
         told = set()
-        for second in follow(tagger, source, window_s=window_s, smooth_s=smooth_s, stop=stop):
+        for second in follow(predictor, source, window_s=window_s, smooth_s=smooth_s, stop=stop):
             notes = second.notes
             if second.skipped:
                 notes = [*notes, 'tagging is slower than a second; some seconds are left out']
@@ -179,17 +180,17 @@ def run(
                 print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
             told |= {*notes}
             best = np.argsort(-second.probs, kind='stable')[:top]
-            scenes = '  '.join(f'{tagger.classes[c]} {second.probs[c]:.3f}' for c in best)
+            scenes = '  '.join(f'{predictor.classes[c]} {second.probs[c]:.3f}' for c in best)
             print(f'{second.end_s:7.1f} s  {scenes}', flush=True)
             if out:
-                out.write(json.dumps(_line(second, tagger.classes)) + '\n')
+                out.write(json.dumps(_line(second, predictor.classes)) + '\n')
                 out.flush()
     return 0
 
 
-def warm_up(tagger: Tagger, window_s: float = 10.0) -> dict:
+def warm_up(predictor: Predictor, window_s: float = 10.0) -> dict:
     """Tags a made-up window, so that the first real one does not wait for the compiler; it."""
-    wants, draw = tagger.wants(window_s), np.random.default_rng(0)
+    wants, draw = predictor.wants(window_s), np.random.default_rng(0)
     record = {'start_s': 0.0, 'end_s': window_s, 'missing': {}}
     if wants.audio:
         samples = draw.uniform(-0.1, 0.1, (round(48000 * window_s), 2)).astype(np.float32)
@@ -200,7 +201,7 @@ def warm_up(tagger: Tagger, window_s: float = 10.0) -> dict:
         image = pick.resize(picture) if pick.resize else picture
         images = 'frames' if name == 'frame' else f'{name}_frames'
         record |= {images: [image] * len(places), f'{name}_times': places / np.float32(25)}
-    tagger([record])
+    predictor.answers([record])
     return record
 
 

@@ -1,4 +1,4 @@
-"""The last seconds of a source that goes on, between those who read it and a tagger.
+"""The last seconds of a source that goes on, between those who read it and a predictor.
 
 Memory is bounded: what is older than a window and what is read ahead is dropped.
 """
@@ -54,14 +54,14 @@ class Track:
 
 
 class Tape:
-    """Readers write on it as fast as they can or may, and a tagger takes windows from it.
+    """Readers write on it as fast as they can or may, and a predictor takes windows from it.
 
-    A source that is faster than real time waits for the tagger, so that no second is lost. One in
-    real time never waits, for then a recorder would lose what it cannot hand on: if the tagger is
-    the slower one, it is the tagger that leaves seconds out.
+    A source that is faster than real time waits for the predictor, so that no second is lost. One
+    in real time never waits, for then a recorder would lose what it cannot hand on: if the
+    predictor is the slower one, it leaves seconds out.
 
     Args:
-      stop: when set, readers and tagger end.
+      stop: when set, readers and predictor end.
       clock: seconds that pass.
     """
 

@@ -24,7 +24,9 @@ from avsc_jax import metrics, tables
 from avsc_jax.data import folds, media
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset as clips
-from avsc_jax.predict import predictor as tagging
+from avsc_jax.predict import predictor as systems
+from avsc_jax.predict.answer import Answer
+from avsc_jax.predict.predictor import Predictor
 from avsc_jax.report import files
 from avsc_jax.report.console import columns, markdown, number, percent
 from avsc_jax.runs.run_folder import RunFolder
@@ -105,15 +107,15 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f'{run} was scored on nothing; name a split of {dataset.name} by --split')
     if options.clips and 'fold' in data:
         raise ValueError(f'{run} is scored on a fold, of which --clips takes no part; leave it out')
-    tagger = tagging.load(run, options.weights_dir)
-    warnings = [*tagger.warnings]
+    predictor = systems.load(run, options.weights_dir)
+    warnings = [*predictor.warnings]
     if (trained := folder.read_json('environment.json')['data']) != _told(dataset):
         warnings.append(f'{run.name} was trained on {trained}, these clips are of {_told(dataset)}')
     total = dataset.num_records(split)
     chosen = media.evenly_spaced(total, min(options.clips or total, total))
     part = split if len(chosen) == total else '+'.join(f'{split}[{i}:{i + 1}]' for i in chosen)
-    records = clips.records(tagger, dataset, part, options.data_dir, options.media_dir)
-    scores, num_clips = _scores(tagger, records)
+    records = clips.records(predictor, dataset, part, options.data_dir, options.media_dir)
+    scores, num_clips = _scores(predictor, records)
     about = f'{dataset.name} {split}, {num_clips:,} clips'
     about += f', by {len(chosen):,} of {total:,} records' * (len(chosen) < total)
     return {
@@ -125,17 +127,17 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _scores(
-    tagger: tagging.Tagger, records: Iterator[Mapping]
+    predictor: Predictor, records: Iterator[Mapping]
 ) -> tuple[dict[str, dict[str, float]], int]:
     """Condition -> log loss and accuracy of clips; and how many clips there are."""
     facts = {name: [] for name in ('clip_id', 'segment', 'label')}
-    probs = {name: [] for name in CONDITIONS if _meets(tagger, name)}
+    probs = {name: [] for name in CONDITIONS if _meets(predictor, name)}
     while batch := list(itertools.islice(records, RECORDS_PER_BATCH)):
         for name, column in facts.items():
             column += [record[name] for record in batch]
         for name, found in probs.items():
-            found += [answer.probs for answer in _answers(tagger, batch, name)]
-    meta = {'classes': tagger.classes}
+            found += [answer.probs for answer in _answers(predictor, batch, name)]
+    meta = {'classes': predictor.classes}
     made = {
         name: tables.Predictions(**facts, probs=np.stack(of), meta=meta)
         for name, of in probs.items()
@@ -151,19 +153,17 @@ def _scores(
     return scores, len(pooled['clean'].clip_id)
 
 
-def _meets(tagger: tagging.Tagger, condition: str) -> bool:
+def _meets(predictor: Predictor, condition: str) -> bool:
     """Whether it takes what is disturbed, and something else too where that is dropped."""
     kind, change = CONDITIONS[condition]
-    return kind in (None, *tagger.takes) and (change is not None or len(tagger.takes) > 1)
+    return kind in (None, *predictor.takes) and (change is not None or len(predictor.takes) > 1)
 
 
-def _answers(
-    tagger: tagging.Tagger, batch: Sequence[Mapping], condition: str
-) -> list[tagging.Answer]:
+def _answers(predictor: Predictor, batch: Sequence[Mapping], condition: str) -> list[Answer]:
     kind, change = CONDITIONS[condition]
     if change is None:
-        return tagger(batch, without=(kind,))
-    return tagger([change(record) for record in batch])
+        return predictor.answers(batch, without=(kind,))
+    return predictor.answers([change(record) for record in batch])
 
 
 def _told(dataset: Any) -> str:

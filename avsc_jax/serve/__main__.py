@@ -25,7 +25,7 @@ from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
 from avsc_jax.runtime import cli
-from avsc_jax.serve.queue import Desk, Refusal
+from avsc_jax.serve.queue import Refusal, TaggingQueue
 from avsc_jax.weights.cache import default_weights_dir
 
 if TYPE_CHECKING:  # of the extra `web`
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> int:
     with contextlib.closing(_listener(args.host, args.port)) as listener:
         if args.download_weights:
             weights.download_all(predict.published(args.model), args.weights_dir)
-        desk = Desk(
+        desk = TaggingQueue(
             load(args.model, args.weights_dir), window_s=args.window, max_seconds=args.max_seconds
         )
         print('warming up ...', file=sys.stderr)
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def app(desk: Desk, host: str, *, max_mb: float = 200.0) -> Callable[..., Awaitable[None]]:
+def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[..., Awaitable[None]]:
     """The page and its JSON, as an ASGI application.
 
     Args:

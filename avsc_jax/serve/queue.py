@@ -13,8 +13,9 @@ import numpy as np
 
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict import media_files
+from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.explain import explain
-from avsc_jax.predict.predictor import Answer, Tagger
+from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.stream import warm_up
 from avsc_jax.report import explanation
 
@@ -29,29 +30,29 @@ class Refusal(Exception):
         self.status = status
 
 
-class Desk:
+class TaggingQueue:
     """Where clips are brought to.
 
     Args:
       max_seconds: for one clip; what is left to explain then is left out.
     """
 
-    def __init__(self, tagger: Tagger, *, window_s: float = 10.0, max_seconds: float = 120.0):
+    def __init__(self, predictor: Predictor, *, window_s: float = 10.0, max_seconds: float = 120.0):
         self.max_seconds = max_seconds
-        self._tagger, self._window_s = tagger, window_s
+        self._predictor, self._window_s = predictor, window_s
         # one thread: the compiler and the device are used by one clip at a time
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='tagging')
         self._inside, self._doing = 0, ''
 
     def warm_up(self) -> None:
         """Compiles what every clip needs."""
-        explain(self._tagger, warm_up(self._tagger, self._window_s))
+        explain(self._predictor, warm_up(self._predictor, self._window_s))
 
     def about(self) -> dict[str, Any]:
         """What the system is."""
         names = ('title', 'classes', 'takes', 'warnings')
         limits = {'window_s': self._window_s, 'max_seconds': self.max_seconds}
-        return {name: getattr(self._tagger, name) for name in names} | limits
+        return {name: getattr(self._predictor, name) for name in names} | limits
 
     @property
     def progress(self) -> str:
@@ -91,7 +92,7 @@ class Desk:
 
     def _tagged(self, file: Path, name: str, given_up: threading.Event) -> dict[str, Any]:
         """`{scenes, timeline, notes, warnings, explanation_html, seconds}`."""
-        began, tagger = time.monotonic(), self._tagger
+        began, predictor = time.monotonic(), self._predictor
 
         def is_late() -> bool:
             return time.monotonic() - began > self.max_seconds
@@ -118,11 +119,13 @@ class Desk:
                     notes.append('there was no time to explain all of it')
                     break
                 self._doing = f'{name}: asking why, from {window["start_s"]:.0f} s on'
-                reasons.append(explain(tagger, window))
+                reasons.append(explain(predictor, window))
         finally:
             self._doing = ''
         spans = [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows]
-        page = explanation.document(name, tagger.classes, spans, reasons, notes, tagger.warnings)
+        page = explanation.document(
+            name, predictor.classes, spans, reasons, notes, predictor.warnings
+        )
         return {
             'scenes': self._ordered(one.probs),
             'timeline': [
@@ -130,14 +133,16 @@ class Desk:
                 for start_s, end_s, scenes in ((s, e, self._ordered(p)) for s, e, p in spans)
             ],
             'notes': notes,
-            'warnings': tagger.warnings,
+            'warnings': predictor.warnings,
             'explanation_html': page,
             'seconds': time.monotonic() - began,
         }
 
-    def _read(self, file: Path, watch: Callable[[Sequence[Mapping]], None]) -> media_files.Tagged:
+    def _read(
+        self, file: Path, watch: Callable[[Sequence[Mapping]], None]
+    ) -> media_files.Prediction:
         tagged = media_files.tag(
-            _Watched(self._tagger, watch),
+            _Watched(self._predictor, watch),
             [file],
             window_s=self._window_s,
             keep=True,
@@ -149,20 +154,20 @@ class Desk:
 
     def _ordered(self, probs: np.ndarray) -> list[dict[str, Any]]:
         """Likeliest first."""
-        classes = self._tagger.classes
+        classes = self._predictor.classes
         order = np.argsort(-probs, kind='stable')
         return [{'scene': classes[c], 'p': float(probs[c])} for c in order]
 
 
 class _Watched:
-    """A tagger that says what it is about to do, to somebody who may object."""
+    """A predictor that says what it is about to do, to somebody who may object."""
 
-    def __init__(self, tagger: Tagger, watch: Callable[[Sequence[Mapping]], None]):
-        self._tagger, self._watch = tagger, watch
+    def __init__(self, predictor: Predictor, watch: Callable[[Sequence[Mapping]], None]):
+        self._predictor, self._watch = predictor, watch
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._tagger, name)
+        return getattr(self._predictor, name)
 
-    def __call__(self, records: Sequence[Mapping], **options: Any) -> list[Answer]:
+    def answers(self, records: Sequence[Mapping], **options: Any) -> list[Answer]:
         self._watch(records)
-        return self._tagger(records, **options)
+        return self._predictor.answers(records, **options)

@@ -13,7 +13,7 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.predict import explain as explaining
 from avsc_jax.predict import grad_cam
 from avsc_jax.predict.explain import explain
-from avsc_jax.predict.predictor import Part, Tagger
+from avsc_jax.predict.predictor import Member, Predictor
 
 CLASSES = ['red', 'green']
 PICTURES = dict(items='frame', frames='clip12', short_side=96)
@@ -65,8 +65,8 @@ def tagger(write_run, tmp_path_factory):
             )
             for part, (of, prepared) in dict(below).items():
                 write_run(folder / 'parts' / part, of, prepared, classes=CLASSES)
-            found.append(Part(name, folder))
-        return Tagger('t', found, [], lambda probs: np.mean([*probs.values()], axis=0))
+            found.append(Member(name, folder))
+        return Predictor('t', found, [], lambda probs: np.mean([*probs.values()], axis=0))
 
     return make
 
@@ -95,7 +95,7 @@ def test_the_heat_lies_on_what_drives_the_class(tagger):
     window = pictures((30, 60, 75, 100), None, (0, 15, 0, 50), None, None, None, None)
     window['frames'][4][:30, :50, 0] = 170  # half as red
     told = explain(found, window)
-    (answer,) = found([window])
+    (answer,) = found.answers([window])
     np.testing.assert_allclose(told.probs, answer.probs)
     assert told.top == 0 and told.without == {} and told.parts == {} and told.sound is None
     # of 7 pictures the first (places 0, 2, 4, 6): the middles of four equal parts
@@ -127,7 +127,7 @@ def test_behind_an_encoder_the_gradient_goes_through_both_networks(tagger, pool)
     window['frames'][1][..., 1] = 200
     told = explain(found, window)
 
-    (part,) = found.parts
+    (part,) = found.members
     rows = np.stack([media.resize_picture(frame, 64, 64) for frame in window['frames']])
     maps = rows.reshape(3, 8, 8, 8, 8, 3).mean(axis=(2, 4), dtype=np.float32) / 255
     maps = maps[..., :2] - maps[..., 1::-1]
@@ -184,10 +184,10 @@ def test_an_ensemble_tells_what_is_left_without_a_part_and_what_each_says(three)
     told = explain(three, window)
     assert set(told.without) == {'sound', 'picture'}
     for kind, probs in told.without.items():
-        (answer,) = three([window], without=[kind])
+        (answer,) = three.answers([window], without=[kind])
         np.testing.assert_array_equal(probs, answer.probs)
     assert set(told.parts) == {'see', 'see too', 'hear'}
-    for part in three.parts:
+    for part in three.members:
         np.testing.assert_allclose(told.parts[part.name], part([window])[0][0])
     assert told.maps == {'picture': ['see'], 'sound': ['hear']}
     deaf = {name: value for name, value in window.items() if name != 'audio'}
@@ -211,7 +211,7 @@ def hybrid(tagger):
 def test_attention_is_told_over_the_time_of_the_window(hybrid):
     window = pictures(None, (0, 30, 0, 50), None) | beep()
     told = explain(hybrid, window)
-    (part,) = hybrid.parts
+    (part,) = hybrid.members
     (rows,) = part.rows([window])
     attention = part.model.apply(part.variables, rows)[1]['attention']
     times_s, weights = told.attention

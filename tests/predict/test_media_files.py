@@ -85,7 +85,7 @@ def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypat
     assert len(found) == 6
     for name in ('a.mp4', 'b.mp4', 'c.m4a'):
         (window,) = windows.read(clips / name, system.wants())
-        (answer,) = system([window])
+        (answer,) = system.answers([window])
         np.testing.assert_allclose(found[name].probs, answer.probs, atol=1e-6)
         np.testing.assert_allclose(found[name].embedding, answer.embedding, rtol=1e-4, atol=1e-5)
     strict = media_files.tag(system, [clips / 'b.mp4', clips / 'a.mp4'], fallback=False)
@@ -104,10 +104,10 @@ def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, mo
             raise ValueError('five are too many')
         return answers(records, **options)
 
-    answers = system.__call__
-    monkeypatch.setattr(predictor.Tagger, '__call__', lambda self, *a, **k: refuse(*a, **k))
+    answers = system.answers
+    monkeypatch.setattr(predictor.Predictor, 'answers', lambda self, *a, **k: refuse(*a, **k))
     names = [clips / name for name in ('a.mp4', 'long.mp4', 'c.m4a')]
-    monkeypatch.setattr(predictor.Tagger, 'notes', lambda self, record: [])
+    monkeypatch.setattr(predictor.Predictor, 'notes', lambda self, record: [])
     found = {t.file.name: t.error for t in media_files.tag(system, names)}
     assert found == {
         'a.mp4': None, 'c.m4a': None, 'long.mp4': f'{clips}/long.mp4: five are too many'
@@ -173,7 +173,7 @@ def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_pa
 def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):
     path = tmp_path / 'scenes.jsonl'
     path.write_text('{"file": "a", "error": "bad"}\n{"file": "hal')
-    bad = media_files.Tagged(Path('b'), [], [], [], 'bad')
+    bad = media_files.Prediction(Path('b'), [], [], [], 'bad')
     Journal(path, {}).add(bad, ['park'], embedding=False)
     assert [*Journal(path, {}).lines] == ['a', 'b']
 

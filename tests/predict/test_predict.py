@@ -95,7 +95,7 @@ def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
     spec['options'] = {'input_shape': (64, 64, 3), 'frames': 'second_centres', 'widths': (2,) * 4}
     spec['options']['embedding_size'] = 2
     inputs = FeatureInputs({}, [EncoderSpec(**spec).make(tmp_path)])
-    tagger = SimpleNamespace(parts=[SimpleNamespace(preprocess=inputs)])
+    tagger = SimpleNamespace(members=[SimpleNamespace(preprocess=inputs)])
     (rendered,) = data_dir.rglob('tfds_tau_demo*/video')
     data = records.open_dataset('tfds_tau', 'demo', data_dir)
     found = [*dataset.records(tagger, data, 'test', data_dir, rendered.parent)]

@@ -2,6 +2,8 @@
 
 import functools
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -10,7 +12,7 @@ import pytest
 
 from avsc_jax import ensemble, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
-from avsc_jax.predict import predictor as tagging
+from avsc_jax.predict import Predictor, media_files, predictor
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import ensemble as ensemble_job
@@ -34,7 +36,7 @@ def softmax(logits):
 @pytest.fixture(scope='module')
 def found(both):
     """The run as a tagger, which compiles once."""
-    return tagging.load(both)
+    return predictor.load(both)
 
 
 @pytest.fixture(scope='module')
@@ -46,7 +48,7 @@ def loaded(both):
 def test_records_of_all_lengths_get_what_the_run_says_of_each(found, loaded):
     model, variables, preprocess, classes = loaded
     records = [record(0), record(1, 3), record(2)]
-    answers = found(records)
+    answers = found.answers(records)
     for one, answer in zip(records, answers, strict=True):
         logits, out = model.apply(variables, preprocess(one))
         np.testing.assert_allclose(answer.probs, softmax(logits).mean(0), atol=1e-6)
@@ -64,20 +66,20 @@ def test_what_a_record_lacks_is_the_mean_of_the_training_data(both, found, loade
     means = RunFolder(both).means()
     whole, deaf, blind = record(0), record(1), record(2)
     del deaf['audio'], blind['frames']
-    answers = found([whole, deaf, blind])
+    answers = found.answers([whole, deaf, blind])
     assert [answer.without for answer in answers] == [(), ('sound',), ('picture',)]
     for one, lacking, answer in ((1, 'audio_embedding', 1), (2, 'image_embedding', 2)):
         rows = preprocess(record(one)) | {lacking: means[lacking][None]}
         logits, _ = model.apply(variables, rows)
         np.testing.assert_allclose(answers[answer].probs, softmax(logits)[0], atol=1e-6)
-    (told,) = found([record(1)], without=['sound'])
+    (told,) = found.answers([record(1)], without=['sound'])
     np.testing.assert_allclose(told.probs, answers[1].probs, atol=1e-6)
-    monkeypatch.setattr(found.parts[0], '_means', {})  # an older run has none
-    (told,) = found([record(1)], without=['sound'])
+    monkeypatch.setattr(found.members[0], '_means', {})  # an older run has none
+    (told,) = found.answers([record(1)], without=['sound'])
     zeros = preprocess(record(1)) | {'audio_embedding': np.zeros((1, 8), np.float32)}
     np.testing.assert_allclose(told.probs, softmax(model.apply(variables, zeros)[0])[0], atol=1e-6)
     with pytest.raises(ValueError, match='there is no sound and no picture, which it needs'):
-        found([record(1)], without=['sound', 'picture'])
+        found.answers([record(1)], without=['sound', 'picture'])
 
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
@@ -100,7 +102,7 @@ class Said:
 def made_of(tmp_path_factory):
     """Of a config: a finished ensemble of made-up members, and its own table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tagging, 'Part', Said)
+        patch.setattr(predictor, 'Member', Said)
 
         @functools.cache
         def made(module, argument):
@@ -131,7 +133,7 @@ def finished(config):
     folder = default_path('ensemble.py')
     places = {'data_dir': folder, 'weights_dir': folder}
     ensemble_job.run(config, workdir=folder, **places)
-    return tagging.load(folder), tables.pool(
+    return predictor.load(folder), tables.pool(
         tables.read(RunFolder(folder).predictions_file('test'))
     )
 
@@ -148,19 +150,19 @@ def resolved(module, argument):
 def test_an_ensemble_says_what_its_table_says(name, made_of):
     _, found, table = made_of(hitachi_ensemble, f'{name},tau')
     records = [{'audio': 0, 'frames': 0, 'row': row} for row in range(20)]
-    np.testing.assert_allclose([a.probs for a in found(records)], table.probs, atol=1e-12)
+    np.testing.assert_allclose([a.probs for a in found.answers(records)], table.probs, atol=1e-12)
     assert found.is_calibrated == (name == 'E02')
 
 
 def test_an_ensemble_goes_on_without_the_members_that_hear(made_of):
     config = resolved(hitachi_ensemble, 'E02,tau')
     _, found, _ = made_of(hitachi_ensemble, 'E02,tau')
-    (answer,) = found([{'audio': 0, 'frames': 0, 'row': 3}], without=['sound'])
-    parts = {part.name: part([{'row': 3}])[0] for part in found.parts}
+    (answer,) = found.answers([{'audio': 0, 'frames': 0, 'row': 3}], without=['sound'])
+    parts = {part.name: part([{'row': 3}])[0] for part in found.members}
     visual = np.mean([parts[name] for name in config.groups.visual], axis=0)
     expected = ensemble.renormalize(ensemble.clamp(visual) + ensemble.clamp(parts['C04']))
     np.testing.assert_allclose(answer.probs, expected[0], atol=1e-12)
-    (deaf,) = found([{'audio': 0, 'row': 3}])
+    (deaf,) = found.answers([{'audio': 0, 'row': 3}])
     heard = np.mean([parts[name] for name in config.groups.audio], axis=0)
     np.testing.assert_allclose(deaf.probs, ensemble.renormalize(ensemble.clamp(heard))[0])
     assert (answer.without, deaf.without) == (('sound',), ('picture',))
@@ -169,14 +171,45 @@ def test_an_ensemble_goes_on_without_the_members_that_hear(made_of):
 def test_searched_weights_are_those_of_the_report(made_of):
     _, found, table = made_of(ioacas_ensemble, 'I,tau')  # of the systems the fewest members
     records = [{'frames': 0, 'row': row} for row in range(20)]
-    np.testing.assert_allclose([a.probs for a in found(records)], table.probs, atol=1e-6)
+    np.testing.assert_allclose([a.probs for a in found.answers(records)], table.probs, atol=1e-6)
 
 
 def test_members_lie_where_they_were_or_beside_the_ensemble(made_of, tmp_path, monkeypatch):
     folder, *_ = made_of(hitachi_ensemble, 'E02,tau')
     monkeypatch.chdir(tmp_path)
     moved = shutil.copytree(folder / 'runs', tmp_path / 'elsewhere')
-    assert len(tagging.load(moved / 'ensemble').parts) == 7
+    assert len(predictor.load(moved / 'ensemble').members) == 7
     (moved / 'clip_fusion-tau/DONE').unlink()
     with pytest.raises(FileNotFoundError, match=r'clip_fusion-tau, which is neither there nor in '):
-        tagging.load(moved / 'ensemble')
+        predictor.load(moved / 'ensemble')
+
+
+def test_a_clip_is_tagged_by_its_path(both, film, tmp_path):
+    tagger = Predictor.load(both)
+    clip = film(tmp_path / 'a.mp4', 3.0)
+    found = tagger(str(clip), window_s=2.0)
+    assert found.file == clip and len(found.windows) == 2 and found.error is None
+    (whole,) = media_files.tag(tagger, [clip], window_s=2.0)
+    np.testing.assert_array_equal(found.probs, whole.probs)
+    names, probs = zip(*found.ranking, strict=True)
+    assert {*names} == {'park', 'tram'} and found.scene == names[0]
+    assert probs == tuple(sorted(found.probs, reverse=True)) and sum(probs) == pytest.approx(1)
+
+
+def test_a_clip_that_cannot_be_tagged_is_one_sentence(both, film, tmp_path):
+    tagger = Predictor.load(str(both))
+    (tmp_path / 'a.mp4').write_text('no film')
+    with pytest.raises(ValueError, match=r'a\.mp4'):
+        tagger(tmp_path / 'a.mp4')
+    silent = film(tmp_path / 'b.mp4', sound=False)
+    assert 'told without sound' in ' '.join(tagger(silent).notes)
+    with pytest.raises(ValueError, match='is not whole'):
+        tagger(silent, fallback=False)
+    with pytest.raises(FileNotFoundError, match='does not hold a complete run'):
+        Predictor.load(tmp_path)
+
+
+def test_importing_predict_loads_nothing_heavy():
+    code = 'import sys, avsc_jax.predict; print("jax" in sys.modules, "numpy" in sys.modules)'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout.split() == ['False', 'False'], done.stderr

@@ -20,7 +20,7 @@ import soundfile
 from avsc_jax.data.windows import Wants
 from avsc_jax.predict import stream as live
 from avsc_jax.predict import stream_sources
-from avsc_jax.predict.predictor import Answer
+from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.stream_buffer import AHEAD_S, Sound, Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 
@@ -42,7 +42,7 @@ class Meter:
     def notes(self, record):
         return [] if 'frames' in record or not self._takes['frames'] else ['no picture']
 
-    def __call__(self, records, *, without=()):
+    def answers(self, records, *, without=()):
         (record,) = records
         self.seen.append(record)
         loud = np.abs(record['audio']).mean() if 'audio' in record else 0

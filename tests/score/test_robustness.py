@@ -10,7 +10,7 @@ import pytest
 from avsc_jax import metrics
 from avsc_jax.data import records
 from avsc_jax.predict import predictor as tagging
-from avsc_jax.predict.predictor import Answer
+from avsc_jax.predict.answer import Answer
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.score import robustness
 from avsc_jax.score.robustness import CONDITIONS, dark, noisy
@@ -67,12 +67,12 @@ def test_frames_are_darkened_to_a_quarter_and_openl3_s_pictures_likewise():
 class Told:
     """In the place of a system: it names class 0 as far as what it is given is undisturbed."""
 
-    classes, warnings, parts = ('a', 'b'), [], []
+    classes, warnings, members = ('a', 'b'), [], []
 
     def __init__(self, *takes):
         self.takes = takes
 
-    def __call__(self, batch, *, without=()):
+    def answers(self, batch, *, without=()):
         return [self._answer(record, without) for record in batch]
 
     def _answer(self, given, without):
@@ -153,7 +153,7 @@ def test_the_command_scores_a_run_under_every_condition(
     assert len({score['log_loss'] for score in found['scores'].values()}) == len(CONDITIONS)
     # evenly spread: every second clip, with the pictures of its video file
     clips = [*robustness.clips.records(system, dataset, 'test', data_dir)][1::2]
-    probs = np.stack([answer.probs for answer in system(clips)])
+    probs = np.stack([answer.probs for answer in system.answers(clips)])
     loss = metrics.log_loss(probs, np.array([clip['label'] for clip in clips]))
     assert found['scores']['clean']['log_loss'] == pytest.approx(loss, rel=1e-4)
     assert shown[0].startswith('log loss, accuracy ') and shown[1].startswith('both ')

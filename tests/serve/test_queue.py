@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from avsc_jax.predict import predictor
-from avsc_jax.predict.media_files import Tagged
-from avsc_jax.predict.predictor import Answer
+from avsc_jax.predict.answer import Answer
+from avsc_jax.predict.media_files import Prediction
 from avsc_jax.report.explanation import Explanation
 from avsc_jax.serve import queue
-from avsc_jax.serve.queue import MAX_WAITING, Desk, Refusal
+from avsc_jax.serve.queue import MAX_WAITING, Refusal, TaggingQueue
 
 
 async def never():
@@ -30,7 +30,7 @@ def bring(place, file, name='clip.mp4', gone=None):
 
 @pytest.fixture(scope='module')
 def place(both):
-    return Desk(predictor.load(both), window_s=2.0)
+    return TaggingQueue(predictor.load(both), window_s=2.0)
 
 
 def test_a_clip_gets_its_scenes_their_times_and_why(place, film, tmp_path):
@@ -68,7 +68,7 @@ class Stand:
         monkeypatch.setattr(queue.media_files, 'tag', self.tag)
         monkeypatch.setattr(queue, 'explain', self.explain)
 
-    def __call__(self, records):
+    def answers(self, records, **_):
         return [Answer(np.array([0.25, 0.75]), np.zeros(1), ())]
 
     def tag(self, watched, files, *, window_s, keep, workers, limits):
@@ -79,8 +79,8 @@ class Stand:
             for k in range(self._windows):
                 window = {'start_s': window_s * k, 'end_s': window_s * (k + 1)}
                 self._on_window(k)
-                windows.append((*window.values(), *watched([window])))
-            yield Tagged(files[0], windows, [], [window], None)
+                windows.append((*window.values(), *watched.answers([window])))
+            yield Prediction(files[0], windows, [], [window], None)
         finally:
             self.busy -= 1
             self.ended += 1
@@ -93,7 +93,7 @@ class Stand:
 
 def test_one_clip_is_tagged_at_a_time_and_few_may_wait(monkeypatch):
     stand = Stand(monkeypatch, on_window=lambda k: time.sleep(0.01))
-    place = Desk(stand)
+    place = TaggingQueue(stand)
 
     async def one(k):
         with place.place():
@@ -114,7 +114,7 @@ def test_one_clip_is_tagged_at_a_time_and_few_may_wait(monkeypatch):
 
 def test_what_is_being_done_can_be_asked_meanwhile(monkeypatch):
     told = []
-    place = Desk(Stand(monkeypatch, on_window=lambda k: told.append(place.progress)))
+    place = TaggingQueue(Stand(monkeypatch, on_window=lambda k: told.append(place.progress)))
     bring(place, 'x', 'a.mp4')
     assert told == ['a.mp4: opening', 'a.mp4: listening and looking, from 0 s on']
 
@@ -124,12 +124,12 @@ def test_a_clip_that_takes_too_long_is_given_up(monkeypatch):
     with pytest.raises(
         Refusal, match=r'^a\.mp4 takes longer than 0\.12 s; bring a part'
     ) as refusal:
-        bring(Desk(stand, max_seconds=0.12), 'x', 'a.mp4')
+        bring(TaggingQueue(stand, max_seconds=0.12), 'x', 'a.mp4')
     assert refusal.value.status == 422 and stand.ended == 1
 
 
 def test_what_there_is_no_time_to_explain_is_left_out_and_told(monkeypatch):
-    place = Desk(Stand(monkeypatch), max_seconds=0.2)
+    place = TaggingQueue(Stand(monkeypatch), max_seconds=0.2)
     late = place._read
 
     def read(*args):
@@ -146,7 +146,7 @@ def test_what_there_is_no_time_to_explain_is_left_out_and_told(monkeypatch):
 def test_work_ends_when_nobody_waits_for_it(monkeypatch):
     began = threading.Event()
     stand = Stand(monkeypatch, windows=999, on_window=lambda k: began.set() or time.sleep(0.01))
-    place = Desk(stand)
+    place = TaggingQueue(stand)
 
     async def leave():
         while not began.is_set():

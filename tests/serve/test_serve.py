@@ -102,10 +102,10 @@ def page(model, tmp_path_factory):
     import uvicorn
 
     from avsc_jax.predict.predictor import load
-    from avsc_jax.serve.queue import Desk
+    from avsc_jax.serve.queue import TaggingQueue
 
     folder = tmp_path_factory.mktemp('temporary')
-    desk = Desk(load(model), max_seconds=60.0)
+    desk = TaggingQueue(load(model), max_seconds=60.0)
     app = serve.app(desk, '127.0.0.1', max_mb=2.0)
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', lifespan='off', ws='none'))
     with pytest.MonkeyPatch.context() as patch, serve._listener('127.0.0.1', 0) as listener:
