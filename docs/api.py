@@ -16,6 +16,7 @@ PUBLIC = (
     'avsc_jax.metrics',
     'avsc_jax.tables',
     'avsc_jax.training',
+    'avsc_jax.predict',
     'avsc_jax.scenes',
     'avsc_jax.types',
 )
@@ -28,11 +29,12 @@ def main(folder: Path) -> None:
     import jaxtyping
     import pdoc
 
-    from avsc_jax import training, types
+    from avsc_jax import predict, training, types
 
     types.Array = jaxtyping.Array  # one name in place of all kinds of arrays
     types.__all__ = []  # its docstring says it all
-    training.load_run = training.load_run  # found on first use, where pdoc does not look for it
+    # found on first use, where pdoc does not look for them
+    training.load_run, predict.Predictor = training.load_run, predict.Predictor
     warnings.simplefilter('error', UserWarning)
     pdoc.render.configure(
         docformat='google',

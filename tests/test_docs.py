@@ -13,6 +13,7 @@ RELIED_ON = {
     'models': ('list_models', 'create_model', 'input_spec', 'init', 'count_parameters'),
     'models/clip_late_fusion': ('ClipLateFusion', 'ClipLateFusion.encoders'),
     'training': ('load_run',),
+    'predict': ('Predictor', 'Predictor.load'),
     'weights': ('read', 'write', 'convert', 'SOURCES', 'Source.licence'),
     'audio/frontends': (
         *('hitachi_logmel', 'openl3_mel256'),

@@ -123,6 +123,20 @@ def test_every_part_of_the_package_stands_on_a_floor() -> None:
     assert parts - {'__init__'} <= FLOOR.keys()
 
 
+def test_the_picture_in_contributing_shows_these_floors() -> None:
+    lines = (ROOT / 'CONTRIBUTING.md').read_text().splitlines()
+    first = lines.index('    ' + '  '.join(FLOORS[0]))
+    drawn = [tuple(line.split()) for line in lines[first : first + len(FLOORS)]]
+    assert drawn == list(FLOORS) and not lines[first + len(FLOORS)].strip()
+
+
+def test_the_package_has_few_rooms_on_few_floors() -> None:
+    package = ROOT / 'avsc_jax'
+    inside = [path for path in SOURCES if path.is_relative_to(package)]
+    rooms = {path.relative_to(package).parts[0] for path in inside}
+    assert len(rooms) <= 26 and len(FLOORS) <= 10
+
+
 @pytest.mark.parametrize(
     ('module', 'source'),
     [

@@ -77,9 +77,28 @@ def test_a_system_is_reproduced_demo_only_or_not_run() -> None:
     assert rows and {*rows} <= {'reproduced', 'demo only', 'not run'}
 
 
-def test_the_python_example_runs() -> None:
-    example = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+def examples() -> list[str]:
+    return re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+
+
+def test_the_python_example_of_numbers_runs() -> None:
+    (example,) = (block for block in examples() if 'Predictor' not in block)
     variables: dict = {}
     exec(compile(example, 'README.md', 'exec'), variables)
     last = ast.unparse(ast.parse(example).body[-1])
     assert str(eval(last, variables)) == example.rsplit('#', 1)[1].strip()
+
+
+def test_the_python_example_of_tagging_runs(
+    finished_run, film, tmp_path, monkeypatch, capsys
+) -> None:
+    (example,) = (block for block in examples() if 'Predictor' in block)
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs/clip_fusion').symlink_to(finished_run('clip_fusion'))
+    film(tmp_path / 'clip.mp4')
+    monkeypatch.chdir(tmp_path)
+    variables: dict = {}
+    exec(compile(example, 'README.md', 'exec'), variables)
+    prediction = variables['prediction']
+    printed = f'{prediction.scene} {prediction.ranking[:3]}\n'
+    assert capsys.readouterr().out == printed and len(prediction.ranking) == 10
