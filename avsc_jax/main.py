@@ -21,6 +21,7 @@ from avsc_jax.data import folds, records
 from avsc_jax.data.sources import folder, own_builds, pictures
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
+from avsc_jax.training import config as fields
 from avsc_jax.training import ensemble, sweep, train
 from avsc_jax.weights import cache
 
@@ -124,6 +125,7 @@ def parse(arguments: list[str]) -> ConfigDict:
         # config_flags puts the traceback of a config into the message; its last line is the error
         sentence = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
         raise ValueError(f'{sentence} (--help lists the flags)') from error
+    fields.check(FLAGS.config)
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
     if FLAGS.fold is not None and FLAGS.config.data.name in pictures.SETS:
@@ -189,13 +191,14 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         if source == 'demo':
             data.config = 'demo_segments' if data.config == 'segments' else 'demo'
             if FLAGS.weights != 'pretrained':
-                config.update(config.demo)
+                config.update(_demo_of(config))
         config.weights = (
             FLAGS.weights
             if FLAGS.weights != 'auto'
             else ('random' if source == 'demo' else 'pretrained')
         )
-        del config.demo
+        if 'demo' in config:
+            del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
         if config.get('begins_with') and not train.has_stage(config, data_dir):
@@ -207,6 +210,15 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         if FLAGS.fold_file:
             data.fold_file = FLAGS.fold_file
     return config.lock()
+
+
+def _demo_of(config: ConfigDict) -> ConfigDict:
+    if 'demo' not in config:
+        raise ValueError(
+            'the config has no section demo, which makes its networks small for made-up clips; '
+            'add one, or name prepared data by --data_dir'
+        )
+    return config.demo
 
 
 def device_line() -> str:

@@ -18,6 +18,7 @@ from avsc_jax.input_pipeline import encoders, examples, sound
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.tables import mix
+from avsc_jax.training import config as fields
 from avsc_jax.training import loop, optimizer, train
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
@@ -39,6 +40,7 @@ def variants():
 def test_every_variant_builds_its_network_loss_and_schedule(module, argument, outline):
     config = module.get_config(argument)
     json.dumps(config.to_dict())  # config.json
+    fields.check(config)
     told = {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
     assert told <= set(config.paper) <= told | {'average'}
     if 'groups' in config:  # an ensemble of other configs

@@ -86,7 +86,7 @@ def load(
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
         prepare, embed = partial(training_only, reader.prepare_batch), embedder(config, live)
     elif not rows:
-        augmentation = config.augment.to_dict()
+        augmentation = config.to_dict().get('augment', {})
         plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
         for name in names:
             one = reader if name == train else plain

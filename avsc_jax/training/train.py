@@ -19,7 +19,7 @@ from avsc_jax.data import folds, records
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.data.sources import folder as own
 from avsc_jax.data.sources import own_builds, pictures
-from avsc_jax.input_pipeline import encoders, examples, sound
+from avsc_jax.input_pipeline import encoders, examples, media, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
 from avsc_jax.runs import run_folder, summary
@@ -86,13 +86,14 @@ def run(
     data = f'{dataset.name} {dataset.fingerprint}'
     if not config.get('begins_with'):
         dependencies.check_data(parts, data)
+    model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
+    check_channels(config, model)
     folder.begin(config.to_dict())
     runs = kept_encoders(config, folder, parts)
     specs += runs
     used |= {part.name: f'run of config {part.folder.config_hash}' for part in parts}
     for spec in runs:
         used[spec.name] += f', {spec.weights}'
-    model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     folder.record_environment(data, used)
     folder.write_json('classes.json', dataset.classes)
     folder.write_json('preprocessing.json', examples.preprocessing(config, specs))
@@ -128,6 +129,22 @@ def run(
     folder.finish()
     print(report.text(result))
     print(f'report: {page}')
+
+
+def check_channels(config: ConfigDict, model: nn.Module) -> None:
+    """Raises ValueError if a network of media takes pictures of other channels than it gets."""
+    if 'size' not in config:
+        return
+    reader = media.make(examples.preprocessing(config, ()))
+    item = jax.ShapeDtypeStruct((1, *reader.item.shape), reader.item.dtype)
+    given = jax.eval_shape(reader.prepare, item).shape[-1]
+    spec = model.input_spec
+    wanted = (spec['image'] if isinstance(spec, dict) else spec).shape[-1]
+    if given != wanted:
+        raise ValueError(
+            f'{config.model.name} takes pictures of {wanted} channels, what comes before it gives '
+            f'{given}; set config.model.in_chans={given}'
+        )
 
 
 def scored(

@@ -1,0 +1,120 @@
+"""Every field of a config is known, and a wrong one is a sentence before anything is written."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+import avsc_jax
+from avsc_jax.configs import clip_fusion, hitachi_audio, hitachi_ensemble
+from avsc_jax.training import config as fields
+from avsc_jax.training import train
+
+PACKAGE = Path(avsc_jax.__file__).parent
+
+
+def changed(**changes):
+    made = clip_fusion.get_config('demo')
+    for name, value in changes.items():
+        section, _, field = name.rpartition('__')
+        with made.ignore_type():
+            (made[section] if section else made)[field] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'mixup_alhpa': 0.2}, r'config\.mixup_alhpa is no field .*; did you mean config.mixup_a'),
+        ({'pateince': 3}, r'config\.pateince is no field .*; did you mean config\.patience\?'),
+        ({'zzz': 3}, r'config\.zzz is no field of a config \(avsc_jax\.training\.config lists'),
+        ({'demo__epoch': 3}, r'config\.demo\.epoch is no field .* config\.demo\.epochs\?'),
+        ({'data__splitt': 'x'}, r'config\.data\.splitt is no field'),
+        ({'epochs': '20'}, r"config\.epochs is '20'; it must be a whole number"),
+        ({'epochs': True}, r'config\.epochs is True; it must be a whole number'),
+        ({'size': 64}, r'config\.size is 64; it must be a list'),
+        ({'loss': 'focal_loss'}, r"config\.loss is 'focal_loss'; it must be a section of fields"),
+    ],
+)
+def test_a_wrong_field_is_one_sentence_with_the_nearest_name(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fields.check(changed(**change))
+
+
+def test_the_configs_of_systems_and_ensembles_are_made_of_known_fields():
+    fields.check(changed())
+    fields.check(hitachi_ensemble.get_config('S03,demo'))
+    fields.check(changed(frames=None, learning_rate=1))  # absent, and a whole number for a number
+
+
+def test_the_command_refuses_an_unknown_field_of_a_file(main, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(
+        'from avsc_jax.configs import clip_fusion\n\n\n'
+        'def get_config(argument=""):\n'
+        '    config = clip_fusion.get_config("demo")\n'
+        '    config.mixup_alhpa = 0.2\n'
+        '    return config\n'
+    )
+    with pytest.raises(ValueError, match=r'did you mean config\.mixup_alpha'):
+        main.main([f'--config={file}', f'--workdir={tmp_path / "run"}'])
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_config_without_a_demo_is_one_sentence_on_made_up_clips(main, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(
+        'from avsc_jax.configs import clip_fusion\n\n\n'
+        'def get_config(argument=""):\n'
+        '    config = clip_fusion.get_config(argument)\n'
+        '    del config.demo\n'
+        '    return config\n'
+    )
+    with pytest.raises(ValueError, match='the config has no section demo'):
+        main.main([f'--config={file}:demo', f'--workdir={tmp_path / "run"}'])
+    assert not (tmp_path / 'run').exists()
+
+
+def defaults_in_code():
+    """(field, default, where) of each `config.get('field', default)` of the package."""
+    for path in PACKAGE.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == 'get'
+                and isinstance(node.func.value, ast.Name)
+                and node.func.value.id == 'config'
+                and len(node.args) == 2
+            ):
+                name, default = map(ast.literal_eval, node.args)
+                yield name, default, f'{path.name}:{node.lineno}'
+
+
+def test_the_defaults_in_the_code_are_those_of_the_table():
+    found = list(defaults_in_code())
+    assert len(found) > 8
+    for name, default, where in found:
+        assert (not default and not fields.FIELDS[name].default) or (
+            default == fields.FIELDS[name].default
+        ), (name, where)
+
+
+def test_each_field_has_a_line_for_people():
+    lines = list(fields.table())
+    assert ('epochs', 'a whole number', 'required', 'passes over the training rows') in lines
+    assert len(lines) == len(fields.FIELDS) + len(fields.DATA_FIELDS)
+    assert all(text and '\n' not in text and len(text) < 80 for *_, text in lines)
+
+
+def test_pictures_of_other_channels_than_the_network_takes_are_found_before_training():
+    made = hitachi_audio.get_config('demo')
+    made.update(made.demo)
+    made.model.in_chans = 1
+    model = train.build.make_model(made.model.to_dict(), num_classes=10)
+    with pytest.raises(ValueError, match=r'takes pictures of 1 channels, .* gives 3; set config'):
+        train.check_channels(made, model)
+    made.model.in_chans = 3
+    train.check_channels(made, train.build.make_model(made.model.to_dict(), num_classes=10))
+    train.check_channels(ConfigDict(), model)  # what takes features
