@@ -1,6 +1,6 @@
 """OpenAI's and open_clip's names of the CLIP ResNets -> `models/clip_resnet.py`."""
 
-from avsc_jax.weights.conversion import Rule, batch_norm, convolution, linear
+from avsc_jax.models.rules import Rule, batch_norm, convolution, linear
 
 BLOCK, FLAX_BLOCK = r'visual\.(layer\d)\.(\d+)', r'\1_\2'
 

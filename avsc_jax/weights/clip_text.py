@@ -1,6 +1,6 @@
 """OpenAI's, open_clip's and Hugging Face's names of CLIP's text towers -> `models/clip_text.py`."""
 
-from avsc_jax.weights.conversion import Rule, convolution, layer_norm, linear, outputs_last
+from avsc_jax.models.rules import Rule, convolution, layer_norm, linear, outputs_last
 
 EMBEDDINGS = 'params/text_model/embeddings'
 

@@ -1,8 +1,8 @@
 """OpenAI's, open_clip's and Hugging Face's names of the CLIP ViTs -> `models/clip_vit.py`."""
 
+from avsc_jax.models.rules import Rule, convolution, layer_norm
 from avsc_jax.weights import clip_resnet
 from avsc_jax.weights.clip_text import hugging_face_layers, openai_layers
-from avsc_jax.weights.conversion import Rule, convolution, layer_norm
 
 EMBEDDINGS = 'params/vision_model/embeddings'
 

@@ -1,6 +1,6 @@
 """timm's names of the EfficientNets -> `models/efficientnet.py`."""
 
-from avsc_jax.weights.conversion import batch_norm, convolution, linear
+from avsc_jax.models.rules import batch_norm, convolution, linear
 
 BLOCK, FLAX_BLOCK = r'blocks\.(\d+)\.(\d+)', r'blocks_\1_\2'
 

@@ -1,6 +1,6 @@
 """timm's names of the HRNets -> `models/hrnet.py`."""
 
-from avsc_jax.weights.conversion import Rule, batch_norm, convolution, linear
+from avsc_jax.models.rules import Rule, batch_norm, convolution, linear
 
 
 def block(source: str, path: str, part: str) -> tuple[Rule, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from avsc_jax.weights.conversion import Rule
+from avsc_jax.models.rules import Rule
 
 # A file holds the weights alone, or a whole model with its weights in this group.
 GROUP = r'(?:model_weights/)?'

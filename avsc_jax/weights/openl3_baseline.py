@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from avsc_jax.weights.conversion import batch_norm, linear
+from avsc_jax.models.rules import batch_norm, linear
 
 STEM = (
     *linear(r'model\.0', 'stem/fc1'),

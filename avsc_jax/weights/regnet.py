@@ -1,6 +1,6 @@
 """timm's names of the RegNets -> `models/regnet.py`."""
 
-from avsc_jax.weights.conversion import batch_norm, convolution, linear
+from avsc_jax.models.rules import batch_norm, convolution, linear
 
 PART, FLAX_PART = r'(s\d)\.(b\d+)\.(conv\d|downsample)', r'\1_\2/\3'
 

@@ -1,6 +1,6 @@
 """timm's names of the ResNeSts -> `models/resnest.py`."""
 
-from avsc_jax.weights.conversion import batch_norm, convolution, linear
+from avsc_jax.models.rules import batch_norm, convolution, linear
 
 BLOCK, FLAX_BLOCK = r'(layer\d)\.(\d+)', r'\1_\2'
 

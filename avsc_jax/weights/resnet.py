@@ -1,6 +1,6 @@
 """torchvision's and timm's names of the ResNets -> `models/resnet.py`."""
 
-from avsc_jax.weights.conversion import batch_norm, convolution, linear
+from avsc_jax.models.rules import batch_norm, convolution, linear
 
 BLOCK, FLAX_BLOCK = r'(layer\d)\.(\d+)', r'\1_\2'
 

@@ -1,6 +1,6 @@
 """timm's names of the Swin Transformers -> `models/swin.py`."""
 
-from avsc_jax.weights.conversion import Rule, convolution, layer_norm, linear
+from avsc_jax.models.rules import Rule, convolution, layer_norm, linear
 
 BLOCK, FLAX_BLOCK = r'layers\.(\d+)\.blocks\.(\d+)', r'layers_\1_blocks_\2'
 

@@ -1,0 +1,101 @@
+"""Where pretrained weights come from, and what their networks expect of a picture."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A published set of weights.
+
+    Attributes:
+      url: the publisher's file; None where no hash of it is known for certain.
+      sha256: of that file.
+      git_sha1: of that file, as git names it: of `blob`, its size and its content.
+      hub: the same weights as safetensors, repository and file on huggingface.co.
+      shares: the network whose file holds these weights too.
+      image_size: and what follows is None for a network of sound.
+      resize: what becomes `image_size / crop_fraction` before the crop to `image_size`;
+        'openl3' stands for all of `images.openl3_pictures`.
+      mean, std: of the channels R, G, B, pixels being in [0, 1].
+    """
+
+    publisher: str
+    licence: str
+    url: str | None
+    sha256: str | None
+    hub: str | None
+    image_size: int | None
+    resize: str | None
+    interpolation: str | None
+    crop: str | None
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
+    crop_fraction: float = 1.0
+    shares: str | None = None
+    git_sha1: str | None = None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the same weights; the first is where they are fetched from."""
+        found = [self.url] if self.url else []
+        if self.hub:
+            owner, repository, file = self.hub.split('/', 2)
+            found.append(f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}')
+        return found
+
+
+def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
+    """Radford et al. 2021; OpenAI's addresses hold each file's SHA-256."""
+    return Source(
+        publisher='openai/CLIP',
+        licence='MIT',
+        url=f'https://openaipublic.azureedge.net/clip/models/{sha256}/{file}',
+        sha256=sha256,
+        hub=hub,
+        image_size=image_size,
+        resize='short side',
+        interpolation='bicubic',
+        crop='centre',
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+    )
+
+
+def timm(
+    name: str, licence: str, interpolation: str, crop_fraction: float, image_size: int = 224
+) -> Source:
+    """Wightman's copies on the hub; the figures are timm 1.0.31's `default_cfg`."""
+    return Source(
+        publisher='huggingface/pytorch-image-models',
+        licence=licence,
+        url=None,
+        sha256=None,
+        hub=f'timm/{name}/model.safetensors',
+        image_size=image_size,
+        resize='short side',
+        interpolation=interpolation,
+        crop='centre',
+        crop_fraction=crop_fraction,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    )
+
+
+def openl3(kind: str, git_sha1: str) -> Source:
+    """Cramer et al. 2019, trained on environmental sound; of branch `models` of marl/openl3."""
+    of_pictures = kind == 'image'
+    return Source(
+        publisher='marl/openl3',
+        licence='CC BY 4.0',
+        url=f'https://github.com/marl/openl3/raw/models/openl3_{kind}_mel256_env-v0_4_0.h5.gz',
+        sha256=None,
+        git_sha1=git_sha1,
+        hub=None,
+        image_size=224 if of_pictures else None,
+        resize='openl3' if of_pictures else None,
+        interpolation='bilinear' if of_pictures else None,
+        crop='centre' if of_pictures else None,
+        crop_fraction=224 / 256,
+        mean=(0.0, 0.0, 0.0) if of_pictures else None,
+        std=(1.0, 1.0, 1.0) if of_pictures else None,
+    )
