@@ -28,11 +28,13 @@ def main(folder: Path) -> None:
     import jaxtyping
     import pdoc
 
-    from avsc_jax import training, types
+    from avsc_jax import training, types, weights
 
     types.Array = jaxtyping.Array  # one name in place of all kinds of arrays
     types.__all__ = []  # its docstring says it all
-    training.load_run = training.load_run  # found on first use, where pdoc does not look for it
+    # Found on first use, where pdoc does not look for them.
+    training.load_run = training.load_run
+    weights.SOURCES = weights.SOURCES
     warnings.simplefilter('error', UserWarning)
     pdoc.render.configure(
         docformat='google',

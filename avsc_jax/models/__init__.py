@@ -1,6 +1,8 @@
 """Every network by name: `create_model('clip_rn101', width=8)` and what can be asked about it.
 
-Each network's file ends with `MODELS`, name -> constructor; they are gathered on first use.
+Each network's file ends with `MODELS`, name -> constructor, and `SOURCES`, name -> published
+weights, which are gathered on first use; and with `RULES` and `IGNORE`, by which weights are
+converted. A file whose rules depend on what else a state holds has a function `renamed` besides.
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
 first of the two is the embedding.
@@ -12,13 +14,21 @@ import functools
 import importlib
 import math
 import pkgutil
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
 from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
+from avsc_jax.models.rules import Rules
+from avsc_jax.models.sources import Source
+
+
+class _Gathered(NamedTuple):
+    constructors: dict[str, Callable[..., nn.Module]]
+    sources: dict[str, Source]
 
 
 def list_models() -> list[str]:
@@ -67,10 +77,37 @@ def count_parameters(name: str, **options: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
 
 
-@functools.cache
+def published_sources() -> dict[str, Source]:
+    """Every network of which weights are published -> where they come from."""
+    return _gathered().sources
+
+
+def source_of(name: str) -> Source:
+    """The published weights of a network; an error that lists the networks which have some."""
+    sources = published_sources()
+    if name not in sources:
+        raise ValueError(f'no weights are published for {name}; there are {", ".join(sources)}')
+    return sources[name]
+
+
+def rules_of(model: nn.Module) -> Rules:
+    """How published weights are converted for a network, as its file says."""
+    file = sys.modules.get(type(model).__module__)
+    if not hasattr(file, 'RULES'):
+        family = type(model).__module__.rpartition('.')[2]
+        raise ValueError(f'no weights are published for {family}: nothing to convert')
+    return Rules(file.RULES, getattr(file, 'IGNORE', ()), getattr(file, 'renamed', dict))
+
+
 def _constructors() -> dict[str, Callable[..., nn.Module]]:
-    gathered = {}
+    return _gathered().constructors
+
+
+@functools.cache
+def _gathered() -> _Gathered:
+    gathered = _Gathered({}, {})
     for file in pkgutil.iter_modules(__path__):
         module = importlib.import_module(f'{__name__}.{file.name}')
-        gathered |= getattr(module, 'MODELS', {})
+        gathered.constructors.update(getattr(module, 'MODELS', {}))
+        gathered.sources.update(getattr(module, 'SOURCES', {}))
     return gathered

@@ -5,7 +5,8 @@ A network file lists its rules as `RULES`; `weights.convert` applies them.
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,19 @@ class Rule:
         match = re.fullmatch(self.pattern, name)
         paths = (self.paths,) if isinstance(self.paths, str) else self.paths
         return tuple(match.expand(path) for path in paths) if match else ()
+
+
+class Rules(NamedTuple):
+    """All that a network's file says of conversion.
+
+    Attributes:
+      ignore: patterns of names that are passed over.
+      renamed: what is done first to a state, where a name depends on what else the state holds.
+    """
+
+    rules: tuple[Rule, ...]
+    ignore: tuple[str, ...] = ()
+    renamed: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
 
 
 def convolution(source: str, path: str) -> tuple[Rule, ...]:

@@ -1,6 +1,5 @@
 """From a source network's parameters to Flax variables: every name accounted for, or an error."""
 
-import importlib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -10,11 +9,12 @@ import numpy as np
 from flax import traverse_util
 
 from avsc_jax import models
-from avsc_jax.models.rules import Rule
+from avsc_jax.models.rules import Rule, Rules
 
 NAMES_PER_LIST = 8  # of an error
 HEAD = 'params/head/'
-CONVERTED = (Rule('.*', r'\g<0>'),)  # names that are Flax paths: what `files.write` has written
+# for names that are Flax paths: what `files.write` has written
+CONVERTED = Rules((Rule('.*', r'\g<0>'),))
 
 
 def convert(
@@ -47,16 +47,10 @@ def convert_for(
     if head not in ('keep', 'drop'):
         raise ValueError(f"head is {head!r}, it must be 'keep' or 'drop'")
     if any(name.startswith('params/') for name in state):
-        rules, ignore = CONVERTED, ()
+        rules, ignore, renamed = CONVERTED
     else:
-        family = type(model).__module__.rpartition('.')[2]
-        try:
-            table = importlib.import_module(f'avsc_jax.weights.{family}')
-        except ModuleNotFoundError:
-            raise ValueError(f'no weights are published for {family}: nothing to convert') from None
-        rules, ignore = table.RULES, table.IGNORE
-        if hasattr(table, 'renamed'):  # where a name depends on what else the file holds
-            state = table.renamed(state)
+        rules, ignore, renamed = models.rules_of(model)
+    state = renamed(state)
     shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
     expected = {path: leaf.shape for path, leaf in shapes.items()}
     new = {}

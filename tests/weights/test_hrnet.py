@@ -1,6 +1,6 @@
 import pytest
 
-from avsc_jax.weights import hrnet
+from avsc_jax.models import hrnet
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from avsc_jax.weights import regnet
+from avsc_jax.models import regnet
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from avsc_jax.weights import resnest
+from avsc_jax.models import resnest
 
 
 @pytest.mark.parametrize(

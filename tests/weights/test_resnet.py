@@ -6,7 +6,7 @@ import pytest
 from flax import traverse_util
 
 from avsc_jax import models, weights
-from avsc_jax.weights import resnet
+from avsc_jax.models import resnet
 
 NARROW = {'width': 8, 'layers': (1, 1, 1, 1)}
 
