@@ -3,6 +3,8 @@
 Each network's file ends with `MODELS`, name -> constructor, and `SOURCES`, name -> published
 weights, which are gathered on first use; and with `RULES` and `IGNORE`, by which weights are
 converted. A file whose rules depend on what else a state holds has a function `renamed` besides.
+A file that cannot be imported takes only its own networks with it.
+
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
 first of the two is the embedding.
@@ -12,11 +14,13 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
 import math
 import pkgutil
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
 
 import flax.linen as nn
 import jax
@@ -29,19 +33,25 @@ from avsc_jax.models.sources import Source
 class _Gathered(NamedTuple):
     constructors: dict[str, Callable[..., nn.Module]]
     sources: dict[str, Source]
+    failures: dict[str, Exception]  # path of a file -> why it cannot be imported
 
 
 def list_models() -> list[str]:
-    """Every name that `create_model` takes, sorted."""
+    """Every name that `create_model` takes, sorted; a file that cannot be imported is warned of."""
     return sorted(_constructors())
 
 
 def create_model(name: str, **options: Any) -> nn.Module:
-    """The network of this name; options are the fields of its Linen module."""
+    """The network of this name; options are the fields of its Linen module.
+
+    Raises:
+      ValueError: there is no such network, or it has no such option.
+      ImportError: there is none, but a file cannot be imported; that file's error is the cause.
+    """
     constructors = _constructors()
     if name not in constructors:
         nearest = difflib.get_close_matches(name, constructors, n=3, cutoff=0.3)
-        raise ValueError(f'no model is called {name!r}; the nearest names are {", ".join(nearest)}')
+        _raise_unknown(f'no model is called {name!r}; the nearest names are {", ".join(nearest)}')
     constructor = constructors[name]
     fields = dataclasses.fields(constructor.func)
     allowed = sorted(field.name for field in fields if field.name not in ('parent', 'name'))
@@ -86,7 +96,7 @@ def source_of(name: str) -> Source:
     """The published weights of a network; an error that lists the networks which have some."""
     sources = published_sources()
     if name not in sources:
-        raise ValueError(f'no weights are published for {name}; there are {", ".join(sources)}')
+        _raise_unknown(f'no weights are published for {name}; there are {", ".join(sources)}')
     return sources[name]
 
 
@@ -103,11 +113,34 @@ def _constructors() -> dict[str, Callable[..., nn.Module]]:
     return _gathered().constructors
 
 
+def _raise_unknown(sentence: str) -> NoReturn:
+    """The error of a name that is in no file, or in one that cannot be imported."""
+    failures = _gathered().failures
+    if not failures:
+        raise ValueError(sentence)
+    first, *more = failures.values()
+    cause = ExceptionGroup('files of networks', [first, *more]) if more else first
+    raise ImportError(f'{sentence}; {_told(failures)}') from cause
+
+
+def _told(failures: Mapping[str, Exception]) -> str:
+    files = (f'{path} ({type(e).__name__}: {e})' for path, e in failures.items())
+    return f'not imported: {", ".join(files)}'
+
+
 @functools.cache
 def _gathered() -> _Gathered:
-    gathered = _Gathered({}, {})
+    gathered = _Gathered({}, {}, {})
     for file in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f'{__name__}.{file.name}')
+        name = f'{__name__}.{file.name}'
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # any: the other files are no worse for it
+            gathered.failures[importlib.util.find_spec(name).origin] = error
+            continue
         gathered.constructors.update(getattr(module, 'MODELS', {}))
         gathered.sources.update(getattr(module, 'SOURCES', {}))
+    if gathered.failures:
+        message = f'some networks are left out; {_told(gathered.failures)}'
+        warnings.warn(message, RuntimeWarning, stacklevel=4)  # whoever called a public function
     return gathered
