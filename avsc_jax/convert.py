@@ -13,8 +13,8 @@ import jax
 
 import avsc_jax
 from avsc_jax import models, weights
+from avsc_jax.models import openl3_baseline
 from avsc_jax.runtime import cli
-from avsc_jax.weights import openl3_baseline
 from avsc_jax.weights.conversion import convert_for
 
 JOINED = 'openl3_baseline_audio_video'  # the only network that is published in several files

@@ -13,8 +13,8 @@ import safetensors
 
 import avsc_jax
 from avsc_jax import convert, models, weights
+from avsc_jax.models import openl3_baseline
 from avsc_jax.runtime import cli
-from avsc_jax.weights import openl3_baseline
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32, 'output_dim': 4}

@@ -1,6 +1,10 @@
 """Every network by name: `create_model('clip_rn101', width=8)` and what can be asked about it.
 
-Each network's file ends with `MODELS`, name -> constructor; they are gathered on first use.
+Each network's file ends with `MODELS`, name -> constructor, and `SOURCES`, name -> published
+weights, which are gathered on first use; and with `RULES` and `IGNORE`, by which weights are
+converted. A file whose rules depend on what else a state holds has a function `renamed` besides.
+A file that cannot be imported takes only its own networks with it.
+
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
 first of the two is the embedding.
@@ -10,28 +14,44 @@ import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
 import math
 import pkgutil
-from collections.abc import Callable
-from typing import Any
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
 
 import flax.linen as nn
 import jax
 
 from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
+from avsc_jax.models.rules import Rules
+from avsc_jax.models.sources import Source
+
+
+class _Gathered(NamedTuple):
+    constructors: dict[str, Callable[..., nn.Module]]
+    sources: dict[str, Source]
+    failures: dict[str, Exception]  # path of a file -> why it cannot be imported
 
 
 def list_models() -> list[str]:
-    """Every name that `create_model` takes, sorted."""
+    """Every name that `create_model` takes, sorted; a file that cannot be imported is warned of."""
     return sorted(_constructors())
 
 
 def create_model(name: str, **options: Any) -> nn.Module:
-    """The network of this name; options are the fields of its Linen module."""
+    """The network of this name; options are the fields of its Linen module.
+
+    Raises:
+      ValueError: there is no such network, or it has no such option.
+      ImportError: there is none, but a file cannot be imported; that file's error is the cause.
+    """
     constructors = _constructors()
     if name not in constructors:
         nearest = difflib.get_close_matches(name, constructors, n=3, cutoff=0.3)
-        raise ValueError(f'no model is called {name!r}; the nearest names are {", ".join(nearest)}')
+        _raise_unknown(f'no model is called {name!r}; the nearest names are {", ".join(nearest)}')
     constructor = constructors[name]
     fields = dataclasses.fields(constructor.func)
     allowed = sorted(field.name for field in fields if field.name not in ('parent', 'name'))
@@ -67,10 +87,60 @@ def count_parameters(name: str, **options: Any) -> int:
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
 
 
-@functools.cache
+def published_sources() -> dict[str, Source]:
+    """Every network of which weights are published -> where they come from."""
+    return _gathered().sources
+
+
+def source_of(name: str) -> Source:
+    """The published weights of a network; an error that lists the networks which have some."""
+    sources = published_sources()
+    if name not in sources:
+        _raise_unknown(f'no weights are published for {name}; there are {", ".join(sources)}')
+    return sources[name]
+
+
+def rules_of(model: nn.Module) -> Rules:
+    """How published weights are converted for a network, as its file says."""
+    file = sys.modules.get(type(model).__module__)
+    if not hasattr(file, 'RULES'):
+        family = type(model).__module__.rpartition('.')[2]
+        raise ValueError(f'no weights are published for {family}: nothing to convert')
+    return Rules(file.RULES, getattr(file, 'IGNORE', ()), getattr(file, 'renamed', dict))
+
+
 def _constructors() -> dict[str, Callable[..., nn.Module]]:
-    gathered = {}
+    return _gathered().constructors
+
+
+def _raise_unknown(sentence: str) -> NoReturn:
+    """The error of a name that is in no file, or in one that cannot be imported."""
+    failures = _gathered().failures
+    if not failures:
+        raise ValueError(sentence)
+    first, *more = failures.values()
+    cause = ExceptionGroup('files of networks', [first, *more]) if more else first
+    raise ImportError(f'{sentence}; {_told(failures)}') from cause
+
+
+def _told(failures: Mapping[str, Exception]) -> str:
+    files = (f'{path} ({type(e).__name__}: {e})' for path, e in failures.items())
+    return f'not imported: {", ".join(files)}'
+
+
+@functools.cache
+def _gathered() -> _Gathered:
+    gathered = _Gathered({}, {}, {})
     for file in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f'{__name__}.{file.name}')
-        gathered |= getattr(module, 'MODELS', {})
+        name = f'{__name__}.{file.name}'
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # any: the other files are no worse for it
+            gathered.failures[importlib.util.find_spec(name).origin] = error
+            continue
+        gathered.constructors.update(getattr(module, 'MODELS', {}))
+        gathered.sources.update(getattr(module, 'SOURCES', {}))
+    if gathered.failures:
+        message = f'some networks are left out; {_told(gathered.failures)}'
+        warnings.warn(message, RuntimeWarning, stacklevel=4)  # whoever called a public function
     return gathered

@@ -12,6 +12,8 @@ from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.settle import settled
+from avsc_jax.models import sources
+from avsc_jax.models.rules import Rule, batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
 
 IMAGE_TO_GRID = 32  # pixels of the image to one of the last feature map
@@ -134,5 +136,46 @@ MODELS = {
     ),
     'clip_rn50x4': functools.partial(
         ClipResNet, width=80, layers=(4, 6, 10, 6), output_dim=640, image_size=288
+    ),
+}
+
+# Conversion from OpenAI's and open_clip's names.
+BLOCK, FLAX_BLOCK = r'visual\.(layer\d)\.(\d+)', r'\1_\2'
+
+RULES = (
+    *convolution(r'visual\.(conv\d)', r'\1'),
+    *batch_norm(r'visual\.(bn\d)', r'\1'),
+    *convolution(rf'{BLOCK}\.(conv\d)', rf'{FLAX_BLOCK}/\3'),
+    *batch_norm(rf'{BLOCK}\.(bn\d)', rf'{FLAX_BLOCK}/\3'),
+    *convolution(rf'{BLOCK}\.downsample\.0', f'{FLAX_BLOCK}/downsample_0'),
+    *batch_norm(rf'{BLOCK}\.downsample\.1', f'{FLAX_BLOCK}/downsample_1'),
+    Rule(r'visual\.attnpool\.positional_embedding', 'params/attnpool/positional_embedding'),
+    *linear(r'visual\.attnpool\.([qkvc]_proj)', r'attnpool/\1'),
+)
+
+# The text tower, the temperature, and what the archives say about themselves.
+IGNORE = (
+    r'visual\..*\.num_batches_tracked',
+    r'transformer\..*',
+    r'token_embedding\.weight',
+    r'positional_embedding',
+    r'ln_final\.(weight|bias)',
+    r'text_projection',
+    r'logit_scale',
+    r'input_resolution|context_length|vocab_size|attn_mask',
+)
+
+SOURCES = {
+    'clip_rn101': sources.openai_clip(
+        'RN101.pt',
+        '8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599',
+        hub='timm/resnet101_clip.openai/open_clip_model.safetensors',
+        image_size=224,
+    ),
+    'clip_rn50x4': sources.openai_clip(
+        'RN50x4.pt',
+        '7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd',
+        hub='timm/resnet50x4_clip.openai/open_clip_model.safetensors',
+        image_size=288,
     ),
 }

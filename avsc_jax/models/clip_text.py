@@ -1,5 +1,6 @@
 """OpenAI's CLIP text towers, through Hugging Face's Flax module: token ids -> embedding."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -7,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from avsc_jax.layers.linear import Linear
+from avsc_jax.models import clip_resnet, clip_vit
 from avsc_jax.models.clip_tokens import CONTEXT, END, VOCABULARY
-from avsc_jax.models.clip_vit import flax_clip
+from avsc_jax.models.clip_vit import flax_clip, hugging_face_layers, openai_layers
+from avsc_jax.models.rules import Rule, convolution, layer_norm
 from avsc_jax.types import Array, Float, Int
 
 
@@ -66,4 +69,43 @@ MODELS = {
     'clip_rn101_text': functools.partial(ClipText, width=512, output_dim=512),
     'clip_rn50x4_text': functools.partial(ClipText, width=640, output_dim=640),
     'clip_vit_b32_text': functools.partial(ClipText, width=512, output_dim=512),
+}
+
+# Conversion from OpenAI's, open_clip's and Hugging Face's names.
+EMBEDDINGS = 'params/text_model/embeddings'
+
+OPENAI_RULES = (
+    Rule(r'token_embedding\.weight', f'{EMBEDDINGS}/token_embedding/embedding'),
+    Rule(r'positional_embedding', f'{EMBEDDINGS}/position_embedding/embedding'),
+    *openai_layers('transformer', 'text_model'),
+    *layer_norm('ln_final', 'text_model/final_layer_norm'),
+    Rule(r'text_projection', 'params/text_projection/kernel'),
+)
+
+HF_RULES = (
+    Rule(
+        r'text_model\.embeddings\.(token|position)_embedding\.weight',
+        rf'{EMBEDDINGS}/\1_embedding/embedding',
+    ),
+    *hugging_face_layers('text_model'),
+    *layer_norm(r'text_model\.final_layer_norm', 'text_model/final_layer_norm'),
+    *convolution('text_projection', 'text_projection'),
+)
+
+RULES = OPENAI_RULES + HF_RULES
+
+# The image tower, the temperature, and what the archives say about themselves.
+IGNORE = (
+    r'visual\..*',
+    r'vision_model\..*',
+    r'visual_projection\.weight',
+    r'text_model\.embeddings\.position_ids',
+    r'logit_scale',
+    r'input_resolution|context_length|vocab_size|attn_mask',
+)
+
+# The text towers lie in the image towers' files, and were trained with the same pictures.
+SOURCES = {
+    f'{name}_text': dataclasses.replace(source, shares=name)
+    for name, source in (clip_resnet.SOURCES | clip_vit.SOURCES).items()
 }

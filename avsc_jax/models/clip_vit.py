@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from avsc_jax.layers.linear import Linear
+from avsc_jax.models import clip_resnet, sources
+from avsc_jax.models.rules import Rule, convolution, layer_norm, linear, outputs_last
 from avsc_jax.types import Array, Float
 
 
@@ -88,8 +90,81 @@ def flax_clip() -> ModuleType:
     return modeling_flax_clip
 
 
+def openai_layers(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a transformer's layers, with one matrix for queries, keys and values."""
+    layer, path = rf'{source}\.resblocks\.(\d+)', rf'{path}/encoder/layers/\1'
+    attention = tuple(f'params/{path}/self_attn/{part}_proj' for part in 'qkv')
+    return (
+        Rule(
+            rf'{layer}\.attn\.in_proj_weight',
+            tuple(f'{projection}/kernel' for projection in attention),
+            outputs_last,
+        ),
+        Rule(rf'{layer}\.attn\.in_proj_bias', tuple(f'{p}/bias' for p in attention)),
+        *linear(rf'{layer}\.attn\.out_proj', f'{path}/self_attn/out_proj'),
+        *layer_norm(rf'{layer}\.ln_([12])', rf'{path}/layer_norm\2'),
+        *linear(rf'{layer}\.mlp\.c_fc', f'{path}/mlp/fc1'),
+        *linear(rf'{layer}\.mlp\.c_proj', f'{path}/mlp/fc2'),
+    )
+
+
+def hugging_face_layers(tower: str) -> tuple[Rule, ...]:
+    """The rules of a transformer's layers, whose names Flax's module shares."""
+    layer, path = rf'{tower}\.encoder\.layers\.(\d+)', rf'{tower}/encoder/layers/\1'
+    return (
+        *linear(rf'{layer}\.self_attn\.([qkv]_proj|out_proj)', rf'{path}/self_attn/\2'),
+        *layer_norm(rf'{layer}\.(layer_norm[12])', rf'{path}/\2'),
+        *linear(rf'{layer}\.mlp\.(fc[12])', rf'{path}/mlp/\2'),
+    )
+
+
 MODELS = {
     'clip_vit_b32': functools.partial(
         ClipVit, width=768, layers=12, patch_size=32, output_dim=512, image_size=224
     )
+}
+
+# Conversion from OpenAI's, open_clip's and Hugging Face's names.
+EMBEDDINGS = 'params/vision_model/embeddings'
+
+OPENAI_RULES = (
+    Rule(r'visual\.class_embedding', f'{EMBEDDINGS}/class_embedding'),
+    Rule(r'visual\.positional_embedding', f'{EMBEDDINGS}/position_embedding/embedding'),
+    *convolution(r'visual\.conv1', 'vision_model/embeddings/patch_embedding'),
+    *layer_norm(r'visual\.ln_pre', 'vision_model/pre_layrnorm'),
+    *openai_layers(r'visual\.transformer', 'vision_model'),
+    *layer_norm(r'visual\.ln_post', 'vision_model/post_layernorm'),
+    Rule(r'visual\.proj', 'params/visual_projection/kernel'),
+)
+
+HF_RULES = (
+    Rule(r'vision_model\.embeddings\.class_embedding', f'{EMBEDDINGS}/class_embedding'),
+    Rule(
+        r'vision_model\.embeddings\.position_embedding\.weight',
+        f'{EMBEDDINGS}/position_embedding/embedding',
+    ),
+    *convolution(
+        r'vision_model\.embeddings\.patch_embedding', 'vision_model/embeddings/patch_embedding'
+    ),
+    *layer_norm(r'vision_model\.(pre_layrnorm|post_layernorm)', r'vision_model/\1'),
+    *hugging_face_layers('vision_model'),
+    *convolution(r'visual_projection', 'visual_projection'),
+)
+
+RULES = OPENAI_RULES + HF_RULES
+
+IGNORE = (
+    *clip_resnet.IGNORE,
+    r'text_model\..*',
+    r'text_projection\.weight',
+    r'vision_model\.embeddings\.position_ids',
+)
+
+SOURCES = {
+    'clip_vit_b32': sources.openai_clip(
+        'ViT-B-32.pt',
+        '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af',
+        hub='timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors',
+        image_size=224,
+    ),
 }

@@ -1,6 +1,7 @@
 """EfficientNet, its Lite kind and EfficientNetV2. Module names are timm's, with `blocks.1.0`
 written `blocks_1_0`, and `head` for its `classifier`."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.settle import settled
 from avsc_jax.layers.squeeze_excite import SqueezeExcite
+from avsc_jax.models import sources
+from avsc_jax.models.rules import batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
 
 
@@ -180,4 +183,46 @@ MODELS = {
         EfficientNet, stages=LITE_STAGES, act=nn.relu6, tensorflow=True
     ),
     'tf_efficientnetv2_s': functools.partial(_V2_S, image_size=300, tensorflow=True),
+}
+
+# Conversion from timm's names.
+BLOCK, FLAX_BLOCK = r'blocks\.(\d+)\.(\d+)', r'blocks_\1_\2'
+
+RULES = (
+    *convolution(r'(conv_\w+)', r'\1'),
+    *batch_norm(r'(bn\d)', r'\1'),
+    *convolution(rf'{BLOCK}\.(conv\w*)', rf'{FLAX_BLOCK}/\3'),
+    *batch_norm(rf'{BLOCK}\.(bn\d)', rf'{FLAX_BLOCK}/\3'),
+    *linear(rf'{BLOCK}\.se\.(conv_\w+)', rf'{FLAX_BLOCK}/se/\3'),
+    *linear(r'classifier', 'head'),
+)
+
+IGNORE = (r'.*\.num_batches_tracked',)
+
+_HALF = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
+SOURCES = {
+    'tf_efficientnet_b0': sources.timm(
+        'tf_efficientnet_b0.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.875
+    ),
+    'tf_efficientnet_b1_ns': sources.timm(
+        'tf_efficientnet_b1.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.882, image_size=240
+    ),
+    'tf_efficientnet_b5': sources.timm(
+        'tf_efficientnet_b5.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.934, image_size=456
+    ),
+    'efficientnet_b5': dataclasses.replace(
+        sources.timm(
+            'efficientnet_b5.sw_in12k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=448
+        ),
+        resize='both sides',
+    ),
+    'tf_efficientnet_lite0': dataclasses.replace(
+        sources.timm('tf_efficientnet_lite0.in1k', 'Apache-2.0', 'bicubic', 0.875), **_HALF
+    ),
+    'tf_efficientnetv2_s': dataclasses.replace(
+        sources.timm(
+            'tf_efficientnetv2_s.in21k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=300
+        ),
+        **_HALF,
+    ),
 }

@@ -11,7 +11,9 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.settle import settled
+from avsc_jax.models import sources
 from avsc_jax.models.resnet import BasicBlock, Bottleneck
+from avsc_jax.models.rules import Rule, batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
 
 
@@ -143,6 +145,24 @@ def _enlarged(x, factor, shape):
     return x[:, : shape[1], : shape[2]]
 
 
+def _block_rules(source: str, path: str, part: str) -> tuple[Rule, ...]:
+    r"""The rules of a residual block; `part` is the number of the group that is captured here."""
+    return (
+        *convolution(rf'{source}\.(conv\d)', rf'{path}/{part}'),
+        *batch_norm(rf'{source}\.(bn\d)', rf'{path}/{part}'),
+        *convolution(rf'{source}\.downsample\.0', f'{path}/downsample_0'),
+        *batch_norm(rf'{source}\.downsample\.1', f'{path}/downsample_1'),
+    )
+
+
+def _conv_norm_rules(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a convolution and its norm, the first two of a list."""
+    return (
+        *convolution(rf'{source}\.0', f'{path}_0'),
+        *batch_norm(rf'{source}\.1', f'{path}_1'),
+    )
+
+
 MODELS = {
     'hrnet_w18_small': functools.partial(
         HRNet, width=16, first_width=32, first_blocks=1, modules=(1, 1, 1), blocks=2
@@ -150,4 +170,31 @@ MODELS = {
     'hrnet_w18': functools.partial(
         HRNet, width=18, first_width=64, first_blocks=4, modules=(1, 4, 3), blocks=4
     ),
+}
+
+# Conversion from timm's names.
+FUSE, FLAX_FUSE = r'(stage\d)\.(\d)\.fuse_layers\.(\d)\.(\d)', r'\1_\2/fuse_layers_\3_\4'
+
+RULES = (
+    *convolution(r'(conv[12])', r'\1'),
+    *batch_norm(r'(bn[12])', r'\1'),
+    *_block_rules(r'layer1\.(\d)', r'layer1_\1', r'\2'),
+    *_conv_norm_rules(r'transition1\.0', 'transition1_0'),
+    *_conv_norm_rules(r'(transition\d)\.(\d)\.0', r'\1_\2_0'),
+    *_block_rules(r'(stage\d)\.(\d)\.branches\.(\d)\.(\d)', r'\1_\2/branches_\3_\4', r'\5'),
+    *_conv_norm_rules(FUSE, FLAX_FUSE),
+    *_conv_norm_rules(rf'{FUSE}\.(\d)', rf'{FLAX_FUSE}_\5'),
+    *_block_rules(r'incre_modules\.(\d)\.0', r'incre_modules_\1_0', r'\2'),
+    *_conv_norm_rules(r'(downsamp_modules)\.(\d)', r'\1_\2'),
+    *_conv_norm_rules('final_layer', 'final_layer'),
+    Rule(r'(downsamp_modules)\.(\d)\.0\.bias', r'params/\1_\2_0/bias'),
+    Rule(r'final_layer\.0\.bias', 'params/final_layer_0/bias'),
+    *linear('classifier', 'head'),
+)
+
+IGNORE = (r'.*\.num_batches_tracked',)
+
+SOURCES = {
+    'hrnet_w18_small': sources.timm('hrnet_w18_small.gluon_in1k', 'Apache-2.0', 'bicubic', 0.875),
+    'hrnet_w18': sources.timm('hrnet_w18.ms_aug_in1k', 'MIT', 'bilinear', 0.95),
 }

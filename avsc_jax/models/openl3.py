@@ -1,16 +1,21 @@
 """OpenL3's networks of a second's log-mel spectrogram and of a picture, under Keras's names."""
 
 import functools
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import largest
+from avsc_jax.models import sources
+from avsc_jax.models.rules import Rule
 from avsc_jax.types import Array, Float
 
 
@@ -93,6 +98,24 @@ class OpenL3(nn.Module, kw_only=True):
         return x
 
 
+def renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state with its norms and its convolutions each counted from 1.
+
+    Keras counts on over all networks that a process makes, so a published file begins anywhere.
+    """
+    found = {name: match for name in state if (match := COUNTED.fullmatch(name))}
+    numbers = {}
+    for match in found.values():
+        numbers.setdefault(match[1], []).append(int(match[2] or 0))
+    first = {kind: min(counted) for kind, counted in numbers.items()}
+    return {
+        f'{match[1]}_{int(match[2] or 0) - first[match[1]] + 1}{match[3]}'
+        if (match := found.get(name))
+        else name: value
+        for name, value in state.items()
+    }
+
+
 MODELS = {
     'openl3_audio': functools.partial(
         OpenL3, kind='audio', input_shape=(256, 199, 1), window=(8, 8)
@@ -100,4 +123,30 @@ MODELS = {
     'openl3_image': functools.partial(
         OpenL3, kind='image', input_shape=(224, 224, 3), window=(7, 7)
     ),
+}
+
+# Conversion from Keras's names, as they lie in the .h5 files. A file holds the weights alone, or a
+# whole model with its weights in this group.
+GROUP = r'(?:model_weights/)?'
+COUNTED = re.compile(rf'({GROUP}(?:batch_normalization|conv2d))(?:_(\d+))?(/.*)')
+NORM = rf'{GROUP}(batch_normalization_\d+)/(?:.*/)?'
+
+RULES = (
+    Rule(
+        rf'{GROUP}(conv2d_\d+|(?:audio|vision)_embedding_layer)/(?:.*/)?(kernel|bias):0',
+        r'params/\1/\2',
+    ),
+    Rule(rf'{NORM}gamma:0', r'params/\1/scale'),
+    Rule(rf'{NORM}beta:0', r'params/\1/bias'),
+    Rule(rf'{NORM}moving_mean:0', r'batch_stats/\1/mean'),
+    Rule(rf'{NORM}moving_variance:0', r'batch_stats/\1/var'),
+)
+
+# Fourier kernels and mel filters, which files for openl3 before 0.4 hold.
+IGNORE = (rf'{GROUP}(mel)?spectrogram_?\d*/.*',)
+
+
+SOURCES = {
+    'openl3_audio': sources.openl3('audio', '34dbd7a91cdd2de6a3d6d036ac0a24d27d78e3cc'),
+    'openl3_image': sources.openl3('image', 'dbdf24a7e837267487adb3eed1586fcd2e37d775'),
 }

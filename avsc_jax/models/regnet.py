@@ -10,6 +10,8 @@ from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.settle import settled
+from avsc_jax.models import sources
+from avsc_jax.models.rules import batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
 
 
@@ -99,4 +101,22 @@ MODELS = {
     'regnetx_064': functools.partial(
         RegNetX, widths=(168, 392, 784, 1624), layers=(2, 4, 10, 1), group_width=56
     ),
+}
+
+# Conversion from timm's names.
+PART, FLAX_PART = r'(s\d)\.(b\d+)\.(conv\d|downsample)', r'\1_\2/\3'
+
+RULES = (
+    *convolution(r'stem\.conv', 'stem/conv'),
+    *batch_norm(r'stem\.bn', 'stem/bn'),
+    *convolution(rf'{PART}\.conv', f'{FLAX_PART}/conv'),
+    *batch_norm(rf'{PART}\.bn', f'{FLAX_PART}/bn'),
+    *linear(r'head\.fc', 'head'),
+)
+
+IGNORE = (r'.*\.num_batches_tracked',)
+
+SOURCES = {
+    'regnetx_002': sources.timm('regnetx_002.pycls_in1k', 'MIT', 'bicubic', 0.875),
+    'regnetx_064': sources.timm('regnetx_064.pycls_in1k', 'MIT', 'bicubic', 0.875),
 }

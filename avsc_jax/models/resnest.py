@@ -11,7 +11,9 @@ from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import average_pool_2, average_pool_3
 from avsc_jax.layers.settle import settled
+from avsc_jax.models import sources
 from avsc_jax.models.resnet import ResNet
+from avsc_jax.models.rules import batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
 
 RADIX = 2  # splits of a block, each a convolution of its own half of the channels
@@ -92,4 +94,28 @@ class ResNeSt(ResNet, kw_only=True):
 MODELS = {
     'resnest14d': functools.partial(ResNeSt, layers=(1, 1, 1, 1)),
     'resnest50d': functools.partial(ResNeSt, layers=(3, 4, 6, 3)),
+}
+
+# Conversion from timm's names.
+BLOCK, FLAX_BLOCK = r'(layer\d)\.(\d+)', r'\1_\2'
+
+RULES = (
+    *convolution(r'conv1\.([036])', r'conv1_\1'),
+    *batch_norm(r'conv1\.([14])', r'conv1_\1'),
+    *batch_norm('bn1', 'bn1'),
+    *convolution(rf'{BLOCK}\.(conv[13])', rf'{FLAX_BLOCK}/\3'),
+    *batch_norm(rf'{BLOCK}\.(bn[13])', rf'{FLAX_BLOCK}/\3'),
+    *convolution(rf'{BLOCK}\.conv2\.conv', f'{FLAX_BLOCK}/conv2/conv'),
+    *batch_norm(rf'{BLOCK}\.conv2\.(bn[01])', rf'{FLAX_BLOCK}/conv2/\3'),
+    *linear(rf'{BLOCK}\.conv2\.(fc[12])', rf'{FLAX_BLOCK}/conv2/\3'),
+    *convolution(rf'{BLOCK}\.downsample\.1', f'{FLAX_BLOCK}/downsample_1'),
+    *batch_norm(rf'{BLOCK}\.downsample\.2', f'{FLAX_BLOCK}/downsample_2'),
+    *linear('fc', 'head'),
+)
+
+IGNORE = (r'.*\.num_batches_tracked',)
+
+SOURCES = {
+    'resnest14d': sources.timm('resnest14d.gluon_in1k', 'Apache-2.0', 'bilinear', 0.875),
+    'resnest50d': sources.timm('resnest50d.in1k', 'Apache-2.0', 'bilinear', 0.875),
 }

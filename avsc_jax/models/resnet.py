@@ -11,6 +11,8 @@ from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import max_pool
 from avsc_jax.layers.settle import settled
+from avsc_jax.models import sources
+from avsc_jax.models.rules import batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
 
 
@@ -111,4 +113,25 @@ MODELS = {
     'resnet18': functools.partial(ResNet, layers=(2, 2, 2, 2), bottleneck=False),
     'resnet50': functools.partial(ResNet, layers=(3, 4, 6, 3)),
     'tv_resnet50': functools.partial(ResNet, layers=(3, 4, 6, 3)),  # with other published weights
+}
+
+# Conversion from torchvision's and timm's names.
+BLOCK, FLAX_BLOCK = r'(layer\d)\.(\d+)', r'\1_\2'
+
+RULES = (
+    *convolution('conv1', 'conv1'),
+    *batch_norm('bn1', 'bn1'),
+    *convolution(rf'{BLOCK}\.(conv\d)', rf'{FLAX_BLOCK}/\3'),
+    *batch_norm(rf'{BLOCK}\.(bn\d)', rf'{FLAX_BLOCK}/\3'),
+    *convolution(rf'{BLOCK}\.downsample\.0', f'{FLAX_BLOCK}/downsample_0'),
+    *batch_norm(rf'{BLOCK}\.downsample\.1', f'{FLAX_BLOCK}/downsample_1'),
+    *linear('fc', 'head'),
+)
+
+IGNORE = (r'.*\.num_batches_tracked',)
+
+SOURCES = {
+    'resnet18': sources.timm('resnet18.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
+    'resnet50': sources.timm('resnet50.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
+    'tv_resnet50': sources.timm('resnet50.tv_in1k', 'BSD-3-Clause', 'bilinear', 0.875),
 }

@@ -12,6 +12,8 @@ from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.settle import settled
+from avsc_jax.models import sources
+from avsc_jax.models.rules import Rule, convolution, layer_norm, linear
 from avsc_jax.types import Array, Float
 
 MLP_RATIO = 4
@@ -203,4 +205,31 @@ MODELS = {
     'swin_tiny_patch4_window7_224': functools.partial(
         Swin, embed_dim=96, depths=(2, 2, 6, 2), num_heads=(3, 6, 12, 24)
     )
+}
+
+# Conversion from timm's names.
+BLOCK, FLAX_BLOCK = r'layers\.(\d+)\.blocks\.(\d+)', r'layers_\1_blocks_\2'
+
+RULES = (
+    *linear(r'patch_embed\.proj', 'patch_embed_proj'),
+    *layer_norm(r'patch_embed\.norm', 'patch_embed_norm'),
+    *layer_norm(r'layers\.(\d+)\.downsample\.norm', r'layers_\1_downsample/norm'),
+    *convolution(r'layers\.(\d+)\.downsample\.reduction', r'layers_\1_downsample/reduction'),
+    *layer_norm(rf'{BLOCK}\.(norm[12])', rf'{FLAX_BLOCK}/\3'),
+    Rule(
+        rf'{BLOCK}\.attn\.(relative_position_bias_table)',
+        rf'params/{FLAX_BLOCK}/attn/\3',
+    ),
+    *linear(rf'{BLOCK}\.(attn|mlp)\.(qkv|proj|fc1|fc2)', rf'{FLAX_BLOCK}/\3/\4'),
+    *layer_norm(r'norm', 'norm'),
+    *linear(r'head\.fc', 'head'),
+)
+
+# What follows from the window alone; older files hold it.
+IGNORE = (rf'{BLOCK}\.(attn_mask|attn\.relative_position_index)',)
+
+SOURCES = {
+    'swin_tiny_patch4_window7_224': sources.timm(
+        'swin_tiny_patch4_window7_224.ms_in1k', 'MIT', 'bicubic', 0.9
+    ),
 }

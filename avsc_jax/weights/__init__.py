@@ -3,11 +3,12 @@
 Conversion is strict: a name that is missing, unexpected or of the wrong shape is an error.
 """
 
+from avsc_jax.models import published_sources, source_of
+from avsc_jax.models.sources import Source
 from avsc_jax.weights.cache import convert_file, download, download_all, identify, load
 from avsc_jax.weights.conversion import convert
 from avsc_jax.weights.files import SUFFIXES, fingerprint, read, write
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.sources import SOURCES, Source, source_of
 
 __all__ = [
     'SOURCES',
@@ -25,3 +26,9 @@ __all__ = [
     'source_of',
     'write',
 ]
+
+
+def __getattr__(name: str):
+    if name == 'SOURCES':  # gathered on first use from the networks' files
+        return published_sources()
+    raise AttributeError(name)

@@ -10,6 +10,8 @@ import flax.linen as nn
 import huggingface_hub
 import jax
 
+from avsc_jax.models import published_sources, source_of
+from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.files import (
@@ -20,7 +22,6 @@ from avsc_jax.weights.files import (
     read,
 )
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.sources import SOURCES, Source, source_of
 
 
 def identify(name: str, folder: str | os.PathLike) -> str:
@@ -123,7 +124,8 @@ def _existing(name: str, folder: Path) -> Path:
 
 
 def _find(name: str, folder: Path) -> Path | None:
-    owner = SOURCES[name].shares if name in SOURCES else None
+    sources = published_sources()
+    owner = sources[name].shares if name in sources else None
     own = [folder / f'{name}{suffix}' for suffix in SUFFIXES]
     shared = [folder / f'{owner}{suffix}' for suffix in SUFFIXES if owner]
     # what avsc_jax.convert wrote for the owner holds nothing else

@@ -1,9 +1,7 @@
 """From a source network's parameters to Flax variables: every name accounted for, or an error."""
 
-import dataclasses
-import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import flax.linen as nn
 import jax
@@ -11,69 +9,12 @@ import numpy as np
 from flax import traverse_util
 
 from avsc_jax import models
+from avsc_jax.models.rules import Rule, Rules
 
 NAMES_PER_LIST = 8  # of an error
 HEAD = 'params/head/'
-
-
-def as_it_is(value: np.ndarray) -> np.ndarray:
-    """For vectors, embeddings, and matrices that are stored [inputs, outputs]."""
-    return value
-
-
-def outputs_last(value: np.ndarray) -> np.ndarray:
-    """PyTorch's [out, in, *window] -> Flax's [*window, in, out]."""
-    return value.transpose(*range(2, value.ndim), *reversed(range(value.ndim)[:2]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    r"""Source names that match `pattern` fill the leaf, or in equal parts the leaves, `paths`.
-
-    Attributes:
-      paths: with the collection, `params/...` or `batch_stats/...`; `\1` is the pattern's group 1.
-      layout: from the source's order of axes to Flax's.
-    """
-
-    pattern: str
-    paths: str | tuple[str, ...]
-    layout: Callable[[np.ndarray], np.ndarray] = as_it_is
-
-    def match(self, name: str) -> tuple[str, ...]:
-        """The paths that this name fills; none if the rule is not for it."""
-        match = re.fullmatch(self.pattern, name)
-        paths = (self.paths,) if isinstance(self.paths, str) else self.paths
-        return tuple(match.expand(path) for path in paths) if match else ()
-
-
-CONVERTED = (Rule('.*', r'\g<0>'),)  # names that are Flax paths: what `files.write` has written
-
-
-def convolution(source: str, path: str) -> tuple[Rule, ...]:
-    """The rule of a convolution or a matrix without bias."""
-    return (Rule(rf'{source}\.weight', f'params/{path}/kernel', outputs_last),)
-
-
-def linear(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a fully connected layer."""
-    return (*convolution(source, path), Rule(rf'{source}\.bias', f'params/{path}/bias'))
-
-
-def layer_norm(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a norm without running statistics."""
-    return (
-        Rule(rf'{source}\.weight', f'params/{path}/scale'),
-        Rule(rf'{source}\.bias', f'params/{path}/bias'),
-    )
-
-
-def batch_norm(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a norm with running statistics."""
-    return (
-        *layer_norm(source, path),
-        Rule(rf'{source}\.running_mean', f'batch_stats/{path}/mean'),
-        Rule(rf'{source}\.running_var', f'batch_stats/{path}/var'),
-    )
+# for names that are Flax paths: what `files.write` has written
+CONVERTED = Rules((Rule('.*', r'\g<0>'),))
 
 
 def convert(
@@ -106,16 +47,10 @@ def convert_for(
     if head not in ('keep', 'drop'):
         raise ValueError(f"head is {head!r}, it must be 'keep' or 'drop'")
     if any(name.startswith('params/') for name in state):
-        rules, ignore = CONVERTED, ()
+        rules, ignore, renamed = CONVERTED
     else:
-        family = type(model).__module__.rpartition('.')[2]
-        try:
-            table = importlib.import_module(f'avsc_jax.weights.{family}')
-        except ModuleNotFoundError:
-            raise ValueError(f'no weights are published for {family}: nothing to convert') from None
-        rules, ignore = table.RULES, table.IGNORE
-        if hasattr(table, 'renamed'):  # where a name depends on what else the file holds
-            state = table.renamed(state)
+        rules, ignore, renamed = models.rules_of(model)
+    state = renamed(state)
     shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
     expected = {path: leaf.shape for path, leaf in shapes.items()}
     new = {}

@@ -384,6 +384,20 @@ def parameters(outline) -> Callable[..., int]:
     return count
 
 
+@pytest.fixture(scope='session')
+def leaves(outline) -> Callable[[str], set[str]]:
+    """The paths of a network's variables, by its name."""
+
+    from flax import traverse_util
+
+    @functools.cache
+    def paths(name):
+        _, variables = outline(name)
+        return set(traverse_util.flatten_dict(variables, sep='/'))
+
+    return paths
+
+
 @pytest.fixture
 def agrees_with_golden() -> Callable[..., None]:
     """Compares our network of a name with what timm's answered once, for small pictures."""

@@ -1,13 +1,40 @@
+import functools
 import re
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from avsc_jax import models
+from avsc_jax import models, weights
 from avsc_jax.configs import ioacas_image
+
+NAMES, PUBLISHED = models.list_models(), list(weights.SOURCES)
+WORKING = """
+import functools
+from avsc_jax.models import resnet, rules, sources
+
+class Tiny(resnet.ResNet): pass
+
+MODELS = {'tiny': functools.partial(Tiny, layers=(1, 1, 1, 1))}
+RULES = rules.linear('fc', 'head')
+SOURCES = {'tiny': sources.timm('tiny.in1k', 'MIT', 'bicubic', 0.9)}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose files count among those of avsc_jax/models, which are gathered anew."""
+    monkeypatch.setattr(models, '__path__', [*models.__path__, str(tmp_path)])
+    monkeypatch.setattr(models, '_gathered', functools.cache(models._gathered.__wrapped__))
+    yield tmp_path
+    for path in tmp_path.glob('*.py'):
+        if sys.modules.pop(f'avsc_jax.models.{path.stem}', None):
+            delattr(models, path.stem)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +62,7 @@ def test_the_list_is_sorted_and_every_name_has_an_input():
         assert all(spec.shape[0] == 1 for spec in jax.tree.leaves(models.input_spec(name)))
 
 
-@pytest.mark.parametrize('name', models.list_models())
+@pytest.mark.parametrize('name', NAMES)
 def test_every_network_gives_an_embedding(name, outline):
     (first, out), variables = outline(name)
     assert first.shape[0] == out['embedding'].shape[0] == 1
@@ -83,3 +110,78 @@ def test_listing_models_does_not_import_transformers():
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert re.fullmatch('False False', done.stdout.strip())
+
+
+def test_every_file_of_a_network_can_be_imported():
+    assert models._gathered().failures == {}
+
+
+def test_files_are_gathered_once():
+    assert weights.SOURCES is models.published_sources()
+
+
+def test_a_file_is_all_that_a_network_takes(folder):
+    (folder / 'tiny_networks.py').write_text(WORKING)
+    assert 'tiny' in models.list_models()
+    model = models.create_model('tiny', width=8)
+    assert models.input_spec('tiny').shape == (1, 224, 224, 3)
+    assert models.source_of('tiny').addresses == [
+        'https://huggingface.co/timm/tiny.in1k/resolve/main/model.safetensors'
+    ]
+    assert weights.SOURCES['tiny'].crop_fraction == 0.9
+    rules, ignore, renamed = models.rules_of(model)
+    assert [rule.pattern for rule in rules] == [r'fc\.weight', r'fc\.bias']
+    assert ignore == () and renamed({'fc.bias': 1}) == {'fc.bias': 1}
+
+
+def test_a_broken_file_is_warned_of_once_and_leaves_the_other_networks(folder):
+    (folder / 'broken.py').write_text('import nothing_of_this_name\n')
+    (folder / 'works.py').write_text(WORKING)
+    why = "ModuleNotFoundError: No module named 'nothing_of_this_name'"
+    with pytest.warns() as told:
+        assert models.list_models() == sorted([*NAMES, 'tiny'])
+        assert weights.SOURCES.keys() == {*PUBLISHED, 'tiny'}
+        models.create_model('resnet18')
+    (warning,) = told
+    assert f'not imported: {folder / "broken.py"} ({why})' in str(warning.message)
+
+
+@pytest.mark.parametrize(
+    ('content', 'error'),
+    [
+        ('MODELS = {nothing_of_this_name: 1}', NameError),
+        ("MODELS = {'tiny': ", SyntaxError),
+        ('from avsc_jax.models.resnet import nothing_of_this_name', ImportError),
+        ("raise ValueError('a fault of its own')", ValueError),
+    ],
+)
+def test_asking_for_a_network_of_a_broken_file_raises_the_file_s_own_error(folder, content, error):
+    (folder / 'broken.py').write_text(content)
+    with pytest.warns(RuntimeWarning, match=rf'broken.py \({error.__name__}: '):
+        models.list_models()
+    why = rf'tiny.*; not imported: .*broken.py \({error.__name__}: '
+    for function in (models.create_model, models.input_spec, models.source_of):
+        with pytest.raises(ImportError, match=why) as raised:
+            function('tiny')
+        assert type(raised.value.__cause__) is error
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert models.source_of('resnet18').hub.startswith('timm/resnet18')
+
+
+def test_two_broken_files_are_both_the_cause(folder):
+    (folder / 'broken.py').write_text('1 / 0')
+    (folder / 'torn.py').write_text("{}['a']")
+    both = r'broken.py \(ZeroDivisionError: .*, .*torn.py \(KeyError: '
+    with pytest.warns(RuntimeWarning, match=both):
+        models.list_models()
+    with pytest.raises(ImportError, match=both) as error:
+        models.create_model('tiny')
+    causes = error.value.__cause__.exceptions
+    assert [type(cause) for cause in causes] == [ZeroDivisionError, KeyError]
+
+
+def test_a_network_of_a_file_without_rules_has_nothing_to_convert():
+    model = models.create_model('feng_early')
+    with pytest.raises(ValueError, match='no weights are published for feng: nothing to convert'):
+        models.rules_of(model)

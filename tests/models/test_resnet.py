@@ -54,6 +54,24 @@ def test_a_block_whose_branch_is_dropped_gives_its_input(block):
     assert not np.array_equal(whole, y)
 
 
+@pytest.mark.parametrize(
+    ('name', 'path'),
+    [
+        ('conv1.weight', 'params/conv1/kernel'),
+        ('bn1.running_mean', 'batch_stats/bn1/mean'),
+        ('layer3.5.conv3.weight', 'params/layer3_5/conv3/kernel'),
+        ('layer4.0.downsample.0.weight', 'params/layer4_0/downsample_0/kernel'),
+        ('layer4.0.downsample.1.running_var', 'batch_stats/layer4_0/downsample_1/var'),
+        ('layer1.2.bn2.weight', 'params/layer1_2/bn2/scale'),
+        ('fc.bias', 'params/head/bias'),
+    ],
+)
+def test_a_name_of_timm_s_is_one_leaf_of_ours(name, path, leaves):
+    (paths,) = [paths for rule in resnet.RULES if (paths := rule.match(name))]
+    assert paths == (path,)
+    assert path in leaves('resnet50')
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize(('height', 'width'), [(97, 131), (256, 100)])
 def test_small_network_is_timm_s_at_other_sizes(agrees_with_timm, height, width):

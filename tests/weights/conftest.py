@@ -1,30 +1,15 @@
 """Other libraries' networks, for the tests marked `parity`."""
 
-import functools
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-from flax import traverse_util
 
 sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))  # where torch_peers lies
 
 import torch_peers
-
-
-@pytest.fixture(scope='session')
-def leaves(outline) -> Callable[[str], set[str]]:
-    """The paths of a network's variables, by its name."""
-
-    @functools.cache
-    def paths(name):
-        _, variables = outline(name)
-        return set(traverse_util.flatten_dict(variables, sep='/'))
-
-    return paths
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import models, weights
-from avsc_jax.weights.openl3_baseline import joined
+from avsc_jax.models.openl3_baseline import joined
 
 LINEARS = {0: 512, 4: 128, 8: 64, 12: 10}
 

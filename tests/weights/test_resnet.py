@@ -6,27 +6,8 @@ import pytest
 from flax import traverse_util
 
 from avsc_jax import models, weights
-from avsc_jax.weights import resnet
 
 NARROW = {'width': 8, 'layers': (1, 1, 1, 1)}
-
-
-@pytest.mark.parametrize(
-    ('name', 'path'),
-    [
-        ('conv1.weight', 'params/conv1/kernel'),
-        ('bn1.running_mean', 'batch_stats/bn1/mean'),
-        ('layer3.5.conv3.weight', 'params/layer3_5/conv3/kernel'),
-        ('layer4.0.downsample.0.weight', 'params/layer4_0/downsample_0/kernel'),
-        ('layer4.0.downsample.1.running_var', 'batch_stats/layer4_0/downsample_1/var'),
-        ('layer1.2.bn2.weight', 'params/layer1_2/bn2/scale'),
-        ('fc.bias', 'params/head/bias'),
-    ],
-)
-def test_a_name_of_timm_s_is_one_leaf_of_ours(name, path, leaves):
-    (paths,) = [paths for rule in resnet.RULES if (paths := rule.match(name))]
-    assert paths == (path,)
-    assert path in leaves('resnet50')
 
 
 @functools.cache

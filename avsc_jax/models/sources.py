@@ -44,7 +44,7 @@ class Source:
         return found
 
 
-def _openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
+def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
     """Radford et al. 2021; OpenAI's addresses hold each file's SHA-256."""
     return Source(
         publisher='openai/CLIP',
@@ -61,7 +61,7 @@ def _openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
     )
 
 
-def _timm(
+def timm(
     name: str, licence: str, interpolation: str, crop_fraction: float, image_size: int = 224
 ) -> Source:
     """Wightman's copies on the hub; the figures are timm 1.0.31's `default_cfg`."""
@@ -81,7 +81,7 @@ def _timm(
     )
 
 
-def _openl3(kind: str, git_sha1: str) -> Source:
+def openl3(kind: str, git_sha1: str) -> Source:
     """Cramer et al. 2019, trained on environmental sound; of branch `models` of marl/openl3."""
     of_pictures = kind == 'image'
     return Source(
@@ -99,75 +99,3 @@ def _openl3(kind: str, git_sha1: str) -> Source:
         mean=(0.0, 0.0, 0.0) if of_pictures else None,
         std=(1.0, 1.0, 1.0) if of_pictures else None,
     )
-
-
-SOURCES = {
-    'clip_rn101': _openai_clip(
-        'RN101.pt',
-        '8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599',
-        hub='timm/resnet101_clip.openai/open_clip_model.safetensors',
-        image_size=224,
-    ),
-    'clip_rn50x4': _openai_clip(
-        'RN50x4.pt',
-        '7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd',
-        hub='timm/resnet50x4_clip.openai/open_clip_model.safetensors',
-        image_size=288,
-    ),
-    'clip_vit_b32': _openai_clip(
-        'ViT-B-32.pt',
-        '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af',
-        hub='timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors',
-        image_size=224,
-    ),
-}
-# The text towers lie in the same files, and were trained with the same pictures.
-SOURCES |= {
-    f'{name}_text': dataclasses.replace(source, shares=name) for name, source in SOURCES.items()
-}
-SOURCES |= {
-    'resnet18': _timm('resnet18.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
-    'resnet50': _timm('resnet50.a1_in1k', 'Apache-2.0', 'bicubic', 0.95),
-    'tv_resnet50': _timm('resnet50.tv_in1k', 'BSD-3-Clause', 'bilinear', 0.875),
-    'regnetx_002': _timm('regnetx_002.pycls_in1k', 'MIT', 'bicubic', 0.875),
-    'regnetx_064': _timm('regnetx_064.pycls_in1k', 'MIT', 'bicubic', 0.875),
-    'resnest14d': _timm('resnest14d.gluon_in1k', 'Apache-2.0', 'bilinear', 0.875),
-    'resnest50d': _timm('resnest50d.in1k', 'Apache-2.0', 'bilinear', 0.875),
-    'hrnet_w18_small': _timm('hrnet_w18_small.gluon_in1k', 'Apache-2.0', 'bicubic', 0.875),
-    'hrnet_w18': _timm('hrnet_w18.ms_aug_in1k', 'MIT', 'bilinear', 0.95),
-}
-_HALF = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
-SOURCES |= {
-    'tf_efficientnet_b0': _timm('tf_efficientnet_b0.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.875),
-    'tf_efficientnet_b1_ns': _timm(
-        'tf_efficientnet_b1.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.882, image_size=240
-    ),
-    'tf_efficientnet_b5': _timm(
-        'tf_efficientnet_b5.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.934, image_size=456
-    ),
-    'efficientnet_b5': dataclasses.replace(
-        _timm('efficientnet_b5.sw_in12k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=448),
-        resize='both sides',
-    ),
-    'tf_efficientnet_lite0': dataclasses.replace(
-        _timm('tf_efficientnet_lite0.in1k', 'Apache-2.0', 'bicubic', 0.875), **_HALF
-    ),
-    'tf_efficientnetv2_s': dataclasses.replace(
-        _timm('tf_efficientnetv2_s.in21k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=300),
-        **_HALF,
-    ),
-    'swin_tiny_patch4_window7_224': _timm(
-        'swin_tiny_patch4_window7_224.ms_in1k', 'MIT', 'bicubic', 0.9
-    ),
-}
-SOURCES |= {
-    'openl3_audio': _openl3('audio', '34dbd7a91cdd2de6a3d6d036ac0a24d27d78e3cc'),
-    'openl3_image': _openl3('image', 'dbdf24a7e837267487adb3eed1586fcd2e37d775'),
-}
-
-
-def source_of(name: str) -> Source:
-    """The published weights of a network; an error that lists the networks which have some."""
-    if name not in SOURCES:
-        raise ValueError(f'no weights are published for {name}; there are {", ".join(SOURCES)}')
-    return SOURCES[name]

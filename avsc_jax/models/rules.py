@@ -1,0 +1,81 @@
+"""What a rule of conversion is: where a source network's parameter goes among Flax variables.
+
+A network file lists its rules as `RULES`; `weights.convert` applies them.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+
+def as_it_is(value: np.ndarray) -> np.ndarray:
+    """For vectors, embeddings, and matrices that are stored [inputs, outputs]."""
+    return value
+
+
+def outputs_last(value: np.ndarray) -> np.ndarray:
+    """PyTorch's [out, in, *window] -> Flax's [*window, in, out]."""
+    return value.transpose(*range(2, value.ndim), *reversed(range(value.ndim)[:2]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    r"""Source names that match `pattern` fill the leaf, or in equal parts the leaves, `paths`.
+
+    Attributes:
+      paths: with the collection, `params/...` or `batch_stats/...`; `\1` is the pattern's group 1.
+      layout: from the source's order of axes to Flax's.
+    """
+
+    pattern: str
+    paths: str | tuple[str, ...]
+    layout: Callable[[np.ndarray], np.ndarray] = as_it_is
+
+    def match(self, name: str) -> tuple[str, ...]:
+        """The paths that this name fills; none if the rule is not for it."""
+        match = re.fullmatch(self.pattern, name)
+        paths = (self.paths,) if isinstance(self.paths, str) else self.paths
+        return tuple(match.expand(path) for path in paths) if match else ()
+
+
+class Rules(NamedTuple):
+    """All that a network's file says of conversion.
+
+    Attributes:
+      ignore: patterns of names that are passed over.
+      renamed: what is done first to a state, where a name depends on what else the state holds.
+    """
+
+    rules: tuple[Rule, ...]
+    ignore: tuple[str, ...] = ()
+    renamed: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
+
+
+def convolution(source: str, path: str) -> tuple[Rule, ...]:
+    """The rule of a convolution or a matrix without bias."""
+    return (Rule(rf'{source}\.weight', f'params/{path}/kernel', outputs_last),)
+
+
+def linear(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a fully connected layer."""
+    return (*convolution(source, path), Rule(rf'{source}\.bias', f'params/{path}/bias'))
+
+
+def layer_norm(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a norm without running statistics."""
+    return (
+        Rule(rf'{source}\.weight', f'params/{path}/scale'),
+        Rule(rf'{source}\.bias', f'params/{path}/bias'),
+    )
+
+
+def batch_norm(source: str, path: str) -> tuple[Rule, ...]:
+    """The rules of a norm with running statistics."""
+    return (
+        *layer_norm(source, path),
+        Rule(rf'{source}\.running_mean', f'batch_stats/{path}/mean'),
+        Rule(rf'{source}\.running_var', f'batch_stats/{path}/var'),
+    )
