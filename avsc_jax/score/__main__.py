@@ -21,6 +21,9 @@ TABLE = 'predictions/test.npz'  # of a run folder
 
 def main(argv: list[str]) -> int:
     """Reads, mixes, scores; files are written only once everything else has worked."""
+    if argv and argv[0] in flags.COMMANDS and not _is_table(Path(argv[0])):
+        command = 'compare' if argv[0] == 'runs' else argv[0]
+        return MODES[command][0](flags.commands()[argv[0]].parse_args(argv[1:]))
     options = flags.parser().parse_args(argv)
     if mode := _mode(options):
         return MODES[mode][0](options)
@@ -63,11 +66,18 @@ def run() -> None:
     sys.exit(cli.main(main))
 
 
+def _is_table(path: Path) -> bool:
+    """Whether there is a table of this name, or a run folder."""
+    return path.is_file() or (path / 'config.json').is_file()
+
+
 def _mode(options: argparse.Namespace) -> str | None:
     """What is done in place of scoring tables, if any; an error for options that it ignores."""
     plain = vars(flags.parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != plain[name]}
     mode = next((name for name in MODES if name in given), None)
+    if mode:
+        print(f'note: --{mode} is an old name of `score {mode}` and will go', file=sys.stderr)
     if not mode and given <= {'table', *MODES['compare'][1]} and _are_runs(options.table):
         mode, options.compare = 'compare', options.table
         given.remove('table')

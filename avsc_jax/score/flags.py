@@ -16,8 +16,15 @@ A table is a run folder, whose predictions/test.npz is meant, such a file itself
 DCASE file (filename, scene_label, airport ... tram). A prefix names its role in the output:
 audio=a.npz visual=v.npz.
 
-Run folders that are named without roles and without a way to mix them are compared instead, as by
---compare: score RUN RUN.
+Run folders that are named without roles and without a way to mix them are compared instead.
+
+Commands in the place of the first table, each with a --help of its own:
+  check FILE            may this challenge output be submitted?
+  compare TABLE TABLE   how does the first system differ from the others?
+  runs RUN RUN          the same of run folders, with the settings that differ
+  modalities fusion=TABLE audio=TABLE video=TABLE
+                        which clips do a fusion and each of its senses get right?
+  paper TABLE           this table of a paper, ours beside it
 """
 EXAMPLES = """\
 examples:
@@ -36,23 +43,34 @@ examples:
     python -m avsc_jax.score A02=A02.npz V02=V02.npz C04=C04.npz --gallery dim.html --dataset=clips
 
   is one system better than another? what tells two runs apart? the second also writes a page
-    python -m avsc_jax.score --compare ours=E02.npz theirs=E01.npz
-    python -m avsc_jax.score runs/clip_fusion runs/hitachi_image --out compared/
+    python -m avsc_jax.score compare ours=E02.npz theirs=E01.npz
+    python -m avsc_jax.score runs runs/clip_fusion runs/hitachi_image --out compared/
 
   may a file be submitted?
-    python -m avsc_jax.score --check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
+    python -m avsc_jax.score check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
 
   what does the paper say, and what do the runs here?
-    python -m avsc_jax.score --paper=table2
+    python -m avsc_jax.score paper table2
 
   where does a fusion beat sound and picture alone? a run folder stands for its test table
-    python -m avsc_jax.score --modalities fusion=runs/feng_fusion-weighted-demo \\
+    python -m avsc_jax.score modalities fusion=runs/feng_fusion-weighted-demo \\
       audio=runs/feng_fusion-audio-demo video=runs/feng_fusion-video-demo --out conflicts/
 
   find weights and a temperature on one split and report on another
     python -m avsc_jax.score --recipe=weights --calibrate=temperature \\
       --fit-on a=a/valid.npz b=b/valid.npz --report-on a=a/test.npz b=b/test.npz
 """
+
+
+COMMANDS = {
+    'check': 'Tells whether a DCASE 2021 task 1B output file may be submitted; exit code 1 if not.',
+    'compare': 'Compares the first system with each other on the clips that all have: an interval '
+    'and a paired test over locations, class by class, and the clips that they answer most '
+    'differently.',
+    'runs': 'Compares run folders like `compare`, and tells the settings that differ.',
+    'modalities': 'Tells which clips fusion=, audio= and video= get right, class by class.',
+    'paper': 'Prints a table of a paper with the scores of the runs here beside it.',
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,40 +133,14 @@ def parser() -> argparse.ArgumentParser:
         metavar='FOLDER',
         help='write report.html, report.json and predictions.npz there; without it only print',
     )
-    instead = made.add_argument_group('in place of scoring')
-    instead.add_argument(
-        '--compare',
-        nargs='+',
-        metavar='[role=]table',
-        help='how does the first system differ from each other? with an interval and a paired test '
-        'over locations, class by class, the clips and, of runs, the settings that differ; --out '
-        'writes a page',
-    )
-    instead.add_argument(
-        '--modalities',
-        nargs=3,
-        metavar='role=table',
-        help='which clips do fusion=, audio= and video= get right, class by class? --out writes '
-        'a page, the numbers, and the answers to every clip',
-    )
-    instead.add_argument(
-        '--check',
-        type=Path,
-        metavar='FILE',
-        help='may this DCASE 2021 task 1B output file be submitted? exit code 1 if not; with '
-        '--truth also the ten items that cost most',
-    )
-    instead.add_argument(
-        '--items', type=Path, metavar='LIST', help='what FILE must name: one a line, or a DCASE csv'
-    )
-    instead.add_argument(
-        '--paper',
-        choices=tuple(published.TABLES),
-        metavar='TABLE',
-        help='this table of a paper, ours beside it; --out writes it as Markdown: '
-        f'{mix.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
-    )
-    instead.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
+    # as in earlier versions, for one more release: commands do the same
+    old = argparse.SUPPRESS
+    made.add_argument('--compare', nargs='+', help=old)
+    made.add_argument('--modalities', nargs=3, help=old)
+    made.add_argument('--check', type=Path, help=old)
+    made.add_argument('--items', type=Path, help=old)
+    made.add_argument('--paper', choices=tuple(published.TABLES), help=old)
+    made.add_argument('--runs', type=Path, help=old)
     gallery = made.add_argument_group('clips that one table gets right and another wrong')
     gallery.add_argument(
         '--gallery',
@@ -163,6 +155,45 @@ def parser() -> argparse.ArgumentParser:
     )
     gallery.add_argument('--split', default='test', help='of the dataset (default test)')
     gallery.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
+    return made
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command that stands in the place of the first table."""
+    made = {
+        name: argparse.ArgumentParser(prog=f'python -m avsc_jax.score {name}', description=text)
+        for name, text in COMMANDS.items()
+    }
+    for name in ('compare', 'runs', 'modalities'):
+        where = 'compare' if name == 'runs' else name
+        kind, metavar = ('run folders', 'RUN') if name == 'runs' else ('tables', '[role=]table')
+        many = {'nargs': 3} if name == 'modalities' else {'nargs': '+'}
+        made[name].add_argument(where, metavar=metavar, help=f'{kind}; see score --help', **many)
+        made[name].add_argument('--truth', metavar='FOLD.csv', help='true scenes of the clips')
+        made[name].add_argument(
+            '--clamped', action='store_true', help='rows of the tables need not sum to one'
+        )
+        made[name].add_argument(
+            '--out', metavar='FOLDER', help='write a page and its numbers there'
+        )
+        made[name].set_defaults(clamp=None)
+    check = made['check']
+    check.add_argument('check', type=Path, metavar='FILE', help='a DCASE 2021 task 1B output file')
+    check.add_argument(
+        '--items', type=Path, metavar='LIST', help='what FILE must name: one a line, or a DCASE csv'
+    )
+    check.add_argument(
+        '--truth', metavar='FOLD.csv', help='true scenes: also the ten items that cost most'
+    )
+    paper = made['paper']
+    paper.add_argument(
+        'paper',
+        choices=tuple(published.TABLES),
+        metavar='TABLE',
+        help=f'{mix.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
+    )
+    paper.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
+    paper.add_argument('--out', metavar='FOLDER', help='write it there as Markdown')
     return made
 
 

@@ -205,3 +205,38 @@ def test_windows_of_one_file_are_one_group():
     names = ['a/x.mp4@0s', 'a/x.mp4@12.5s', 'a/x.mp4', 'b@5s/x.mp4', 'x@s']
     group, over = scores.groups(names)
     assert (group.tolist(), over) == (['a/x.mp4'] * 3 + ['b@5s/x.mp4', 'x@s'], 'clips')
+
+
+@pytest.mark.parametrize('name', ['compare', 'runs'])
+def test_a_command_does_what_the_old_option_did(runs, name, capsys):
+    """In a folder that is called like a command, too."""
+    assert score.main(['--compare', 'runs/one', 'runs/other', '--out', 'old']) == 0
+    old = capsys.readouterr()
+    assert 'note: --compare is an old name of `score compare` and will go' in old.err
+    assert score.main([name, 'runs/one', 'runs/other', '--out', 'new']) == 0
+    new = capsys.readouterr()
+    assert new.out == old.out.replace('wrote old', 'wrote new') and not new.err
+    assert (runs.path.parents[1] / 'new/comparison.json').exists()
+
+
+def test_a_table_that_is_called_like_a_command_is_the_table(runs, tmp_path, capsys):
+    (tmp_path / 'compare').mkdir()
+    make_run(tmp_path / 'compare', ANSWERS['one'])
+    assert score.main(['compare']) == 0
+    assert 'log loss' in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        score.main(['modalities', 'one=runs/one'])
+    assert 'expected 3 arguments' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['check', 'compare', 'runs', 'modalities', 'paper'])
+def test_each_command_has_a_help_of_its_own(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        score.main([name, '--help'])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert told.startswith(f'usage: python -m avsc_jax.score {name}')
+    with pytest.raises(SystemExit):
+        score.main(['--help'])
+    told = capsys.readouterr().out
+    assert f'\n  {name} ' in told and '--compare' not in told
