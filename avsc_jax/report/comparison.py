@@ -8,7 +8,6 @@ import json
 import textwrap
 import warnings
 from collections.abc import Iterable, Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -105,30 +104,27 @@ def text(comparison: Mapping[str, Any]) -> str:
 
 def write(comparison: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes comparison.html and comparison.json; returns the page's path."""
-    from avsc_jax.report import page, plots  # matplotlib takes a second, and only writing needs it
+    from avsc_jax.report import html, plots  # matplotlib takes a second, and only writing needs it
 
-    told, title = plain(comparison), ' and '.join(comparison['scores'])
-    first, *_ = comparison['scores']
-    (_, *overall), (every, *by_class), *rest = _tables(comparison)
-    said = ''.join(f'<p>{escape(line)}</p>' for line in _sentences(comparison))
-    method = f'<p class="dim">{escape(_method(comparison))}</p>'
-    parts = [
-        f'<header><h1>{escape(title)}</h1>{said}</header>',
-        page.warning(comparison['warnings']),
-        page.card(page.html_table(*overall) + method),
-        *(
-            page.card(plots.differences(f'{first} minus {name}', told['classes'], test), 'wide')
-            for name, test in ((n, of['per_class']) for n, of in told['tests'].items())
-        ),
-        page.card(f'<h2>{escape(every)}</h2>{page.html_table(*by_class)}'),
-        *(page.folded(heading, page.html_table(*table)) for heading, *table in rest),
-        *(
-            page.card(f'<h2>{escape(name)}</h2>{page.facts(facts)}')
-            for name, facts in comparison['systems'].items()
-        ),
-    ]
+    told = plain(comparison)
+    first, *others = comparison['scores']
+    page = html.render(
+        'comparison.html',
+        title=' and '.join(comparison['scores']),
+        sentences=_sentences(comparison),
+        warnings=comparison['warnings'],
+        tables=_tables(comparison),
+        method=_method(comparison),
+        drawings=[
+            plots.differences(
+                f'{first} minus {name}', told['classes'], told['tests'][name]['per_class']
+            )
+            for name in others
+        ],
+        systems=comparison['systems'],
+    )
     contents = {
-        'comparison.html': page.document(title, filter(None, parts)),
+        'comparison.html': page,
         'comparison.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
     }
     files.write(folder, contents)

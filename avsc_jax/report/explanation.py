@@ -4,15 +4,14 @@ import base64
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
-from avsc_jax.report import page
+from avsc_jax.report import html
 from avsc_jax.report.console import number
-from avsc_jax.report.page import card, html_table, warning
 from avsc_jax.report.plots import BLUE, GREEN, INK, ORANGE, WIDE, _cut, _panels, _style, _svg
 from avsc_jax.runtime.files import printable
 
@@ -20,16 +19,6 @@ TOP = 5  # scenes that are named
 PICTURE_SIDE = 480
 COLORS = (BLUE, ORANGE, GREEN, '#cc79a7', '#56b4e9')  # Okabe and Ito's
 KINDS = {'sound': 'the sound', 'picture': 'the pictures'}
-CSS = """
-.pictures { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); }
-figure { margin: 0 0 12px; } figcaption { color: var(--dim); }
-img { display: block; width: 100%; border-radius: 6px; }
-.pictures img { width: auto; max-width: 100%; max-height: 300px; }
-.bars { display: grid; grid-template-columns: max-content max-content 1fr; gap: 2px 14px;
-  align-items: center; margin-bottom: 8px; }
-.bars i { display: block; height: 12px; border-radius: 3px; background: var(--blue); }
-h2:not(:first-child) { margin-top: 22px; }
-"""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,23 +96,18 @@ def document(
       warnings: of the system's training.
     """
     classes = [printable(name) for name in classes]
-    title = printable(file)
-    mean = np.mean([probs for *_, probs in timeline], axis=0)
     several = len(timeline) > 1
-    windows = f'{len(timeline):,} windows' if several else 'one window'
-    span = f'{clock(timeline[0][0])} to {clock(timeline[-1][1])}, {windows}'
-    parts = [
-        f'<header><h1>{escape(title)}</h1><p class="dim">{span}</p></header>',
-        warning(map(printable, warnings)),
-        card(
-            f'<h2>{"The whole clip, the mean of its windows" if several else "Scenes"}</h2>'
-            + _bars(classes, mean)
-            + ''.join(f'<p class="dim">note: {escape(printable(note))}</p>' for note in notes)
-        ),
-        card(_timeline(classes, timeline), 'wide') if several else '',
-        *(_window(classes, each, with_bars=several) for each in explanations),
-    ]
-    return page.document(title, filter(None, parts), CSS)
+    return html.render(
+        'explanation.html',
+        title=file,
+        warnings=warnings,
+        span=f'{clock(timeline[0][0])} to {clock(timeline[-1][1])}',
+        windows=len(timeline),
+        scenes=_bars(classes, np.mean([probs for *_, probs in timeline], axis=0)),
+        notes=notes,
+        timeline=_timeline(classes, timeline) if several else '',
+        explanations=[_window(classes, told) for told in explanations],
+    )
 
 
 def clock(time_s: float) -> str:
@@ -132,98 +116,54 @@ def clock(time_s: float) -> str:
     return f'{minutes:.0f}:{seconds:04.1f}'.removesuffix('.0')
 
 
-def _window(classes: Sequence[str], told: Explanation, *, with_bars: bool) -> str:
-    """One window's card: what speaks for its likeliest scene."""
-    scene = escape(classes[told.top])
-    parts = [
-        f'<h2>{clock(told.start_s)} to {clock(told.end_s)}: why {scene}?</h2>',
-        _bars(classes, told.probs) if with_bars else '',
-        _contributions(classes, told),
-        _members(classes, told),
-        _pictures(scene, told),
-        _sound(scene, told),
-        _attention(told),
-    ]
-    return card(''.join(parts))
+def _window(classes: Sequence[str], told: Explanation) -> dict[str, Any]:
+    """What speaks for one window's likeliest scene, as explanation.html shows it."""
+    scene, heard = classes[told.top], told.sound
+    spectra = []
+    if heard:
+        spectra.append(('Spectrum', _spectrum(heard.level, 'magma')))
+    if heard and heard.heat is not None:
+        spectra.append((f'What speaks for {scene}', _spectrum(heard.heat, 'inferno', (0, 1))))
+    heats = {
+        'picture': [picture.heat for picture in told.pictures],
+        'sound': [heard and heard.heat],
+    }
+    heats = {kind: [heat for heat in of if heat is not None] for kind, of in heats.items()}
+    return {
+        'scene': scene,
+        'span': f'{clock(told.start_s)} to {clock(told.end_s)}',
+        'bars': _bars(classes, told.probs),
+        'without': [
+            (f'without {KINDS[kind]}', _share(told, probs), _answer(classes, probs))
+            for kind, probs in told.without.items()
+        ],
+        'members': [
+            (name, number(probs[told.top]), _answer(classes, probs))
+            for name, probs in told.parts.items()
+        ],
+        'pictures': [(clock(picture.time_s), _heated(picture)) for picture in told.pictures],
+        'spectra': [(caption, _framed(image, told)) for caption, image in spectra],
+        'maps': {
+            kind: {'networks': told.maps[kind], 'speaks': any(heat.any() for heat in of)}
+            for kind, of in heats.items()
+            if of
+        },
+        'attention': _attention(told),
+    }
 
 
-def _bars(classes: Sequence[str], probs: np.ndarray) -> str:
+def _bars(classes: Sequence[str], probs: np.ndarray) -> list[tuple[str, float]]:
     best = np.argsort(-probs, kind='stable')[:TOP]
-    rows = ''.join(
-        f'<span>{escape(classes[k])}</span><b>{number(probs[k])}</b>'
-        f'<i style="width:{max(100 * probs[k], 0.2):.1f}%"></i>'
-        for k in best
-    )
-    return f'<div class="bars">{rows}</div>'
+    return [(classes[k], float(probs[k])) for k in best]
 
 
-def _contributions(classes: Sequence[str], told: Explanation) -> str:
-    """What is left of the answer without the sound, and without the pictures."""
-    if not told.without:
-        return ''
-    rows = []
-    for kind, probs in told.without.items():
-        gap, answer = probs[told.top] - told.probs[told.top], int(probs.argmax())
-        row = (f'without {KINDS[kind]}', f'{number(probs[told.top])} ({gap:+.3f})')
-        rows.append((*row, f'{classes[answer]} {number(probs[answer])}'))
-    table = html_table(('', classes[told.top], 'it would say'), rows)
-    read = 'In parentheses, what is lost (minus) or gained (plus) by leaving it out.'
-    return f'<h2>Sound and picture</h2>{table}<p class="dim">{read}</p>'
+def _share(told: Explanation, probs: np.ndarray) -> str:
+    """'0.100 (-0.600)': what is left for the likeliest scene, and what was lost or gained."""
+    return f'{number(probs[told.top])} ({probs[told.top] - told.probs[told.top]:+.3f})'
 
 
-def _members(classes: Sequence[str], told: Explanation) -> str:
-    if not told.parts:
-        return ''
-    rows = [
-        (printable(name), number(probs[told.top]), f'{classes[probs.argmax()]} {probs.max():.3f}')
-        for name, probs in told.parts.items()
-    ]
-    table = html_table(('member', classes[told.top], 'it says'), rows)
-    read = 'What each member says by itself, before the ensemble weighs them.'
-    return f'<h2>Members</h2>{table}<p class="dim">{read}</p>'
-
-
-def _pictures(scene: str, told: Explanation) -> str:
-    if not told.pictures:
-        return ''
-    heats = [picture.heat for picture in told.pictures if picture.heat is not None]
-    figures = ''.join(
-        f'<figure><img alt="picture at {clock(picture.time_s)}" src="{_heated(picture)}">'
-        f'<figcaption>{clock(picture.time_s)}</figcaption></figure>'
-        for picture in told.pictures
-    )
-    read = _read(scene, told.maps.get('picture'), heats, 'places of the pictures')
-    return f'<h2>Pictures</h2><div class="pictures">{figures}</div>{read}'
-
-
-def _sound(scene: str, told: Explanation) -> str:
-    if told.sound is None:
-        return ''
-    heats = [] if told.sound.heat is None else [told.sound.heat]
-    images = [(_spectrum(told.sound.level, 'magma'), 'Spectrum')]
-    if heats:
-        images.append((_spectrum(told.sound.heat, 'inferno', (0, 1)), f'What speaks for {scene}'))
-    figures = ''.join(
-        f'<figure><figcaption>{caption}</figcaption>{_framed(image, told)}</figure>'
-        for image, caption in images
-    )
-    read = _read(scene, told.maps.get('sound'), heats, 'times and pitches')
-    return f'<h2>Sound</h2>{figures}{read}'
-
-
-def _read(
-    scene: str, networks: Sequence[str] | None, heats: Sequence[np.ndarray], what: str
-) -> str:
-    """How to read a heat map, in a sentence."""
-    if not heats:
-        return '<p class="dim">Its network has no map to show.</p>'
-    method = f'Grad-CAM; network: {escape(", ".join(map(printable, networks)))}'
-    if not any(heat.any() for heat in heats):
-        return f'<p class="dim">No {what} speak for {scene} ({method}).</p>'
-    return (
-        f'<p class="dim">Orange and yellow {what} speak most for {scene}, dark ones do not '
-        f'({method}).</p>'
-    )
+def _answer(classes: Sequence[str], probs: np.ndarray) -> str:
+    return f'{classes[probs.argmax()]} {number(probs.max())}'
 
 
 def _attention(told: Explanation) -> str:
@@ -236,9 +176,7 @@ def _attention(told: Explanation) -> str:
         axes.step(times_s, weights, where='mid', color=BLUE)
         axes.axhline(1, color=INK, ls=(0, (4, 3)), lw=1)
         axes.set(xlabel='s', xlim=(told.start_s, told.end_s), ylim=(0, 1.1 * weights.max()))
-        drawing = _svg(figure, 'Attention over time')
-    read = 'How much the network makes of each moment; 1 is the average.'
-    return f'{drawing}<p class="dim">{read}</p>'
+        return _svg(figure, 'Attention over time')
 
 
 def _timeline(classes: Sequence[str], timeline: Sequence[tuple[float, float, np.ndarray]]) -> str:
@@ -292,9 +230,9 @@ def _framed(image: str, told: Explanation) -> str:
         axes.set(xlabel='s', xlim=(told.start_s, told.end_s), ylim=(-0.5, len(bands) - 0.5))
         places = np.interp(marks, bands, np.arange(len(bands)))
         axes.set_yticks(places, [f'{hz / 1000:g} kHz' for hz in marks])
-        drawing = _svg(figure, 'Spectrum')
-    box = 'x="60" y="8" width="1000" height="162" preserveAspectRatio="none"'
-    return drawing.replace('</svg>', f'<image {box} href="{image}"/></svg>')
+        box = 'x="60" y="8" width="1000" height="162" preserveAspectRatio="none"'
+        over = html.own(f'<image {box} href="{{}}"/>').format(image)
+        return _svg(figure, 'Spectrum', over)
 
 
 def _uri(image: np.ndarray, kind: str) -> str:

@@ -4,8 +4,7 @@ Source: Okazaki et al. 2021, Fig. 2: dim scenes that A02 knows and V02 does not,
 """
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,11 @@ from avsc_jax import tables
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.report import files
-from avsc_jax.report.console import number, percent
-from avsc_jax.report.page import document
-from avsc_jax.runtime.files import printable
+from avsc_jax.report import files, html
+from avsc_jax.report.console import percent
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
 THUMBNAIL_WIDTH = 400
-CARDS_CSS = """
-main { grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr)); }
-main > article { grid-column: auto; }
-article img { display: block; width: 100%; border-radius: 6px; margin-bottom: 10px; }
-td:nth-child(2) { text-align: left; }
-td:last-child { width: 35%; padding-right: 0; }
-.bar { display: block; height: 10px; border-radius: 3px; background: var(--orange); }
-.bar.right { background: var(--green); }
-"""
 
 
 def write(
@@ -67,18 +55,27 @@ def write(
     darkest = np.argsort(brightness, kind='stable')
     right = {role: (probs[role].argmax(axis=1) == label)[darkest] for role in (sound, picture)}
     found = darkest[right[sound] & ~right[picture]]
-    classes, cards = pooled[0].meta['classes'], []
+    classes = pooled[0].meta['classes']
+    cards = []
     for row in found[:count]:
         frames = records[index[row]]['frames']
-        facts = f'{clips[row]}, brightness {brightness[row]:.0f} of 255'
-        answers = [_answers(name, probs[name][row], label[row], classes) for name in members]
-        cards.append(_card(frames[len(frames) // 2], classes[label[row]], facts, answers))
+        cards.append(
+            {
+                'jpeg': _thumbnail(frames[len(frames) // 2]),
+                'clip': clips[row],
+                'scene': classes[label[row]],
+                'brightness': brightness[row],
+                'answers': _answers(
+                    {name: each[row] for name, each in probs.items()}, label[row], classes
+                ),
+            }
+        )
     sentence = _sentence(right, len(found))
     if len(cards) < len(found):
         sentence += f' The {len(cards)} darkest are shown.'
-    title = printable(f'{sound} right, {picture} wrong')
-    header = f'<header><h1>{_text(title)}</h1><p>{_text(sentence)}</p></header>'
-    files.write(path.parent, {path.name: document(title, [header, *cards], CARDS_CSS)})
+    title = f'{sound} right, {picture} wrong'
+    page = html.render('gallery.html', title=title, warnings=(), sentence=sentence, cards=cards)
+    files.write(path.parent, {path.name: page})
     return len(found)
 
 
@@ -120,28 +117,21 @@ def _sentence(right: Mapping[str, np.ndarray], found: int) -> str:
     return f'{sound} tells the scene and {picture} does not in {clips}; {halves}.'
 
 
-def _card(frame: np.ndarray, scene: str, facts: str, answers: Iterable[str]) -> str:
+def _thumbnail(frame: np.ndarray) -> str:
+    """A small JPEG of the frame in base64."""
     height = max(1, round(frame.shape[0] * THUMBNAIL_WIDTH / frame.shape[1]))
     small = media.resize_picture(frame, height, THUMBNAIL_WIDTH)
-    data = base64.b64encode(media.encode_jpeg(small, quality=75)).decode()
-    return (
-        f'<article class="card"><img alt="" src="data:image/jpeg;base64,{data}">'
-        f'<h2>{_text(scene)}</h2><p class="dim">{_text(facts)}</p>'
-        f'<table>{"".join(answers)}</table></article>'
-    )
+    return base64.b64encode(media.encode_jpeg(small, quality=75)).decode()
 
 
-def _answers(name: str, probs: np.ndarray, label: int, classes: Sequence[str]) -> str:
-    """A member's answer, and below it what it gives the true scene if that is another."""
-    answer = int(probs.argmax())
-    rows = [(name, answer)] if answer == label else [(name, answer), ('', label)]
-    return ''.join(
-        f'<tr><td>{_text(member)}</td><td>{_text(classes[scene])}</td><td>{number(probs[scene])}'
-        f'</td><td><span class="bar{" right" if scene == label else ""}" '
-        f'style="width:{100 * probs[scene]:.1f}%"></span></td></tr>\n'
-        for member, scene in rows
-    )
-
-
-def _text(name: str) -> str:
-    return escape(printable(name))
+def _answers(
+    probs: Mapping[str, np.ndarray], label: int, classes: Sequence[str]
+) -> list[tuple[str, str, float]]:
+    """Each member's answer, and below it what it gives the true scene if that is another."""
+    rows = []
+    for name, each in probs.items():
+        answer = int(each.argmax())
+        rows.append((name, classes[answer], each[answer]))
+        if answer != label:
+            rows.append(('', classes[label], each[label]))
+    return rows

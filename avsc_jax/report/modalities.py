@@ -9,7 +9,6 @@ import io
 import json
 import warnings
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -88,29 +87,22 @@ def text(result: Mapping[str, Any]) -> str:
 
 def write(result: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes modalities.html, .json and .tsv (every clip's answers); returns the page's path."""
-    from avsc_jax.report import page, plots  # matplotlib takes a second, and only writing needs it
+    from avsc_jax.report import html, plots  # matplotlib takes a second, and only writing needs it
 
     answers = io.StringIO()
     writer = csv.writer(answers, delimiter='\t', lineterminator='\n')
     writer.writerows([('clip_id', 'scene_label', *ROLES), *result['answers']])
     told = {key: value for key, value in result.items() if key != 'answers'}
-    sentences = ''.join(f'<p>{escape(line)}</p>' for line in _sentences(result))
-    parts = [
-        f'<header><h1>Sound, picture and both</h1>{sentences}</header>',
-        page.warning(result['warnings']),
-        page.card(plots.outcomes(result['classes'], _cases(result)), 'wide'),
-        *(
-            page.card(f'<h2>{title}</h2>{page.html_table(head, lines)}')
-            for title, head, lines in _tables(result)
-        ),
-        *(
-            page.folded(f'{kind} clips', f'<p>{escape(", ".join(result[kind]))}</p>')
-            for kind in ('rescued', 'lost')
-            if result[kind]
-        ),
-    ]
+    page = html.render(
+        'modalities.html',
+        sentences=_sentences(result),
+        warnings=result['warnings'],
+        drawing=plots.outcomes(result['classes'], _cases(result)),
+        tables=_tables(result),
+        listed={kind: result[kind] for kind in ('rescued', 'lost')},
+    )
     contents = {
-        'modalities.html': page.document('Sound, picture and both', filter(None, parts)),
+        'modalities.html': page,
         'modalities.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
         'modalities.tsv': answers.getvalue(),
     }

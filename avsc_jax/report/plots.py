@@ -9,7 +9,6 @@ import io
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import matplotlib
@@ -19,6 +18,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+
+from avsc_jax.report import html
 
 # Okabe and Ito's colours: told apart by colour-blind readers. The first three stand in for the
 # page's ink, lines and card.
@@ -334,13 +335,15 @@ def _cut(name: str) -> str:
     return name if len(name) <= 20 else f'{name[:19]}…'
 
 
-def _svg(figure: Figure, label: str) -> str:
-    """The figure as inline SVG that follows the page's theme and fonts."""
+def _svg(figure: Figure, label: str, over: str = '') -> str:
+    """The figure as inline SVG that follows the page's theme and fonts; `over` is drawn last."""
     file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(file)
     head, body = file.getvalue().split('viewBox="', 1)[1].split('"', 1)
-    body = re.sub('<(metadata|style).*?</\\1>', '', body.split('>', 1)[1], flags=re.DOTALL)
+    body = body.split('>', 1)[1].rpartition('</svg>')[0]
+    body = re.sub('<(metadata|style).*?</\\1>', '', body, flags=re.DOTALL)
     body = re.sub('font-family: [^;"]*;| id="[a-z0-9._]+_[0-9]+"', '', body)
     for color, variable in VARIABLES.items():
         body = body.replace(color, variable)
-    return f'<svg viewBox="{head}" role="img" aria-label="{escape(label)}">{body}'
+    svg = html.own('<svg viewBox="{}" role="img" aria-label="{}">{}{}</svg>')
+    return svg.format(head, label, html.own(body), over)
