@@ -5,11 +5,14 @@ own score and counts in no macro or weighted average. Wrong input is a ValueErro
 """
 
 import warnings
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from avsc_jax.types import Array, Float, Int
+
+Terms = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs [N, C], labels [N]) -> [N]
 
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
 FLIPS = 10_000  # of signs in a paired test; all of them are tried where they are no more
@@ -76,7 +79,8 @@ def _losses(probs: np.ndarray, labels: np.ndarray, renormalize: bool, eps: float
     return -np.log(true / clipped.sum(axis=1) if renormalize else true)
 
 
-def _hits(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def hits(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """1 for each item whose likeliest class is the true one, else 0 `[N]`."""
     return (probs.argmax(axis=1) == labels).astype(np.float64)
 
 
@@ -126,7 +130,7 @@ def accuracy(
     `average='macro'` is the mean of the classes' own shares.
     """
     probs, labels = check(probs, labels)
-    return _mean(_hits(probs, labels), labels, probs.shape[1], average)
+    return _mean(hits(probs, labels), labels, probs.shape[1], average)
 
 
 def confusion(probs: Float[Array, 'N C'], labels: Int[Array, 'N']) -> Int[np.ndarray, 'C C']:
@@ -182,7 +186,7 @@ def reliability(
     filled = np.where(count > 0, count, np.nan)
     return {
         'confidence': np.bincount(index, confidence, minlength=bins) / filled,
-        'accuracy': np.bincount(index, _hits(probs, labels), minlength=bins) / filled,
+        'accuracy': np.bincount(index, hits(probs, labels), minlength=bins) / filled,
         'count': count,
     }
 
@@ -199,8 +203,35 @@ def calibration_error(
     return float(np.nansum(gaps * table['count']) / table['count'].sum())
 
 
+def log_losses(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The log loss of each item `[N]`, rows being divided by their sum."""
+    return _losses(probs, labels, renormalize=True, eps=1e-15)
+
+
+TERMS: dict[str, Terms] = {'log_loss': log_losses, 'accuracy': hits}
+
+
+def average_of(
+    terms: Terms,
+    probs: Float[Array, 'N C'],
+    labels: Int[Array, 'N'],
+    *,
+    average: str = 'micro',
+) -> float:
+    """A metric that is a mean of items: of all of them, or of the means of each class.
+
+    Args:
+      terms: `(probs [N, C], labels [N]) -> [N]`, such as `hits`.
+      probs: as in `log_loss`.
+      labels: as in `log_loss`.
+      average: 'micro' or 'macro'.
+    """
+    probs, labels = check(probs, labels)
+    return _mean(terms(probs, labels), labels, probs.shape[1], average)
+
+
 def bootstrap_interval(
-    metric: str,
+    metric: str | Terms,
     probs: Float[Array, 'N C'],
     labels: Int[Array, 'N'],
     groups: np.ndarray,
@@ -216,7 +247,7 @@ def bootstrap_interval(
     narrow.
 
     Args:
-      metric: 'log_loss' (renormalised) or 'accuracy'.
+      metric: 'log_loss' (renormalised), 'accuracy', or terms as in `average_of`.
       probs: as in `log_loss`.
       labels: as in `log_loss`.
       groups: [N], any values; equal values are one group.
@@ -229,7 +260,8 @@ def bootstrap_interval(
       (low, high); NaN when there is only one group.
     """
     probs, labels = check(probs, labels)
-    draws = _draws(_terms(metric, probs, labels), labels, probs.shape[1], groups, samples, seed)
+    terms = metric(probs, labels) if callable(metric) else _terms(metric, probs, labels)
+    draws = _draws(terms, labels, probs.shape[1], groups, samples, seed)
     return _percentiles(_average(*draws, average), level)
 
 
@@ -252,6 +284,7 @@ def paired_test(
     samples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    terms: Mapping[str, Terms] = TERMS,
 ) -> dict[str, Paired]:
     """Two systems on the same items: difference of 'log_loss' (renormalised) and of 'accuracy'.
 
@@ -269,6 +302,7 @@ def paired_test(
       samples: number of draws of the bootstrap.
       level: share of the draws inside the interval.
       seed: same seed, same numbers.
+      terms: metric -> its terms, see `average_of`.
 
     Returns:
       One `Paired` a metric; with one group, standard error and interval are NaN and p is 1.
@@ -279,26 +313,24 @@ def paired_test(
     share = 1 / len(labels) if average == 'micro' else 1 / (counts[labels] * (counts > 0).sum())
     _, group = np.unique(groups, return_inverse=True)
     result = {}
-    for metric in ('log_loss', 'accuracy'):
-        terms = _terms(metric, ours, labels) - _terms(metric, theirs, labels)
-        draws = _draws(terms, labels, len(counts), groups, samples, seed)
+    for metric, of in terms.items():
+        gaps = of(ours, labels) - of(theirs, labels)
+        draws = _draws(gaps, labels, len(counts), groups, samples, seed)
         values = _average(*draws, average)
         result[metric] = Paired(
-            difference=_mean(terms, labels, len(counts), average),
+            difference=_mean(gaps, labels, len(counts), average),
             standard_error=float(np.std(values, ddof=1)),
             interval=_percentiles(values, level),
-            p_value=_sign_flips(np.bincount(group, share * terms), seed),
+            p_value=_sign_flips(np.bincount(group, share * gaps), seed),
         )
     return result
 
 
 def _terms(metric: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """What a metric is the mean of."""
-    if metric == 'log_loss':
-        return _losses(probs, labels, renormalize=True, eps=1e-15)
-    if metric == 'accuracy':
-        return _hits(probs, labels)
-    raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
+    if metric not in TERMS:
+        raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
+    return TERMS[metric](probs, labels)
 
 
 # What chance does to sums over groups of items. Items of one group (a recording location) are

@@ -16,12 +16,13 @@ from scipy.stats import binomtest
 
 from avsc_jax import metrics, tables
 from avsc_jax.report import files
-from avsc_jax.report.console import COLUMNS, columns, cut, interval, number, percent
-from avsc_jax.report.scores import cautions, groups, labelled, plain, rows
+from avsc_jax.report.console import COLUMNS, columns, cut, figure, interval, number, words
+from avsc_jax.report.scores import METRICS, cautions, groups, labelled, plain, rows
 from avsc_jax.runtime.files import printable
 
 LEVEL = 0.05  # p values above it are told as chance
 FEW = 10  # clips, and settings, that a console shows
+TERMS = {name: metric.terms for name, metric in METRICS.items()}
 CELL = 28  # characters of a setting there
 
 Members = Mapping[str, tables.Predictions]
@@ -133,10 +134,9 @@ def write(comparison: Mapping[str, Any], folder: str | Path) -> Path:
 
 def _scores(table: tables.Predictions) -> dict[str, Any]:
     return {
-        'log_loss': metrics.log_loss(table.probs, table.label),
-        'accuracy': metrics.accuracy(table.probs, table.label),
-        'per_class': metrics.per_class(table.probs, table.label),
-    }
+        name: metrics.average_of(metric.terms, table.probs, table.label)
+        for name, metric in METRICS.items()
+    } | {'per_class': metrics.per_class(table.probs, table.label)}
 
 
 def _test(ours: tables.Predictions, theirs: tables.Predictions, group: np.ndarray) -> dict:
@@ -148,11 +148,11 @@ def _test(ours: tables.Predictions, theirs: tables.Predictions, group: np.ndarra
     for scene in range(len(ours.meta['classes'])):
         of = labels == scene
         of_scene = (*(each[of] for each in probs), labels[of], group[of])
-        per_class.append(metrics.paired_test(*of_scene) if of.any() else None)
+        per_class.append(metrics.paired_test(*of_scene, terms=TERMS) if of.any() else None)
     # Source: McNemar 1947; exact: heads and tails among the clips that only one gets right.
     p_value = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
     return {
-        **metrics.paired_test(*probs, labels, group),
+        **metrics.paired_test(*probs, labels, group, terms=TERMS),
         'right_alone': alone,
         'mcnemar_p': p_value,
         'per_class': per_class,
@@ -186,7 +186,7 @@ def _tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[li
     numbers = [str(n + 1) for n in range(len(names))]
     told = ', '.join(f'{n}: {name}' for n, name in zip(numbers, names, strict=True))
     found = [
-        ('', [f'clip, {comparison["clips"]:,} items', 'log loss', 'accuracy'], _overall(comparison))
+        ('', [f'clip, {comparison["clips"]:,} items', *map(words, METRICS)], _overall(comparison))
     ]
     gaps = [f'1-{n} ± s.e.' for n in numbers[1:]]
     losses, shares = ([f'{kind} {n}' for n in numbers] for kind in ('log loss', 'acc. %'))
@@ -215,22 +215,30 @@ def _tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[li
 def _overall(comparison: Mapping[str, Any]) -> list[list[str]]:
     first, *_ = comparison['scores']
     cells = [
-        [f'  {name}', number(score['log_loss']), percent(score['accuracy'])]
+        [f'  {name}', *(figure(metric, score[metric]) for metric in METRICS)]
         for name, score in comparison['scores'].items()
     ]
     for name, test in comparison['tests'].items():
-        loss, share = plain(test['log_loss']), plain(test['accuracy'])
+        paired = {metric: plain(test[metric]) for metric in METRICS}
+        scales = {metric: (100, 1) if of.percents else (1, 3) for metric, of in METRICS.items()}
+        alone = {'accuracy': '{:,}, {:,}'.format(*test['right_alone'])}
+        chance = {'accuracy': f'{test["mcnemar_p"]:.2g}'}
         cells += [
-            [f'{first} minus {name}', *_gap(loss['difference'], share['difference'], '+')],
-            ['  standard error', *_gap(loss['standard_error'], share['standard_error'])],
+            [
+                f'{first} minus {name}',
+                *(_gap(metric, of['difference'], '+') for metric, of in paired.items()),
+            ],
+            [
+                '  standard error',
+                *(_gap(metric, of['standard_error']) for metric, of in paired.items()),
+            ],
             [
                 '  95 % interval',
-                interval(loss['interval']),
-                interval(share['interval'], 100, 1),
+                *(interval(of['interval'], *scales[metric]) for metric, of in paired.items()),
             ],
-            ['  p, two-sided', f'{loss["p_value"]:.2g}', f'{share["p_value"]:.2g}'],
-            ['  right alone', '', '{:,}, {:,}'.format(*test['right_alone'])],
-            ['  p, McNemar', '', f'{test["mcnemar_p"]:.2g}'],
+            ['  p, two-sided', *(f'{of["p_value"]:.2g}' for of in paired.values())],
+            ['  right alone', *(alone.get(metric, '') for metric in METRICS)],
+            ['  p, McNemar', *(chance.get(metric, '') for metric in METRICS)],
         ]
     return cells
 
@@ -258,17 +266,18 @@ def _class_gap(test: Mapping[str, Any] | None) -> tuple[str, str]:
     """'-0.310 ± 0.020' of the log loss, and of the accuracy in percent."""
     if test is None:
         return '–', '–'
-    kinds = test['log_loss'], test['accuracy']
-    differences = _gap(*(kind['difference'] for kind in kinds), '+')
-    errors = _gap(*(kind['standard_error'] for kind in kinds))
-    return tuple(f'{gap} ± {error}' for gap, error in zip(differences, errors, strict=True))
+    return tuple(
+        f'{_gap(name, test[name]["difference"], "+")} ± {_gap(name, test[name]["standard_error"])}'
+        for name in ('log_loss', 'accuracy')
+    )
 
 
-def _gap(loss: float | None, share: float | None, sign: str = '') -> tuple[str, str]:
-    """Of log loss and of accuracy; '–' where there is one location only."""
+def _gap(metric: str, difference: float | None, sign: str = '') -> str:
+    """A difference of a metric; '–' where there is one location only."""
+    if difference is None:
+        return '–'
     return (
-        '–' if loss is None else f'{loss:{sign}.3f}',
-        '–' if share is None else f'{100 * share:{sign}.1f}',
+        f'{100 * difference:{sign}.1f}' if METRICS[metric].percents else f'{difference:{sign}.3f}'
     )
 
 

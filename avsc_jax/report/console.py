@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from avsc_jax.report.scores import METRICS
+
 COLUMNS, CLASS_LINES = 100, 12  # of the console
 
 
@@ -28,13 +30,12 @@ def text(report: Mapping[str, Any]) -> str:
         lines += textwrap.wrap(source, COLUMNS, subsequent_indent='    ')
     for granularity, score in report['scores'].items():
         if granularity != headline:
-            line = (
-                f'{granularity}, {score["items"]:,} items: '
-                f'log loss {number(score["log_loss_micro"])} '
-                f'(macro {number(score["log_loss_macro"])}), '
-                f'accuracy {percent(score["accuracy_micro"])} '
-                f'(macro {percent(score["accuracy_macro"])})'
+            told = ', '.join(
+                f'{words(name)} {figure(name, score[f"{name}_micro"])} '
+                f'(macro {figure(name, score[f"{name}_macro"])})'
+                for name in METRICS
             )
+            line = f'{granularity}, {score["items"]:,} items: {told}'
             lines += textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
     if report['best_epoch'] is not None:
         lines.append(f'epoch {report["best_epoch"]} kept, of {len(report["history"])}')
@@ -62,6 +63,16 @@ def percent(value: float | None) -> str:
     return '–' if value is None else f'{100 * value:.1f} %'
 
 
+def words(name: str) -> str:
+    """'log_loss' -> 'log loss'."""
+    return name.replace('_', ' ')
+
+
+def figure(name: str, value: float | None) -> str:
+    """The value of a metric of METRICS, as it is shown."""
+    return percent(value) if METRICS[name].percents else number(value)
+
+
 def interval(bounds: Sequence[float | None], scale: float = 1, digits: int = 3) -> str:
     """(0.25, 0.31) -> '[0.250, 0.310]'; nothing where there was one group only."""
     if bounds[0] is None:
@@ -81,7 +92,7 @@ def published(paper: Mapping[str, Any] | None, name: str) -> str:
     """'0.273 (+0.008)': the paper's `log_loss` or `accuracy`, and ours minus it."""
     if not paper or paper.get(name) is None:
         return ''
-    percents = name == 'accuracy'
+    percents = METRICS[name].percents
     value = percent(paper[name]) if percents else number(paper[name])
     gap = paper['difference'][name]
     if gap is None:
@@ -128,13 +139,14 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
     """The headline: ours, micro and macro with intervals, and the paper's."""
     theirs = paper_level(paper, granularity) if paper else ''
     rows = [(f'{granularity}, {score["items"]:,} items', 'micro', 'macro', theirs)]
-    for name, show, scale, digits in (('log_loss', number, 1, 3), ('accuracy', percent, 100, 1)):
+    for name, metric in METRICS.items():
+        scale = (100, 1) if metric.percents else (1, 3)
         ours = (
-            f'{show(score[f"{name}_{average}"])} '
-            f'{interval(score[f"{name}_{average}_interval"], scale, digits)}'
+            f'{figure(name, score[f"{name}_{average}"])} '
+            f'{interval(score[f"{name}_{average}_interval"], *scale)}'
             for average in ('micro', 'macro')
         )
-        rows.append((f'  {name.replace("_", " ")}', *ours, published(paper, name)))
+        rows.append((f'  {words(name)}', *ours, published(paper, name)))
     lines = [f'{a:<24}{b:<26}{c:<26}{d}'.rstrip() for a, b, c, d in rows]
     return [
         *lines,
@@ -149,14 +161,16 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
 def _member_lines(members: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line a member of an ensemble, the ensemble last."""
     first = f'member ({members[0]["level"]})'
-    lines = [f'{first:<34}{"log loss":>10}{"macro":>8}{"accuracy":>11}{"macro":>9}{"max p":>8}']
-    return lines + [
-        f'{cut(member["name"], 33):<34}'
-        f'{number(member["log_loss_micro"]):>10}{number(member["log_loss_macro"]):>8}'
-        f'{percent(member["accuracy_micro"]):>11}{percent(member["accuracy_macro"]):>9}'
-        f'{number(member["mean_confidence"]):>8}'
-        for member in members
-    ]
+    head = ''.join(f'{words(name):>11}{"macro":>9}' for name in METRICS)
+    lines = [f'{first:<33}{head}{"max p":>8}']
+    for member in members:
+        shown = (
+            f'{figure(name, member[f"{name}_micro"]):>11}{figure(name, member[f"{name}_macro"]):>9}'
+            for name in METRICS
+        )
+        confidence = number(member['mean_confidence'])
+        lines.append(f'{cut(member["name"], 32):<33}{"".join(shown)}{confidence:>8}')
+    return lines
 
 
 def _class_lines(report: Mapping[str, Any]) -> list[str]:

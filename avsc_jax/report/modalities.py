@@ -16,8 +16,8 @@ import numpy as np
 
 from avsc_jax import metrics, tables
 from avsc_jax.report import files
-from avsc_jax.report.console import columns, number, percent
-from avsc_jax.report.scores import cautions, labelled, plain
+from avsc_jax.report.console import columns, figure, words
+from avsc_jax.report.scores import METRICS, cautions, labelled, plain
 from avsc_jax.runtime.files import printable
 
 ROLES = ('fusion', 'audio', 'video')
@@ -76,10 +76,10 @@ def text(result: Mapping[str, Any]) -> str:
     """The comparison for a console."""
     lines = [f'! {line}' for line in result['warnings']]
     items = f'clip, {result["clips"]:,} items'
-    lines.append(f'{items:<24}{"log loss":>10}{"accuracy":>12}')
+    lines.append(f'{items:<24}' + ''.join(f'{words(name):>12}' for name in METRICS))
     for role, score in result['scores'].items():
-        loss, accuracy = number(score['log_loss']), percent(score['accuracy'])
-        lines.append(f'  {role:<22}{loss:>10}{accuracy:>12}')
+        shown = (f'{figure(name, score[name]):>12}' for name in METRICS)
+        lines.append(f'  {role:<22}' + ''.join(shown))
     for title, head, rows in _tables(result):
         lines += ['', title, *columns(head, rows)]
     return '\n'.join([*lines, '', *_sentences(result)])
@@ -114,13 +114,9 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
     with warnings.catch_warnings():  # clamped rows do not sum to one
         warnings.simplefilter('ignore', UserWarning)
         return {
-            name: score(table.probs, table.label)
-            for name, score in (
-                ('log_loss', metrics.log_loss),
-                ('accuracy', metrics.accuracy),
-                ('per_class', metrics.per_class),
-            )
-        }
+            name: metrics.average_of(metric.terms, table.probs, table.label)
+            for name, metric in METRICS.items()
+        } | {'per_class': metrics.per_class(table.probs, table.label)}
 
 
 def _cells(

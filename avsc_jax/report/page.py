@@ -1,14 +1,56 @@
 """A report as one self-contained HTML page: inline CSS and SVG, no script, no network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from avsc_jax.report import html, plots
+from avsc_jax.report.console import figure, interval, number, words
+from avsc_jax.report.scores import METRICS
+
+Table = tuple[list[str], list[list[str]]]  # head and rows
 
 
 def page(report: Mapping[str, Any]) -> str:
     """The whole page. Everything that comes from names, files or configs is escaped."""
-    return html.render('report.html', report=report, drawings=plots.draw(report))
+    return html.render(
+        'report.html',
+        report=report,
+        drawings=plots.draw(report),
+        member_table=_members(report.get('members') or ()),
+        level_table=_levels(report['scores']),
+    )
+
+
+def _members(members: Sequence[Mapping[str, Any]]) -> Table:
+    """The members of an ensemble, the ensemble last."""
+    level = members[0]['level'] if members else ''
+    head = [f'member ({level})']
+    head += [text for name in METRICS for text in (words(name), 'macro')]
+    rows = [
+        [
+            member['name'],
+            *(figure(n, member[f'{n}_{of}']) for n in METRICS for of in ('micro', 'macro')),
+            number(member['mean_confidence']),
+        ]
+        for member in members
+    ]
+    return [*head, 'mean maximum confidence'], rows
+
+
+def _levels(scores: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Every metric of every level, with its interval."""
+    head, rows = ['level and average', 'items'], []
+    for name in METRICS:
+        head += [words(name), '95 %', *(['not renormalised'] if name == 'log_loss' else [])]
+    for level, score in scores.items():
+        for average in ('micro', 'macro'):
+            cells = [f'{level}, {average}', f'{score["items"]:,}']
+            for name, metric in METRICS.items():
+                key, scale = f'{name}_{average}', (100, 1) if metric.percents else (1, 3)
+                cells += [figure(name, score[key]), interval(score[f'{key}_interval'], *scale)]
+                cells += [number(score[f'{key}_raw'])] if name == 'log_loss' else []
+            rows.append(cells)
+    return head, rows
 
 
 def document(title: str, parts: Iterable[str], css: str = '') -> str:

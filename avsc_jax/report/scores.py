@@ -5,7 +5,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,28 @@ from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import parse_clip_id
 
 WINDOW = re.compile(r'@[\d.]+s$')  # of a file of one's own, at the end of a clip's name
+
+
+class Metric(NamedTuple):
+    """A score of probabilities that reports show.
+
+    Attributes:
+      terms: `(probs [N, C], labels [N]) -> [N]`, what it is the mean of; intervals and paired tests
+        draw from them.
+      percents: it is shown in per cent.
+      lower_is_better: as of a loss.
+    """
+
+    terms: metrics.Terms
+    percents: bool
+    lower_is_better: bool
+
+
+# In their order in tables; a row more is scored, drawn from, compared and shown like these.
+METRICS = {
+    'log_loss': Metric(metrics.log_losses, percents=False, lower_is_better=True),
+    'accuracy': Metric(metrics.hits, percents=True, lower_is_better=False),
+}
 
 
 def make(
@@ -108,7 +130,7 @@ def line(name: str, table: tables.Predictions, level: str | None = None) -> dict
     report = make(table, title=name, about={})
     level = level or report['headline']
     score = report['scores'][level]
-    keys = ('log_loss_micro', 'log_loss_macro', 'accuracy_micro', 'accuracy_macro')
+    keys = [f'{name}_{average}' for name in METRICS for average in ('micro', 'macro')]
     told = {key: score[key] for key in (*keys, 'mean_confidence')}
     return {'name': report['title'], 'level': level} | told
 
@@ -226,10 +248,12 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
     with warnings.catch_warnings():  # rows that do not sum to one are told once, by make
         warnings.simplefilter('ignore', UserWarning)
         for average in ('micro', 'macro'):
-            for name, metric in (('log_loss', metrics.log_loss), ('accuracy', metrics.accuracy)):
-                score[f'{name}_{average}'] = metric(probs, labels, average=average)
+            for name, (terms, *_) in METRICS.items():
+                score[f'{name}_{average}'] = metrics.average_of(
+                    terms, probs, labels, average=average
+                )
                 score[f'{name}_{average}_interval'] = metrics.bootstrap_interval(
-                    name, probs, labels, group, average=average
+                    terms, probs, labels, group, average=average
                 )
             score[f'log_loss_{average}_raw'] = metrics.log_loss(
                 probs, labels, average=average, renormalize=False

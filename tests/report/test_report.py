@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import report, tables
+from avsc_jax.report import comparison, scores
 
 ABOUT = {
     'data': 'made-up clips',
@@ -305,3 +306,33 @@ def test_other_views_of_a_system_are_scored_beside_and_the_paper_is_found_there(
     assert 'B03, Table 2 (second level, macro)' in text
     assert '<td>clip, multiplied, micro</td>' in page and 'paper (second) 0.900 (-0.330)' in page
     assert 'paper (' not in report.text(make(frames, paper={**paper, 'granularity': 'clip'}))
+
+
+def test_a_metric_is_one_function_and_one_row(monkeypatch, tmp_path):
+    """It is scored with intervals, on console and page, for members and in comparisons."""
+
+    def brier(probs, labels):
+        return ((probs - np.eye(probs.shape[1])[labels]) ** 2).sum(axis=1)
+
+    row = scores.Metric(brier, percents=False, lower_is_better=True)
+    monkeypatch.setitem(scores.METRICS, 'brier_score', row)
+    monkeypatch.setitem(comparison.TERMS, 'brier_score', brier)
+    draw = np.random.default_rng(0)
+    clips = [f'park-oslo-{n}-1' for n in range(8)]
+    table = tables.Predictions(
+        clips, np.full(8, -1), np.arange(8) % 2, draw.dirichlet([1, 1], 8),
+        {'classes': ['park', 'tram']},
+    )  # fmt: skip
+    expected = brier(table.probs, table.label).mean()
+    told = report.make(table, title='a', about={})
+    score = told['scores']['clip']
+    assert score['brier_score_micro'] == pytest.approx(expected)
+    assert len(score['brier_score_macro_interval']) == 2
+    told['members'] = [report.line('a', table)]
+    assert f'brier score           {expected:.3f} [' in report.text(told)
+    assert report.text(told).count(f'{expected:.3f}') == 4  # two averages, the member
+    page = report.write(told, tmp_path).read_text()
+    assert page.count('brier score') == 2 and f'{expected:.3f}' in page
+    compared = comparison.make({'a': table, 'b': table})
+    assert compared['tests']['b']['brier_score'].difference == 0
+    assert 'brier score' in comparison.text(compared)
