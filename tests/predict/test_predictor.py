@@ -2,8 +2,6 @@
 
 import functools
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -12,7 +10,7 @@ import pytest
 
 from avsc_jax import ensemble, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
-from avsc_jax.predict import Predictor, media_files, predictor
+from avsc_jax.predict import predictor
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import ensemble as ensemble_job
@@ -182,34 +180,3 @@ def test_members_lie_where_they_were_or_beside_the_ensemble(made_of, tmp_path, m
     (moved / 'clip_fusion-tau/DONE').unlink()
     with pytest.raises(FileNotFoundError, match=r'clip_fusion-tau, which is neither there nor in '):
         predictor.load(moved / 'ensemble')
-
-
-def test_a_clip_is_tagged_by_its_path(both, film, tmp_path):
-    tagger = Predictor.load(both)
-    clip = film(tmp_path / 'a.mp4', 3.0)
-    found = tagger(str(clip), window_s=2.0)
-    assert found.file == clip and len(found.windows) == 2 and found.error is None
-    (whole,) = media_files.tag(tagger, [clip], window_s=2.0)
-    np.testing.assert_array_equal(found.probs, whole.probs)
-    names, probs = zip(*found.ranking, strict=True)
-    assert {*names} == {'park', 'tram'} and found.scene == names[0]
-    assert probs == tuple(sorted(found.probs, reverse=True)) and sum(probs) == pytest.approx(1)
-
-
-def test_a_clip_that_cannot_be_tagged_is_one_sentence(both, film, tmp_path):
-    tagger = Predictor.load(str(both))
-    (tmp_path / 'a.mp4').write_text('no film')
-    with pytest.raises(ValueError, match=r'a\.mp4'):
-        tagger(tmp_path / 'a.mp4')
-    silent = film(tmp_path / 'b.mp4', sound=False)
-    assert 'told without sound' in ' '.join(tagger(silent).notes)
-    with pytest.raises(ValueError, match='is not whole'):
-        tagger(silent, fallback=False)
-    with pytest.raises(FileNotFoundError, match='does not hold a complete run'):
-        Predictor.load(tmp_path)
-
-
-def test_importing_predict_loads_nothing_heavy():
-    code = 'import sys, avsc_jax.predict; print("jax" in sys.modules, "numpy" in sys.modules)'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert done.stdout.split() == ['False', 'False'], done.stderr
