@@ -1,6 +1,7 @@
 """The whole job of a config: data, features, training, predictions, report."""
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.data.sources import folder as own
 from avsc_jax.data.sources import own_builds, pictures
 from avsc_jax.input_pipeline import encoders, examples, media, sound
-from avsc_jax.input_pipeline.encoders import EncoderSpec
+from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
 from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
@@ -37,6 +38,35 @@ STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one o
 LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
 
 
+@dataclasses.dataclass
+class Job:
+    """A config with all that is known of its run before data is read.
+
+    Attributes:
+      parts: the earlier runs that it is made of, or begins with.
+      specs, texts: frozen encoders of clips, and of the texts of classes.
+      used: network -> where its weights come from.
+    """
+
+    config: ConfigDict
+    folder: run_folder.RunFolder
+    folders: dict[str, Path | None]
+    parts: list[dependencies.Member]
+    specs: list[FrozenSpec]
+    texts: list[EncoderSpec]
+    used: dict[str, str]
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a network is trained; else its classes are texts."""
+        return 'train' in self.config.data
+
+    @property
+    def weights_dir(self) -> Path:
+        """Where published weights lie."""
+        return self.folders['weights_dir']
+
+
 def run(
     config: ConfigDict,
     *,
@@ -47,10 +77,10 @@ def run(
     download_weights: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """The whole job; goes on from whatever an earlier, killed run has left in `workdir`.
+    """Prepares, begins, fits and reports; goes on from what a killed run has left in `workdir`.
 
     Args:
-      media_dir: see `rows.media_files`.
+      media_dir: see `examples.media_files`.
     """
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
@@ -59,61 +89,112 @@ def run(
         print(f'this run was complete; its report is {workdir / "report.html"}')
         print('give another --workdir to run it again')
         return
-    trained = 'train' in config.data  # else the classes are texts
-    if trained:  # a wrong name fails now, not after the features
-        loss = make_loss(config.loss)
+    check(config)
+    if download_weights and config.weights == 'pretrained':
+        download(config, weights_dir)
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    job = prepared(config, folder, folders)
+    if dry_run:
+        print(dry_run_of(job))
+        return
+    dataset, model = begun(job)
+    probs, step, history, test = fitted(job, dataset, model)
+    if multihost.is_first():  # it writes for all
+        reported(job, dataset, model, test, probs, step, history)
+
+
+def check(config: ConfigDict) -> None:
+    """Finds wrong names now, not after the features."""
+    if 'train' in config.data:
+        make_loss(config.loss)
         loop.selection(config.select, scored='test' in config.data)
         optimizer.make_optimizer(config, steps_per_epoch=1)
     else:
         clip_tokens.prompts(SCENES, config.prompt_style)
-    if download_weights and config.weights == 'pretrained':
-        if multihost.is_first():
-            weights.download_all(published(config), weights_dir)
-        multihost.wait('weights')
+
+
+def download(config: ConfigDict, weights_dir: Path) -> None:
+    """Fetches the published weights that the config needs, by the first process."""
+    if multihost.is_first():
+        weights.download_all(published(config), weights_dir)
+    multihost.wait('weights')
+
+
+def prepared(
+    config: ConfigDict, folder: run_folder.RunFolder, folders: dict[str, Path | None]
+) -> Job:
+    """Finds the encoders, the origins of all weights, and the runs that come first."""
+    weights_dir = folders['weights_dir']
     specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
     texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
     used = origins(config, [*specs, *texts], weights_dir)
     parts = earlier_runs(config, config.seed)
-    if dry_run:
-        there = [*specs, *texts, *run_specs(config, parts)]
-        lacking = [f'before: {dependencies.line(command)}' for command in untrained(parts)]
-        print('\n'.join([plan.text(config, there, data_dir), *lacking]))
-        return
-    if todo := untrained(parts):
+    return Job(config, folder, folders, parts, specs, texts, used)
+
+
+def dry_run_of(job: Job) -> str:
+    """What the run would do, and the commands that come before it."""
+    known = [*job.specs, *job.texts, *run_specs(job.config, job.parts)]
+    before = [f'before: {dependencies.line(command)}' for command in untrained(job.parts)]
+    return '\n'.join([plan.text(job.config, known, job.folders['data_dir']), *before])
+
+
+def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
+    """Opens the data and makes the network; then, as nothing is wrong, the run folder."""
+    config, folder = job.config, job.folder
+    if todo := untrained(job.parts):
         first = '\n'.join(map(dependencies.line, todo))
         raise FileNotFoundError(f'{len(todo)} runs that this one begins with come first:\n{first}')
-    dataset = prepare_data(config, data_dir)  # nothing is written if the folds are wrong
+    dataset = prepare_data(config, job.folders['data_dir'])
     data = f'{dataset.name} {dataset.fingerprint}'
     if not config.get('begins_with'):
-        dependencies.check_data(parts, data)
+        dependencies.check_data(job.parts, data)
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     check_channels(config, model)
     folder.begin(config.to_dict())
-    runs = kept_encoders(config, folder, parts)
-    specs += runs
-    used |= {part.name: f'run of config {part.folder.config_hash}' for part in parts}
+    runs = kept_encoders(config, folder, job.parts)
+    job.specs += runs
+    job.used |= {part.name: f'run of config {part.folder.config_hash}' for part in job.parts}
     for spec in runs:
-        used[spec.name] += f', {spec.weights}'
-    folder.record_environment(data, used)
+        job.used[spec.name] += f', {spec.weights}'
+    folder.record_environment(data, job.used)
     folder.write_json('classes.json', dataset.classes)
-    folder.write_json('preprocessing.json', examples.preprocessing(config, specs))
+    folder.write_json('preprocessing.json', examples.preprocessing(config, job.specs))
     if 'fold' in config.data and multihost.is_first():
-        folds.write(workdir / 'folds.tsv', dataset.clip_ids, dataset.folds)
-    if not trained:
-        write_text_head(config, folder, model, *texts, dataset.classes, weights_dir)
-    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    loaded = examples.load(config, folder, dataset, specs, **folders)
-    if trained:
-        start = partial(started, config, model, used, weights_dir, parts)
-        probs, step, history = train(config, folder, model, loss, loaded, start)
-    else:
-        probs, step, history = classify(config, folder, model, loaded.splits['test'])
-    if not multihost.is_first():
-        return  # the first process writes for all
-    about = summary.about(config, dataset, used)
-    about['warnings'] += [line for part in parts for line in warnings_of(part)]
+        folds.write(folder.path / 'folds.tsv', dataset.clip_ids, dataset.folds)
+    return dataset, model
+
+
+def fitted(
+    job: Job, dataset: records.Dataset, model: nn.Module
+) -> tuple[np.ndarray | None, int, list[dict], Rows | None]:
+    """Trains the network, or takes its text head; test probabilities, step, history and rows."""
+    config, folder = job.config, job.folder
+    if not job.is_trained:
+        write_text_head(config, folder, model, *job.texts, dataset.classes, job.weights_dir)
+    loaded = examples.load(config, folder, dataset, job.specs, **job.folders)
+    test = loaded.splits.get('test')
+    if not job.is_trained:
+        return *classify(config, folder, model, test), test
+    start = partial(started, config, model, job.used, job.weights_dir, job.parts)
+    return *train(config, folder, model, make_loss(config.loss), loaded, start), test
+
+
+def reported(
+    job: Job,
+    dataset: records.Dataset,
+    model: nn.Module,
+    test: Rows | None,
+    probs: np.ndarray | None,
+    step: int,
+    history: list[dict],
+) -> None:
+    """Writes tables and report, and marks the run as complete."""
+    config, folder = job.config, job.folder
+    about = summary.about(config, dataset, job.used)
+    about['warnings'] += [line for part in job.parts for line in warnings_of(part)]
     meta = {
-        'system': workdir.name,
+        'system': folder.path.name,
         'about': about,
         'classes': list(dataset.classes),
         'calibrated': False,
@@ -122,10 +203,11 @@ def run(
         'versions': run_folder.versions(),
     }
     if probs is None:
-        result = report.trained(title=workdir.name, about=about, meta=meta, history=history)
+        title = folder.path.name
+        result = report.trained(title=title, about=about, meta=meta, history=history)
     else:
-        result = scored(config, folder, model, loaded.splits['test'], probs, meta, history)
-    page = report.write(result, workdir)
+        result = scored(config, folder, model, test, probs, meta, history)
+    page = report.write(result, folder.path)
     folder.finish()
     print(report.text(result))
     print(f'report: {page}')
