@@ -95,7 +95,7 @@ class FeaturesAndFrames:
         self._features, self._frames = features, frames
         self.settings, self.encoders = frames.settings, features.encoders
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
-        self.notes = features.notes
+        self.notes, self.pictures = features.notes, features.pictures
 
     def open(self, file: media_files.Source) -> dict:
         """See Sound.open."""

@@ -118,7 +118,7 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
     loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
     ids, segments, labels, probs, found = [], [], [], [], []
     while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
-        for one, answer in zip(batch, predictor(batch), strict=True):
+        for one, answer in zip(batch, predictor.answers(batch), strict=True):
             ids.append(one['clip_id'])
             segments.append(one['segment'])
             labels.append(one['label'])
