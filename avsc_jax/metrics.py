@@ -374,7 +374,7 @@ def _draws(
     return drawn[:, :classes], drawn[:, classes:]
 
 
-def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
+def _percentiles(values: np.ndarray | np.float64, level: float) -> tuple[float, float]:
     """The interval that holds this share of the values, as much being left out at both ends."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -6,10 +6,14 @@ H W image, K channels, M ensemble members.
 `Float[Array, 'B C']` is a batch of class scores. The tests check such shapes at run time.
 """
 
+from typing import TypeVar
+
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 Array = jax.Array | np.ndarray
+# Of a function that gives what it is given: numpy for numpy, JAX for JAX.
+AnyArray = TypeVar('AnyArray', jax.Array, np.ndarray)
 
-__all__ = ['Array', 'Bool', 'Float', 'Int', 'UInt8', 'UInt32']
+__all__ = ['AnyArray', 'Array', 'Bool', 'Float', 'Int', 'UInt8', 'UInt32']

@@ -85,7 +85,7 @@ def test_the_wheel_holds_the_code_its_data_and_the_licences(built: Path) -> None
     wheel = zipfile.ZipFile(next(built.glob('*.whl')))
     held = {name for name in wheel.namelist() if '.dist-info/' not in name}
     data = {path for path in (ROOT / 'tfds_tau').glob('*') if path.suffix in DATA}
-    data |= {*(ROOT / 'avsc_jax/serve').glob('page.*')}
+    data |= {*(ROOT / 'avsc_jax/serve').glob('page.*'), ROOT / 'avsc_jax/py.typed'}
     data |= {*(ROOT / 'avsc_jax/report/templates').iterdir()}
     expected = set()
     for path in [*sources(), *data]:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypedDict
 
 import av
 import numpy as np
@@ -32,8 +32,13 @@ PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
 Source = str | os.PathLike | BinaryIO
 
+
+class _Titles(TypedDict, total=False):
+    metadata_errors: str
+
+
 # Titles may be in any encoding, which PyAV takes by itself since 19.
-TITLES = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+TITLES: _Titles = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
 _GAP_S = 0.1  # between time stamps of sound, which are rounded

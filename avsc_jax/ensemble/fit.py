@@ -137,7 +137,8 @@ def _near(
 def _grid(members: int, steps: int) -> np.ndarray:
     """Every way to share `steps` among the members, from [steps, 0, ...] down."""
     small = np.min_scalar_type(steps)  # millions of rows: their memory costs more than their sums
-    columns, left = [], np.array([steps], small)
+    columns: list[np.ndarray] = []
+    left = np.array([steps], small)
     for _ in range(members - 1):  # every row branches: this member takes all that is left, ... none
         branches = left.astype(int) + 1
         ends = branches.cumsum()

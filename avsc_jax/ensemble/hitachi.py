@@ -7,7 +7,7 @@ import numpy as np
 
 from avsc_jax import metrics
 from avsc_jax.ensemble import rules
-from avsc_jax.types import Array, Bool, Float
+from avsc_jax.types import AnyArray, Array, Bool, Float
 
 TRUSTED = ('bus', 'park', 'tram')  # Okazaki 2021, Sec. 2.4: where sound is as good as the picture
 MARGIN_TOLERANCE = 1e-6  # float32 values a margin apart count as equal to it
@@ -38,11 +38,11 @@ def gate(
 
 
 def restrict(
-    audio: Float[Array, 'N C'],
-    visual: Float[Array, 'M N C'],
+    audio: Float[AnyArray, 'N C'],
+    visual: Float[AnyArray, 'M N C'],
     trusted: Bool[np.ndarray, 'C'],
     reading: str = 'per_class',
-) -> Float[Array, 'N C']:
+) -> Float[AnyArray, 'N C']:
     """Mean of sound and picture models in which the sound counts for some classes only.
 
     Args:
@@ -70,9 +70,9 @@ _gate, _restrict = gate, restrict  # whose names are options' below
 
 
 def hitachi(
-    audio: Float[Array, 'N *S C'],
-    visual: Float[Array, 'N *T C'],
-    clip: Float[Array, 'N *U C'] | None = None,
+    audio: Float[AnyArray, 'N *S C'],
+    visual: Float[AnyArray, 'N *T C'],
+    clip: Float[AnyArray, 'N *U C'] | None = None,
     *,
     classes: Sequence[str],
     restrict: str | None = 'per_class',
@@ -81,7 +81,7 @@ def hitachi(
     gate_before_clamp: bool = True,
     clamp: str | None = None,
     renormalize: bool = True,
-) -> Float[Array, 'N C']:
+) -> Float[AnyArray, 'N C']:
     """The whole decision stage of Hitachi's system: E01, and E02 with `clamp='per_model'`.
 
     Args:
@@ -124,7 +124,7 @@ def hitachi(
     return rules.renormalize(fused) if renormalize else fused
 
 
-def _over_segments(vector: Float[Array, 'N *S C']) -> Float[Array, 'N C']:
+def _over_segments(vector: Float[AnyArray, 'N *S C']) -> Float[AnyArray, 'N C']:
     return vector.mean(axis=1) if vector.ndim == 3 else vector
 
 

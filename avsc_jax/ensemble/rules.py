@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsc_jax.ensemble.fit import CLAMP_EDGES, CLAMP_VALUES, EPS
-from avsc_jax.types import Array, Float, Int
+from avsc_jax.types import AnyArray, Array, Float, Int
 
 
 def namespace(array: Array) -> ModuleType:
@@ -17,8 +17,8 @@ def namespace(array: Array) -> ModuleType:
 
 
 def pool(
-    probs: Float[Array, 'N C'], group: Int[Array, 'N'], num_groups: int
-) -> Float[Array, 'G C']:
+    probs: Float[AnyArray, 'N C'], group: Int[Array, 'N'], num_groups: int
+) -> Float[AnyArray, 'G C']:
     """Mean of the rows of each group: frames or seconds to clips.
 
     Args:
@@ -37,8 +37,8 @@ def pool(
 
 
 def mean(
-    members: Float[Array, 'M N C'], weights: Float[Array, 'M'] | None = None
-) -> Float[Array, 'N C']:
+    members: Float[AnyArray, 'M N C'], weights: Float[Array, 'M'] | None = None
+) -> Float[AnyArray, 'N C']:
     """Mean of the members' probabilities, weighted if asked; weights are divided by their sum.
 
     Source: Okazaki 2021, Sec. 2.4; Wang 2021, Sec. 2.3.2.
@@ -51,8 +51,8 @@ def mean(
 
 
 def geometric_mean(
-    members: Float[Array, 'M N C'], weights: Float[Array, 'M'] | None = None
-) -> Float[Array, 'N C']:
+    members: Float[AnyArray, 'M N C'], weights: Float[Array, 'M'] | None = None
+) -> Float[AnyArray, 'N C']:
     """Geometric mean of the members' probabilities, rows divided by their sum.
 
     Values are clipped to 1e-15 first: one member's 0 makes a class unlikely, not impossible.
@@ -61,7 +61,7 @@ def geometric_mean(
     return _softmax(mean(xp.log(xp.maximum(members, EPS)), weights))
 
 
-def renormalize(probs: Float[Array, 'N C']) -> Float[Array, 'N C']:
+def renormalize(probs: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
     """Rows divided by their sum; a row of zeros becomes uniform."""
     xp = namespace(probs)
     sums = probs.sum(axis=-1, keepdims=True)
@@ -69,7 +69,7 @@ def renormalize(probs: Float[Array, 'N C']) -> Float[Array, 'N C']:
     return xp.where(empty, 1 / probs.shape[-1], probs / xp.where(empty, 1, sums))
 
 
-def clamp(probs: Float[Array, '*N C']) -> Float[Array, '*N C']:
+def clamp(probs: Float[AnyArray, '*N C']) -> Float[AnyArray, '*N C']:
     """Replaces confident and unlikely values by fixed ones; rows need not sum to 1 any more.
 
     (0, .06] becomes .001, (.06, .20] becomes .06, (.20, .70] stays and (.70, 1] becomes .99. An
@@ -82,10 +82,10 @@ def clamp(probs: Float[Array, '*N C']) -> Float[Array, '*N C']:
 
 
 def piecewise_clamp(
-    probs: Float[Array, '*N C'],
+    probs: Float[AnyArray, '*N C'],
     edges: Sequence[float] | Float[Array, 'K'],
     values: Sequence[float] | Float[Array, 'K+1'],
-) -> Float[Array, '*N C']:
+) -> Float[AnyArray, '*N C']:
     """One value for each interval (low, high] between the edges; NaN keeps what is there.
 
     Args:
@@ -103,8 +103,8 @@ def piecewise_clamp(
 
 
 def temperature_scale(
-    probs: Float[Array, 'N C'], temperature: float | Float[Array, '']
-) -> Float[Array, 'N C']:
+    probs: Float[AnyArray, 'N C'], temperature: float | Float[Array, '']
+) -> Float[AnyArray, 'N C']:
     """Softmax of ln p / T: above 1 less sure, below 1 more; the order of the classes stays.
 
     Probabilities are clipped to 1e-15 first.
@@ -116,8 +116,8 @@ def temperature_scale(
 
 
 def vector_scale(
-    probs: Float[Array, 'N C'], scale: Float[Array, 'C'], bias: Float[Array, 'C']
-) -> Float[Array, 'N C']:
+    probs: Float[AnyArray, 'N C'], scale: Float[Array, 'C'], bias: Float[Array, 'C']
+) -> Float[AnyArray, 'N C']:
     """Softmax of scale · ln p + bias, both of one number a class, p clipped to 1e-15 first.
 
     Source: Guo et al. 2017, Sec. 4.2.
@@ -127,7 +127,7 @@ def vector_scale(
     return _softmax(scale * xp.log(xp.maximum(probs, EPS)) + bias)
 
 
-def _softmax(logits: Float[Array, 'N C']) -> Float[Array, 'N C']:
+def _softmax(logits: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
     xp = namespace(logits)
     powers = xp.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)

@@ -121,10 +121,10 @@ class EncoderSpec:
 
     def key(self, fingerprint: str) -> str:
         """Hash of this encoder, its preprocessing, and the data it sees."""
-        seen = []
+        seen: list[object] = []
         if self.name not in FRONT_ENDS:
             source = weights.source_of(self.name)
-            seen = [source.resize, source.interpolation, source.crop_fraction]
+            seen += [source.resize, source.interpolation, source.crop_fraction]
             seen += [source.mean, source.std]
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
@@ -144,8 +144,11 @@ class EncoderSpec:
 class FrozenSpec(Protocol):
     """What is asked of the spec of any frozen encoder; see EncoderSpec, which is one."""
 
-    name: str
-    weights: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def weights(self) -> str: ...
 
     @property
     def takes(self) -> str: ...
@@ -194,7 +197,8 @@ class Encoder:
     def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
         """Takes note of what is encoded, and on what."""
         self.spec, devices = spec, devices or jax.local_devices()
-        self.transform = getattr(spec, 'transform', None)  # a run has its own preprocessing
+        if isinstance(spec, EncoderSpec):  # a run has its own preprocessing
+            self.transform = spec.transform
         mesh = Mesh(np.asarray(devices), ('items',))
         self._num_devices = len(devices)
         self._sharding = NamedSharding(mesh, PartitionSpec('items'))
@@ -241,7 +245,7 @@ class Encoder:
                 parts.append(part)
                 # While the device works on this one the host makes the next, and no third waits.
                 embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
-        rows = {}
+        rows: dict[int, np.ndarray] = {}
         for places, found in zip(parts, embeddings, strict=True):
             # a front end gives several rows of each item
             each = np.asarray(found).reshape(length, -1, *found.shape[1:])

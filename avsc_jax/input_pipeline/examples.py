@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypedDict, Unpack
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media as inputs
-from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec, TrainedSpec, embedding
+from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',
@@ -29,6 +29,14 @@ class KeptArrays(Protocol):
     def stats(self, measure: Callable[[], Mapping[str, np.ndarray]]) -> Mapping: ...
 
     def means(self, measure: Callable[[], Mapping[str, np.ndarray]]) -> Mapping: ...
+
+
+class Folders(TypedDict):
+    """Where extraction finds weights and video files, and keeps features."""
+
+    cache_dir: Path
+    weights_dir: Path
+    media: Callable[[str], media.Source]
 
 
 class Loaded(NamedTuple):
@@ -48,7 +56,7 @@ def load(
     config: ConfigDict,
     kept: KeptArrays,
     dataset: records.Dataset,
-    specs: Sequence[FrozenSpec],
+    specs: Sequence[EncoderSpec | TrainedSpec],
     *,
     data_dir: Path,
     weights_dir: Path,
@@ -62,10 +70,17 @@ def load(
     splits = splits_used(config)
     names, train = list(dict.fromkeys(splits.values())), config.data.get('train')
     settings, live = preprocessing(config, specs), embedded_live(config, specs)
-    rows, arrays, prepare, embed = {}, dict.fromkeys(names), None, None
+    rows: dict[str, Rows] = {}
+    arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+    prepare: Callable | None = None
+    embed: tuple[Callable, Mapping] | None = None
     if specs:
         media = media_files(dataset, data_dir, media_dir)
-        folders = {'cache_dir': data_dir / 'features', 'weights_dir': weights_dir, 'media': media}
+        folders: Folders = {
+            'cache_dir': data_dir / 'features',
+            'weights_dir': weights_dir,
+            'media': media,
+        }
         own = [spec for spec in specs if spec is not live]  # of the training rows
         if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
             own = [together(spec, piece_s) for spec in own]
@@ -99,12 +114,13 @@ def load(
     return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
 
 
-def together(spec: EncoderSpec, piece_s: float) -> EncoderSpec:
+def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:
     """The spec of a front end that takes as many of its pieces side by side as last so long."""
+    assert isinstance(spec, EncoderSpec)  # runs have no pieces
     return spec.replace(pieces_together=max(1, round(piece_s / spec.reading['piece_s'])))
 
 
-def preprocessing(config: ConfigDict, specs: Sequence[FrozenSpec]) -> dict:
+def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]) -> dict:
     """What a record goes through before the network, for others who open the run."""
     settings = {'items': config.data['items']}
     settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
@@ -116,7 +132,9 @@ def preprocessing(config: ConfigDict, specs: Sequence[FrozenSpec]) -> dict:
     return settings
 
 
-def embedded_live(config: ConfigDict, specs: Sequence[FrozenSpec]) -> TrainedSpec | None:
+def embedded_live(
+    config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]
+) -> TrainedSpec | None:
     """The run that sees augmented pictures, if one does: its embeddings cannot be kept."""
     if not config.get('augment_pictures'):
         return None
@@ -145,12 +163,13 @@ def extract(
     config: ConfigDict,
     dataset: records.Dataset,
     names: Iterable[str],
-    specs: Sequence[FrozenSpec],
-    **folders: object,
+    specs: Sequence[EncoderSpec | TrainedSpec],
+    **folders: Unpack[Folders],
 ) -> dict[str, feature_cache.Features]:
     """The encoders' features of each of these splits, as those that are stored have them."""
     names = list(names)
     if 'fold' in config.data:
+        assert isinstance(dataset, folds.FoldedDataset)
         stored = feature_cache.extract(dataset.whole, folds.STORED, specs, **folders)
         return {name: picked(stored.values(), dataset.outlines(name)) for name in names}
     parts = {name: name.split('+') for name in names}
@@ -197,9 +216,9 @@ def feature_rows(found: feature_cache.Features, inputs: dict[str, np.ndarray]) -
 
 def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> dict:
     """Of each input over the rows of the training split, or of another if that has it only live."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for split in sorted(arrays, key=lambda split: split != first):
-        for name, array in (arrays[split] or {}).items():
+        for name, array in arrays[split].items():
             found.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
     return found
 

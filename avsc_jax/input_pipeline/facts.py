@@ -5,6 +5,7 @@ the window. Filters are matrices `[bands, bins]` that the squares are multiplied
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,18 +24,18 @@ FRAME_RULES = {
 }
 
 
-def frames(rule: str | None, **more) -> dict:
+def frames(rule: str | None, **more: Any) -> dict:
     """A rule that picks frames of a clip, by name and in words; None: the record's."""
-    return {'rule': rule, 'picks': FRAME_RULES.get(rule), **more}
+    return {'rule': rule, 'picks': FRAME_RULES.get(rule or ''), **more}
 
 
-def front_end(name: str, *, sample_rate_hz: int, **options) -> dict:
+def front_end(name: str, *, sample_rate_hz: int, **options: Any) -> dict:
     """Name, sample rate, options and constants of a front end."""
     about = {'name': name, 'sample_rate_hz': sample_rate_hz, 'options': options}
     return about | _FACTS[name](sample_rate_hz, **options)
 
 
-def filters(name: str, *, sample_rate_hz: int, **options) -> np.ndarray | None:
+def filters(name: str, *, sample_rate_hz: int, **options: Any) -> np.ndarray | None:
     """The matrix of a front end whose filters are not simply librosa's."""
     window = ioacas.window_and_hop(sample_rate_hz)[0]
     if name == 'ioacas_bark':
@@ -115,17 +116,17 @@ def _ioacas(sample_rate_hz: int, difference_scale: float = 1.0) -> dict:
     }
 
 
-def _ioacas_logmel(sample_rate_hz: int, **options) -> dict:
+def _ioacas_logmel(sample_rate_hz: int, **options: Any) -> dict:
     return _ioacas(sample_rate_hz, **options) | {
         'filters': _mel(ioacas.BANDS, sample_rate_hz, htk=False)
     }
 
 
-def _ioacas_bark(sample_rate_hz: int, traunmueller: bool = False, **options) -> dict:
+def _ioacas_bark(sample_rate_hz: int, traunmueller: bool = False, **options: Any) -> dict:
     return _ioacas(sample_rate_hz, **options) | {'filters': 'filters.npz'}
 
 
-def _ioacas_scalogram(sample_rate_hz: int, scattering: bool = False, **options) -> dict:
+def _ioacas_scalogram(sample_rate_hz: int, scattering: bool = False, **options: Any) -> dict:
     filters = 'first-order scattering: only system.bin has it' if scattering else 'filters.npz'
     return _ioacas(sample_rate_hz, **options) | {'filters': filters}
 

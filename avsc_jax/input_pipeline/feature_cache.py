@@ -8,7 +8,7 @@ blocks, and each spreads its own over its devices.
 
 import dataclasses
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
-from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec
+from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
 from avsc_jax.runtime import multihost
 from avsc_jax.runtime.files import write_arrays
 
@@ -54,7 +54,7 @@ class Features:
 def extract(
     dataset: Dataset,
     splits: Iterable[str],
-    specs: list[EncoderSpec],
+    specs: Sequence[EncoderSpec | TrainedSpec],
     *,
     cache_dir: Path,
     weights_dir: Path,
@@ -128,12 +128,12 @@ def _clips(
     dataset: Dataset,
     split: str,
     blocks: list[int],
-    specs: Iterable[EncoderSpec],
+    specs: Iterable[EncoderSpec | TrainedSpec],
     media: Callable[[str], media_files.Source] | None,
 ) -> Iterator[dict]:
     """The records of some blocks, with all that these encoders take, and a progress bar."""
     takes = {spec.takes for spec in specs}
-    of_media = [spec for spec in specs if spec.takes == 'media']
+    of_media = [s for s in specs if isinstance(s, EncoderSpec) and s.takes == 'media']
     if of_media and media is None:
         raise ValueError(
             f"{of_media[0].name} takes pictures of the clips' video files, and nobody says where "
@@ -145,6 +145,7 @@ def _clips(
         record = records[index]
         try:
             for spec in of_media:
+                assert media
                 record |= spec.pictures(media(record['clip_id']))
         except ValueError as error:
             raise ValueError(f'{record["clip_id"]}: {error}') from error
@@ -163,9 +164,9 @@ def _clips(
 def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
     """A block of each encoder's features; few clips are in memory at a time."""
     clip_id, segment, label = [], [], []
-    waiting = {encoder: [] for encoder in those}
-    found = {encoder: [] for encoder in those}
-    counts = {encoder: set() for encoder in those}
+    waiting: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in those}
+    found: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in those}
+    counts: dict[Encoder, set[int]] = {encoder: set() for encoder in those}
     for clip in clips:
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])

@@ -33,7 +33,7 @@ def _resize_weights(
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _round_to_byte(x: Array) -> Array:
+def _round_to_byte(x: jax.Array) -> jax.Array:
     return jnp.clip(jnp.floor(x + 0.5), 0, 255)
 
 
@@ -44,7 +44,7 @@ def resize_and_crop(
     resized: int | None = None,
     keep_aspect: bool = True,
     interpolation: str = 'bicubic',
-) -> Float[Array, 'B size size K']:
+) -> Float[jax.Array, 'B size size K']:
     """Antialiased resize, then the centre square of side `size`; values 0 ... 255.
 
     Equal to Pillow's `resize` (which rounds to bytes after each of its two passes) followed by
@@ -71,7 +71,9 @@ def resize_and_crop(
     return _round_to_byte(jnp.einsum('bhvk,uh->buvk', x, rows, precision=high))
 
 
-def resize_bilinear(x: Float[Array, 'B H W K'], size: tuple[int, int]) -> Float[Array, 'B h w K']:
+def resize_bilinear(
+    x: Float[Array, 'B H W K'], size: tuple[int, int]
+) -> Float[jax.Array, 'B h w K']:
     """Bilinear, without antialias: torch's `interpolate(align_corners=False)`."""
     shape = (x.shape[0], *size, x.shape[3])
     return jax.image.resize(

@@ -27,8 +27,10 @@ from avsc_jax.input_pipeline.sound import (
     piece_notes,
     stereo_pieces,
 )
+from avsc_jax.input_pipeline.transform import Takes
+from avsc_jax.types import Array
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, Array]
 
 ROWS_PER_CALL = 16  # of what is prepared outside of training; pictures of 456 x 456 are large
 
@@ -43,7 +45,7 @@ PICTURE = (
     image.gaussian_blur,
 )
 NORMALIZED = (image.random_erasing,)
-Op = Callable[[jax.Array, jax.Array], jax.Array]
+Op = Callable[[jax.Array, Array], Array]
 
 
 class Sound:
@@ -57,8 +59,8 @@ class Sound:
     """
 
     takes_stats = True
-    takes = 'audio'
-    fields = ('audio',)  # of a record
+    takes: Takes = 'audio'
+    fields: tuple[str, ...] = ('audio',)  # of a record
 
     def __init__(
         self,
@@ -105,11 +107,11 @@ class Sound:
         """Pieces `[T, N, 2]` of the record's sound, whatever its sample rate."""
         return stereo_pieces(record, self._length, self._rate)
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """Returns the items as they are."""
         return items
 
-    def prepare(self, items: jax.Array) -> jax.Array:
+    def prepare(self, items: Array) -> Array:
         """Pieces `[B, N, 2]` -> pictures `[B, bands, columns, channels]`."""
         return self.prepare_batch(None, {'audio': items})['image']
 
@@ -161,8 +163,8 @@ class Frames:
     """
 
     takes_stats = False
-    takes = 'frames'
-    fields = ('frames',)
+    takes: Takes = 'frames'
+    fields: tuple[str, ...] = ('frames',)
 
     def __init__(self, settings: Mapping, augmentation: Mapping[str, Mapping] | None = None):
         self.settings = dict(settings)
@@ -207,11 +209,11 @@ class Frames:
             return self._together(frames, self._size)[None]
         return np.stack([media.resize_picture(frame, *self._size) for frame in frames])
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """Returns the items as they are."""
         return items
 
-    def prepare(self, items: jax.Array) -> jax.Array:
+    def prepare(self, items: Array) -> Array:
         """Bytes `[B, (T,) H, W, 3]` -> the network's input of that shape."""
         return self.prepare_batch(None, {'frame': items})['image']
 
@@ -250,6 +252,7 @@ class Frames:
         return _prepared(self._jitted, [self.items(record) for record in records])
 
     def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        assert self._pictures
         places = media.evenly_spaced(len(frames), self._pictures)
         return np.stack([media.resize_picture(frames[place], *size) for place in places])
 
@@ -302,10 +305,11 @@ def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndar
     """Mean and deviation of each channel over all rows, as `inputs` without stats prepares them."""
 
     @jax.jit
-    def moments(batch):
+    def moments(batch: Batch) -> tuple[Array, Array]:
         x = inputs.prepare_batch(None, batch)['image']
         return x.mean(axis=(1, 2)), x.var(axis=(1, 2))
 
+    assert isinstance(rows.inputs, Stream)
     found = []
     for batch in rows.inputs.batches(*epoch_order(len(rows), batch_size)):
         mask = batch['mask']
@@ -315,7 +319,9 @@ def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndar
     return {'mean': means.mean(axis=0).astype(np.float32), 'std': std.astype(np.float32)}
 
 
-def _chosen(augmentation: Mapping[str, Mapping], *stages: tuple[Op, ...]) -> list[dict[int, Op]]:
+def _chosen(
+    augmentation: Mapping[str, Mapping], *stages: tuple[Callable[..., Array], ...]
+) -> list[dict[int, Op]]:
     """For each stage the ops that a config names, with its settings, by their place in all."""
     names = [op.__name__ for stage in stages for op in stage]
     if unknown := sorted(set(augmentation) - set(names)):
@@ -352,15 +358,17 @@ def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
     return tuple(canvas)
 
 
-def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: jax.Array) -> jax.Array:
+def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: Array) -> Array:
     """Applies the ops to each example by a key of its own; without keys, none."""
-    for place, op in ops.items() if keys is not None else ():
+    if keys is None:
+        return x
+    for place, op in ops.items():
         x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), x)
     return x
 
 
 def _prepared(
-    prepare: Callable[[jax.Array], jax.Array], rows: Sequence[np.ndarray]
+    prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
     """What `prepare` makes of the rows `[T, ...]` of each record, in calls of one size."""
     every = np.concatenate(rows)

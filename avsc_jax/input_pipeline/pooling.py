@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.types import Array
+from avsc_jax.types import AnyArray, Array
 
 
 def network_inputs(
     settings: Mapping,
-    arrays: Mapping[str, Array],
+    arrays: Mapping[str, AnyArray],
     stats: Mapping[str, np.ndarray] | None = None,
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     """A network's inputs by their names, from what its encoders gave.
 
     Args:
@@ -95,7 +95,7 @@ def _fewest(counts: Mapping[str, Any]) -> Any:
     return least
 
 
-def _together(name: str, array: Array, count: int) -> Array:
+def _together(name: str, array: AnyArray, count: int) -> AnyArray:
     """`[clips, T, D]` -> `[clips, T / count, count, D]`."""
     clips, length, *rest = array.shape
     if count == 1:
@@ -107,7 +107,7 @@ def _together(name: str, array: Array, count: int) -> Array:
     return array.reshape(clips, length // count, count, *rest)
 
 
-def _repeated(array: Array, length: int | None) -> Array:
+def _repeated(array: AnyArray, length: int | None) -> AnyArray:
     """`[clips, T, D]` -> `[clips, length, D]`, repeated as a whole as often as it takes."""
     frames = array.shape[1]
     return array[:, _library(array).arange(length or frames) % frames]

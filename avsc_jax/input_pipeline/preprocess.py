@@ -1,6 +1,7 @@
 """A record, or a media file, in; the inputs of a network out: what training saw, for any clip."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class FeatureInputs:
 
     def pictures(self, file: media_files.Source) -> dict:
         """The `media_frames`, if it takes any, which no stored record has, of a video file."""
-        found = {}
+        found: dict[str, Any] = {}
         for encoder in self.encoders:
             if encoder.spec.takes == 'media':
                 found |= encoder.spec.pictures(file)
@@ -66,7 +67,7 @@ class FeatureInputs:
 
         The items of all are encoded together.
         """
-        arrays = [{} for _ in records]
+        arrays: list[dict[str, np.ndarray]] = [{} for _ in records]
         for encoder in self.encoders:
             there = [place for place, r in enumerate(records) if FIELDS[encoder.spec.takes] in r]
             items = {place: encoder.items(records[place]) for place in there}
@@ -95,7 +96,7 @@ class FeaturesAndFrames:
         self._features, self._frames = features, frames
         self.settings, self.encoders = frames.settings, features.encoders
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
-        self.notes = features.notes
+        self.notes, self.pictures = features.notes, features.pictures
 
     def open(self, file: media_files.Source) -> dict:
         """See Sound.open."""

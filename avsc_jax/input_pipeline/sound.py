@@ -11,6 +11,8 @@ import numpy as np
 from avsc_jax.audio import frontends, openl3
 from avsc_jax.audio.resample import resampled
 from avsc_jax.input_pipeline import facts
+from avsc_jax.input_pipeline.transform import Takes
+from avsc_jax.types import Array
 
 # Front ends, which have no weights: their frames are kept like an encoder's embeddings.
 FRONT_ENDS = {
@@ -80,7 +82,7 @@ class FrontEndPieces:
       options: of the front end.
     """
 
-    takes = 'audio'
+    takes: Takes = 'audio'
 
     def __init__(self, name: str, reading: Mapping[str, Any], options: Mapping[str, Any]):
         if reading['mono'] not in ('silent', 'duplicate'):
@@ -104,11 +106,11 @@ class FrontEndPieces:
     def _together(self) -> int:
         return self._reading['pieces_together']
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """Returns the items as they are."""
         return items
 
-    def prepare(self, items: jax.Array) -> jax.Array:
+    def prepare(self, items: Array) -> Array:
         """Pieces `[B, N, 2]` -> frames of all of them `[B T, 2, F]`."""
         rows = self._front_end(items)
         if self._reading['mono'] == 'duplicate':
@@ -140,7 +142,7 @@ class OpenL3Windows:
       reading: `version` (of openl3), `hop_s`, `centre`, `max_windows`.
     """
 
-    takes = 'audio'
+    takes: Takes = 'audio'
     item = jax.ShapeDtypeStruct((openl3.WINDOW, 1), np.float32)
 
     def __init__(self, reading: Mapping[str, Any]):
@@ -168,7 +170,7 @@ class OpenL3Windows:
             openl3.openl3_views(sound, hop_s=hop_s, centre=self._reading['centre'], most=most)
         )
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """Returns the items as they are."""
         return items
 

@@ -43,7 +43,7 @@ class Network:
     def by_row(self, given: Mapping[str, jax.Array]) -> jax.Array:
         """The same of a symbolic number of rows, of which networks cannot ask the length."""
 
-        def one(row):
+        def one(row: Mapping[str, jax.Array]) -> jax.Array:
             return self({name: array[None] for name, array in row.items()})[0]
 
         return jax.vmap(one)(dict(given))
@@ -78,7 +78,7 @@ class Source:
     def prepared(self, items: jax.Array) -> jax.Array:
         """`[T, *item]` -> `[rows of all items, ...]`; T may be symbolic."""
         rows = jax.vmap(lambda item: self.transform.prepare(item[None]))(items)
-        return rows.reshape(-1, *rows.shape[2:])
+        return jnp.reshape(rows, (-1, *rows.shape[2:]))
 
     def __call__(self, items: jax.Array) -> jax.Array:
         """`[T, *item]` -> embeddings `[T, D]`, or what is prepared."""

@@ -15,6 +15,7 @@ import numpy as np
 from avsc_jax import weights
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import facts, images
+from avsc_jax.types import Array
 
 Takes = Literal['audio', 'frames', 'media']
 # What a transform takes -> where a record has it.
@@ -33,17 +34,22 @@ class Transform(Protocol):
       facts: the same in plain data.
     """
 
-    takes: Takes
-    item: jax.ShapeDtypeStruct
-    facts: Mapping
+    @property
+    def takes(self) -> Takes: ...
+
+    @property
+    def item(self) -> jax.ShapeDtypeStruct: ...
+
+    @property
+    def facts(self) -> Mapping: ...
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
         """The items of a record, on the host; their sizes may differ."""
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """Items of one size `[B, ...]` -> cut items `[B, *item]`, of any type."""
 
-    def prepare(self, items: jax.Array) -> jax.Array:
+    def prepare(self, items: Array) -> Array:
         """Cut items `[B, *item]` -> their rows `[R, ...]`, those of the first item first."""
 
     def notes(self, record: Mapping) -> list[str]:
@@ -66,10 +72,13 @@ class Squares:
       size: side of the square.
     """
 
-    takes = 'frames'
+    takes: Takes = 'frames'
 
     def __init__(self, source: weights.Source, size: int):
-        self._source, self._size = source, size
+        # None of networks of sound only
+        assert source.interpolation and source.mean and source.std
+        self._resize, self._interpolation = source.resize, source.interpolation
+        self._mean, self._std, self._size = source.mean, source.std, size
         self._resized = math.floor(size / source.crop_fraction)
         self.item = jax.ShapeDtypeStruct((size, size, 3), np.uint8)
         self.facts = {
@@ -84,19 +93,19 @@ class Squares:
         """The frames of the record."""
         return record['frames']
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """uint8 frames `[B, H, W, 3]` -> squares of whole numbers."""
         return images.resize_and_crop(
             items,
             self._size,
             resized=self._resized,
-            keep_aspect=self._source.resize == 'short side',
-            interpolation=self._source.interpolation,
+            keep_aspect=self._resize == 'short side',
+            interpolation=self._interpolation,
         )
 
-    def prepare(self, items: jax.Array) -> jax.Array:
+    def prepare(self, items: Array) -> Array:
         """Squares as the weights expect them."""
-        return images.normalize(items.astype(jnp.float32), self._source.mean, self._source.std)
+        return images.normalize(items.astype(jnp.float32), self._mean, self._std)
 
     def notes(self, record: Mapping) -> list[str]:
         """None: any picture is read alike."""
@@ -129,11 +138,11 @@ class OpenL3Pictures:
             return record['media_frames']
         return [media.openl3_pictures(frame, self._size) for frame in record['frames']]
 
-    def cut(self, items: jax.Array) -> jax.Array:
+    def cut(self, items: Array) -> Array:
         """Returns the items as they are."""
         return items
 
-    def prepare(self, items: jax.Array) -> jax.Array:
+    def prepare(self, items: Array) -> Array:
         """Returns the items as they are."""
         return items
 

@@ -100,7 +100,7 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     good = [line for line in lines if 'error' not in line]
     if good:
         _write(out, good, predictor)
-    if path != out['jsonl']:
+    if path and path != out['jsonl']:
         path.unlink(missing_ok=True)
     told: dict[str, list[str]] = {}
     for line in good:
@@ -125,12 +125,12 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             probs.append(answer.probs)
             found.append(answer.embedding)
             tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
-    segments, labels = np.int32(segments), np.int32(labels)
     if args.csv:
-        items = 'clip' if (segments < 0).all() else 'second'
+        segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
+        items = 'clip' if (segment < 0).all() else 'second'
         meta = {'classes': list(predictor.classes), 'granularity': items, 'pooled': items == 'clip'}
         meta['calibrated'] = predictor.is_calibrated
-        table = tables.Predictions(np.array(ids), segments, labels, np.stack(probs), meta)
+        table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta)
         tables.write(table, args.csv)
     if args.embeddings:
         write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(found))
@@ -144,7 +144,7 @@ def _of_shard(path: Path | None, shard: str | None) -> Path | None:
     return path.with_stem(f'{path.stem}-{shard.replace("/", "-of-")}')
 
 
-def _top(probs: Sequence[float], classes: Sequence[str], count: int) -> str:
+def _top(probs: Sequence[float] | np.ndarray, classes: Sequence[str], count: int) -> str:
     best = np.argsort(-np.asarray(probs), kind='stable')[:count]
     return '  '.join(f'{classes[c]} {probs[c]:.3f}' for c in best)
 

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.examples import media_files
+from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.predict.predictor import Predictor
 
 
@@ -26,13 +27,18 @@ def records(
     """
     fields = {field for part in predictor.members for field in part.preprocess.fields}
     found = dataset.records(split, fields=tuple(fields - {'media_frames'}))
-    of_media = [part for part in predictor.members if 'media_frames' in part.preprocess.fields]
+    of_media = [
+        part.preprocess
+        for part in predictor.members
+        if isinstance(part.preprocess, FeatureInputs | FeaturesAndFrames)
+        and 'media_frames' in part.preprocess.fields
+    ]
     media = media_files(dataset, data_dir, media_dir)
 
     def read(index: int) -> dict:
         record = found[index]
-        for part in of_media:
-            record |= part.preprocess.pictures(media(record['clip_id']))
+        for preprocess in of_media:
+            record |= preprocess.pictures(media(record['clip_id']))
         return record
 
     ahead = read_ahead(read, range(len(found)), num_threads=os.cpu_count() or 1)

@@ -4,7 +4,6 @@ Heat maps are Grad-CAM's, for the likeliest scene; of an encoder, by the gradien
 the network behind it.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from avsc_jax.data import media
+from avsc_jax.input_pipeline.pooling import network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, Source, System
 from avsc_jax.input_pipeline.transform import FIELDS
@@ -68,7 +68,7 @@ class Maps(NamedTuple):
 
     network: str
     source: Source
-    places: Sequence[float]
+    places: np.ndarray
     heat: np.ndarray
 
 
@@ -129,6 +129,7 @@ class Lens:
     def _direct(self, window: Mapping, heat: np.ndarray) -> list[Maps]:
         """The maps of the run's own network, of which there is one for each row or picture."""
         source = self._system.sources[self._system.names['image']]
+        assert isinstance(source, Source)  # a run or an encoder gives embeddings, not images
         if FIELDS[source.takes] not in window:  # of the mean that stands in its place
             return []
         if source.takes == 'audio':
@@ -142,6 +143,7 @@ class Lens:
     def _through(self, name: str, eye: Eye, window: Mapping, gradient: np.ndarray) -> list[Maps]:
         """The maps of the encoder that makes an input, from the gradient by that input."""
         source, field = eye.source, FIELDS[eye.source.takes]
+        chosen: slice | np.ndarray
         if field not in window:
             return []
         if source.takes == 'audio':
@@ -152,7 +154,7 @@ class Lens:
         else:
             count = len(window[field])
             places = chosen = _spread(count)
-            items = source.items({field: [window[field][k] for k in chosen]})
+            items = source.items({field: [window[field][k] for k in places]})
         cotangent = self._of_items(name, eye.name, gradient, count)[chosen]
         heat, *_ = jax.device_get(eye.look({}, {'image': eye.prepare(items)}, cotangent))
         return [] if heat is None else [Maps(eye.name, source, places, heat)]
@@ -160,11 +162,11 @@ class Lens:
     def _of_items(self, name: str, source: str, gradient: np.ndarray, count: int) -> np.ndarray:
         """The gradient by the embedding of each item, from that by the rows made of them."""
         settings = {**self._system.settings, 'inputs': {name: source}}
-        alone = dataclasses.replace(
-            self._system, settings=settings, sources={source: lambda embeddings: embeddings}
-        )
         embeddings = np.zeros((count, gradient.shape[-1]), np.float32)
-        made, back = jax.vjp(lambda x: alone.inputs({source: x})[name], embeddings)
+        made, back = jax.vjp(
+            lambda x: network_inputs(settings, {source: x[None]}, self._system.stats)[name],
+            embeddings,
+        )
         more = len(made) - len(gradient)  # rows that the other inputs have not
         return back(np.pad(gradient, [(0, more)] + [(0, 0)] * (gradient.ndim - 1)))[0]
 
@@ -211,7 +213,7 @@ def _pictures(window: Mapping, seen: Sequence[Maps]) -> list[Picture]:
         Picture(
             time_s=float(window[times][place]),
             image=_bytes(window[field][place]),
-            heat=np.float32(heat / most) if seen else None,
+            heat=(heat / most).astype(np.float32) if seen else None,
         )
         for place, heat in zip(places, heats, strict=True)
     ]
@@ -222,7 +224,7 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image
     image = (image + 1) / 2 if image.min() < 0 else image
-    return np.uint8(np.clip(255 * image + 0.5, 0, 255))
+    return np.clip(255 * image + 0.5, 0, 255).astype(np.uint8)
 
 
 def _placed(heat: np.ndarray, source: Source, height: int, width: int) -> np.ndarray:
@@ -267,8 +269,8 @@ def _sound(window: Mapping, heard: Sequence[Maps]) -> Sound:
     bands_hz = librosa.mel_frequencies(BANDS + 2, fmax=high)[1:-1]
     times_s = np.arange(power.shape[1]) * hop / rate
     heat = sum((_heard(m, bands_hz, times_s) for m in heard), np.zeros(power.shape))
-    heat = np.float32(heat / (heat.max() or 1)) if heard else None
-    return Sound(librosa.power_to_db(power), bands_hz, heat)
+    shown = (heat / (heat.max() or 1)).astype(np.float32) if heard else None
+    return Sound(librosa.power_to_db(power), bands_hz, shown)
 
 
 def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:

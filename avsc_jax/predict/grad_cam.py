@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -53,7 +54,7 @@ def look(
     given = {**rows, **learned}
     found: list[jax.Array] = []
 
-    def find(_, x):
+    def find(_: int, x: jax.Array) -> jax.Array:
         found.append(x)
         return x
 
@@ -62,13 +63,16 @@ def look(
     # the gradient by a map is that by zeros which are added to it
     zeros = jnp.zeros(found[last].shape, found[last].dtype) if found else None
 
-    def score(learned, zeros):
+    def score(
+        learned: Mapping[str, jax.Array], zeros: jax.Array | None
+    ) -> tuple[jax.Array, tuple[jax.Array | None, Mapping]]:
         kept = {}
 
-        def add(index, x):
+        def add(index: int, x: jax.Array) -> jax.Array:
             if index != last:
                 return x
             kept['map'] = x
+            assert zeros is not None  # there is a last map
             return x + zeros
 
         first, out = _with_maps(model, variables, {**rows, **learned}, add)
@@ -103,7 +107,7 @@ def _with_maps(
     variables: Mapping,
     given: Mapping[str, jax.Array],
     change: Callable[[int, jax.Array], jax.Array],
-) -> tuple[jax.Array, dict]:
+) -> tuple[jax.Array, Mapping]:
     """What a network makes of its inputs, where `change` may change each of its maps in turn.
 
     Maps are what its modules return for each of the pictures and, last of all, what a backbone
@@ -113,11 +117,13 @@ def _with_maps(
     image = given.get('image', np.zeros(()))
     count, numbers = math.prod(image.shape[:-3]), itertools.count()
 
-    def is_map(x, module):
+    def is_map(x: Any, module: nn.Module) -> bool:
         ranks = (4, 3) if module.name == TOKENS else (4,)
         return isinstance(x, jax.Array) and x.ndim in ranks and len(x) == count
 
-    def intercept(method, args, kwargs, context):
+    def intercept(
+        method: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext
+    ) -> Any:
         module, name = context.module, context.method_name
         if name == 'classified' and isinstance(module, Backbone) and not module.path:
             return method(change(next(numbers), args[0]), *args[1:], **kwargs)

@@ -101,7 +101,8 @@ def tag(
       keep: windows are kept to be explained.
       workers, limits: see decoder.decode.
     """
-    wants, opened = predictor.wants(window_s), {}
+    wants = predictor.wants(window_s)
+    opened: dict[Path, _Open] = {}
     batch: list[tuple[Path, Mapping]] = []
     for file, window, error in decode_workers.decode(
         files, wants, workers=workers, limits=limits or Limits()

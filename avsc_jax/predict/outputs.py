@@ -15,7 +15,9 @@ from avsc_jax.report import files
 from avsc_jax.runtime.files import printable
 
 
-def write_table(path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool):
+def write_table(
+    path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool
+) -> None:
     """A predictions table with a row for each file; see tables.write."""
     unknown = np.full(len(lines), -1, np.int32)
     meta = {'classes': list(classes), 'granularity': 'clip', 'pooled': True}

@@ -7,7 +7,7 @@ trained on in their place, and an ensemble does without the members that need th
 import collections
 import functools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import flax.linen as nn
@@ -82,10 +82,11 @@ class Member:
         rows = self.rows(records)
         ends = np.cumsum([len(next(iter(of.values()))) for of in rows])[:-1]
         together = {name: np.concatenate([of[name] for of in rows]) for name in rows[0]}
-        return tuple(
+        probs, embeddings = (
             np.stack([part.mean(axis=0) for part in np.split(array, ends)])
             for array in self.apply(together)
         )
+        return probs, embeddings
 
 
 class Predictor:
@@ -101,12 +102,18 @@ class Predictor:
       decision: probabilities `[N, C]` of the members that could answer, by name -> `[N, C]`.
     """
 
-    def __init__(self, title, members, warnings, decision=None, *, is_calibrated=False):
-        self.title: str = title
-        self.members: list[Member] = members
-        self.warnings: list[str] = warnings
+    def __init__(
+        self,
+        title: str,
+        members: list[Member],
+        warnings: list[str],
+        decision: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None,
+        *,
+        is_calibrated: bool = False,
+    ):
+        self.title, self.members, self.warnings = title, members, warnings
         self.classes = members[0].classes
-        self.is_calibrated: bool = is_calibrated
+        self.is_calibrated = is_calibrated
         self.takes = tuple(
             kind for kind in KINDS if any(kind in member.takes for member in members)
         )
@@ -166,7 +173,7 @@ class Predictor:
         """
         hidden = {name for kind in without for name in KINDS[kind]}
         records = [{k: v for k, v in r.items() if k not in hidden} for r in records]
-        alike = collections.defaultdict(list)
+        alike: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
         for place, record in enumerate(records):
             alike[self._there(record)].append(place)
         answers: dict[int, Answer] = {}
@@ -179,7 +186,7 @@ class Predictor:
 
     def notes(self, record: Mapping) -> list[str]:
         """What a user should know of how a record was read."""
-        told = [getattr(member.preprocess, 'notes', lambda record: []) for member in self.members]
+        told = [member.preprocess.notes for member in self.members]
         return list(dict.fromkeys(note for notes in told for note in notes(record)))
 
     def wants(self, window_s: float = 10.0) -> Wants:
@@ -267,7 +274,7 @@ def _decided(
     probs: Mapping[str, np.ndarray],
 ) -> np.ndarray:
     """What the ensemble says; of several folds, the mean of what each says."""
-    refits = collections.defaultdict(dict)
+    refits: dict[int | None, dict[str, np.ndarray]] = collections.defaultdict(dict)
     for member in members:
         if _label(member) in probs:
             refits[member['fold']][member['name']] = probs[_label(member)]
@@ -292,7 +299,7 @@ def _of_refit(
     if len(chosen) < len(line['roles']):
         recipe = {'name': 'mean', 'clamp': recipe.get('clamp')}
     given = np.array([weights[role] for role in chosen]) if weights else None
-    if weights and not given.any():  # all the weight was on those that are missing
+    if given is not None and not given.any():  # all the weight was on those that are missing
         given = None
     return mix.fuse(chosen, recipe, classes=classes, weights=given, renormalize=False)
 

@@ -27,7 +27,7 @@ class Journal:
         self.path, self._about = path, json.loads(json.dumps(about))
         self.lines: dict[str, dict] = {}
         if path and path.exists():
-            self._read()
+            self._read(path)
 
     def has(self, file: Path, *, embedding: bool) -> bool:
         """Whether a file is finished, and is what it was then."""
@@ -37,17 +37,17 @@ class Journal:
 
     def add(self, tagged: Prediction, classes: Sequence[str], *, embedding: bool) -> dict:
         """Its line."""
-        line = {'file': str(tagged.file)}
+        line: dict[str, Any] = {'file': str(tagged.file)}
         if tagged.error:
             line['error'] = tagged.error
         else:
-            line |= {'scene': classes[tagged.probs.argmax()]}
+            line |= {'scene': classes[int(tagged.probs.argmax())]}
             line['probs'] = dict(zip(classes, tagged.probs.tolist(), strict=True))
             line['timeline'] = [
                 {
                     'start_s': start_s,
                     'end_s': end_s,
-                    'scene': classes[answer.probs.argmax()],
+                    'scene': classes[int(answer.probs.argmax())],
                     'probs': answer.probs.tolist(),
                 }
                 for start_s, end_s, answer in tagged.windows
@@ -68,19 +68,19 @@ class Journal:
             lines = [json.dumps(self.lines[name]) + '\n' for name in names]
             write_text(self.path, ''.join(lines))
 
-    def _read(self) -> None:
+    def _read(self, path: Path) -> None:
         """What is there; a last line that was torn off is removed."""
-        data = self.path.read_bytes()
+        data = path.read_bytes()
         whole = data[: data.rfind(b'\n') + 1]
         if len(whole) < len(data):
-            os.truncate(self.path, len(whole))
+            os.truncate(path, len(whole))
         for number, text in enumerate(whole.decode('utf-8', 'replace').splitlines(), 1):
             try:
                 line = json.loads(text)
                 name = line['file']
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
-                    f'{self.path} holds other things than predictions (line {number}); name '
+                    f'{path} holds other things than predictions (line {number}); name '
                     'another file, or delete it'
                 ) from error
             if (
@@ -88,7 +88,7 @@ class Journal:
                 and (found := {k: line.get(k) for k in self._about}) != self._about
             ):
                 raise ValueError(
-                    f'{self.path} holds answers of {found}, not of {self._about}; name another '
+                    f'{path} holds answers of {found}, not of {self._about}; name another '
                     'file, or delete it'
                 )
             self.lines[name] = line

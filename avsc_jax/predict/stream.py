@@ -139,8 +139,8 @@ def source_of(args: argparse.Namespace) -> Recording | Raw:
         )
     if args.follow == args.frames:
         raise ValueError(f'sound and pictures both come from {args.frames}; give each its own pipe')
-    size = re.fullmatch(r'(\d{1,5})x(\d{1,5})', args.frame_size or '')
-    size = tuple(map(int, size.groups())) if size else (0, 0)
+    sides = re.fullmatch(r'(\d{1,5})x(\d{1,5})', args.frame_size or '')
+    size = (int(sides[1]), int(sides[2])) if sides else (0, 0)
     if args.frames and not all(0 < side <= media.MAX_SIDE_PX for side in size):
         raise ValueError(
             f'--frame_size is {args.frame_size}; give the width and height of the raw pictures, '
@@ -209,7 +209,7 @@ def _line(second: Second, classes: Sequence[str]) -> dict:
     return {
         'start_s': second.start_s,
         'end_s': second.end_s,
-        'scene': classes[second.probs.argmax()],
+        'scene': classes[int(second.probs.argmax())],
         'probs': dict(zip(classes, second.probs.tolist(), strict=True)),
         'probs_window': second.answer.probs.tolist(),
         'without': second.answer.without,
@@ -229,7 +229,7 @@ def _until_interrupted() -> Iterator[threading.Event]:
     """Set by the first Ctrl-C; the second one ends the process as ever."""
     stop = threading.Event()
 
-    def end(*_) -> None:
+    def end(*_: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

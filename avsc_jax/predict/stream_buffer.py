@@ -69,7 +69,8 @@ class Tape:
         self, wants: Wants, stop: threading.Event, clock: Callable[[], float] = time.monotonic
     ):
         self.wants, self.stop = wants, stop
-        self._clock, self._began, self._done = clock, None, 0.0
+        self._clock, self._done = clock, 0.0
+        self._began: float | None = None
         self._changed = threading.Condition()
         self._tracks: dict[str, Track] = {}
         self._readers = self._quiet = 0  # those that read, and those that have not begun
@@ -193,7 +194,7 @@ class Tape:
         record = {'start_s': start_s, 'end_s': end_s, 'missing': {}}
         if blocks := parts.get(SOUND):
             record |= _joined(blocks, start_s, end_s)
-        shown = parts.get(PICTURE)
+        shown = parts.get(PICTURE, [])
         for name, pick in self._picks.items() if shown else ():
             places = media.pick_frames(pick.rule, len(shown), duration_s=end_s - start_s)
             images = 'frames' if name == 'frame' else f'{name}_frames'

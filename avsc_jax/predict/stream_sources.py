@@ -41,7 +41,7 @@ class Recording:
             with _opened(name, self.patience_s, tape.stop) as file:
                 # a recorder writes the length last: 0 or -1 stands in its place, or what it was
                 options = {'ignore_length': '1', 'protocol_whitelist': 'file'}
-                with av.open(file, container_options=options, **media.TITLES) as container:
+                with av.open(file, 'r', container_options=options, **media.TITLES) as container:
                     _play(container, name, tape)
         except (av.FFmpegError, EOFError) as error:
             reason = getattr(error, 'strerror', None) or error
@@ -78,10 +78,12 @@ class Raw:
             raise ValueError(f'nothing is given of what the model takes; give it by {flag}')
         for path in filter(None, (self.sound, self.frames)):
             _check_there(path)
-        readers = [self._read_sound] if self.sound else []
+        readers: list[Callable[[Tape], None]] = []
+        readers += [self._read_sound] if self.sound else []
         return readers + ([self._read_frames] if self.frames else [])
 
     def _read_sound(self, tape: Tape) -> None:
+        assert self.sound
         width = 4 * self.channels
         tracks = (SOUND,) if tape.wants.audio else ()
         with tape.track(*tracks), _opened(self.sound, self.patience_s, tape.stop) as file:
@@ -104,6 +106,7 @@ class Raw:
         return _stereo(samples)
 
     def _read_frames(self, tape: Tape) -> None:
+        assert self.frames
         width, height = self.frame_size
         tracks = (PICTURE,) if tape.wants.frames or tape.wants.media else ()
         with tape.track(*tracks), _opened(self.frames, self.patience_s, tape.stop) as file:
@@ -194,7 +197,8 @@ class _PictureReader:
 
     def __init__(self, stream: av.VideoStream, tape: Tape):
         self._tape, self._length_s = tape, float(1 / (stream.average_rate or 25))
-        self._zero_s, self._end_s = None, 0.0
+        self._zero_s: float | None = None
+        self._end_s = 0.0
 
     def __call__(self, frame: av.VideoFrame) -> None:
         at_s = self._end_s

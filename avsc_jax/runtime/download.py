@@ -86,8 +86,8 @@ def fetch_all(files: Iterable[File], *, at_once: int = 4, attempts: int = 5) -> 
             raise ValueError(f'{file.url} is no http or https address; give one')
         file.path.parent.mkdir(parents=True, exist_ok=True)
     _check_space(files)
-    sizes, stopped = [file.num_bytes for file in files], threading.Event()
-    total = None if None in sizes else sum(sizes)
+    sizes = [file.num_bytes for file in files if file.num_bytes is not None]
+    total, stopped = sum(sizes) if len(sizes) == len(files) else None, threading.Event()
     title = files[0].path.name if len(files) == 1 else f'{len(files)} files'
     pool = ThreadPoolExecutor(at_once)
     with tqdm(
@@ -109,11 +109,11 @@ def fetch_all(files: Iterable[File], *, at_once: int = 4, attempts: int = 5) -> 
 
 def _check_space(files: list[File]) -> None:
     """Fails before the first byte, not at the last."""
-    needed = collections.Counter()
+    needed: collections.Counter[Path] = collections.Counter()
     for file in files:
         if file.num_bytes and not (file.path.exists() and _size(file.path) == file.num_bytes):
             needed[file.path.parent] += max(0, file.num_bytes - _size(_part_path(file)))
-    by_device = collections.Counter()
+    by_device: collections.Counter[int] = collections.Counter()
     for folder, num_bytes in needed.items():
         by_device[folder.stat().st_dev] += num_bytes
         free, wanted = shutil.disk_usage(folder).free, by_device[folder.stat().st_dev]

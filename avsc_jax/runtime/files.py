@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 
 @contextlib.contextmanager
@@ -46,10 +47,11 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         beside.write_bytes(content)
 
 
-def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
+def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
     """Writes an uncompressed .npz archive, whole."""
     with whole(path) as beside, beside.open('wb') as file:
-        np.savez(file, **arrays)
+        # numpy's annotations let any name be the option allow_pickle
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ def write(table: Predictions, path: str | pathlib.Path) -> None:
 def truth(path: str | pathlib.Path) -> dict[str, str]:
     """True scene name of every clip_id in a fold file (columns filename_audio ... scene_label)."""
     path = _existing(path)
-    labels = {}
+    labels: dict[str, str] = {}
     with _naming(path):
         header, rows = _rows(path)
         if 'scene_label' not in header:
@@ -149,8 +149,8 @@ def _name_column(header: list[str]) -> int:
 
 def _clip_id(name: str) -> str:
     """'audio/airport-lisbon-1175-44106.wav' -> 'airport-lisbon-1175-44106'."""
-    name = pathlib.PurePosixPath(name.strip().replace('\\', '/'))
-    return name.stem if name.suffix.lower() in _MEDIA else name.name
+    path = pathlib.PurePosixPath(name.strip().replace('\\', '/'))
+    return path.stem if path.suffix.lower() in _MEDIA else path.name
 
 
 def _read_text(path: pathlib.Path, classes: list[str]) -> Predictions:

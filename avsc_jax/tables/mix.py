@@ -14,7 +14,7 @@ from avsc_jax import ensemble, tables
 
 Members = Mapping[str, tables.Predictions]
 
-CALIBRATIONS = {
+CALIBRATIONS: dict[str, tuple[Callable[..., Any], Callable[..., np.ndarray]]] = {
     'temperature': (ensemble.fit_temperature, ensemble.temperature_scale),
     'vector': (ensemble.fit_vector_scale, ensemble.vector_scale),
     'clamp': (ensemble.fit_clamp, ensemble.piecewise_clamp),
@@ -109,19 +109,38 @@ def fuse(
     return chosen.function(probs, classes=classes, weights=weights, **options)
 
 
-def arithmetic_mean(probs, *, clamp=None, weights=None, **_) -> np.ndarray:
+def arithmetic_mean(
+    probs: Mapping[str, np.ndarray],
+    *,
+    clamp: str | None = None,
+    weights: np.ndarray | None = None,
+    **_: Any,
+) -> np.ndarray:
     """Averages; Eq. (1) of Okazaki 2021 on each member ('per_model') or on the mean ('fused')."""
     return _averaged(ensemble.mean, probs, weights, clamp)
 
 
-def geometric_mean(probs, *, clamp=None, weights=None, **_) -> np.ndarray:
+def geometric_mean(
+    probs: Mapping[str, np.ndarray],
+    *,
+    clamp: str | None = None,
+    weights: np.ndarray | None = None,
+    **_: Any,
+) -> np.ndarray:
     """Averages logarithms; see `arithmetic_mean`."""
     return _averaged(ensemble.geometric_mean, probs, weights, clamp)
 
 
-def hitachi(probs, *, classes, weights=None, **options) -> np.ndarray:
+def hitachi(
+    probs: Mapping[str, np.ndarray],
+    *,
+    classes: Sequence[str],
+    weights: np.ndarray | None = None,
+    **options: Any,
+) -> np.ndarray:
     """Applies the decision stage of `ensemble.hitachi`; it weighs by itself."""
-    return ensemble.hitachi(**probs, classes=classes, **options)
+    given: dict[str, Any] = {**probs, **options}
+    return ensemble.hitachi(classes=classes, **given)
 
 
 def _averaged(

@@ -1,6 +1,6 @@
 """Rows of tables joined: frames and pieces to seconds and clips, tables to the same items."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -44,7 +44,10 @@ def _product(probs: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarra
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-_RULES = {'mean': ensemble.pool, 'product': _product}
+_RULES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    'mean': ensemble.pool,
+    'product': _product,
+}
 
 
 def seconds(table: Predictions, count: int = 10) -> Predictions:

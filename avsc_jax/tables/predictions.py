@@ -29,7 +29,7 @@ class Predictions:
     probs: np.ndarray
     meta: dict
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         probs = metrics.check_probs(self.probs)
         rows, classes = probs.shape
         names = list(self.meta.get('classes', ()))
@@ -52,8 +52,12 @@ class Predictions:
                     'give one value a row'
                 )
             object.__setattr__(self, name, column)
-        seen = set()
-        twice = [key for key in keys_of(self) if key in seen or seen.add(key)]
+        seen: set[tuple[str, int]] = set()
+        twice = []
+        for key in keys_of(self):
+            if key in seen:
+                twice.append(key)
+            seen.add(key)
         if twice:
             raise ValueError(
                 f'{len(twice)} rows repeat the clip and segment of another: {some(twice)}; '
