@@ -15,7 +15,7 @@ class Source:
       shares: the network whose file holds these weights too.
       image_size: and what follows is None for a network of sound.
       resize: what becomes `image_size / crop_fraction` before the crop to `image_size`;
-        'openl3' stands for all of `images.openl3_pictures`.
+        'openl3' stands for all of `data.media.openl3_pictures`.
       mean, std: of the channels R, G, B, pixels being in [0, 1].
     """
 

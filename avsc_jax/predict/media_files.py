@@ -99,7 +99,7 @@ def tag(
       window_s: length of what is told apart within a file.
       fallback: a file that lacks a track is told by the other; else it is an error.
       keep: windows are kept to be explained.
-      workers, limits: see decoder.decode.
+      workers, limits: see decode_workers.decode.
     """
     wants = predictor.wants(window_s)
     opened: dict[Path, _Open] = {}

@@ -56,7 +56,7 @@ def test_frames_are_darkened_to_a_quarter_and_openl3_s_pictures_likewise():
     (frame,) = dark(clip)['frames']
     assert frame.dtype == np.uint8 and frame.tolist() == [[[0, 25, 64]]]
     assert clip['frames'][0].tolist() == [[[0, 100, 255]]]
-    for black, white in ((0, 1), (-1, 1)):  # as images.openl3_pictures has it
+    for black, white in ((0, 1), (-1, 1)):  # as media.openl3_pictures has it
         picture = np.array([black, (black + white) / 2, white], np.float32)
         (found,) = dark({'media_frames': [picture]})['media_frames']
         span = white - black
