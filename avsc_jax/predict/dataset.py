@@ -23,7 +23,8 @@ def records(
     """Those of a split, in their order, read ahead, with a progress bar.
 
     Args:
-      media_dir: of the video files, for systems that take pictures of them; see examples.media_files.
+      media_dir: of the video files, for systems that take pictures of them; see
+        `examples.media_files`.
     """
     fields = {field for part in predictor.members for field in part.preprocess.fields}
     found = dataset.records(split, fields=tuple(fields - {'media_frames'}))
