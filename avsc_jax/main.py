@@ -9,6 +9,7 @@ import copy
 import os
 import re
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -70,6 +71,9 @@ flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, t
 
 def main(arguments: list[str]) -> int:
     """Parses the flags and runs the job; returns the exit code."""
+    if {'--help', '-h', '-help'} & {*arguments}:
+        print(help_text())
+        return 0
     config = parse(arguments)
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
     alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
@@ -107,6 +111,19 @@ def main(arguments: list[str]) -> int:
         run(config, workdir=workdir)
     multihost.finish()
     return 0
+
+
+def help_text() -> str:
+    """The flags, a line or two each."""
+    lines = [*__doc__.strip().splitlines(), '']
+    for flag in FLAGS.get_flags_for_module(FLAGS.find_module_defining_flag('workdir')):
+        text = ' '.join((flag.help or '').split())
+        lines += textwrap.wrap(f'--{flag.name:<18}{text}', 98, subsequent_indent=' ' * 20)
+    lines += [
+        '--config.FIELD=VALUE',
+        '    A field of the config; avsc_jax.training.config lists all.',
+    ]
+    return '\n'.join([*lines, '--helpfull lists the flags of all libraries.'])
 
 
 def parse(arguments: list[str]) -> ConfigDict:

@@ -288,3 +288,10 @@ def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path, tin
 def _leaves(tree):
     for value in tree.values():
         yield from _leaves(value) if isinstance(value, dict) else [value]
+
+
+def test_help_fits_a_screen_and_is_no_error(main, capsys):
+    assert main.main(['--help']) == 0
+    told = capsys.readouterr().out
+    assert len(told.splitlines()) <= 40 and all(len(line) <= 100 for line in told.splitlines())
+    assert '--workdir' in told and '--config.FIELD' in told and '--helpfull' in told

@@ -18,7 +18,7 @@ from avsc_jax.types import Array
 FRONT_ENDS = {
     name: getattr(frontends, name) for name in ('ioacas_logmel', 'ioacas_bark', 'ioacas_scalogram')
 }
-NOTICEABLE = 0.05  # of a piece; a remainder up to this is not worth a note
+NOTICEABLE = 0.05  # of a piece; less added or left out is not worth a note
 
 
 def num_pieces(num_samples: int, length: int) -> int:
@@ -43,15 +43,17 @@ def padded(sound: np.ndarray, length: int) -> np.ndarray:
 
 
 def piece_notes(record: Mapping, piece_s: float) -> list[str]:
-    """What cutting the sound of a record into pieces adds to it or leaves out."""
-    count, rest = len(record['audio']) / record['sample_rate'] / piece_s, 0.0
-    if count < 1:
-        return [f'sound that is shorter than a piece of {piece_s:g} s is completed by zeros']
-    rest = count - round(count)
+    """What cutting the sound of a record into pieces adds to it or leaves out, if it is noticeable.
+
+    Files of one kind get the same sentence, so that it is told once for all of them.
+    """
+    count = len(record['audio']) / record['sample_rate'] / piece_s
+    rest = count - max(1, round(count))
     if rest > NOTICEABLE:
-        return [f'the last {rest * piece_s:.1f} s of the sound, half a piece at most, are left out']
+        return [f'the end of the sound, half a piece of {piece_s:g} s at most, is left out']
     if rest < -NOTICEABLE:
-        return [f'the last piece of {piece_s:g} s of the sound is completed by zeros']
+        which = 'the last piece' if count > 1 else 'sound that is shorter than a piece'
+        return [f'{which} of {piece_s:g} s is completed by zeros']
     return []
 
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -24,7 +25,7 @@ def whole(path: str | Path) -> Iterator[Path]:
             beside.write_text(text)
     """
     path = Path(path)
-    beside = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    beside = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_ident()}.tmp')
     try:
         yield beside
         beside.replace(path)

@@ -28,6 +28,10 @@ def main(argv: list[str]) -> int:
     if mode := _mode(options):
         return MODES[mode][0](options)
     options.recipe = options.recipe or 'mean'
+    if late := [
+        name for name in options.table if name in flags.COMMANDS and not _is_table(Path(name))
+    ]:
+        raise ValueError(f'there is no table {late[0]}; the command {late[0]} stands first')
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
     flags.check(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None

@@ -120,7 +120,13 @@ def check(config: ConfigDict) -> None:
     """
     _check(config, FIELDS, 'config')
     _check(config.get('demo') or {}, FIELDS, 'config.demo')
+    if 'data' not in config:
+        raise ValueError(
+            'the config has no section data; it names the data set and its splits, such as '
+            "dict(name='tfds_tau', config='clips', train='train', valid='test', test='test')"
+        )
     _check(config.data, DATA_FIELDS, 'config.data')
+    _check((config.get('demo') or {}).get('data', {}), DATA_FIELDS, 'config.demo.data')
 
 
 def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:

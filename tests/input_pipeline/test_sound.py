@@ -117,11 +117,12 @@ def test_mono_sound_and_other_rates_are_cut_alike():
     ('length_s', 'note'),
     [
         (0.5, ['sound that is shorter than a piece of 1 s is completed by zeros']),
-        (0.999, ['sound that is shorter than a piece of 1 s is completed by zeros']),
+        (0.97, []),
         (1.0, []),
         (1.03, []),
-        (1.4, ['the last 0.4 s of the sound, half a piece at most, are left out']),
-        (1.8, ['the last piece of 1 s of the sound is completed by zeros']),
+        (1.4, ['the end of the sound, half a piece of 1 s at most, is left out']),
+        (1.8, ['the last piece of 1 s is completed by zeros']),
+        (10.3, ['the end of the sound, half a piece of 1 s at most, is left out']),
     ],
 )
 def test_what_cutting_adds_or_leaves_out_is_a_note(length_s, note):

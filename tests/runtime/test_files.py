@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -92,3 +93,10 @@ def test_a_long_list_is_cut_in_a_sentence():
 
 def test_control_characters_of_a_name_do_not_reach_the_terminal():
     assert files.printable('a\x1b[2Jb\nc') == 'a�[2Jb�c'
+
+
+def test_threads_that_write_one_file_leave_one_of_their_texts_whole(tmp_path):
+    path, texts = tmp_path / 'a', [letter * 50_000 for letter in 'abcd']
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(files.write_text, [path] * 40, texts * 10))
+    assert path.read_text() in texts and names(tmp_path) == ['a']

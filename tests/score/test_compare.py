@@ -229,6 +229,11 @@ def test_a_table_that_is_called_like_a_command_is_the_table(runs, tmp_path, caps
     assert 'are required' in capsys.readouterr().err
 
 
+def test_a_command_that_does_not_stand_first_is_a_sentence(runs):
+    with pytest.raises(ValueError, match='the command compare stands first'):
+        score.main(['--out', 'x', 'compare', 'runs/one', 'runs/other', '--recipe=mean'])
+
+
 @pytest.mark.parametrize('name', ['check', 'compare', 'runs', 'modalities', 'paper'])
 def test_each_command_has_a_help_of_its_own(name, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -48,6 +48,17 @@ def test_the_configs_of_systems_and_ensembles_are_made_of_known_fields():
     fields.check(changed(frames=None, learning_rate=1))  # absent, and a whole number for a number
 
 
+def test_a_config_without_data_is_one_sentence():
+    made = changed()
+    del made.data
+    with pytest.raises(ValueError, match='the config has no section data'):
+        fields.check(made)
+    made = changed()
+    made.demo.data = {'itmes': 'clip'}
+    with pytest.raises(ValueError, match=r'config\.demo\.data\.itmes .* config\.demo\.data\.items'):
+        fields.check(made)
+
+
 def test_the_command_refuses_an_unknown_field_of_a_file(main, tmp_path):
     file = tmp_path / 'mine.py'
     file.write_text(
