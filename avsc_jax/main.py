@@ -121,7 +121,7 @@ def help_text() -> str:
         lines += textwrap.wrap(f'--{flag.name:<18}{text}', 98, subsequent_indent=' ' * 20)
     lines += [
         '--config.FIELD=VALUE',
-        '    A field of the config; avsc_jax.training.config lists all.',
+        '    A field of the config; docs/fields.md lists all.',
     ]
     return '\n'.join([*lines, '--helpfull lists the flags of all libraries.'])
 

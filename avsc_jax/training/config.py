@@ -135,7 +135,7 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
             meant = f'; did you mean {place}.{nearest[0]}?' if nearest else ''
             raise ValueError(
-                f'{place}.{name} is no field of a config{meant} (avsc_jax.training.config lists '
+                f'{place}.{name} is no field of a config{meant} (docs/fields.md lists '
                 'them all)'
             )
         value = section[name]
@@ -147,6 +147,8 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
 
 
 def _kinds(types: tuple[type, ...]) -> str:
+    if {int, float} <= {*types}:
+        return 'a number'
     words = {
         int: 'a whole number',
         float: 'a number',
@@ -162,5 +164,22 @@ def table() -> Iterator[tuple[str, str, str, str]]:
     """Name, type, default and text of each field, for people."""
     for place, fields in (('', FIELDS), ('data.', DATA_FIELDS)):
         for name, field in fields.items():
-            default = 'required' if field.default is REQUIRED else repr(field.default)
+            default = 'absent' if field.default is None else repr(field.default)
+            default = 'required' if field.default is REQUIRED else default
             yield f'{place}{name}', _kinds(field.types), default, field.text
+
+
+def markdown() -> str:
+    """The page docs/fields.md."""
+    lines = [
+        '# Fields of a config',
+        '',
+        'Made from `avsc_jax/training/config.py`:',
+        '`python -c "from avsc_jax.training import config; print(config.markdown(), end=str())"`.',
+        'Any of them can be set by a flag, such as `--config.batch_size=64`.',
+        '',
+        '| field | value | default | what it is |',
+        '|---|---|---|---|',
+        *(f'| `{name}` | {kind} | {default} | {text} |' for name, kind, default, text in table()),
+    ]
+    return '\n'.join(lines) + '\n'

@@ -28,7 +28,7 @@ def changed(**changes):
     [
         ({'mixup_alhpa': 0.2}, r'config\.mixup_alhpa is no field .*; did you mean config.mixup_a'),
         ({'pateince': 3}, r'config\.pateince is no field .*; did you mean config\.patience\?'),
-        ({'zzz': 3}, r'config\.zzz is no field of a config \(avsc_jax\.training\.config lists'),
+        ({'zzz': 3}, r'config\.zzz is no field of a config \(docs/fields\.md lists'),
         ({'demo__epoch': 3}, r'config\.demo\.epoch is no field .* config\.demo\.epochs\?'),
         ({'data__splitt': 'x'}, r'config\.data\.splitt is no field'),
         ({'epochs': '20'}, r"config\.epochs is '20'; it must be a whole number"),
@@ -129,3 +129,9 @@ def test_pictures_of_other_channels_than_the_network_takes_are_found_before_trai
     made.model.in_chans = 3
     train.check_channels(made, train.build.make_model(made.model.to_dict(), num_classes=10))
     train.check_channels(ConfigDict(), model)  # what takes features
+
+
+def test_the_page_of_fields_is_made_of_the_table():
+    page = (PACKAGE.parent / 'docs/fields.md').read_text()
+    assert page == fields.markdown()
+    assert '| `data.window_s` | a number | 10.0 |' in page
