@@ -135,8 +135,7 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
             meant = f'; did you mean {place}.{nearest[0]}?' if nearest else ''
             raise ValueError(
-                f'{place}.{name} is no field of a config{meant} (docs/fields.md lists '
-                'them all)'
+                f'{place}.{name} is no field of a config{meant} (docs/fields.md lists them all)'
             )
         value = section[name]
         allowed = fields[name].types

@@ -28,6 +28,19 @@ HITACHI = {
 }
 
 
+@pytest.fixture(scope='module')
+def ioa():
+    """The encoder, and its compiled half of an exported system."""
+    return IOA.make(None), jax.jit(Source(IOA.transform).prepared)
+
+
+@pytest.fixture(scope='module')
+def hitachi():
+    """The same of a network's own spectra."""
+    made = media.make(HITACHI)
+    return made, jax.jit(Source(made).prepared)
+
+
 def record(length_s, *, rate=RATE, channels=2):
     noise = np.random.default_rng(round(100 * length_s))
     audio = noise.normal(0, 0.1, (round(length_s * rate), channels)).astype(np.float32)
@@ -58,27 +71,27 @@ def test_pieces_are_the_nearest_whole_number_and_the_last_is_completed_by_zeros(
 
 
 @pytest.mark.parametrize('length_s', SECONDS)
-def test_frames_of_a_front_end_are_the_same_in_extraction_predict_and_exported_systems(length_s):
-    clip, encoder = record(length_s), IOA.make(None)
+def test_frames_of_a_front_end_are_the_same_in_extraction_predict_and_exported_systems(
+    length_s, ioa
+):
+    clip, (encoder, prepared) = record(length_s), ioa
     items = encoder.items(clip)
     extracted = encoder(items)
     assert encoder.count(items) == len(extracted) == 6 * SECONDS[length_s]
     predicted = preprocess.FeatureInputs({}, [encoder])(clip)['features/ioacas_logmel']
-    source = Source(IOA.transform)
-    exported = jax.jit(source.prepared)(source.items(clip))
+    exported = prepared(Source(IOA.transform).items(clip))
     np.testing.assert_array_equal(predicted, extracted)
     np.testing.assert_allclose(exported, extracted, atol=1e-5)
 
 
 @pytest.mark.parametrize('length_s', SECONDS)
-def test_spectra_are_the_same_in_training_predict_and_exported_systems(length_s):
-    clip, made = record(length_s), media.make(HITACHI)
+def test_spectra_are_the_same_in_training_predict_and_exported_systems(length_s, hitachi):
+    clip, (made, prepared) = record(length_s), hitachi
     stored = Stored(clip)
     assert made.count(stored.outline) == SECONDS[length_s]
     parts = [made.read(stored, 0, k)['audio'] for k in range(SECONDS[length_s])]
     trained = np.asarray(made.prepare_batch(None, {'audio': np.stack(parts)})['image'])
-    source = Source(made)
-    exported = jax.jit(source.prepared)(source.items(clip))
+    exported = prepared(Source(made).items(clip))
     np.testing.assert_allclose(made(clip), trained, atol=1e-4)
     np.testing.assert_allclose(exported, trained, atol=1e-4)
 
