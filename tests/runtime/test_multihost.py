@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[2]
 # The main job on small blocks, which tells each block that it writes.
 MAIN = """
 import sys
-from avsc_jax import features, main
+from avsc_jax import main
+from avsc_jax.input_pipeline import feature_cache as features
 
 def told(file, *arguments):
     print('wrote', file, file=sys.stderr)
