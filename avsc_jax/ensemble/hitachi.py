@@ -129,7 +129,7 @@ def _over_segments(vector: Float[AnyArray, 'N *S C']) -> Float[AnyArray, 'N C']:
 
 
 def _check_alike(vectors: Sequence[Array], classes: Sequence[str]) -> None:
-    """The same clips and classes in all; probabilities, where the numbers can be seen."""
+    """Raises ValueError unless all have the same clips and classes, and probabilities."""
     shapes = [vector.shape for vector in vectors]
     if {(shape[0], shape[-1]) for shape in shapes} != {(shapes[0][0], len(classes))}:
         raise ValueError(

@@ -23,7 +23,7 @@ class Field(NamedTuple):
     text: str
 
 
-NUMBER, NUMBERS, SECTION = (int, float), (tuple, list), (ConfigDict, dict)
+NUMBER, LIST, SECTION = (int, float), (tuple, list), (ConfigDict, dict)
 
 FIELDS = {
     'seed': Field((int,), 0, 'of the initial weights, the order of the clips and augmentation'),
@@ -34,10 +34,10 @@ FIELDS = {
     'frames': Field((str,), None, 'the rule that picks pictures of a clip, such as clip12'),
     'short_side': Field((int,), None, 'of the pictures, in pixels'),
     'pictures': Field((int,), None, 'how many evenly spaced pictures make one row'),
-    'size': Field(NUMBERS, None, 'height and width of what a network of media sees'),
-    'canvas': Field(NUMBERS, None, 'height and width of what random_resized_crop is cut from'),
-    'mean': Field(NUMBERS, None, 'of each channel, pixels being in [0, 1]'),
-    'std': Field(NUMBERS, None, 'of each channel, pixels being in [0, 1]'),
+    'size': Field(LIST, None, 'height and width of what a network of media sees'),
+    'canvas': Field(LIST, None, 'height and width of what random_resized_crop is cut from'),
+    'mean': Field(LIST, None, 'of each channel, pixels being in [0, 1]'),
+    'std': Field(LIST, None, 'of each channel, pixels being in [0, 1]'),
     'front_end': Field(SECTION, None, 'name, sample_rate_hz and options, for networks of spectra'),
     'piece_s': Field(NUMBER, None, 'length of the pieces that sound is cut into, in seconds'),
     'training_piece_s': Field(NUMBER, None, 'of as many pieces side by side in training'),
@@ -67,10 +67,10 @@ FIELDS = {
     'optimizer': Field((str,), 'sgd', 'sgd or adam'),
     'learning_rate': Field(NUMBER, REQUIRED, 'at the start, or the highest'),
     'schedule': Field((str,), 'steps', 'steps, constant, plateau, cosine_restarts, warmup_cosine'),
-    'drop_at': Field(NUMBERS, (), 'epochs on entering which the rate is multiplied by factor'),
+    'drop_at': Field(LIST, (), 'epochs on entering which the rate is multiplied by factor'),
     'factor': Field(NUMBER, 0.1, 'of the rate, where it drops'),
     'plateau_patience': Field((int,), None, 'epochs without gain before the rate drops'),
-    'periods': Field(NUMBERS, None, 'epochs of each cosine'),
+    'periods': Field(LIST, None, 'epochs of each cosine'),
     'lowest_rate': Field(NUMBER, 0.0, 'at the end of a cosine'),
     'warmup': Field(NUMBER, 0.0, 'share of the steps in which the rate rises'),
     'momentum': Field(NUMBER, 0.0, 'of sgd'),
@@ -84,9 +84,9 @@ FIELDS = {
     'train_missing': Field((bool,), False, 'members that are missing are trained first'),
     'groups': Field(SECTION, {}, 'role -> members, of an ensemble'),
     'group_names': Field(SECTION, {}, 'role -> what the mean of its members is called'),
-    'roles': Field(NUMBERS, (), 'which of the roles the ensemble itself takes; none: all'),
+    'roles': Field(LIST, (), 'which of the roles the ensemble itself takes; none: all'),
     'recipe': Field(SECTION, None, 'how an ensemble decides: a name of RECIPES and options'),
-    'lines': Field(NUMBERS, (), 'other recipes of the same members, scored beside'),
+    'lines': Field(LIST, (), 'other recipes of the same members, scored beside'),
     'folds': Field((int,), 0, 'refits of each member that are averaged'),
     'evaluation': Field(SECTION, None, 'the data set whose scenes are submitted'),
     'submission': Field(SECTION, None, 'label and description of a challenge submission'),
@@ -104,7 +104,7 @@ DATA_FIELDS = {
     'fold_file': Field((str,), None, 'clip_id and fold; set by --fold_file'),
     'num_classes': Field((int,), None, 'of a set of pictures'),
     'folder': Field((str,), '', "one's own clips: a folder for each class, or a table"),
-    'needs': Field(NUMBERS, (), 'sound, picture: what each of them must have'),
+    'needs': Field(LIST, (), 'sound, picture: what each of them must have'),
     'window_s': Field(NUMBER, 10.0, 'length of what longer files are cut into, in seconds'),
     'sample_rate_hz': Field((int,), 48000, 'of the sound that is stored'),
     'frames': Field((str,), 'clip12', 'the rule that picks the pictures that are stored'),
