@@ -23,7 +23,7 @@ from avsc_jax.data.sources import folder, own_builds, pictures
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
-from avsc_jax.training import ensemble, sweep, train
+from avsc_jax.training import dependencies, ensemble, sweep, train
 from avsc_jax.weights import cache
 
 FLAGS = flags.FLAGS
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
     run = partial((ensemble if fused else train).run, **folders, **given)
     if 'members' in config and not (fused or FLAGS.dry_run or FLAGS.multihost):
-        train.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
+        dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
     if config.data.name == folder.NAME:
@@ -218,7 +218,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
             del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
-        if config.get('begins_with') and not train.has_stage(config, data_dir):
+        if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
             config.begins_with = ''
         if data.name == folder.NAME:
             own_builds.settle(config)

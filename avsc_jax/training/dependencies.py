@@ -1,5 +1,6 @@
 """Runs that another run is made of: which they are, and the commands that make what lacks."""
 
+import copy
 import dataclasses
 import shlex
 import subprocess
@@ -9,8 +10,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from avsc_jax.data.sources import folder as own_clips
+from avsc_jax.data.sources import pictures
 from avsc_jax.runs import run_folder, summary
 
+STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
 
 
@@ -108,3 +112,37 @@ def check_data(everyone: Iterable[Member], wanted: str) -> None:
 def line(command: Sequence[str]) -> str:
     """What one types."""
     return 'python -m ' + shlex.join(command)
+
+
+def earlier_runs(config: ConfigDict, seed: int) -> list[Member]:
+    """The runs that this one is made of, or begins with."""
+    names = config.get('members', ())
+    if 'begins_with' in config:  # the same for every fold and seed
+        return named(config, [n for n in names if n == config.begins_with], None)
+    same = own_clips.overrides(config.data)
+    return named(config, names, config.data.get('fold'), seed, overrides=same)
+
+
+def has_stage(config: ConfigDict, data_dir: Path) -> bool:
+    """Whether the run that this one begins with is finished, or its pictures are there."""
+    (part,) = earlier_runs(config, config.seed)
+    return part.folder.is_done or pictures.is_prepared(STAGES[config.begins_with], data_dir)
+
+
+def train_members(
+    config: ConfigDict,
+    seeds: Iterable[int],
+    folders: Mapping[str, Path | None],
+    download_weights: bool,
+) -> None:
+    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
+    for seed in seeds:
+        seeded = copy.deepcopy(config)
+        seeded.seed = seed
+        todo = untrained(earlier_runs(config, seed))
+        complete(todo, seeded, flags(folders, download_weights))
+
+
+def untrained(parts: Iterable[Member]) -> list[list[str]]:
+    """The commands that train those which are not finished."""
+    return [part.training for part in parts if not part.folder.is_done]

@@ -1,6 +1,5 @@
 """The whole job of a config: data, features, training, predictions, report."""
 
-import copy
 import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +33,6 @@ from avsc_jax.training import dependencies, loop, optimizer
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
-STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
 LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
 
 
@@ -128,21 +126,22 @@ def prepared(
     specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
     texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
     used = origins(config, [*specs, *texts], weights_dir)
-    parts = earlier_runs(config, config.seed)
+    parts = dependencies.earlier_runs(config, config.seed)
     return Job(config, folder, folders, parts, specs, texts, used)
 
 
 def dry_run_of(job: Job) -> str:
     """What the run would do, and the commands that come before it."""
     known = [*job.specs, *job.texts, *run_specs(job.config, job.parts)]
-    before = [f'before: {dependencies.line(command)}' for command in untrained(job.parts)]
+    todo = dependencies.untrained(job.parts)
+    before = [f'before: {dependencies.line(command)}' for command in todo]
     return '\n'.join([plan.text(job.config, known, job.folders['data_dir']), *before])
 
 
 def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     """Opens the data and makes the network; then, as nothing is wrong, the run folder."""
     config, folder = job.config, job.folder
-    if todo := untrained(job.parts):
+    if todo := dependencies.untrained(job.parts):
         first = '\n'.join(map(dependencies.line, todo))
         raise FileNotFoundError(f'{len(todo)} runs that this one begins with come first:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
@@ -261,40 +260,6 @@ def scored(
         also=also,
         learned=learned(model, folder, meta['classes']),
     )
-
-
-def earlier_runs(config: ConfigDict, seed: int) -> list[dependencies.Member]:
-    """The runs that this one is made of, or begins with."""
-    names = config.get('members', ())
-    if 'begins_with' in config:  # the same for every fold and seed
-        return dependencies.named(config, [n for n in names if n == config.begins_with], None)
-    same = own.overrides(config.data)
-    return dependencies.named(config, names, config.data.get('fold'), seed, overrides=same)
-
-
-def has_stage(config: ConfigDict, data_dir: Path) -> bool:
-    """Whether the run that this one begins with is finished, or its pictures are there."""
-    (part,) = earlier_runs(config, config.seed)
-    return part.folder.is_done or pictures.is_prepared(STAGES[config.begins_with], data_dir)
-
-
-def train_members(
-    config: ConfigDict,
-    seeds: Iterable[int],
-    folders: Mapping[str, Path | None],
-    download_weights: bool,
-) -> None:
-    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
-    for seed in seeds:
-        seeded = copy.deepcopy(config)
-        seeded.seed = seed
-        todo = untrained(earlier_runs(config, seed))
-        dependencies.complete(todo, seeded, dependencies.flags(folders, download_weights))
-
-
-def untrained(parts: Iterable[dependencies.Member]) -> list[list[str]]:
-    """The commands that train those which are not finished."""
-    return [part.training for part in parts if not part.folder.is_done]
 
 
 def train(

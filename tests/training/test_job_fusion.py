@@ -18,7 +18,7 @@ from avsc_jax.runs import load, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import load_run
+from avsc_jax.training import dependencies, load_run
 from avsc_jax.training import train as jobs
 
 
@@ -54,7 +54,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
     made = demo_config('ioacas_image', begins_with='places')
     with made.unlocked():
         made.members.places.run = str(image.path)
-    (part,) = jobs.earlier_runs(made, 0)
+    (part,) = dependencies.earlier_runs(made, 0)
     model = build.make_model(made.model.to_dict(), num_classes=10)
     fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
     begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
@@ -73,10 +73,10 @@ def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
     demo_config, image, data_dir
 ):
     made = demo_config('ioacas_image', begins_with='places')
-    assert not jobs.has_stage(made, data_dir)
+    assert not dependencies.has_stage(made, data_dir)
     with made.unlocked():
         made.members.places.run = str(image.path)
-    assert jobs.has_stage(made, data_dir)
+    assert dependencies.has_stage(made, data_dir)
     warnings = image.read_json('report.json')['about']['warnings']
     assert 'the stage before is skipped (places): as on all made-up data' in warnings
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)

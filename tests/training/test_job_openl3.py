@@ -127,7 +127,7 @@ def test_a_member_that_lacks_is_named_with_its_command(
     ran = []
     done = type('Done', (), {'returncode': 0})
     monkeypatch.setattr(dependencies.subprocess, 'run', lambda c, **_: ran.append(c[1:]) or done)
-    train.train_members(made, [0, 3], {**folders, 'media_dir': None}, False)
+    dependencies.train_members(made, [0, 3], {**folders, 'media_dir': None}, False)
     folder = [next(w for w in command if w.startswith('--workdir')) for command in ran]
     expected = 'runs/openl3_baseline-{}-demo{}'
     assert folder == [
