@@ -67,7 +67,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
         inputs.make(examples.preprocessing(config, []), None, config.augment.to_dict())
     assert config.get('views') in (None, *train.VIEWS)
     if 'train' in config.data:
-        assert hasattr(losses, config.loss.name)
+        assert config.loss.name in losses.LOSSES
         loop.selection(config.select, scored='valid' in config.data)
         _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
         warm = round(config.get('warmup', 0) * config.epochs * 7)

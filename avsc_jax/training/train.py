@@ -33,8 +33,6 @@ from avsc_jax.training import dependencies, loop, optimizer
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
-LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
-
 
 @dataclasses.dataclass
 class Job:
@@ -104,7 +102,7 @@ def run(
 def check(config: ConfigDict) -> None:
     """Finds wrong names now, not after the features."""
     if 'train' in config.data:
-        make_loss(config.loss)
+        losses.make_loss(config.loss)
         loop.selection(config.select, scored='test' in config.data)
         optimizer.make_optimizer(config, steps_per_epoch=1)
     else:
@@ -176,7 +174,7 @@ def fitted(
     if not job.is_trained:
         return *classify(config, folder, model, test), test
     start = partial(started, config, model, job.used, job.weights_dir, job.parts)
-    return *train(config, folder, model, make_loss(config.loss), loaded, start), test
+    return *train(config, folder, model, losses.make_loss(config.loss), loaded, start), test
 
 
 def reported(
@@ -497,12 +495,3 @@ def baseline_views(table: tables.Predictions) -> dict[str, tables.Predictions]:
 
 
 VIEWS = {'openl3_baseline': baseline_views}
-
-
-def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The loss that the config names, with its settings."""
-    settings = settings.to_dict()
-    name = settings.pop('name')
-    if name not in LOSSES:
-        raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
-    return partial(LOSSES[name], **settings)
