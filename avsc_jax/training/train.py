@@ -246,7 +246,7 @@ def scored(
     if 'frames_per_item' in config:
         table = tables.grouped(table, config.frames_per_item)
     tables.write(table, folder.predictions_file(config.data.test))
-    also = VIEWS[config.views](table) if 'views' in config else {}
+    also = tables.VIEWS[config.views](table) if 'views' in config else {}
     for name, view in also.items():
         tables.write(view, folder.predictions_file(f'{config.data.test}_{name}'))
     return report.make(
@@ -487,11 +487,3 @@ def learned(
         name: dict(zip(classes if len(found) > 1 else ['every class'], found.tolist(), strict=True))
         for name, found in values.items()
     }
-
-
-def baseline_views(table: tables.Predictions) -> dict[str, tables.Predictions]:
-    """What the challenge's baseline was scored on: its seconds, and its decisions on clips."""
-    return {'second': tables.seconds(table), 'product': tables.pool(table, rule='product')}
-
-
-VIEWS = {'openl3_baseline': baseline_views}
