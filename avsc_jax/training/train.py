@@ -9,11 +9,10 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
-import optax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from avsc_jax import losses, models, report, tables, weights
+from avsc_jax import losses, report, tables, weights
 from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, records
 from avsc_jax.data.batches import Rows, num_batches
@@ -21,7 +20,7 @@ from avsc_jax.data.sources import folder as own
 from avsc_jax.data.sources import own_builds, pictures
 from avsc_jax.input_pipeline import encoders, examples, media, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
-from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
+from avsc_jax.models import build, clip_tokens, openl3_baseline
 from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
@@ -29,7 +28,7 @@ from avsc_jax.runs.load import RunSpec
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import dependencies, loop, optimizer
+from avsc_jax.training import dependencies, loop, optimizer, zero_shot
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
@@ -168,11 +167,12 @@ def fitted(
     """Trains the network, or takes its text head; test probabilities, step, history and rows."""
     config, folder = job.config, job.folder
     if not job.is_trained:
-        write_text_head(config, folder, model, *job.texts, dataset.classes, job.weights_dir)
+        texts, classes = job.texts, dataset.classes
+        zero_shot.write_text_head(config, folder, model, *texts, classes, job.weights_dir)
     loaded = examples.load(config, folder, dataset, job.specs, **job.folders)
     test = loaded.splits.get('test')
     if not job.is_trained:
-        return *classify(config, folder, model, test), test
+        return *zero_shot.classify(config, folder, model, test), test
     start = partial(started, config, model, job.used, job.weights_dir, job.parts)
     return *train(config, folder, model, losses.make_loss(config.loss), loaded, start), test
 
@@ -309,37 +309,6 @@ def train(
 def clip_of_row(found: Rows) -> np.ndarray:
     """The number of each row's clip `[N]`, from 0."""
     return np.unique(found.clip_id, return_inverse=True)[1]
-
-
-def write_text_head(
-    config: ConfigDict,
-    folder: run_folder.RunFolder,
-    model: nn.Module,
-    spec: EncoderSpec,
-    classes: Sequence[str],
-    weights_dir: Path,
-) -> None:
-    """Makes the checkpoint of a network whose classes are texts, unless it is there."""
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
-    if checkpoints.last_step() is not None:
-        return
-    token_ids = clip_tokens.token_ids(clip_tokens.prompts(classes, config.prompt_style))
-    tower = models.create_model(spec.name, **spec.options)
-    variables = weights.load(tower, spec.name, spec.weights, weights_dir)
-    embedding, _ = jax.jit(tower.apply)(variables, token_ids)
-    state = TrainState.create(model, optax.identity(), seed=config.seed)
-    head = clip_zero_shot.text_head(embedding)['params']
-    checkpoints.save(state.replace(params=head), [], is_best=True)
-
-
-def classify(
-    config: ConfigDict, folder: run_folder.RunFolder, model: nn.Module, test: Rows
-) -> tuple[np.ndarray, int, list[dict]]:
-    """As `train`, for a network whose checkpoint is there and which is not trained."""
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
-    variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
-    steps = Steps(model, optax.identity(), losses.cross_entropy)
-    return loop.predict(steps, variables, test, batch_size=config.batch_size), step, []
 
 
 def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:

@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from avsc_jax import tables
@@ -56,7 +57,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
         made.members.places.run = str(image.path)
     (part,) = dependencies.earlier_runs(made, 0)
     model = build.make_model(made.model.to_dict(), num_classes=10)
-    fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
+    fresh = TrainState.create(model, optax.identity(), seed=3)
     begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
     before = run_folder.best_variables(image)[1]
     for name in before['params']:
@@ -64,7 +65,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
         jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
     jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
     other = build.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
-    state = TrainState.create(other, jobs.optax.identity(), seed=3)
+    state = TrainState.create(other, optax.identity(), seed=3)
     with pytest.raises(ValueError, match='holds another network than config'):
         jobs.started(made, other, {}, tmp_path, [part], state)
 
@@ -111,7 +112,7 @@ def test_frozen_parts_end_bit_for_bit_as_they_began_and_are_no_part_of_the_state
         jax.tree.map(np.testing.assert_array_equal, after, before)
     model, trained = run_folder.best_variables(hybrid)
     assert {*trained['params']} == {'attention', 'fc1', 'bn1', 'head'}
-    fresh = TrainState.create(model, jobs.optax.identity(), seed=0)
+    fresh = TrainState.create(model, optax.identity(), seed=0)
     assert (trained['params']['fc1']['kernel'] != fresh.params['fc1']['kernel']).any()
 
 
