@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 from avsc_jax.data.sources import folder as own_clips
 from avsc_jax.data.sources import pictures
 from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs.load import RunSpec
+from avsc_jax.runtime import multihost
 
 STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
@@ -146,3 +148,26 @@ def train_members(
 def untrained(parts: Iterable[Member]) -> list[list[str]]:
     """The commands that train those which are not finished."""
     return [part.training for part in parts if not part.folder.is_done]
+
+
+def is_encoder(config: ConfigDict, part: Member) -> bool:
+    """Whether the system takes the embeddings of this run."""
+    return part.name in config.get('inputs', {}).values()
+
+
+def run_specs(config: ConfigDict, parts: Iterable[Member]) -> list[RunSpec]:
+    """The finished runs among the encoders."""
+    of_system = [part for part in parts if is_encoder(config, part) and part.folder.is_done]
+    return [RunSpec(part.name, part.folder.path) for part in of_system]
+
+
+def kept_encoders(
+    config: ConfigDict, folder: run_folder.RunFolder, parts: Iterable[Member]
+) -> list[RunSpec]:
+    """Those runs, as the run folder keeps them: it must be enough to open the system."""
+    specs = run_specs(config, parts)
+    if multihost.is_first():
+        for spec in specs:
+            spec.kept(folder)
+    multihost.wait('parts')
+    return [spec.kept(folder) for spec in specs]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,17 +18,16 @@ from avsc_jax.data import folds, records
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.data.sources import folder as own
 from avsc_jax.data.sources import own_builds, pictures
-from avsc_jax.input_pipeline import encoders, examples, media, sound
+from avsc_jax.input_pipeline import examples, media
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
-from avsc_jax.models import build, clip_tokens, openl3_baseline
+from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
-from avsc_jax.runs.load import RunSpec
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import dependencies, loop, optimizer, zero_shot
+from avsc_jax.training import dependencies, initial_weights, loop, optimizer, zero_shot
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
@@ -111,7 +110,7 @@ def check(config: ConfigDict) -> None:
 def download(config: ConfigDict, weights_dir: Path) -> None:
     """Fetches the published weights that the config needs, by the first process."""
     if multihost.is_first():
-        weights.download_all(published(config), weights_dir)
+        weights.download_all(initial_weights.published(config), weights_dir)
     multihost.wait('weights')
 
 
@@ -120,16 +119,16 @@ def prepared(
 ) -> Job:
     """Finds the encoders, the origins of all weights, and the runs that come first."""
     weights_dir = folders['weights_dir']
-    specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
-    texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
-    used = origins(config, [*specs, *texts], weights_dir)
+    specs = initial_weights.encoder_specs(config, config.get('encoders', {}), weights_dir)
+    texts = initial_weights.encoder_specs(config, config.get('text_encoder', {}), weights_dir)
+    used = initial_weights.origins(config, [*specs, *texts], weights_dir)
     parts = dependencies.earlier_runs(config, config.seed)
     return Job(config, folder, folders, parts, specs, texts, used)
 
 
 def dry_run_of(job: Job) -> str:
     """What the run would do, and the commands that come before it."""
-    known = [*job.specs, *job.texts, *run_specs(job.config, job.parts)]
+    known = [*job.specs, *job.texts, *dependencies.run_specs(job.config, job.parts)]
     todo = dependencies.untrained(job.parts)
     before = [f'before: {dependencies.line(command)}' for command in todo]
     return '\n'.join([plan.text(job.config, known, job.folders['data_dir']), *before])
@@ -148,7 +147,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     check_channels(config, model)
     folder.begin(config.to_dict())
-    runs = kept_encoders(config, folder, job.parts)
+    runs = dependencies.kept_encoders(config, folder, job.parts)
     job.specs += runs
     job.used |= {part.name: f'run of config {part.folder.config_hash}' for part in job.parts}
     for spec in runs:
@@ -173,7 +172,7 @@ def fitted(
     test = loaded.splits.get('test')
     if not job.is_trained:
         return *zero_shot.classify(config, folder, model, test), test
-    start = partial(started, config, model, job.used, job.weights_dir, job.parts)
+    start = partial(initial_weights.started, config, model, job.used, job.weights_dir, job.parts)
     return *train(config, folder, model, losses.make_loss(config.loss), loaded, start), test
 
 
@@ -328,116 +327,6 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
         Builder(config=data.config, data_dir=data_dir).download_and_prepare()
     multihost.wait('data')
     return folds.open_dataset(data, data_dir)
-
-
-def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> list[EncoderSpec]:
-    """Encoders with the origin of their weights: a file's SHA-256, or random:0."""
-    return [
-        EncoderSpec(
-            name,
-            options.to_dict(),
-            _origin(config, name, weights_dir),
-        )
-        for name, options in named.items()
-    ]
-
-
-def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
-    """Of an encoder's weights."""
-    if name in sound.FRONT_ENDS:
-        return encoders.NO_WEIGHTS
-    return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
-
-
-def published(config: ConfigDict) -> list[str]:
-    """Networks whose published weights the config takes."""
-    return [
-        *(name for name in config.get('encoders', ()) if name not in sound.FRONT_ENDS),
-        *config.get('text_encoder', ()),
-        *([config.pretrained] if summary.begins_published(config) else ()),
-    ]
-
-
-def origins(config: ConfigDict, specs: list[EncoderSpec], weights_dir: Path) -> dict[str, str]:
-    """Network -> where its weights come from: those of encoders, and those training begins with."""
-    used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
-    if not summary.begins_published(config):
-        return used
-    if config.weights == 'random':
-        return used | {config.model.name: f'random:{config.seed}'}
-    return used | {config.pretrained: weights.identify(config.pretrained, weights_dir)}
-
-
-def started(
-    config: ConfigDict,
-    model: nn.Module,
-    used: Mapping[str, str],
-    weights_dir: Path,
-    parts: Sequence[dependencies.Member],
-    state: TrainState,
-) -> TrainState:
-    """The state that training begins with: published variables, or those of trained members."""
-    if begun := config.get('begins_with'):
-        (part,) = (part for part in parts if part.name == begun)
-        return with_network(state, part.folder)
-    if stems := {
-        part.name: run_folder.best_variables(part.folder)[1]
-        for part in parts
-        if not is_encoder(config, part)
-    }:
-        return state.replace(**openl3_baseline.with_stems(state.variables, stems))
-    if 'pretrained' not in config or config.weights == 'random':
-        return state
-    name = config.pretrained
-    load = partial(weights.load, name=name, origin=used[name], folder=weights_dir, head='drop')
-    if 'pretrained_part' not in config:
-        return state.replace(**load(model, key=config.seed))
-    found = load(model.part(config.pretrained_part))
-    return state.replace(
-        **{
-            kind: {**variables, config.pretrained_part: found[kind]}
-            for kind, variables in state.variables.items()
-        }
-    )
-
-
-def with_network(state: TrainState, folder: run_folder.RunFolder) -> TrainState:
-    """The state with the network of a finished run, all but its head, which is freshly drawn."""
-    _, found = run_folder.best_variables(folder)
-    taken = {
-        'params': {**found['params'], 'head': state.params['head']},
-        'batch_stats': found['batch_stats'],
-    }
-    shapes = [jax.tree.map(np.shape, variables) for variables in (taken, state.variables)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f'{folder.path} holds another network than config.model names; train it again with '
-            'the same model options'
-        )
-    return state.replace(**taken)
-
-
-def is_encoder(config: ConfigDict, part: dependencies.Member) -> bool:
-    """Whether the system takes the embeddings of this run."""
-    return part.name in config.get('inputs', {}).values()
-
-
-def run_specs(config: ConfigDict, parts: Iterable[dependencies.Member]) -> list[RunSpec]:
-    """The finished runs among the encoders."""
-    of_system = [part for part in parts if is_encoder(config, part) and part.folder.is_done]
-    return [RunSpec(part.name, part.folder.path) for part in of_system]
-
-
-def kept_encoders(
-    config: ConfigDict, folder: run_folder.RunFolder, parts: Iterable[dependencies.Member]
-) -> list[RunSpec]:
-    """Those runs, as the run folder keeps them: it must be enough to open the system."""
-    specs = run_specs(config, parts)
-    if multihost.is_first():
-        for spec in specs:
-            spec.kept(folder)
-    multihost.wait('parts')
-    return [spec.kept(folder) for spec in specs]
 
 
 def warnings_of(part: dependencies.Member) -> list[str]:

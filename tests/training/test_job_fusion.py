@@ -19,7 +19,7 @@ from avsc_jax.runs import load, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import dependencies, load_run
+from avsc_jax.training import dependencies, initial_weights, load_run
 from avsc_jax.training import train as jobs
 
 
@@ -58,7 +58,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
     (part,) = dependencies.earlier_runs(made, 0)
     model = build.make_model(made.model.to_dict(), num_classes=10)
     fresh = TrainState.create(model, optax.identity(), seed=3)
-    begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
+    begun = initial_weights.started(made, model, {}, tmp_path, [part], fresh)
     before = run_folder.best_variables(image)[1]
     for name in before['params']:
         expected = fresh.params if name == 'head' else before['params']
@@ -67,7 +67,7 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
     other = build.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
     state = TrainState.create(other, optax.identity(), seed=3)
     with pytest.raises(ValueError, match='holds another network than config'):
-        jobs.started(made, other, {}, tmp_path, [part], state)
+        initial_weights.started(made, other, {}, tmp_path, [part], state)
 
 
 def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(

@@ -10,7 +10,7 @@ from avsc_jax.input_pipeline.examples import media_files
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import dependencies, dry_run, load_run, train
+from avsc_jax.training import dependencies, dry_run, initial_weights, load_run, train
 
 
 @pytest.fixture(scope='module')
@@ -161,7 +161,9 @@ def test_a_dry_run_tells_rows_and_shapes(
     demo_config, data_dir, tmp_path, name, tokens, rows, shape
 ):
     made = demo_config(name, tokens)
-    told = dry_run.text(made, train.encoder_specs(made, made.encoders, tmp_path), data_dir)
+    told = dry_run.text(
+        made, initial_weights.encoder_specs(made, made.encoders, tmp_path), data_dir
+    )
     assert f'input {shape}' in told
     assert f': 10 clips, {rows} rows' in told or 'split validation' in told
 
