@@ -79,12 +79,12 @@ def main(arguments: list[str]) -> int:
     alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
     if FLAGS.multihost:
         multihost.initialize()
-    fused = 'groups' in config  # an ensemble of runs
     if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
     resolved = partial(resolve, data_dir=data_dir, named=bool(FLAGS.data_dir))
     config = resolved(config)
+    fused = config.kind == 'ensemble'
     print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
     folders = {
         'data_dir': data_dir,
@@ -143,13 +143,15 @@ def parse(arguments: list[str]) -> ConfigDict:
         sentence = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     fields.check(FLAGS.config)
+    with FLAGS.config.unlocked():
+        FLAGS.config.kind = FLAGS.config.get('kind', 'train')
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
     if FLAGS.fold is not None and FLAGS.config.data.name in pictures.SETS:
         raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
-    if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
+    if FLAGS.config.kind == 'ensemble' and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
         raise ValueError('an ensemble only reads its members: give them --fold, --seeds or --sweep')
     return FLAGS.config
 
@@ -199,7 +201,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
     if source == 'auto':
         prepared = records.is_prepared(data.name, data.config, data_dir)
         source = 'tau' if prepared or named else 'demo'
-    if source == 'tau' and not ('groups' in config or data.name in pictures.SETS):
+    if source == 'tau' and not (config.kind == 'ensemble' or data.name in pictures.SETS):
         records.open_dataset(data.name, data.config, data_dir)
     # the flag's own values are parts of the config, which the demo's settings change below
     overrides = copy.deepcopy(FLAGS['config'].override_values)

@@ -43,7 +43,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     fields.check(config)
     told = {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
     assert told <= set(config.paper) <= told | {'average'}
-    if 'groups' in config:  # an ensemble of other configs
+    if config.kind == 'ensemble':  # an ensemble of other configs
         check_ensemble(config)
         return
     model = build.make_model(config.model.to_dict(), num_classes=10)
@@ -66,7 +66,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     if 'augment' in config:
         inputs.make(examples.preprocessing(config, []), None, config.augment.to_dict())
     assert config.get('views') in (None, *tables.VIEWS)
-    if 'train' in config.data:
+    if config.kind == 'train':
         assert config.loss.name in losses.LOSSES
         loop.selection(config.select, scored='valid' in config.data)
         _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)

@@ -19,7 +19,7 @@ from avsc_jax.scenes import SCENES
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
     """What a run would do: shapes, parameters, steps and disk."""
-    data, trained = config.data, 'train' in config.data
+    data, trained = config.data, config.kind == 'train'
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     if data.name in pictures.SETS:  # an error where it is not there: no run builds it
         dataset = pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)

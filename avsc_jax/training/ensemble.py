@@ -297,8 +297,8 @@ def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
     """What members.json tells of each; the refits of a member have the same parameters."""
     parameters = {}
     for member in groups[0]:
-        config, classes = map(member.folder.read_json, ('config.json', 'classes.json'))
-        parameters[member.name] = summary.parameters(config, num_classes=len(classes))
+        config, count = member.folder.config, member.folder.num_classes
+        parameters[member.name] = summary.parameters(config, num_classes=count)
     return [
         {
             'name': member.name,

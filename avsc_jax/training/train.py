@@ -53,7 +53,7 @@ class Job:
     @property
     def is_trained(self) -> bool:
         """Whether a network is trained; else its classes are texts."""
-        return 'train' in self.config.data
+        return self.config.kind == 'train'
 
     @property
     def weights_dir(self) -> Path:
@@ -99,7 +99,7 @@ def run(
 
 def check(config: ConfigDict) -> None:
     """Finds wrong names now, not after the features."""
-    if 'train' in config.data:
+    if config.kind == 'train':
         losses.make_loss(config.loss)
         loop.selection(config.select, scored='test' in config.data)
         optimizer.make_optimizer(config, steps_per_epoch=1)
