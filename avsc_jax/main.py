@@ -23,7 +23,7 @@ from avsc_jax.data.sources import folder, own_builds, pictures
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
-from avsc_jax.training import dependencies, ensemble, sweep, train
+from avsc_jax.training import dependencies, sweep, train
 from avsc_jax.weights import cache
 
 FLAGS = flags.FLAGS
@@ -84,7 +84,6 @@ def main(arguments: list[str]) -> int:
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
     resolved = partial(resolve, data_dir=data_dir, named=bool(FLAGS.data_dir))
     config = resolved(config)
-    fused = config.kind == 'ensemble'
     print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
     folders = {
         'data_dir': data_dir,
@@ -92,8 +91,8 @@ def main(arguments: list[str]) -> int:
         'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
     }
     given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
-    run = partial((ensemble if fused else train).run, **folders, **given)
-    if 'members' in config and not (fused or FLAGS.dry_run or FLAGS.multihost):
+    run = partial(train.run, **folders, **given)
+    if config.kind != 'ensemble' and 'members' in config and not (FLAGS.dry_run or FLAGS.multihost):
         dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)

@@ -27,7 +27,8 @@ from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import dependencies, initial_weights, loop, optimizer, zero_shot
+from avsc_jax.training import config as fields
+from avsc_jax.training import dependencies, ensemble, initial_weights, loop, optimizer, zero_shot
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
@@ -71,11 +72,13 @@ def run(
     download_weights: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Prepares, begins, fits and reports; goes on from what a killed run has left in `workdir`.
+    """Does a job of any kind; goes on from what a killed run has left in `workdir`.
 
     Args:
       media_dir: see `examples.media_files`.
+      dry_run: only what would be done is printed.
     """
+    fields.check_kind(config)
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
     if folder.is_done and not dry_run:
@@ -83,11 +86,19 @@ def run(
         print(f'this run was complete; its report is {workdir / "report.html"}')
         print('give another --workdir to run it again')
         return
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    if config.kind == 'ensemble':
+        flags = dependencies.flags(folders, download_weights)
+        ensemble.run(config, folder, flags, dry_run=dry_run)
+        return
     check(config)
     if download_weights and config.weights == 'pretrained':
         download(config, weights_dir)
-    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    job = prepared(config, folder, folders)
+    run_network(prepared(config, folder, folders), dry_run=dry_run)
+
+
+def run_network(job: Job, *, dry_run: bool) -> None:
+    """Begins, fits and reports a job with a network."""
     if dry_run:
         print(dry_run_of(job))
         return

@@ -80,6 +80,14 @@ def test_sections_of_another_kind_of_job_are_one_sentence(made, kind, sentence):
         fields.check(config)
 
 
+def test_a_job_of_another_kind_than_its_sections_writes_nothing(tmp_path):
+    made = clip_zero_shot.get_config('demo')
+    made.kind = 'train'
+    with pytest.raises(ValueError, match=r"is 'train', which needs config\.data\.train"):
+        train.run(made, workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
+    assert not (tmp_path / 'run').exists()
+
+
 def test_a_section_that_only_another_kind_of_job_has_is_one_sentence():
     with pytest.raises(ValueError, match=r"is 'train', which has no config\.groups; change"):
         fields.check(changed(groups={'audio': ('A01',)}))

@@ -11,7 +11,7 @@ from avsc_jax.ensemble import fit
 from avsc_jax.report import page, submission
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import dependencies
+from avsc_jax.training import dependencies, train
 from avsc_jax.training import ensemble as ensemble_job
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
@@ -66,7 +66,7 @@ def run(made, path='runs/out', *, with_page=False, **flags):
     with pytest.MonkeyPatch.context() as patch:
         if not with_page:
             patch.setattr(page, 'page', lambda told: told['title'])
-        ensemble_job.run(made, workdir=Path(path), data_dir='d', weights_dir='w', **flags)
+        train.run(made, workdir=Path(path), data_dir='d', weights_dir='w', **flags)
     return RunFolder(Path(path))
 
 
@@ -125,6 +125,15 @@ def test_the_report_shows_members_groups_and_the_lines_of_table_4(runs):
     assert of_e01['scores']['clip']['log_loss_micro'] == pytest.approx(lines['E01'])
     assert lines['E01'] != pytest.approx(lines['A04V04'])
     assert 'decision stage of audio, clip, visual, clamp per_model' in told['about']['protocol']
+
+
+def test_a_finished_ensemble_shows_its_report_again_and_reads_no_member(runs, capsys):
+    run(config('A04,tau'))
+    first = capsys.readouterr().out.splitlines()
+    (Path('runs/hitachi_audio-resnest50d-tau') / 'predictions/test.npz').unlink()
+    run(config('A04,tau'))
+    again = capsys.readouterr().out
+    assert first[0] in again and 'this run was complete' in again
 
 
 def test_members_json_tells_their_folders_and_sizes(runs):
