@@ -72,21 +72,13 @@ def load(
     settings, live = preprocessing(config, specs), embedded_live(config, specs)
     rows: dict[str, Rows] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
-    prepare: Callable | None = None
-    embed: tuple[Callable, Mapping] | None = None
     if specs:
-        media = media_files(dataset, data_dir, media_dir)
         folders: Folders = {
             'cache_dir': data_dir / 'features',
             'weights_dir': weights_dir,
-            'media': media,
+            'media': media_files(dataset, data_dir, media_dir),
         }
-        own = [spec for spec in specs if spec is not live]  # of the training rows
-        if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
-            own = [together(spec, piece_s) for spec in own]
-        apart = [train] if own != [*specs] else []
-        encoded = extract(config, dataset, [n for n in names if n not in apart], specs, **folders)
-        encoded |= extract(config, dataset, apart, own, **folders)
+        encoded = encode(config, dataset, specs, live, **folders)
         stats = None
         if config.get('standardize'):
             stats = kept.stats(lambda: pooling.measure(settings, encoded[train].arrays))
@@ -96,22 +88,53 @@ def load(
         if 'size' not in config:
             stored = [name for name in names if not (live and name == train)]
             rows = {name: feature_rows(encoded[name], arrays[name]) for name in stored}
+    prepare: Callable | None = None
+    embed: tuple[Callable, Mapping] | None = None
     if live:
         reader = inputs.make(live.settings, None, live.augmentation)
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
         prepare, embed = partial(training_only, reader.prepare_batch), embedder(config, live)
     elif not rows:
-        augmentation = config.to_dict().get('augment', {})
-        plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
-        for name in names:
-            one = reader if name == train else plain
-            rows[name] = inputs.rows(dataset, name, one, arrays[name])
-        stats = None
-        if reader.takes_stats:
-            batch_size = config.batch_size
-            stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
-        prepare = inputs.make(settings, stats, augmentation).prepare_batch
+        rows, prepare = read_live(config, kept, dataset, settings, arrays)
     return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
+
+
+def encode(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    specs: Sequence[EncoderSpec | TrainedSpec],
+    live: TrainedSpec | None,
+    **folders: Unpack[Folders],
+) -> dict[str, feature_cache.Features]:
+    """The features of each split in use; those of the training split may be made otherwise."""
+    names, train = dict.fromkeys(splits_used(config).values()), config.data.get('train')
+    own = [spec for spec in specs if spec is not live]  # of the training rows
+    if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
+        own = [together(spec, piece_s) for spec in own]
+    apart = [train] if own != [*specs] else []
+    encoded = extract(config, dataset, [n for n in names if n not in apart], specs, **folders)
+    return encoded | extract(config, dataset, apart, own, **folders)
+
+
+def read_live(
+    config: ConfigDict,
+    kept: KeptArrays,
+    dataset: records.Dataset,
+    settings: Mapping,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+) -> tuple[dict[str, Rows], Callable]:
+    """The rows of splits whose media are read when needed, and what prepares a batch of them."""
+    train, augmentation = config.data.get('train'), config.to_dict().get('augment', {})
+    plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
+    rows = {
+        name: inputs.rows(dataset, name, reader if name == train else plain, of_split)
+        for name, of_split in arrays.items()
+    }
+    stats = None
+    if reader.takes_stats:
+        batch_size = config.batch_size
+        stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
+    return rows, inputs.make(settings, stats, augmentation).prepare_batch
 
 
 def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:
