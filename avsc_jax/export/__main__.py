@@ -21,7 +21,8 @@ import jax.export
 import numpy as np
 
 import avsc_jax
-from avsc_jax.input_pipeline import facts
+from avsc_jax.audio import frontends
+from avsc_jax.data import media
 from avsc_jax.input_pipeline.system import Items, Network, Source, System
 from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
@@ -301,7 +302,7 @@ def _told(system: System, name: str | None) -> dict:
         'inputs': system.names,
         'standardize': {n: x.tolist() for n, x in (system.stats or {}).items()},
         **{each: settings.get(each) for each in kept},
-        'frames': rule and facts.frames(rule, short_side=settings['short_side']),
+        'frames': rule and media.frame_facts(rule, short_side=settings['short_side']),
         'sources': sources,
     }
 
@@ -317,7 +318,7 @@ def _filters(system: System) -> dict[str, np.ndarray]:
         about = source.facts.get('front_end', {})
         if about.get('filters') == 'filters.npz':
             rate, options = about['sample_rate_hz'], about['options']
-            found[about['name']] = facts.filters(about['name'], sample_rate_hz=rate, **options)
+            found[about['name']] = frontends.find(about['name']).filters(rate, **options)
     return found
 
 

@@ -16,9 +16,8 @@ import soundfile
 from PIL import Image
 
 from avsc_jax.audio import frontends
-from avsc_jax.data import media
 from avsc_jax.export import __main__ as export
-from avsc_jax.input_pipeline import facts, pooling
+from avsc_jax.input_pipeline import pooling
 from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
@@ -211,10 +210,6 @@ def test_a_frame_more_of_one_sense_is_left_out_in_a_program_too():
     np.testing.assert_array_equal(found['picture'], expected['sound'])
 
 
-def test_every_rule_of_frames_is_told():
-    assert facts.FRAME_RULES.keys() == media.FRAME_RULES.keys()
-
-
 @pytest.mark.parametrize(
     ('name', 'options'),
     [
@@ -225,10 +220,10 @@ def test_every_rule_of_frames_is_told():
 )
 def test_a_recipe_is_enough_to_make_a_front_end_again(name, options):
     """With NumPy and librosa's filters, from nothing but its constants."""
-    about = json.loads(json.dumps(facts.front_end(name, sample_rate_hz=48000, **options)))
+    about = json.loads(json.dumps(frontends.facts(name, sample_rate_hz=48000, **options)))
     random = np.random.default_rng(0)
     audio = random.normal(0, 0.1, (48000, 2)).astype(np.float32)
-    matrix = facts.filters(name, sample_rate_hz=48000, **options)
+    matrix = frontends.find(name).filters(48000, **options)
     if matrix is None:
         given = about['filters']
         matrix = librosa.filters.mel(

@@ -5,7 +5,7 @@ the same frames and samples everywhere. Files are untrusted: sizes are checked b
 taken, only local files are opened, and whatever is wrong becomes a ValueError that names the file.
 """
 
-from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, pick_frames
+from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
 from avsc_jax.data.media.sound import (
     SoundTrack,
     audio_bit_depth,
@@ -62,6 +62,7 @@ __all__ = (
     'encode_jpeg',
     'evenly_spaced',
     'flac_length',
+    'frame_facts',
     'openl3_pictures',
     'pick_frames',
     'read_audio',

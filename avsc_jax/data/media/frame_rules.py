@@ -1,6 +1,7 @@
 """The rules that pick frames of a clip, by name."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,15 +42,31 @@ def _hitachi(n: int, duration_s: float) -> np.ndarray:
     return _even(5 if duration_s < 2 else 12)(n, duration_s)
 
 
+class FrameRule(NamedTuple):
+    """Which frames are taken: `indices(frames in the clip, its seconds)`, and that in words."""
+
+    indices: Callable[[int, float], np.ndarray]
+    words: str
+
+
+_EVEN = 'frames int((k + 0.5) n / {}) of n, k = 0, 1 ...'
+_NEAREST = 'the frames nearest to {} s, frame i of n being shown at i * duration / n'
 # Source: Okazaki 2021 (clip12, evaluation5, both by length in hitachi; the papers are silent on the
 # offset), Wang 2021 (second_centres), the official DCASE 2021 1B baseline (openl3), Hou 2021 (hou).
-FRAME_RULES: dict[str, Callable[[int, float], np.ndarray]] = {
-    'clip12': _even(12),
-    'second_centres': _second_centres,
-    'evaluation5': _even(5),
-    'openl3': _openl3,
-    'hou': _hou,
-    'hitachi': _hitachi,
+FRAME_RULES = {
+    'clip12': FrameRule(_even(12), _EVEN.format(12)),
+    'second_centres': FrameRule(_second_centres, _NEAREST.format('0.5, 1.5 ...')),
+    'evaluation5': FrameRule(_even(5), _EVEN.format(5)),
+    'openl3': FrameRule(
+        _openl3,
+        'the integer parts of numbers from 0 to n - 1, equally spaced and as many as '
+        'round(10 duration) - 4, at least 1 and at most 96',
+    ),
+    'hou': FrameRule(
+        _hou,
+        _NEAREST.format('0.4, 1.4 ... 9.4, or in a clip of less than 2 s 0.05, 0.15 ... 0.95'),
+    ),
+    'hitachi': FrameRule(_hitachi, _EVEN.format('12, or of a clip of less than 2 s 5,')),
 }
 
 
@@ -65,4 +82,9 @@ def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
         raise ValueError(f'frame rule {rule!r} is not one of {", ".join(FRAME_RULES)}')
     if num_frames < 1 or not duration_s > 0:
         raise ValueError(f'cannot pick frames from {num_frames} frames in {duration_s} s')
-    return FRAME_RULES[rule](num_frames, duration_s)
+    return FRAME_RULES[rule].indices(num_frames, duration_s)
+
+
+def frame_facts(rule: str | None, **more: Any) -> dict:
+    """A rule's name and words in plain data, for other programs; None: the record's own frames."""
+    return {'rule': rule, 'picks': FRAME_RULES[rule].words if rule else None, **more}
