@@ -31,7 +31,8 @@ def test_rows_run_once_and_what_changes_is_named(tmp_path: Path) -> None:
     for _ in range(2):  # the second finds the rows of the first, with their seconds
         done = subprocess.run([*command, str(before), *chosen], cwd=ROOT, capture_output=True)
         assert not done.returncode, done.stdout.decode() + done.stderr.decode()
-        noted.append({name: json.loads((before / f'rows/{name}.json').read_text()) for name in ROWS})
+        files = {name: before / f'rows/{name}.json' for name in ROWS}
+        noted.append({name: json.loads(file.read_text()) for name, file in files.items()})
     notes = noted[0]
     assert noted[1] == notes
     assert all(note['status'] == 'ran' for note in notes.values())
