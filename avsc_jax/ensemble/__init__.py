@@ -5,8 +5,8 @@ arrays out, also under jit and vmap. The type of the probabilities is kept. Sear
 on the host.
 """
 
+from avsc_jax.ensemble.decision import gate, hitachi, restrict
 from avsc_jax.ensemble.fit import fit_clamp, fit_temperature, fit_vector_scale, search_weights
-from avsc_jax.ensemble.hitachi import gate, hitachi, restrict
 from avsc_jax.ensemble.rules import (
     clamp,
     geometric_mean,
