@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         fit = _alike(fit_paths, options, pooled=options.clamp is not None)
         fit = mix.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
         if fits := mix.RECIPES[options.recipe].fits:
-            weights = fits(fit)
+            weights = fits(mix.stacked(fit), mix.first(fit).label)
         if options.calibrate:
             mixed = mix.mix(fit, options.recipe, weights, options.clamp)
             adjust, fitted = mix.fit_calibration(options.calibrate, mixed, fit)

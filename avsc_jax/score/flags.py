@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from avsc_jax.report import published
-from avsc_jax.tables import mix
+from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
+from avsc_jax.report.published import TABLES
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
     made.add_argument(
         '--recipe',
-        choices=list(mix.RECIPES),
+        choices=list(RECIPES),
         help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
         'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
         'with weights in steps of 0.05 that are best on the tables of --fit-on',
@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         '--calibrate',
-        choices=list(mix.CALIBRATIONS),
+        choices=list(CALIBRATIONS),
         help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
         'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
     )
@@ -139,7 +139,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--modalities', nargs=3, help=old)
     made.add_argument('--check', type=Path, help=old)
     made.add_argument('--items', type=Path, help=old)
-    made.add_argument('--paper', choices=tuple(published.TABLES), help=old)
+    made.add_argument('--paper', choices=tuple(TABLES), help=old)
     made.add_argument('--runs', type=Path, help=old)
     gallery = made.add_argument_group('clips that one table gets right and another wrong')
     gallery.add_argument(
@@ -188,9 +188,9 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     paper = made['paper']
     paper.add_argument(
         'paper',
-        choices=tuple(published.TABLES),
+        choices=tuple(TABLES),
         metavar='TABLE',
-        help=f'{mix.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
+        help=f'{", ".join(TABLES)} (the first four are of Okazaki et al. 2021)',
     )
     paper.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
     paper.add_argument('--out', metavar='FOLDER', help='write it there as Markdown')
@@ -201,7 +201,7 @@ def check(
     options: argparse.Namespace, paths: Mapping[str, Path], fit_paths: Mapping[str, Path]
 ) -> None:
     """Raises ValueError for options that need or exclude each other."""
-    recipe = mix.RECIPES[options.recipe]
+    recipe = RECIPES[options.recipe]
     found = recipe.fits is not None
     for wrong, sentence in (
         (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
@@ -229,7 +229,7 @@ def check(
         (
             recipe.roles
             and not {*recipe.roles} - {*recipe.optional} <= {*paths} <= {*recipe.roles},
-            f'--recipe={options.recipe} takes {_roles(recipe)}, not {mix.listed(paths)}',
+            f'--recipe={options.recipe} takes {_roles(recipe)}, not {", ".join(paths)}',
         ),
         (
             options.gallery and (len(paths) < 2 or not options.dataset),
@@ -244,7 +244,7 @@ def check(
             raise ValueError(sentence)
 
 
-def _roles(recipe: mix.Recipe) -> str:
+def _roles(recipe: Recipe) -> str:
     """The tables that a recipe takes, as they are given."""
     needed = [f'{role}=table' for role in recipe.roles if role not in recipe.optional]
     return ' '.join(needed) + ''.join(f' and perhaps {role}=table' for role in recipe.optional)
