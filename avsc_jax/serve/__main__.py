@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from avsc_jax import weights
 from avsc_jax.data import media
-from avsc_jax.predict import __main__ as predict
+from avsc_jax.predict.command import published
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
 from avsc_jax.runtime import cli
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
         )
     with contextlib.closing(_listener(args.host, args.port)) as listener:
         if args.download_weights:
-            weights.download_all(predict.published(args.model), args.weights_dir)
+            weights.download_all(published(args.model), args.weights_dir)
         desk = TaggingQueue(
             load(args.model, args.weights_dir), window_s=args.window, max_seconds=args.max_seconds
         )
