@@ -1,8 +1,7 @@
-"""Scores tables of predictions, alone or averaged: python -m avsc_jax.score table [...]."""
+"""What avsc_jax.score does once its flags are read: each of its commands is a function."""
 
 import argparse
 import dataclasses
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from avsc_jax import report, tables
+from avsc_jax.ensemble.recipes import RECIPES
 from avsc_jax.report import comparison, files, modalities, submission
-from avsc_jax.runtime import cli
 from avsc_jax.runtime.files import printable
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
@@ -19,19 +18,8 @@ from avsc_jax.tables import mix
 TABLE = 'predictions/test.npz'  # of a run folder
 
 
-def main(argv: list[str]) -> int:
+def _score(options: argparse.Namespace) -> int:
     """Reads, mixes, scores; files are written only once everything else has worked."""
-    if argv and argv[0] in flags.COMMANDS and not _is_table(Path(argv[0])):
-        command = 'compare' if argv[0] == 'runs' else argv[0]
-        return MODES[command][0](flags.commands()[argv[0]].parse_args(argv[1:]))
-    options = flags.parser().parse_args(argv)
-    if mode := _mode(options):
-        return MODES[mode][0](options)
-    options.recipe = options.recipe or 'mean'
-    if late := [
-        name for name in options.table if name in flags.COMMANDS and not _is_table(Path(name))
-    ]:
-        raise ValueError(f'there is no table {late[0]}; the command {late[0]} stands first')
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
     flags.check(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
@@ -43,7 +31,7 @@ def main(argv: list[str]) -> int:
     if fit_paths:
         fit = _alike(fit_paths, options, pooled=options.clamp is not None)
         fit = mix.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
-        if fits := mix.RECIPES[options.recipe].fits:
+        if fits := RECIPES[options.recipe].fits:
             weights = fits(mix.stacked(fit), mix.first(fit).label)
         if options.calibrate:
             mixed = mix.mix(fit, options.recipe, weights, options.clamp)
@@ -52,7 +40,18 @@ def main(argv: list[str]) -> int:
     probs = mix.mix(members, options.recipe, weights, options.clamp)
     about = mix.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
     mixed = _result(members, adjust(probs) if adjust else probs, options, about)
-    result = report.make(mixed, title=mixed.meta['system'], about=about)
+    _report(options, members, mixed, written)
+    return 0
+
+
+def _report(
+    options: argparse.Namespace,
+    members: mix.Members,
+    mixed: tables.Predictions,
+    written: Path | None,
+) -> None:
+    """Prints the scores, and writes what is asked for: gallery, page, table."""
+    result = report.make(mixed, title=mixed.meta['system'], about=mixed.meta['about'])
     if len(members) > 1 or options.clamp or options.calibrate:
         result['members'] = [report.line(*item) for item in [*members.items(), ('result', mixed)]]
     print(report.text(result))
@@ -62,34 +61,6 @@ def main(argv: list[str]) -> int:
         page = report.write(result, written.parent)
         tables.write(mixed, written)
         print(f'wrote {page}, report.json and predictions.npz')
-    return 0
-
-
-def run() -> None:
-    """The console script avsc-score."""
-    sys.exit(cli.main(main))
-
-
-def _is_table(path: Path) -> bool:
-    """Whether there is a table of this name, or a run folder."""
-    return path.is_file() or (path / 'config.json').is_file()
-
-
-def _mode(options: argparse.Namespace) -> str | None:
-    """What is done in place of scoring tables, if any; an error for options that it ignores."""
-    plain = vars(flags.parser().parse_args([]))
-    given = {name for name, value in vars(options).items() if value != plain[name]}
-    mode = next((name for name in MODES if name in given), None)
-    if mode:
-        print(f'note: --{mode} is an old name of `score {mode}` and will go', file=sys.stderr)
-    if not mode and given <= {'table', *MODES['compare'][1]} and _are_runs(options.table):
-        mode, options.compare = 'compare', options.table
-        given.remove('table')
-    taken = {mode, *MODES[mode][1]} if mode else {*plain} - {'items', 'runs'}
-    if strange := sorted(given - taken):
-        what = f'--{mode}' if mode else 'scoring tables'
-        raise ValueError(f'{what} does not go with {", ".join(strange)}; leave that out')
-    return mode
 
 
 def _check_submission(options: argparse.Namespace) -> int:
@@ -132,12 +103,6 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _are_runs(names: Sequence[str]) -> bool:
-    """Whether several are named and none has a role in a mix, some being run folders."""
-    paths = list(map(Path, names))
-    return len(paths) > 1 and all(p.exists() for p in paths) and any(p.is_dir() for p in paths)
-
-
 def _modalities(options: argparse.Namespace) -> int:
     """A fusion beside each of its modalities."""
     paths = _named(options.modalities)
@@ -164,15 +129,6 @@ def _paper(options: argparse.Namespace) -> int:
         files.write(options.out, {name: page + '\n'})
         print(f'\nwrote {Path(options.out) / name}')
     return 0
-
-
-# In place of scoring: option -> what does it, and the other options that it takes.
-MODES = {
-    'check': (_check_submission, ('items', 'truth')),
-    'compare': (_compare, ('truth', 'clamped', 'out')),
-    'modalities': (_modalities, ('truth', 'clamped', 'out')),
-    'paper': (_paper, ('runs', 'out')),
-}
 
 
 def _named(arguments: Sequence[str]) -> dict[str, Path]:
@@ -270,7 +226,7 @@ def _result(
     meta = {'system': next(iter(members)), **first.meta}
     if others:  # what is one member's own is not the mix's
         meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
-        meta['system'] = f'{mix.RECIPES[options.recipe].words} of {", ".join(members)}'
+        meta['system'] = f'{RECIPES[options.recipe].words} of {", ".join(members)}'
     clamped = options.clamp or options.calibrate == 'clamp'
     calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
     meta |= {'calibrated': calibrated, 'about': about}
@@ -290,10 +246,10 @@ def _sentence(
         for group in (paths, fit_paths)
     )
     parts = ' + '.join(
-        f'{weight:.4g} {name}' if mix.RECIPES[options.recipe].weighs else name
+        f'{weight:.4g} {name}' if RECIPES[options.recipe].weighs else name
         for weight, name in zip(weights, names, strict=True)
     )
-    done = f'{mix.RECIPES[options.recipe].words}: {parts}' if len(names) > 1 else names[0]
+    done = f'{RECIPES[options.recipe].words}: {parts}' if len(names) > 1 else names[0]
     if options.clamp:
         done += f'; clamped (Okazaki 2021, Eq. 1), {options.clamp.replace("_", " ")}'
     if fitted:
@@ -317,5 +273,11 @@ def _write_gallery(members: mix.Members, options: argparse.Namespace) -> None:
     print(f'wrote {options.gallery}: {sound} is right and {picture} wrong in {num:,} clips')
 
 
-if __name__ == '__main__':
-    run()
+# What each mode of `flags.parse` does; None: scores tables.
+MODES = {
+    None: _score,
+    'check': _check_submission,
+    'compare': _compare,
+    'modalities': _modalities,
+    'paper': _paper,
+}
