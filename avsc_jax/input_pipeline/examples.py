@@ -16,6 +16,7 @@ from avsc_jax.data.batches import Rows
 from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
+from avsc_jax.models import sources
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',
@@ -149,9 +150,12 @@ def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]
     settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
     if specs:
         settings['encoders'] = [spec.to_json() for spec in specs]
-    elif 'frames' in config and 'pretrained' in config:
-        source = weights.source_of(config.pretrained)
-        settings |= {'mean': source.mean, 'std': source.std}
+    elif 'frames' in config:
+        mean, std = sources.IMAGENET_MEAN, sources.IMAGENET_STD
+        if 'pretrained' in config:
+            source = weights.source_of(config.pretrained)
+            mean, std = source.mean, source.std
+        settings = {'mean': mean, 'std': std} | settings
     return settings
 
 
