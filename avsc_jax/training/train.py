@@ -81,13 +81,14 @@ def run(
     fields.check_kind(config)
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
-    if folder.is_done and not dry_run:
+    is_ensemble = config.kind == 'ensemble'  # made anew: a member may have been trained again
+    if folder.is_done and not (dry_run or is_ensemble):
         print(report.text(folder.read_json('report.json')))
         print(f'this run was complete; its report is {workdir / "report.html"}')
         print('give another --workdir to run it again')
         return
     folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    if config.kind == 'ensemble':
+    if is_ensemble:
         flags = dependencies.flags(folders, download_weights)
         ensemble.run(config, folder, flags, dry_run=dry_run)
         return
