@@ -129,7 +129,7 @@ class EncoderSpec:
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
-    def pictures(self, file: media.Source) -> dict:
+    def pictures(self, file: media.MediaFile) -> dict:
         """The part of a record that an encoder wants which takes 'media', of a video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
         resize = functools.partial(media.openl3_pictures, size=size)

@@ -36,7 +36,7 @@ class Folders(TypedDict):
 
     cache_dir: Path
     weights_dir: Path
-    media: Callable[[str], media.Source]
+    media: Callable[[str], media.MediaFile]
 
 
 class Loaded(NamedTuple):
@@ -225,7 +225,7 @@ def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> 
 
 def media_files(
     dataset: records.Dataset, data_dir: Path, media_dir: Path | None
-) -> Callable[[str], media.Source]:
+) -> Callable[[str], media.MediaFile]:
     """Clip id -> its video file, among those that the data set was built from.
 
     Args:
@@ -249,7 +249,7 @@ def media_files(
             )
         return files.MediaFiles(folder)
 
-    def video(clip_id: str) -> media.Source:
+    def video(clip_id: str) -> media.MediaFile:
         with lock:  # many threads ask, one looks
             place = found()
         return place.source(f'video/{clip_id}.mp4')

@@ -58,7 +58,7 @@ def extract(
     *,
     cache_dir: Path,
     weights_dir: Path,
-    media: Callable[[str], media_files.Source] | None = None,
+    media: Callable[[str], media_files.MediaFile] | None = None,
 ) -> dict[str, Features]:
     """Features of every clip of each split by every encoder, from the cache where it has them.
 
@@ -129,7 +129,7 @@ def _clips(
     split: str,
     blocks: list[int],
     specs: Iterable[EncoderSpec | TrainedSpec],
-    media: Callable[[str], media_files.Source] | None,
+    media: Callable[[str], media_files.MediaFile] | None,
 ) -> Iterator[dict]:
     """The records of some blocks, with all that these encoders take, and a progress bar."""
     takes = {spec.takes for spec in specs}

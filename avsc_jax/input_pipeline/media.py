@@ -133,7 +133,7 @@ class Sound:
         x = images.resize_bilinear(x, tuple(self.settings['size']))
         return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
 
-    def open(self, file: media.Source) -> dict:
+    def open(self, file: media.MediaFile) -> dict:
         """What `__call__` takes of a media file."""
         audio, rate = media.read_audio(file)
         return {'audio': audio, 'sample_rate': rate}
@@ -237,7 +237,7 @@ class Frames:
         x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
         return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
 
-    def open(self, file: media.Source) -> dict:
+    def open(self, file: media.MediaFile) -> dict:
         """See Sound.open."""
         settings = self.settings
         found = media.read_frames(file, settings['frames'], short_side=settings['short_side'])

@@ -31,7 +31,7 @@ class FeatureInputs:
         self.settings, self.encoders, self._stats = dict(settings), list(encoders), stats
         self.fields = tuple(sorted({FIELDS[e.spec.takes] for e in self.encoders}))  # of a record
 
-    def open(self, file: media_files.Source) -> dict:
+    def open(self, file: media_files.MediaFile) -> dict:
         """What `__call__` takes of a media file."""
         record = self.pictures(file)
         if 'audio' in self.fields:
@@ -44,7 +44,7 @@ class FeatureInputs:
             record |= {'frames': list(found.images), 'frame_times': found.times_s}
         return record
 
-    def pictures(self, file: media_files.Source) -> dict:
+    def pictures(self, file: media_files.MediaFile) -> dict:
         """The `media_frames`, if it takes any, which no stored record has, of a video file."""
         found: dict[str, Any] = {}
         for encoder in self.encoders:
@@ -98,7 +98,7 @@ class FeaturesAndFrames:
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
         self.notes, self.pictures = features.notes, features.pictures
 
-    def open(self, file: media_files.Source) -> dict:
+    def open(self, file: media_files.MediaFile) -> dict:
         """See Sound.open."""
         return self._features.open(file) | self._frames.open(file)
 
