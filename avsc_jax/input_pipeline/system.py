@@ -50,7 +50,7 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Source:
+class SystemInput:
     """A transform, and the frozen encoder that takes its rows if there is one."""
 
     transform: Transform
@@ -93,7 +93,7 @@ class System:
     network: Network
     settings: Mapping  # the run's preprocessing
     stats: Mapping[str, np.ndarray] | None
-    sources: Mapping[str, 'Source | System']
+    sources: Mapping[str, 'SystemInput | System']
 
     @property
     def names(self) -> dict[str, str]:
@@ -127,11 +127,11 @@ class System:
         return self.network.by_row(self.inputs(items))
 
 
-def of_encoder(spec: EncoderSpec, weights_dir: Path) -> Source:
+def of_encoder(spec: EncoderSpec, weights_dir: Path) -> SystemInput:
     """A frozen encoder with its transform, or a front end whose frames the network takes."""
     if spec.name in FRONT_ENDS:
-        return Source(spec.transform)
+        return SystemInput(spec.transform)
     model = models.create_model(spec.name, **spec.network)
     head = 'keep' if model.num_classes else 'drop'
     variables = weights.load(model, spec.name, spec.weights, weights_dir, head=head)
-    return Source(spec.transform, Network(model, variables, 'features'))
+    return SystemInput(spec.transform, Network(model, variables, 'features'))

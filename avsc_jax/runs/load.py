@@ -187,7 +187,7 @@ def load_system(
     settings = run.read_json('preprocessing.json')
     stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
     weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-    sources: dict[str, system.Source | system.System] = {}
+    sources: dict[str, system.SystemInput | system.System] = {}
     for about in settings.get('encoders', ()):
         if 'run' in about:
             part = load_system(run.path / about['run'], weights_dir, output='embedding')
@@ -195,8 +195,8 @@ def load_system(
         else:
             sources[about['name']] = system.of_encoder(EncoderSpec(**about), weights_dir)
     if 'front_end' in settings:
-        sources['audio'] = system.Source(media.Sound(settings, stats))
+        sources['audio'] = system.SystemInput(media.Sound(settings, stats))
     elif 'size' in settings:
-        sources['frame'] = system.Source(media.Frames(settings))
+        sources['frame'] = system.SystemInput(media.Frames(settings))
     stats = stats if 'encoders' in settings else None  # else its source has them
     return system.System(system.Network(*best_variables(run), output), settings, stats, sources)
