@@ -14,7 +14,7 @@ from avsc_jax import weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.input_pipeline import feature_cache, pooling
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
 
 PREPROCESSING = (

@@ -7,7 +7,7 @@ import numpy as np
 
 from avsc_jax.data import media as media_files
 from avsc_jax.input_pipeline.encoders import Encoder
-from avsc_jax.input_pipeline.media import Frames
+from avsc_jax.input_pipeline.media_inputs import Frames
 from avsc_jax.input_pipeline.pooling import network_inputs
 from avsc_jax.input_pipeline.transform import FIELDS
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax.input_pipeline import media, preprocess, sound
+from avsc_jax.input_pipeline import media_inputs, preprocess, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.system import SystemInput
 
@@ -37,7 +37,7 @@ def ioa():
 @pytest.fixture(scope='module')
 def hitachi():
     """The same of a network's own spectra."""
-    made = media.make(HITACHI)
+    made = media_inputs.make(HITACHI)
     return made, jax.jit(SystemInput(made).prepared)
 
 
@@ -141,5 +141,5 @@ def test_mono_sound_and_other_rates_are_cut_alike():
 def test_what_cutting_adds_or_leaves_out_is_a_note(length_s, note):
     clip = record(length_s)
     assert sound.piece_notes(clip, 1.0) == note
-    assert media.make(HITACHI).notes(clip) == note
+    assert media_inputs.make(HITACHI).notes(clip) == note
     assert IOA.transform.notes(clip) == note

@@ -6,7 +6,7 @@ import pytest
 
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import epoch_order
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 
 SOUND = {
     'piece_s': 1.0,
