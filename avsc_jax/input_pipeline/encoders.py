@@ -138,7 +138,7 @@ class EncoderSpec:
 
     def make(self, weights_dir: Path) -> 'Encoder':
         """The encoder, or the front end."""
-        return FrontEnd(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
+        return FrontEndEncoder(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
 
 
 class FrozenSpec(Protocol):
@@ -253,7 +253,7 @@ class Encoder:
         return np.concatenate([rows[place] for place in range(len(items))])
 
 
-class FrontEnd(Encoder):
+class FrontEndEncoder(Encoder):
     """A jitted front end: pieces of sound in, frames `[frames of all pieces, 2, F]` out."""
 
     def __init__(self, spec: EncoderSpec, devices: list | None = None):

@@ -48,7 +48,7 @@ NORMALIZED = (image.random_erasing,)
 Op = Callable[[jax.Array, Array], Array]
 
 
-class Sound:
+class SpectrogramInputs:
     """Pieces of a record's sound, as pictures of their spectrum.
 
     Args:
@@ -147,7 +147,7 @@ class Sound:
         return _prepared(self._jitted, [self.items(record) for record in records])
 
 
-class Frames:
+class FrameInputs:
     """A record's frames, each resized as a whole.
 
     Frames are resized on the host: there they may differ in size, and Pillow takes 2 ms for one
@@ -222,9 +222,9 @@ class Frames:
         return []
 
     def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
-        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare_batch.
+        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape.
 
-        Each picture of a row is augmented by a key of its own.
+        Each picture of a row is augmented by a key of its own; see SpectrogramInputs.prepare_batch.
         """
         shape = batch['frame'].shape
         if keys is not None and self._pictures:
@@ -238,7 +238,7 @@ class Frames:
         return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
 
     def open(self, file: media.MediaFile) -> dict:
-        """See Sound.open."""
+        """See SpectrogramInputs.open."""
         settings = self.settings
         found = media.read_frames(file, settings['frames'], short_side=settings['short_side'])
         return {'frames': list(found.images)}
@@ -248,7 +248,7 @@ class Frames:
         return self.each([record])[0]['image']
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """See Sound.each."""
+        """See SpectrogramInputs.each."""
         return _prepared(self._jitted, [self.items(record) for record in records])
 
     def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -257,7 +257,7 @@ class Frames:
         return np.stack([media.resize_picture(frames[place], *size) for place in places])
 
 
-Inputs = Sound | Frames
+Inputs = SpectrogramInputs | FrameInputs
 
 
 def make(
@@ -267,8 +267,8 @@ def make(
 ) -> Inputs:
     """Sound where the settings name a front end, else frames."""
     if 'front_end' in settings:
-        return Sound(settings, stats, augmentation)
-    return Frames(settings, augmentation)
+        return SpectrogramInputs(settings, stats, augmentation)
+    return FrameInputs(settings, augmentation)
 
 
 def rows(

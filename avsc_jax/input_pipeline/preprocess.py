@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from avsc_jax.data import media as media_files
+from avsc_jax.data import media
 from avsc_jax.input_pipeline.encoders import Encoder
-from avsc_jax.input_pipeline.media_inputs import Frames
+from avsc_jax.input_pipeline.media_inputs import FrameInputs
 from avsc_jax.input_pipeline.pooling import network_inputs
 from avsc_jax.input_pipeline.transform import FIELDS
 
@@ -31,20 +31,20 @@ class FeatureInputs:
         self.settings, self.encoders, self._stats = dict(settings), list(encoders), stats
         self.fields = tuple(sorted({FIELDS[e.spec.takes] for e in self.encoders}))  # of a record
 
-    def open(self, file: media_files.MediaFile) -> dict:
+    def open(self, file: media.MediaFile) -> dict:
         """What `__call__` takes of a media file."""
         record = self.pictures(file)
         if 'audio' in self.fields:
-            audio, rate = media_files.read_audio(file)
-            channels = media_files.audio_channels(file)
+            audio, rate = media.read_audio(file)
+            channels = media.audio_channels(file)
             record |= {'audio': audio, 'sample_rate': rate, 'channels': channels}
         if 'frames' in self.fields:
             rule, short_side = self.settings['frames'], self.settings['short_side']
-            found = media_files.read_frames(file, rule, short_side=short_side)
+            found = media.read_frames(file, rule, short_side=short_side)
             record |= {'frames': list(found.images), 'frame_times': found.times_s}
         return record
 
-    def pictures(self, file: media_files.MediaFile) -> dict:
+    def pictures(self, file: media.MediaFile) -> dict:
         """The `media_frames`, if it takes any, which no stored record has, of a video file."""
         found: dict[str, Any] = {}
         for encoder in self.encoders:
@@ -92,14 +92,14 @@ class FeaturesAndFrames:
       frames: whose rows are whole clips.
     """
 
-    def __init__(self, features: FeatureInputs, frames: Frames):
+    def __init__(self, features: FeatureInputs, frames: FrameInputs):
         self._features, self._frames = features, frames
         self.settings, self.encoders = frames.settings, features.encoders
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
         self.notes, self.pictures = features.notes, features.pictures
 
-    def open(self, file: media_files.MediaFile) -> dict:
-        """See Sound.open."""
+    def open(self, file: media.MediaFile) -> dict:
+        """See FeatureInputs.open."""
         return self._features.open(file) | self._frames.open(file)
 
     def __call__(self, record: Mapping) -> dict[str, np.ndarray]:

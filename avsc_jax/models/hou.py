@@ -28,7 +28,7 @@ AUDIO_LAYERS = (
 AUDIO_HEADS, FUSION_HEADS = 8, 16
 
 
-class Encoder(nn.Module):
+class EncoderLayer(nn.Module):
     """Attention and a position-wise network, each added to what came in and normalised.
 
     Attributes:
@@ -74,7 +74,7 @@ class AudioBranch(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'B T D'], *, train: bool) -> Float[Array, 'B T2 D2']:
-        x, _ = Encoder(AUDIO_HEADS, self.scaled, name='encoder')(x, x)
+        x, _ = EncoderLayer(AUDIO_HEADS, self.scaled, name='encoder')(x, x)
         x = x[..., None]
         layers = zip(self.filters, AUDIO_LAYERS, strict=True)
         for n, (filters, (kernel, strides, pooled)) in enumerate(layers, start=1):
@@ -95,7 +95,7 @@ class DualStream(nn.Module, kw_only=True):
       layers, width: of the ResNet.
       filters: of the first three convolutions of the sound.
       features: of each vector of either kind.
-      scaled: see `Encoder`.
+      scaled: see `EncoderLayer`.
       dtype: of the ResNet's maps; all else is float32.
       remat: the ResNet's blocks are computed again for their gradients.
 
@@ -170,7 +170,7 @@ class DualStream(nn.Module, kw_only=True):
         else:
             order = 1 if self.fusion == 'audio_queries' else -1
             asking, answering = (audio, image)[::order]
-        fused, weights = Encoder(FUSION_HEADS, self.scaled, name='fusion')(asking, answering)
+        fused, weights = EncoderLayer(FUSION_HEADS, self.scaled, name='fusion')(asking, answering)
         return fused, {'attention': weights}
 
     def _checked(self, inputs):

@@ -195,8 +195,8 @@ def load_system(
         else:
             sources[about['name']] = system.of_encoder(EncoderSpec(**about), weights_dir)
     if 'front_end' in settings:
-        sources['audio'] = system.SystemInput(media_inputs.Sound(settings, stats))
+        sources['audio'] = system.SystemInput(media_inputs.SpectrogramInputs(settings, stats))
     elif 'size' in settings:
-        sources['frame'] = system.SystemInput(media_inputs.Frames(settings))
+        sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
     stats = stats if 'encoders' in settings else None  # else its source has them
     return system.System(system.Network(*best_variables(run), output), settings, stats, sources)
