@@ -24,10 +24,9 @@ from avsc_jax.data.records import default_data_dir, open_dataset
 from avsc_jax.predict import dataset, embeddings, flags, media_files, outputs, stream
 from avsc_jax.predict.predictor import Predictor, load
 from avsc_jax.predict.resume import Journal
-from avsc_jax.report import files as pages
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, multihost
-from avsc_jax.runtime.files import printable, write_arrays
+from avsc_jax.runtime.files import printable, write_arrays, write_texts
 
 
 def main(arguments: list[str]) -> int:
@@ -189,7 +188,7 @@ def _explain(
         one.notes,
         predictor.warnings,
     )
-    pages.write(path.parent, {path.name: page})
+    write_texts(path.parent, {path.name: page})
 
 
 def run() -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.report import files
 from avsc_jax.report.console import text
 from avsc_jax.report.scores import line, make, trained
+from avsc_jax.runtime.files import write_texts
 
 __all__ = ['line', 'make', 'text', 'trained', 'write']
 
@@ -21,7 +21,7 @@ def write(report: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes report.json and report.html into a folder, each beside and then renamed."""
     from avsc_jax.report import page  # matplotlib takes a second to load, and only writing needs it
 
-    files.write(
+    write_texts(
         folder,
         {
             'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
