@@ -65,7 +65,7 @@ def _piece(audio: Float[Array, 'N K'], *, lineage: bool) -> Float[Array, '256 T 
 
 
 def hitachi_facts(sample_rate_hz: int, lineage: bool = False) -> dict:
-    """Window, filters, level and deltas in plain data, for other programs."""
+    """Describes window, filters, level and deltas in plain data, for other programs."""
     half = WINDOW // 2
     facts = {
         'channels': 'their mean',

@@ -19,7 +19,7 @@ import numpy as np
 import avsc_jax
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
-from avsc_jax.input_pipeline.system import Items, Network, Source, System
+from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import load_run
@@ -309,7 +309,7 @@ def noise(system: System) -> dict:
     }
 
 
-def _sources(system: System) -> Iterator[Source]:
+def _sources(system: System) -> Iterator[SystemInput]:
     for source in system.sources.values():
         yield from _sources(source) if isinstance(source, System) else [source]
 

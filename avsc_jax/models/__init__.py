@@ -1,9 +1,9 @@
-"""Every network by name: `create_model('clip_rn101', width=8)` and what can be asked about it.
+"""Creates and describes every network by name: `create_model('clip_rn101', width=8)`.
 
 Each network's file ends with `MODELS`, name -> constructor, and `SOURCES`, name -> published
 weights, which are gathered on first use; and with `RULES` and `IGNORE`, by which weights are
-converted. A file whose rules depend on what else a state holds has a function `renamed` besides.
-A file that cannot be imported takes only its own networks with it.
+converted. If a weight's name depends on the other names in its file, a function `renamed` is
+applied first. When a file cannot be imported, only its own networks are missing.
 
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
@@ -114,16 +114,16 @@ def _constructors() -> dict[str, Callable[..., nn.Module]]:
 
 
 def _raise_unknown(sentence: str) -> NoReturn:
-    """The error of a name that is in no file, or in one that cannot be imported."""
+    """Raises the error of an unknown name, which may be in a file that cannot be imported."""
     failures = _gathered().failures
     if not failures:
         raise ValueError(sentence)
     first, *more = failures.values()
     cause = ExceptionGroup('files of networks', [first, *more]) if more else first
-    raise ImportError(f'{sentence}; {_told(failures)}') from cause
+    raise ImportError(f'{sentence}; {_not_imported(failures)}') from cause
 
 
-def _told(failures: Mapping[str, Exception]) -> str:
+def _not_imported(failures: Mapping[str, Exception]) -> str:
     files = (f'{path} ({type(e).__name__}: {e})' for path, e in failures.items())
     return f'not imported: {", ".join(files)}'
 
@@ -135,12 +135,12 @@ def _gathered() -> _Gathered:
         name = f'{__name__}.{file.name}'
         try:
             module = importlib.import_module(name)
-        except Exception as error:  # any: the other files are no worse for it
+        except Exception as error:  # of any kind: the other files are not affected
             gathered.failures[importlib.util.find_spec(name).origin] = error
             continue
         gathered.constructors.update(getattr(module, 'MODELS', {}))
         gathered.sources.update(getattr(module, 'SOURCES', {}))
     if gathered.failures:
-        message = f'some networks are left out; {_told(gathered.failures)}'
+        message = f'some networks are left out; {_not_imported(gathered.failures)}'
         warnings.warn(message, RuntimeWarning, stacklevel=4)  # whoever called a public function
     return gathered

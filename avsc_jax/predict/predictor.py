@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from avsc_jax import ensemble, tables
 from avsc_jax.data.windows import Wants
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
 from avsc_jax.predict.answer import KINDS, Answer
 from avsc_jax.predict.media_files import Prediction

@@ -15,10 +15,9 @@ import numpy as np
 from scipy.stats import binomtest
 
 from avsc_jax import metrics, tables
-from avsc_jax.report import files
 from avsc_jax.report.console import COLUMNS, columns, cut, figure, interval, number, words
 from avsc_jax.report.scores import METRICS, cautions, groups, labelled, plain, rows
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_texts
 
 LEVEL = 0.05  # p values above it are told as chance
 FEW = 10  # clips, and settings, that a console shows
@@ -128,7 +127,7 @@ def write(comparison: Mapping[str, Any], folder: str | Path) -> Path:
         'comparison.html': page,
         'comparison.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
     }
-    files.write(folder, contents)
+    write_texts(folder, contents)
     return Path(folder) / 'comparison.html'
 
 

@@ -14,8 +14,9 @@ from avsc_jax import tables
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.report import files, html
+from avsc_jax.report import html
 from avsc_jax.report.console import percent
+from avsc_jax.runtime.files import write_texts
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
 THUMBNAIL_WIDTH = 400
@@ -75,7 +76,7 @@ def write(
         sentence += f' The {len(cards)} darkest are shown.'
     title = f'{sound} right, {picture} wrong'
     page = html.render('gallery.html', title=title, warnings=(), sentence=sentence, cards=cards)
-    files.write(path.parent, {path.name: page})
+    write_texts(path.parent, {path.name: page})
     return len(found)
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from avsc_jax import metrics, tables
-from avsc_jax.report import files
 from avsc_jax.report.console import columns, figure, words
 from avsc_jax.report.scores import METRICS, cautions, labelled, plain
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_texts
 
 ROLES = ('fusion', 'audio', 'video')
 SCORES = ('precision', 'recall', 'f1')
@@ -106,7 +105,7 @@ def write(result: Mapping[str, Any], folder: str | Path) -> Path:
         'modalities.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
         'modalities.tsv': answers.getvalue(),
     }
-    files.write(folder, contents)
+    write_texts(folder, contents)
     return Path(folder) / 'modalities.html'
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.report import files, html, plots
+from avsc_jax.report import html, plots
 from avsc_jax.report.console import figure, interval, number, words
 from avsc_jax.report.scores import METRICS
+from avsc_jax.runtime.files import write_texts
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
 
@@ -62,7 +63,7 @@ def document(title: str, parts: Iterable[str], css: str = '') -> str:
 
 def write(report: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes report.json and report.html into a folder, each beside and then renamed."""
-    files.write(
+    write_texts(
         folder,
         {
             'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from avsc_jax import models
-from avsc_jax.input_pipeline import media, system
+from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.runs.run_folder import RunFolder, best_variables
@@ -26,7 +26,7 @@ ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
 # What `load_run` reads of a run.
 KEPT = ('config.json', 'classes.json', 'preprocessing.json', 'stats.npz', 'checkpoints/best')
 
-Preprocess = FeatureInputs | media.Inputs | FeaturesAndFrames
+Preprocess = FeatureInputs | media_inputs.Inputs | FeaturesAndFrames
 
 
 def load_run(
@@ -43,13 +43,13 @@ def load_run(
     model, variables = best_variables(run)
     stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
     if 'encoders' not in settings:
-        preprocess = media.make(settings, stats)
+        preprocess = media_inputs.make(settings, stats)
     else:
         weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
         made = [_spec(run, about).make(weights_dir) for about in settings['encoders']]
         preprocess = FeatureInputs(settings, made, stats)
         if 'size' in settings:
-            preprocess = FeaturesAndFrames(preprocess, media.make(settings))
+            preprocess = FeaturesAndFrames(preprocess, media_inputs.make(settings))
     return model, variables, preprocess, classes
 
 
@@ -187,7 +187,7 @@ def load_system(
     settings = run.read_json('preprocessing.json')
     stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
     weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-    sources: dict[str, system.Source | system.System] = {}
+    sources: dict[str, system.SystemInput | system.System] = {}
     for about in settings.get('encoders', ()):
         if 'run' in about:
             part = load_system(run.path / about['run'], weights_dir, output='embedding')
@@ -195,8 +195,8 @@ def load_system(
         else:
             sources[about['name']] = system.of_encoder(EncoderSpec(**about), weights_dir)
     if 'front_end' in settings:
-        sources['audio'] = system.Source(media.Sound(settings, stats))
+        sources['audio'] = system.SystemInput(media_inputs.SpectrogramInputs(settings, stats))
     elif 'size' in settings:
-        sources['frame'] = system.Source(media.Frames(settings))
+        sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
     stats = stats if 'encoders' in settings else None  # else its source has them
     return system.System(system.Network(*best_variables(run), output), settings, stats, sources)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -40,6 +40,14 @@ def write_text(path: str | Path, text: str) -> None:
     """Writes a text file as UTF-8, whole, with the line ends that the text has."""
     with whole(path) as beside:
         beside.write_text(text, encoding='utf-8', newline='')
+
+
+def write_texts(folder: str | Path, contents: Mapping[str, str]) -> None:
+    """Writes texts by file name into a folder, which is made; each whole."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_text(folder / name, content)
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

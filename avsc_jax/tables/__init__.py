@@ -3,9 +3,9 @@
 Training ends by writing a table, scoring starts by reading some.
 """
 
-from avsc_jax.tables.files import SUFFIXES, read, truth, with_truth, write
 from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, seconds
 from avsc_jax.tables.predictions import Predictions
+from avsc_jax.tables.table_files import SUFFIXES, read, truth, with_truth, write
 
 __all__ = [
     'SUFFIXES',

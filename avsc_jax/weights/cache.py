@@ -14,14 +14,8 @@ from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.weights.conversion import convert_for
-from avsc_jax.weights.files import (
-    SUFFIXES,
-    fingerprint,
-    git_fingerprint,
-    is_converted,
-    read,
-)
 from avsc_jax.weights.random import random_variables
+from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint, is_converted, read
 
 
 def identify(name: str, folder: str | os.PathLike) -> str:
