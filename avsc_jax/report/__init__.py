@@ -1,8 +1,8 @@
-"""A table of predictions, scored: as a dictionary, as text, as report.json and report.html.
+"""Reports on a table of predictions: a dictionary of scores, its text, report.json and report.html.
 
-`make` scores, `trained` tells of a run that has nothing to score, `line` gives one of several
-systems its line, `text` prints, `write` leaves the two files. Every number names its granularity;
-the headline is the clip where clips can be formed.
+`make` scores a table, `trained` reports on a run that has nothing to score, `line` scores one of
+several systems, `text` gives the text for a console, `write` writes the two files. Every number
+names its granularity; the headline is that of clips, if clips can be formed.
 """
 
 import json
@@ -18,7 +18,7 @@ __all__ = ['line', 'make', 'text', 'trained', 'write']
 
 
 def write(report: Mapping[str, Any], folder: str | Path) -> Path:
-    """Writes report.json and report.html into a folder, each beside and then renamed."""
+    """Writes report.json and report.html into a folder; returns the path of the page."""
     from avsc_jax.report import page  # matplotlib takes a second to load, and only writing needs it
 
     files.write(

@@ -102,7 +102,7 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
         warnings.append('made-up clips: shows that the program works, says nothing about scenes')
     if config.get('begins_with') == '' and 'members' in config:
         why = 'as on all made-up data' if data.source == 'demo' else 'its pictures are not there'
-        warnings.append(f'the first stage is skipped ({", ".join(config.members)}): {why}')
+        warnings.append(f'the earlier stage is skipped ({", ".join(config.members)}): {why}')
     if dataset.left_out:
         warnings.append(
             f'{len(dataset.left_out)} clips are left out, because their files were broken when the '
