@@ -38,7 +38,7 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sound:
+class Spectrum:
     """The sound of a window, and how much each place of its spectrum speaks for the scene.
 
     Attributes:
@@ -72,7 +72,7 @@ class Explanation:
     without: Mapping[str, np.ndarray]
     parts: Mapping[str, np.ndarray]
     pictures: Sequence[Picture]
-    sound: Sound | None
+    sound: Spectrum | None
     attention: tuple[np.ndarray, np.ndarray] | None
     maps: Mapping[str, Sequence[str]]
 
