@@ -180,7 +180,7 @@ def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys)
     assert predict.main([str(file), f'--model={workdir}', '--top=10']) == 0
     out, err = capsys.readouterr()
     assert file.name in out and len(out.split()) == 1 + 2 * 10
-    assert 'prediction is chance' in err
+    assert 'predictions are at chance' in err
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,6 @@ def write(
     Args:
       members: name to table, of the same clips; those of frames and seconds are pooled to clips.
       dataset: has the frames of these clips in `split`. All are decoded once, for the brightness.
-      split: the split of the clips.
-      path: the page to write.
       sound, picture: names of two members.
       count: clips shown at most.
 
@@ -55,7 +53,6 @@ def write(
         raise ValueError(f'none of the {len(label)} clips has a true scene; give it with --truth')
     clips, label = pooled[0].clip_id[known].tolist(), label[known]
     probs = {name: table.probs[known] for name, table in zip(members, pooled, strict=True)}
-
     records = dataset.records(split, fields=('frames',))
     index, brightness = _brightness(records, clips, f'{split} of {dataset.name}')
     darkest = np.argsort(brightness, kind='stable')
