@@ -28,7 +28,13 @@ EPSILON = 1e-8
 def ioacas_logmel(
     audio: Float[Array, '*B N K'], *, sample_rate_hz: int, difference_scale: float = 1.0
 ) -> Float[Array, '*B T 2 256']:
-    """ln(x + 1e-8) of librosa's mel bands of the power (Slaney's scale and norm)."""
+    """ln(x + 1e-8) of librosa's mel bands of the power (Slaney's scale and norm).
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((480000, 2), jnp.float32)  # ten seconds
+      >>> jax.eval_shape(lambda x: ioacas_logmel(x, sample_rate_hz=48000), stereo).shape
+      (59, 2, 256)
+    """
     filters = mel_matrix(sample_rate_hz, window_and_hop(sample_rate_hz)[0], BANDS)
     return _log_bands(audio, filters, sample_rate_hz, difference_scale)
 
@@ -44,6 +50,11 @@ def ioacas_bark(
 
     Args:
       traunmueller: z = 26.81 f / (1960 + f) - 0.53 in place of z = 6 asinh(f / 600).
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((480000, 2), jnp.float32)  # ten seconds
+      >>> jax.eval_shape(lambda x: ioacas_bark(x, sample_rate_hz=48000), stereo).shape
+      (59, 2, 256)
     """
     window, _ = window_and_hop(sample_rate_hz)
     filters = bark_matrix(sample_rate_hz, window, BANDS, traunmueller)
@@ -66,6 +77,11 @@ def ioacas_scalogram(
         the same both ways. The features of a recording of ten seconds then differ by -0.2 +- 0.5
         (correlation 0.99), those of noise by -0.2 +- 0.3; far from pure tones, where the side lobes
         of the window and the mirrored ends count, by +- 1.4. Takes about five times as long.
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((480000, 2), jnp.float32)  # ten seconds
+      >>> jax.eval_shape(lambda x: ioacas_scalogram(x, sample_rate_hz=48000), stereo).shape
+      (59, 2, 290)
     """
     window, _ = window_and_hop(sample_rate_hz)
     if not scattering:

@@ -77,6 +77,14 @@ def openl3_mel256(
       version: of openl3. '0.3.1': HTK's mel scale on the power, then the root. The later ones take
         Slaney's scale, on the magnitude; '0.4-kapre' begins its frames at the first sample,
         '0.4-librosa' mirrors the window's ends, as librosa did when its references were made.
+
+    Raises:
+      ValueError: the sample rate is not 48 kHz, or a window is not of one second.
+
+    Example:
+      >>> windows = jax.ShapeDtypeStruct((3, 48000, 1), jnp.float32)
+      >>> jax.eval_shape(lambda x: openl3_mel256(x, sample_rate_hz=48000), windows).shape
+      (3, 256, 199, 1)
     """
     _check_rate(sample_rate_hz)
     if audio.shape[-2] != WINDOW:

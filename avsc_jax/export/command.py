@@ -73,7 +73,7 @@ def _check(args: argparse.Namespace) -> None:
             f'{args.run} holds no finished run (no file DONE); name the --workdir of a run of '
             'avsc_jax.main that has ended'
         )
-    if 'model' not in RunFolder(args.run).read_json('config.json'):
+    if RunFolder(args.run).config['kind'] == 'ensemble':
         raise ValueError(f'{args.run} is an ensemble, without a network; export its members')
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         raise ValueError(f'{args.out} is there and not empty; give another folder, or delete it')

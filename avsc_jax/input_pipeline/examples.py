@@ -151,11 +151,11 @@ def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]
     if specs:
         settings['encoders'] = [spec.to_json() for spec in specs]
     elif 'frames' in config:
-        mean, std = sources.IMAGENET_MEAN, sources.IMAGENET_STD
+        normal: dict = {'mean': sources.IMAGENET_MEAN, 'std': sources.IMAGENET_STD}
         if 'pretrained' in config:
             source = weights.source_of(config.pretrained)
-            mean, std = source.mean, source.std
-        settings = {'mean': mean, 'std': std} | settings
+            normal = {'mean': source.mean, 'std': source.std}
+        settings = normal | settings
     return settings
 
 

@@ -37,16 +37,32 @@ class _Gathered(NamedTuple):
 
 
 def list_models() -> list[str]:
-    """Every name that `create_model` takes, sorted; a file that cannot be imported is warned of."""
+    """Lists every name that `create_model` takes, sorted; warns of files it cannot import.
+
+    Example:
+      >>> 'resnest50d' in list_models()
+      True
+    """
     return sorted(_constructors())
 
 
 def create_model(name: str, **options: Any) -> nn.Module:
-    """The network of this name; options are the fields of its Linen module.
+    """Creates the network of this name.
+
+    Args:
+      name: one of `list_models()`.
+      options: fields of its Linen module, in place of their defaults.
 
     Raises:
       ValueError: there is no such network, or it has no such option.
       ImportError: there is none, but a file cannot be imported; that file's error is the cause.
+
+    Example:
+      >>> model = create_model('resnet50', num_classes=10)
+      >>> out = jax.eval_shape(model.init_with_output, jax.random.key(0), model.input_spec)
+      >>> (logits, intermediates), variables = out
+      >>> logits.shape, intermediates['embedding'].shape
+      ((1, 10), (1, 2048))
     """
     constructors = _constructors()
     if name not in constructors:
@@ -65,35 +81,73 @@ def create_model(name: str, **options: Any) -> nn.Module:
 
 
 def input_spec(name: str, **options: Any) -> Any:
-    """Shape and type of the input, or a dict of them, for a batch of one."""
+    """Returns shape and type of a network's input, or a dict of them, for a batch of one.
+
+    Example:
+      >>> input_spec('resnet50').shape
+      (1, 224, 224, 3)
+    """
     return create_model(name, **options).input_spec
 
 
 def init(model: str | nn.Module, key: int | jax.Array = 0) -> dict:
-    """Fresh variables of a network, or of the one of this name, from a seed or a PRNG key."""
+    """Draws fresh variables for a network.
+
+    Args:
+      model: the network or its name.
+      key: a PRNG key or a seed.
+
+    Example:
+      >>> variables = jax.eval_shape(lambda key: init('resnet50', key), jax.random.key(0))
+      >>> sorted(variables)
+      ['batch_stats', 'params']
+    """
     model = create_model(model) if isinstance(model, str) else model
     key = jax.random.key(key) if isinstance(key, int) else key
     return model.lazy_init(key, model.input_spec)
 
 
 def variable_shapes(model: nn.Module) -> dict:
-    """The variables' tree with a `jax.ShapeDtypeStruct` at each leaf; computes nothing."""
+    """Returns the tree of variables with a `jax.ShapeDtypeStruct` at each leaf; computes nothing.
+
+    Example:
+      >>> variable_shapes(create_model('resnet50'))['params']['conv1']['kernel'].shape
+      (7, 7, 3, 64)
+    """
     return jax.eval_shape(lambda spec: model.init(jax.random.key(0), spec), model.input_spec)
 
 
 def count_parameters(name: str, **options: Any) -> int:
-    """Number of trainable values, found without allocating or compiling anything."""
+    """Counts a network's trainable values; allocates and compiles nothing.
+
+    Example:
+      >>> count_parameters('resnest50d', num_classes=10)
+      25454730
+    """
     shapes = variable_shapes(create_model(name, **options))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
 
 
 def published_sources() -> dict[str, Source]:
-    """Every network of which weights are published -> where they come from."""
+    """Returns the published weights of every network that has some: name -> Source.
+
+    Example:
+      >>> published_sources()['openl3_audio'].publisher
+      'marl/openl3'
+    """
     return _gathered().sources
 
 
 def source_of(name: str) -> Source:
-    """The published weights of a network; an error that lists the networks which have some."""
+    """Returns where the published weights of a network come from.
+
+    Raises:
+      ValueError: no weights are published for it; the message lists the networks with weights.
+
+    Example:
+      >>> source_of('clip_vit_b32').licence
+      'MIT'
+    """
     sources = published_sources()
     if name not in sources:
         _raise_unknown(f'no weights are published for {name}; there are {", ".join(sources)}')
@@ -101,7 +155,15 @@ def source_of(name: str) -> Source:
 
 
 def rules_of(model: nn.Module) -> Rules:
-    """How published weights are converted for a network, as its file says."""
+    """Returns the rules by which published weights are converted for a network.
+
+    Raises:
+      ValueError: no weights are published for networks of this kind.
+
+    Example:
+      >>> rules_of(create_model('resnet50')).rules[0].match('conv1.weight')
+      ('params/conv1/kernel',)
+    """
     file = sys.modules.get(type(model).__module__)
     if not hasattr(file, 'RULES'):
         family = type(model).__module__.rpartition('.')[2]

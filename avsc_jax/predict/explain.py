@@ -21,7 +21,7 @@ from avsc_jax.input_pipeline.system import Network, System, SystemInput
 from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.predictor import Member, Predictor
-from avsc_jax.report.explanation import Explanation, Picture, Sound
+from avsc_jax.report.explanation import Explanation, Picture, Spectrum
 from avsc_jax.runs import load
 
 PICTURES = 4
@@ -253,7 +253,7 @@ def _part_seen(source: SystemInput, height: int, width: int) -> tuple[int, int]:
     return side, side
 
 
-def _sound(window: Mapping, heard: Sequence[Maps]) -> Sound:
+def _sound(window: Mapping, heard: Sequence[Maps]) -> Spectrum:
     """The spectrum of the window, and over it the sum of all maps of it."""
     audio, rate = window['audio'].mean(axis=1), window['sample_rate']
     hop, high = max(1, -(-len(audio) // COLUMNS)), min(rate / 2, 24000)
@@ -270,7 +270,7 @@ def _sound(window: Mapping, heard: Sequence[Maps]) -> Sound:
     times_s = np.arange(power.shape[1]) * hop / rate
     heat = sum((_heard(m, bands_hz, times_s) for m in heard), np.zeros(power.shape))
     shown = (heat / (heat.max() or 1)).astype(np.float32) if heard else None
-    return Sound(librosa.power_to_db(power), bands_hz, shown)
+    return Spectrum(librosa.power_to_db(power), bands_hz, shown)
 
 
 def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:

@@ -104,7 +104,7 @@ def _check(options: argparse.Namespace) -> None:
 def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A run's name, its data, and its scores of clips under each condition that it can meet."""
     folder = RunFolder(run)
-    data = ConfigDict(folder.read_json('config.json')['data'])
+    data = ConfigDict(folder.config['data'])
     dataset = folds.open_dataset(data, options.data_dir)
     split = options.split or data.get('test')
     if not split:
