@@ -25,6 +25,14 @@ def average(
     Args:
       weights: one a member; None: all alike.
       clamp: Eq. (1) of Okazaki 2021 on each member ('per_model'), on the mean ('fused'), or None.
+
+    Raises:
+      ValueError: another `clamp`.
+
+    Example:
+      >>> members = [np.array([[0.9, 0.1]]), np.array([[0.5, 0.5]])]
+      >>> average(members).round(3).tolist()
+      [[0.7, 0.3]]
     """
     rules.check_option('clamp', clamp, (None, 'per_model', 'fused'))
     stacked = rules.namespace(members[0]).stack([*members])
