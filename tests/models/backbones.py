@@ -121,7 +121,7 @@ BACKBONES = {
         11_181_642,
         maps((56, 28, 14, 7), layer1=64, layer2=128, layer3=256, layer4=512, embedding=512),
         modules=LAYERS,
-        golden='all',
+        golden='answers',
         live=ODD,
     ),
     'resnet50': Backbone(
