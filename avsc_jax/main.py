@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
 from avsc_jax.data import folds, records
-from avsc_jax.data.sources import folder, own_builds, pictures
+from avsc_jax.data.sources import folder, listing, pictures
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
         train.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
-    if config.data.name == folder.NAME:
+    if config.data.name == listing.NAME:
         default = default.with_name(f'{default.name}-{config.data.config}')
     workdir = Path(FLAGS.workdir or default)
     if seeds and not FLAGS.dry_run:
@@ -194,7 +194,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
       named: the user named `data_dir`; then the demo is never chosen in place of TAU.
     """
     data, source = config.data, config.data.source
-    if source == 'auto' and data.name == folder.NAME:
+    if source == 'auto' and data.name == listing.NAME:
         source = 'own'
     if source == 'auto':
         prepared = records.is_prepared(data.name, data.config, data_dir)
@@ -220,8 +220,8 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
         if config.get('begins_with') and not train.has_stage(config, data_dir):
             config.begins_with = ''
-        if data.name == folder.NAME:
-            own_builds.settle(config)
+        if data.name == listing.NAME:
+            folder.settle(config)
         if FLAGS.fold is not None:
             data.fold = FLAGS.fold
         if FLAGS.fold_file:

@@ -27,7 +27,12 @@ FLOORS = (
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SIDEWAYS = {('robustness', 'score')}
 # One decoder and one frame picker for builder, extractor and predict.
-OPEN_TO_TFDS_TAU = ('avsc_jax.data.media', 'avsc_jax.runtime', 'avsc_jax.scenes')
+OPEN_TO_TFDS_TAU = (
+    'avsc_jax.data.builder',
+    'avsc_jax.data.media',
+    'avsc_jax.runtime',
+    'avsc_jax.scenes',
+)
 MAY_IMPORT_TFDS_TAU = ('data', 'input_pipeline', 'training')
 FOREIGN = ('tensorflow', 'torch', 'timm', 'open_clip', 'onnxruntime')
 HEAVY = ('jax', 'flax', 'numpy', 'transformers', 'tensorflow_datasets', 'librosa', 'matplotlib')

@@ -15,7 +15,7 @@ import numpy as np
 
 from avsc_jax.data import records
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.data.sources import folder
+from avsc_jax.data.sources import listing
 from avsc_jax.runtime.files import some, write_text
 from avsc_jax.scenes import ClipName, parse_clip_id
 
@@ -197,7 +197,7 @@ def open_dataset(data: Mapping, data_dir: Path) -> Dataset:
     found = dataset.outlines('+'.join(STORED))
     clip_ids = [outline['clip_id'] for outline in found]
     name_of = named
-    if data['name'] == folder.NAME:  # whose names say nothing, but their records do
+    if data['name'] == listing.NAME:  # whose names say nothing, but their records do
         name_of = {o['clip_id']: _of_record(o) for o in found}.__getitem__
     if 'fold_file' in data:
         folds = _of_file(data['fold_file'], clip_ids, dataset.name)

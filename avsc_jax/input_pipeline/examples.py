@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from avsc_jax import weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
+from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
@@ -231,7 +232,7 @@ def media_files(
     Args:
       media_dir: holds them, zipped or not; None: where the builder looks for them by itself.
     """
-    from tfds_tau import demo, files  # one finder of files for the builder and for this
+    from tfds_tau import demo
 
     is_demo = dataset.builder.builder_config.name.startswith('demo')
     downloads = data_dir / 'downloads'
@@ -239,7 +240,7 @@ def media_files(
     folder, lock = media_dir or folder, threading.Lock()
 
     @cache
-    def found() -> files.MediaFiles:
+    def found() -> MediaFiles:
         if is_demo and not media_dir and not folder.is_dir():
             demo.render(folder)
         if not folder.is_dir():
@@ -247,7 +248,7 @@ def media_files(
                 f'pictures are read from the video files, and there is no folder {folder}; name '
                 'the one that holds them, or their zips, by --media_dir'
             )
-        return files.MediaFiles(folder)
+        return MediaFiles(folder)
 
     def video(clip_id: str) -> media.Source:
         with lock:  # many threads ask, one looks

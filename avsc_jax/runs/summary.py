@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import models, tables
 from avsc_jax.data import folds, records
-from avsc_jax.data.sources import folder as own
+from avsc_jax.data.sources import listing as own
 from avsc_jax.data.sources import pictures
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.examples import splits_used

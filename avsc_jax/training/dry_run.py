@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from avsc_jax import models
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import num_batches
-from avsc_jax.data.sources import folder, pictures
+from avsc_jax.data.sources import listing, pictures
 from avsc_jax.input_pipeline import examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
@@ -32,13 +32,13 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
             split: dataset.num_records(split) for split in examples.splits_used(config).values()
         }
         classes = dataset.classes
-    elif data.name == folder.NAME and data.folder:
-        listing = folder.read(Path(data.folder), data.needs)
-        counts = {split: len(items) for split, items in folder.split(listing).items()}
+    elif data.name == listing.NAME and data.folder:
+        listed = listing.read(Path(data.folder), data.needs)
+        counts = {split: len(items) for split, items in listing.split(listed).items()}
         counts['train'] = counts['train_inner'] + counts['validation']
         used = examples.splits_used(config).values()
         clips = {split: sum(counts[part] for part in split.split('+')) for split in used}
-        classes = listing.classes
+        classes = listed.classes
         lines.append(f'classes: {", ".join(classes)}')
         lines.append('it is not prepared yet; the run builds it first, and cuts longer files')
     else:

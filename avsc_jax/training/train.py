@@ -18,8 +18,9 @@ from avsc_jax import losses, models, report, tables, weights
 from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, records
 from avsc_jax.data.batches import Rows, num_batches
-from avsc_jax.data.sources import folder as own
-from avsc_jax.data.sources import own_builds, pictures
+from avsc_jax.data.sources import folder as own_builds
+from avsc_jax.data.sources import listing as own
+from avsc_jax.data.sources import pictures
 from avsc_jax.input_pipeline import encoders, examples, media, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfds_tau.files import MediaFiles
-from tfds_tau.splits import Clip
+from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import MediaFiles
 
 MAX_LINES = 50  # on the console; the file has all
 

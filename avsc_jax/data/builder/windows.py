@@ -17,7 +17,7 @@ import librosa
 import numpy as np
 
 from avsc_jax.data import media
-from tfds_tau.clips import BadMedia
+from avsc_jax.data.builder.clip_reader import BadMedia
 
 APART_S = 1.0  # how much sound and picture may differ in length before somebody should know
 SHORT = 0.95  # of a window; what lasts less is short

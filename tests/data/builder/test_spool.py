@@ -14,11 +14,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from avsc_jax.data import media
+from avsc_jax.data.builder import bad_media, base, spool
 from avsc_jax.runtime import files
-from tfds_tau import bad_media, clips, demo, spool, tfds_tau_dataset_builder
+from tfds_tau import demo
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
-ROOT = Path(clips.__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 DUMMY = ROOT / 'tfds_tau/dummy_data'
 IDS = sorted(path.stem for path in (DUMMY / 'audio').iterdir())
 
@@ -252,7 +253,7 @@ def test_what_a_killed_build_left_of_tfds_own_is_removed(tmp_path):
 
 
 def test_merged_clips_take_no_room_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_tau_dataset_builder, 'CLIPS_PER_SHARD', 1)
+    monkeypatch.setattr(base, 'CLIPS_PER_SHARD', 1)
     monkeypatch.setattr(Builder, 'workers', 1)
     counts, merge = [], spool.Spool.merge
 

@@ -1,15 +1,24 @@
 """One clip's two files in, its records out; what is wrong with them is told for each file."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from avsc_jax.data import media
+from avsc_jax.data.builder.media_files import MediaFiles, Member
 from avsc_jax.scenes import parse_clip_id
-from tfds_tau.files import MediaFiles, Member
-from tfds_tau.splits import Clip
 
 SAMPLE_RATE_HZ = 48000
+
+
+class Clip(NamedTuple):
+    """One item to build: the names of its two files, and its scene ('' where unknown)."""
+
+    clip_id: str
+    audio: str
+    video: str
+    scene: str
 
 
 class BadMedia(ValueError):

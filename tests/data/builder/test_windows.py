@@ -9,9 +9,9 @@ import soundfile
 from PIL import Image
 
 from avsc_jax.data import media, records
-from tfds_tau import own_clips
-from tfds_tau.own_clips import OwnClip, OwnFiles
-from tfds_tau.own_data import OwnConfig, OwnData
+from avsc_jax.data.builder import windows
+from avsc_jax.data.builder.windows import OwnClip, OwnFiles
+from avsc_jax.data.sources.folder import OwnConfig, OwnData
 
 OPTIONS = dict(frames='second_centres', short_side=32, window_s=1.0, sample_rate_hz=48000)
 
@@ -42,7 +42,7 @@ def film(path, seconds, rate=44100, sound_s=None):
 
 def read(files, name, audio=True, video=True, **changes):
     clip = OwnClip(name, name * audio, name * video, 'park', 'lyon')
-    return own_clips.read(files, clip, **OPTIONS | changes)
+    return windows.read(files, clip, **OPTIONS | changes)
 
 
 def test_a_long_clip_is_cut_into_windows_of_its_sound_and_pictures(tmp_path):
@@ -156,5 +156,5 @@ def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(build, tmp_pat
 
 def test_a_picture_that_is_none_is_told_with_its_name(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'no picture at all')
-    with pytest.raises(own_clips.BadMedia, match=re.escape(f'cannot decode {tmp_path / "a.jpg"}')):
+    with pytest.raises(windows.BadMedia, match=re.escape(f'cannot decode {tmp_path / "a.jpg"}')):
         read(OwnFiles(tmp_path), 'a.jpg', audio=False)
