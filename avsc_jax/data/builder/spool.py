@@ -149,7 +149,9 @@ class Spool:
 
     def _path(self, clip: Clip) -> Path:
         stamps = [self.files.stamp(name) for name in (clip.audio, clip.video)]
-        facts = json.dumps([self.options, clip, stamps], sort_keys=True)
+        # the names that spools have had from the first: a group only where there is one, no split
+        names = [*clip[:4], *filter(None, [clip.group])]
+        facts = json.dumps([self.options, names, stamps], sort_keys=True)
         return self.folder / f'{_digest(facts)}.clip'
 
     def _shard_path(self, group: Sequence[Clip]) -> Path:

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 from tensorflow_datasets.core import dataset_metadata
 
 from avsc_jax.data import media, records
-from avsc_jax.data.builder import windows
 from avsc_jax.data.builder.base import RecordBuilder, record_features
-from avsc_jax.data.builder.windows import OwnClip, OwnFiles
+from avsc_jax.data.builder.clip_reader import Clip, read_windows
+from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing as own
 from avsc_jax.runtime import download
 
@@ -75,10 +75,10 @@ def prepare(config: ConfigDict, data_dir: Path) -> None:
             return
         print(f'{place} has changed since; its data set is built again', file=sys.stderr)
         shutil.rmtree(found.data_dir)
-    files = OwnFiles(listing.root)
+    files = FolderFiles(listing.root)
     builder = OwnData(
         files=files,
-        lists={split: [OwnClip(*item[:5]) for item in items] for split, items in lists.items()},
+        lists=lists,
         facts={'listing': listing.digest, 'groups': 'named' if listing.has_groups else 'files'},
         config=OwnConfig(name=data.config, **_options(config)),
         data_dir=data_dir,
@@ -93,7 +93,7 @@ def prepare(config: ConfigDict, data_dir: Path) -> None:
             print(f'note: {note}: {min(clips)}{more}', file=sys.stderr)
 
 
-def told(listing: own.Listing, lists: dict[str, list[own.Item]]) -> str:
+def told(listing: own.Listing, lists: dict[str, list[Clip]]) -> str:
     """How many files there are of each class and in each split, and what was left out."""
     counts = collections.Counter(item.scene for item in listing.items)
     lines = [
@@ -130,7 +130,7 @@ def _place(config: ConfigDict, data_dir: Path) -> Path:
 
 @dataclasses.dataclass(eq=False)
 class OwnConfig(tfds.core.BuilderConfig):
-    """What a record holds; see windows.read."""
+    """What a record holds; see read_windows."""
 
     frames: str = 'clip12'
     short_side: int = 448
@@ -139,7 +139,7 @@ class OwnConfig(tfds.core.BuilderConfig):
 
     @property
     def options(self) -> dict:
-        """The arguments of windows.read."""
+        """The arguments of read_windows."""
         names = ('frames', 'short_side', 'window_s', 'sample_rate_hz')
         return {name: getattr(self, name) for name in names}
 
@@ -159,13 +159,13 @@ class OwnData(RecordBuilder):
     BUILDER_CONFIGS = []
     DEFAULT_BUILDER_CONFIG_NAME = None
     skip_flag = '--config.data.on_error=skip'
-    read = staticmethod(windows.read)
+    read = staticmethod(read_windows)
 
     def __init__(
         self,
         *,
-        files: OwnFiles,
-        lists: dict[str, list[OwnClip]],
+        files: FolderFiles,
+        lists: dict[str, list[Clip]],
         facts: dict[str, str],
         **kwargs: Any,
     ):
@@ -190,5 +190,5 @@ class OwnData(RecordBuilder):
 
     def _sources(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> tuple[OwnFiles, dict[str, list[OwnClip]]]:
+    ) -> tuple[FolderFiles, dict[str, list[Clip]]]:
         return self._own_files, self._own_lists

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avsc_jax.data import media
+from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.runtime.files import some
 
 NAME = 'own_data'  # of the data set that is built of them
@@ -42,26 +43,12 @@ COLUMNS = {  # and TAU's names of them
 SHARES = {'train_inner': 0.6, 'validation': 0.2, 'test': 0.2}
 
 
-class Item(NamedTuple):
-    """A labelled clip: its files, '' where it has none, and the split that its list names, or ''.
-
-    `group` is the clip itself where nothing else is said.
-    """
-
-    clip_id: str
-    audio: str
-    video: str
-    scene: str
-    group: str
-    split: str
-
-
 class Listing(NamedTuple):
     """What a folder or a table has; the items' paths begin at `root`."""
 
     place: Path
     root: Path
-    items: list[Item]
+    items: list[Clip]
     left_out: list[Path]
 
     @property
@@ -113,7 +100,7 @@ def read(place: Path, needs: Sequence[str]) -> Listing:
     return found._replace(items=[_needed(item, needs, place) for item in found.items])
 
 
-def _needed(item: Item, needs: Sequence[str], place: Path) -> Item:
+def _needed(item: Clip, needs: Sequence[str], place: Path) -> Clip:
     there = {'sound': item.audio, 'picture': item.video}
     if lacking := [need for need in needs if not there[need]]:
         raise ValueError(
@@ -152,10 +139,10 @@ def _of_folder(folder: Path) -> Listing:
     return Listing(folder, folder, items, left_out)
 
 
-def _item(name: str, label: str, group: str, split: str) -> Item:
+def _item(name: str, label: str, group: str, split: str) -> Clip:
     """Of a single file."""
     audio, video = (name if kind in _kinds(name) else '' for kind in HOLD)
-    return Item(name, audio, video, label, group, split)
+    return Clip(name, audio, video, label, group, split)
 
 
 def _kinds(name: str) -> list[str]:
@@ -220,7 +207,7 @@ def _columns(table: Path, header: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _of_row(cell: dict[str, str]) -> Item:
+def _of_row(cell: dict[str, str]) -> Clip:
     name = cell.get('path') or cell.get('video') or cell.get('audio')
     if not name:
         raise ValueError('it names no file')
@@ -236,7 +223,7 @@ def _of_row(cell: dict[str, str]) -> Item:
     return item
 
 
-def split(listing: Listing) -> dict[str, list[Item]]:
+def split(listing: Listing) -> dict[str, list[Clip]]:
     """Which items are train_inner, validation and test: as the list says, or else by SHARES.
 
     Validation is cut from the training clips where the list names train and test alone.
@@ -282,7 +269,7 @@ def _check_named(listing: Listing, named: set[str]) -> None:
         )
 
 
-def _cut(items: Sequence[Item], shares: Mapping[str, float]) -> dict[str, list[Item]]:
+def _cut(items: Sequence[Clip], shares: Mapping[str, float]) -> dict[str, list[Clip]]:
     """Parts that share no group, each with about its share of every class.
 
     The largest group goes first, of equals by a digest of their names, for files are often numbered

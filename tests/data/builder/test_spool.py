@@ -15,6 +15,8 @@ import tensorflow_datasets as tfds
 
 from avsc_jax.data import media
 from avsc_jax.data.builder import bad_media, base, spool
+from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.runtime import files
 from tfds_tau import demo
 from tfds_tau.tfds_tau_dataset_builder import Builder
@@ -76,6 +78,20 @@ def report(data_dir, config='clips'):
 @pytest.fixture(scope='module')
 def clean(tmp_path_factory):
     return build(tmp_path_factory.mktemp('clean'))
+
+
+@pytest.mark.parametrize(
+    ('clip', 'name'),
+    [
+        (Clip('a', 'a.wav', 'a.mp4', 'bus'), '8c136ebe43a7d0f00b02bfe2e42a1b10'),
+        (Clip('a', 'a.wav', '', 'bus', 'here', 'test'), '64713a8822bdd1326ca9c1dd73044785'),
+    ],
+)
+def test_clips_have_the_names_that_unfinished_builds_of_earlier_versions_gave_them(
+    clip, name, tmp_path
+):
+    found = spool.Spool(tmp_path, FolderFiles(tmp_path), None, {'seconds': False}, None)
+    assert found._path(clip).name == f'{name}.clip'
 
 
 def break_three(folder):

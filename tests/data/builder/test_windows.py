@@ -9,8 +9,8 @@ import soundfile
 from PIL import Image
 
 from avsc_jax.data import media, records
-from avsc_jax.data.builder import windows
-from avsc_jax.data.builder.windows import OwnClip, OwnFiles
+from avsc_jax.data.builder.clip_reader import BadMedia, Clip, read_windows
+from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources.folder import OwnConfig, OwnData
 
 OPTIONS = dict(frames='second_centres', short_side=32, window_s=1.0, sample_rate_hz=48000)
@@ -41,13 +41,13 @@ def film(path, seconds, rate=44100, sound_s=None):
 
 
 def read(files, name, audio=True, video=True, **changes):
-    clip = OwnClip(name, name * audio, name * video, 'park', 'lyon')
-    return windows.read(files, clip, **OPTIONS | changes)
+    clip = Clip(name, name * audio, name * video, 'park', 'lyon')
+    return read_windows(files, clip, **OPTIONS | changes)
 
 
 def test_a_long_clip_is_cut_into_windows_of_its_sound_and_pictures(tmp_path):
     film(tmp_path / 'a.mkv', 2.6)
-    files = OwnFiles(tmp_path)
+    files = FolderFiles(tmp_path)
     found = read(files, 'a.mkv', frames='evaluation5')
     assert [record['clip_id'] for record in found] == ['a.mkv@0s', 'a.mkv@1s', 'a.mkv@1.6s']
     sound, _ = media.read_audio(tmp_path / 'a.mkv')
@@ -70,7 +70,7 @@ def test_a_long_clip_is_cut_into_windows_of_its_sound_and_pictures(tmp_path):
 def test_what_is_short_is_repeated_to_a_window_and_told(tmp_path):
     wav(tmp_path / 'a.wav', 0.25)
     film(tmp_path / 'b.mp4', 0.5)
-    files = OwnFiles(tmp_path)
+    files = FolderFiles(tmp_path)
     (record,) = read(files, 'a.wav', video=False, sample_rate_hz=8000)
     samples = media.decode_flac(record['audio'])
     assert record['clip_id'] == 'a.wav' and samples.shape == (8000, 2) and record['frames'] == []
@@ -89,7 +89,7 @@ def test_a_still_picture_is_one_frame_turned_as_the_camera_was_held(tmp_path):
     exif[0x0112] = 6
     image.save(tmp_path / 'a.jpg', exif=exif)
     image.convert('P').save(tmp_path / 'b.png')
-    files = OwnFiles(tmp_path)
+    files = FolderFiles(tmp_path)
     (turned,), (plain,) = (read(files, name, audio=False) for name in ('a.jpg', 'b.png'))
     assert media.decode_jpeg(turned['frames'][0]).shape == (64, 32, 3)
     assert media.decode_jpeg(plain['frames'][0]).shape == (32, 64, 3)
@@ -98,9 +98,9 @@ def test_a_still_picture_is_one_frame_turned_as_the_camera_was_held(tmp_path):
 
 def test_sound_and_picture_of_unlike_length_are_cut_to_the_shorter(tmp_path):
     film(tmp_path / 'a.mp4', 1.0, sound_s=3.0)
-    files = OwnFiles(tmp_path)
+    files = FolderFiles(tmp_path)
     assert [record['clip_id'] for record in read(files, 'a.mp4')] == ['a.mp4']
-    assert any('differ by more than 1 s' in note for note in files.notes)
+    assert any('differ by over 1 s' in note for note in files.notes)
 
 
 @pytest.fixture
@@ -114,10 +114,10 @@ def build(tmp_path):
             for file in names:
                 if not (tmp_path / file).exists():
                     wav(tmp_path / file, 1.0)
-            lists[split] = [OwnClip(n, n, '', n.split('/')[0], n) for n in names]
+            lists[split] = [Clip(n, n, '', n.split('/')[0], n) for n in names]
         options = {**OPTIONS, 'window_s': 0.5}
         config = OwnConfig(name=name, **options)
-        builder = OwnData(files=OwnFiles(tmp_path), lists=lists, facts={'listing': 'abc'},
+        builder = OwnData(files=FolderFiles(tmp_path), lists=lists, facts={'listing': 'abc'},
                           config=config, data_dir=tmp_path / 'data')  # fmt: skip
         builder.on_error = on_error
         builder.download_and_prepare()
@@ -156,5 +156,5 @@ def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(build, tmp_pat
 
 def test_a_picture_that_is_none_is_told_with_its_name(tmp_path):
     (tmp_path / 'a.jpg').write_bytes(b'no picture at all')
-    with pytest.raises(windows.BadMedia, match=re.escape(f'cannot decode {tmp_path / "a.jpg"}')):
-        read(OwnFiles(tmp_path), 'a.jpg', audio=False)
+    with pytest.raises(BadMedia, match=re.escape(f'cannot decode {tmp_path / "a.jpg"}')):
+        read(FolderFiles(tmp_path), 'a.jpg', audio=False)
