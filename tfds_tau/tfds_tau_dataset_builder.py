@@ -81,6 +81,7 @@ class Builder(RecordBuilder):
             frames='hou',
         ),
     ]
+    skip_flag = '--on_error=skip'
     read = staticmethod(clip_reader.read)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -95,11 +96,11 @@ class Builder(RecordBuilder):
     @classmethod
     def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
         """TFDS's, which takes the README for the description; its first part is one."""
-        metadata = super().get_metadata()
+        metadata = super(RecordBuilder, cls).get_metadata()
         first_part = metadata.description.partition('\n## ')[0].strip()
         return dataclasses.replace(metadata, description=first_part)
 
-    def _sources(
+    def clips(
         self, dl_manager: tfds.download.DownloadManager
     ) -> tuple[MediaFiles, dict[str, list[Clip]]]:
         """The media, and which clips are in which split."""

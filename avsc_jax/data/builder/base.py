@@ -4,6 +4,8 @@ It needs no TensorFlow: `tfds.data_source` or `builder.as_data_source` read the 
 """
 
 import collections
+import dataclasses
+import inspect
 import itertools
 import math
 import os
@@ -15,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
 from avsc_jax.data.builder import bad_media
-from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.clip_reader import Clip, read_windows
+from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
 from avsc_jax.data.builder.spool import Shard, Spool
 from avsc_jax.runtime.files import link, locked
 
@@ -27,17 +31,71 @@ TRAIN_PARTS = ('train_inner', 'validation')
 BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
 
 
-class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes clips as records, by threads or Beam, so that a killed build goes on where it was."""
+@dataclasses.dataclass(eq=False)
+class WindowConfig(tfds.core.BuilderConfig):
+    """What a record holds: windows of sound, and pictures of them.
 
-    workers: int | None = None  # threads that decode, one clip each; None: one for each core
-    on_error: str = 'fail'  # or 'skip': leave clips out whose files are broken or missing
-    skip_flag = '--on_error=skip'
-    read: Callable[..., list[dict]]  # a clip in, its records out; raises BadMedia
+    Attributes:
+      frames: a rule of media.FRAME_RULES.
+      short_side: larger pictures are scaled down to it.
+      window_s: length of what longer files are cut into.
+    """
+
+    frames: str = 'clip12'
+    short_side: int = 448
+    window_s: float = 10.0
+    sample_rate_hz: int = 48000
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the content of a record depends on, besides its clip: arguments of `read`."""
+        names = ('frames', 'short_side', 'window_s', 'sample_rate_hz')
+        return {name: getattr(self, name) for name in names}
+
+
+class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes clips as records, by threads or Beam; a killed build goes on where it was.
+
+    A data set is a subclass with a VERSION, the names of its `classes`, and `clips`. Its docstring
+    is the description that is stored.
+
+    Attributes:
+      workers: threads that decode, one clip each; None: one for each core.
+      on_error: 'skip' leaves clips out whose files are broken or missing; 'fail' is an error.
+      skip_flag: how a user asks for that, for the error.
+      read: a clip and the config's options in, its records out; raises BadMedia.
+    """
+
+    classes: Sequence[str]
+    workers: int | None = None
+    on_error: str = 'fail'
+    skip_flag = "on_error = 'skip' in the builder's class"
+    read: Callable[..., list[dict]] = staticmethod(read_windows)
 
     def __init__(self, *, file_format: str | None = None, **kwargs: Any):
         # TFDS's own default, tfrecord, cannot be written without TensorFlow
         super().__init__(file_format=file_format or 'array_record', **kwargs)
+
+    def clips(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> tuple[MediaFiles | FolderFiles, dict[str, list[Clip]]]:
+        """The media, and the clips of each split; to be defined by the data set.
+
+        Of `train_inner` and `validation` without a `train`, both become `train` too.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must define clips')
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=record_features(self.classes),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(left_out=[]),  # ids of clips whose files are bad
+        )
+
+    @classmethod
+    def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
+        """The class's docstring, not a README that lies beside its module."""
+        return dataset_metadata.DatasetMetadata(inspect.getdoc(cls), citation='', tags=[])
 
     def download_and_prepare(self, **kwargs: Any) -> None:
         """TFDS's, by one process at a time; who comes second finds the data set finished."""
@@ -61,11 +119,11 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
-        files, lists = self._sources(dl_manager)
+        files, lists = self.clips(dl_manager)
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
-        options = self.builder_config.options
-        self._spool = Spool(folder, files, self.info.features, options, self.read)
+        config = self.builder_config or WindowConfig(name='')
+        self._spool = Spool(folder, files, self.info.features, config.options, self.read)
         self._spool.forget_bad()
         bad_media.warn_of_missing(files, list(itertools.chain(*self._lists.values())))
         if download_config.beam_options or download_config.beam_runner:
@@ -80,7 +138,8 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             self._report()
             stored = [self._linked(split, shards[split]) for split in shards]
         parts = [split for split in stored if split.name in TRAIN_PARTS]
-        return [_joined('train', parts), *stored] if parts else stored
+        joins = parts and 'train' not in lists
+        return [_joined('train', parts), *stored] if joins else stored
 
     def _report(self) -> None:
         bad = self._spool.bad()
@@ -135,7 +194,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
-    """What a record holds."""
+    """What a record holds, for labels of these classes."""
     return tfds.features.FeaturesDict(
         {
             'clip_id': tfds.features.Text(),

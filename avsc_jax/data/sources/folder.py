@@ -1,7 +1,6 @@
 """From a folder or table of one's own clips to a data set that every system reads."""
 
 import collections
-import dataclasses
 import hashlib
 import re
 import shutil
@@ -12,11 +11,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
-from tensorflow_datasets.core import dataset_metadata
 
 from avsc_jax.data import media, records
-from avsc_jax.data.builder.base import RecordBuilder, record_features
-from avsc_jax.data.builder.clip_reader import Clip, read_windows
+from avsc_jax.data.builder.base import RecordBuilder
+from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing as own
 from avsc_jax.runtime import download
@@ -51,7 +49,7 @@ def settle(config: ConfigDict) -> None:
 
 
 def _options(config: ConfigDict) -> dict:
-    """What a record holds: see OwnConfig."""
+    """What a record holds: see WindowConfig."""
     data = config.data
     options = {'window_s': float(data.window_s), 'sample_rate_hz': data.sample_rate_hz}
     if 'picture' in data.needs:
@@ -80,7 +78,7 @@ def prepare(config: ConfigDict, data_dir: Path) -> None:
         files=files,
         lists=lists,
         facts={'listing': listing.digest, 'groups': 'named' if listing.has_groups else 'files'},
-        config=OwnConfig(name=data.config, **_options(config)),
+        config=WindowConfig(name=data.config, **_options(config)),
         data_dir=data_dir,
     )
     builder.on_error = data.on_error
@@ -128,24 +126,8 @@ def _place(config: ConfigDict, data_dir: Path) -> Path:
         return demo.render(folder) / 'meta.csv'
 
 
-@dataclasses.dataclass(eq=False)
-class OwnConfig(tfds.core.BuilderConfig):
-    """What a record holds; see read_windows."""
-
-    frames: str = 'clip12'
-    short_side: int = 448
-    window_s: float = 10.0
-    sample_rate_hz: int = 48000
-
-    @property
-    def options(self) -> dict:
-        """The arguments of read_windows."""
-        names = ('frames', 'short_side', 'window_s', 'sample_rate_hz')
-        return {name: getattr(self, name) for name in names}
-
-
 class OwnData(RecordBuilder):
-    """Labelled sounds, pictures, or clips of both, as records.
+    """Media of your own.
 
     Args:
       files: where the media are.
@@ -159,7 +141,6 @@ class OwnData(RecordBuilder):
     BUILDER_CONFIGS = []
     DEFAULT_BUILDER_CONFIG_NAME = None
     skip_flag = '--config.data.on_error=skip'
-    read = staticmethod(read_windows)
 
     def __init__(
         self,
@@ -175,20 +156,18 @@ class OwnData(RecordBuilder):
         super().__init__(**kwargs)
         logging.set_verbosity(told)
 
+    @property
+    def classes(self) -> list[str]:
+        """Of all clips."""
+        return sorted({clip.scene for clips in self._own_lists.values() for clip in clips})
+
     def _info(self) -> tfds.core.DatasetInfo:
-        classes = sorted({clip.scene for clips in self._own_lists.values() for clip in clips})
-        return self.dataset_info_from_configs(
-            features=record_features(classes),
-            disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(left_out=[], **self._facts),
-        )
+        info = super()._info()
+        info.metadata.update(self._facts)
+        return info
 
-    @classmethod
-    def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
-        """Nothing is published about the data."""
-        return dataset_metadata.DatasetMetadata('Media of your own.', citation='', tags=[])
-
-    def _sources(
+    def clips(
         self, dl_manager: tfds.download.DownloadManager
     ) -> tuple[FolderFiles, dict[str, list[Clip]]]:
+        """Those that were given."""
         return self._own_files, self._own_lists

@@ -9,9 +9,10 @@ import soundfile
 from PIL import Image
 
 from avsc_jax.data import media, records
+from avsc_jax.data.builder.base import WindowConfig
 from avsc_jax.data.builder.clip_reader import BadMedia, Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles
-from avsc_jax.data.sources.folder import OwnConfig, OwnData
+from avsc_jax.data.sources.folder import OwnData
 
 OPTIONS = dict(frames='second_centres', short_side=32, window_s=1.0, sample_rate_hz=48000)
 
@@ -116,7 +117,7 @@ def build(tmp_path):
                     wav(tmp_path / file, 1.0)
             lists[split] = [Clip(n, n, '', n.split('/')[0], n) for n in names]
         options = {**OPTIONS, 'window_s': 0.5}
-        config = OwnConfig(name=name, **options)
+        config = WindowConfig(name=name, **options)
         builder = OwnData(files=FolderFiles(tmp_path), lists=lists, facts={'listing': 'abc'},
                           config=config, data_dir=tmp_path / 'data')  # fmt: skip
         builder.on_error = on_error
