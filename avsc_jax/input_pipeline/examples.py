@@ -1,8 +1,7 @@
 """The rows of the splits in use: features from the cache, or media that is read when needed."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, Unpack
 
@@ -11,9 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import weights
-from avsc_jax.data import folds, media, records
+from avsc_jax.data import folds, media, records, sources
 from avsc_jax.data.batches import Rows
-from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
@@ -76,11 +74,10 @@ def load(
     prepare: Callable | None = None
     embed: tuple[Callable, Mapping] | None = None
     if specs:
-        media = media_files(dataset, data_dir, media_dir)
         folders: Folders = {
             'cache_dir': data_dir / 'features',
             'weights_dir': weights_dir,
-            'media': media,
+            'media': sources.media_files(dataset, data_dir, media_dir),
         }
         own = [spec for spec in specs if spec is not live]  # of the training rows
         if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
@@ -222,40 +219,6 @@ def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> 
         for name, array in arrays[split].items():
             found.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
     return found
-
-
-def media_files(
-    dataset: records.Dataset, data_dir: Path, media_dir: Path | None
-) -> Callable[[str], media.Source]:
-    """Clip id -> its video file, among those that the data set was built from.
-
-    Args:
-      media_dir: holds them, zipped or not; None: where the builder looks for them by itself.
-    """
-    from tfds_tau import demo
-
-    is_demo = dataset.builder.builder_config.name.startswith('demo')
-    downloads = data_dir / 'downloads'
-    folder = downloads / (f'tfds_tau_demo-{dataset.builder.version}' if is_demo else 'manual')
-    folder, lock = media_dir or folder, threading.Lock()
-
-    @cache
-    def found() -> MediaFiles:
-        if is_demo and not media_dir and not folder.is_dir():
-            demo.render(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f'pictures are read from the video files, and there is no folder {folder}; name '
-                'the one that holds them, or their zips, by --media_dir'
-            )
-        return MediaFiles(folder)
-
-    def video(clip_id: str) -> media.Source:
-        with lock:  # many threads ask, one looks
-            place = found()
-        return place.source(f'video/{clip_id}.mp4')
-
-    return video
 
 
 def splits_used(config: ConfigDict) -> dict[str, str]:

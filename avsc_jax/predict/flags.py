@@ -91,7 +91,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     data = parser.add_argument_group('records in place of files')
     data.add_argument(
         '--dataset',
-        help='a config of the tfds_tau builder, such as evaluation; of another, name/config',
+        help='a config of the tfds_tau builder, such as evaluation; of others, NAME or NAME/CONFIG',
     )
     data.add_argument('--split', default='test', help='of the dataset (default test)')
     data.add_argument('--data_dir', type=Path, help='where the dataset is prepared')

@@ -151,7 +151,9 @@ def parser() -> argparse.ArgumentParser:
     gallery.add_argument('--sound', metavar='ROLE', help='which table (default: the first)')
     gallery.add_argument('--picture', metavar='ROLE', help='which table (default: the second)')
     gallery.add_argument(
-        '--dataset', metavar='CONFIG', help='of the tfds_tau builder, such as demo: has the frames'
+        '--dataset',
+        metavar='CONFIG',
+        help='of tfds_tau, such as demo, or NAME/CONFIG: has the frames',
     )
     gallery.add_argument('--split', default='test', help='of the dataset (default test)')
     gallery.add_argument('--data_dir', type=Path, help='where the dataset is prepared')

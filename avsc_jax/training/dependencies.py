@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from avsc_jax.data import sources
 from avsc_jax.runs import run_folder, summary
 
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
@@ -60,7 +61,8 @@ def named(
     for name in names:
         made_by, own_folder = config.members[name].config, config.members[name].run
         path = run_folder.default_path(made_by, fold)
-        path = path.with_name(f'{path.name}-{config.data.config}') if overrides else path
+        source = sources.find(config.data.name)
+        path = path.with_name(path.name + source.suffix(config.data)) if overrides else path
         path = path.with_name(f'{path.name}-seed{seed}') if seed else path
         if own_folder:
             path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))

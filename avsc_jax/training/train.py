@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,16 +10,12 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax import losses, models, report, tables, weights
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import folds, records
+from avsc_jax.data import folds, records, sources
 from avsc_jax.data.batches import Rows, num_batches
-from avsc_jax.data.sources import folder as own_builds
-from avsc_jax.data.sources import listing as own
-from avsc_jax.data.sources import pictures
 from avsc_jax.input_pipeline import encoders, examples, media, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
@@ -269,14 +264,16 @@ def earlier_runs(config: ConfigDict, seed: int) -> list[dependencies.Member]:
     names = config.get('members', ())
     if 'begins_with' in config:  # the same for every fold and seed
         return dependencies.named(config, [n for n in names if n == config.begins_with], None)
-    same = own.overrides(config.data)
+    same = sources.find(config.data.name).overrides(config.data)
     return dependencies.named(config, names, config.data.get('fold'), seed, overrides=same)
 
 
 def has_stage(config: ConfigDict, data_dir: Path) -> bool:
     """Whether the run that this one begins with is finished, or its pictures are there."""
     (part,) = earlier_runs(config, config.seed)
-    return part.folder.is_done or pictures.is_prepared(STAGES[config.begins_with], data_dir)
+    name = STAGES[config.begins_with]
+    data = {'name': name, 'config': ''}
+    return part.folder.is_done or sources.find(name).is_prepared(data, data_dir)
 
 
 def train_members(
@@ -381,22 +378,12 @@ def classify(
 
 
 def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
-    """Opens the data; the demo and one's own are built first where they are missing."""
-    data = config.data
-    if data.name in pictures.SETS:
-        return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
-    is_demo = data.source == 'demo' and data.name != own.NAME
-    missing = is_demo and not records.is_prepared(data.name, data.config, data_dir)
-    if data.name == own.NAME and multihost.is_first():
-        own_builds.prepare(config, data_dir)
-    if missing and multihost.is_first():
-        from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built from here
-
-        print(f'building the demo data in {data_dir}', file=sys.stderr)
-        tfds.disable_progress_bar()  # the builder shows its own
-        Builder(config=data.config, data_dir=data_dir).download_and_prepare()
+    """Opens the data; what a run may build by itself is built first where it is missing."""
+    source = sources.find(config.data.name)
+    if multihost.is_first():
+        source.prepare(config, data_dir)
     multihost.wait('data')
-    return folds.open_dataset(data, data_dir)
+    return source.open(config.data, data_dir)
 
 
 def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> list[EncoderSpec]:

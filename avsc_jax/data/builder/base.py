@@ -120,6 +120,16 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
         files, lists = self.clips(dl_manager)
+        with bad_media.notes_printed(files):
+            return self._stored_splits(dl_manager, download_config, files, lists)
+
+    def _stored_splits(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+        files: MediaFiles | FolderFiles,
+        lists: dict[str, list[Clip]],
+    ) -> list[tfds.core.SplitInfo]:
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
         config = self.builder_config or WindowConfig(name='')

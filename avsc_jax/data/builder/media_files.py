@@ -5,7 +5,7 @@ import io
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 MAX_MEMBER_BYTES = 1 << 30  # no clip, second or list is near it; a hostile archive may claim more
@@ -25,6 +25,8 @@ class MediaFiles:
     Extracted files win over zip members of the same name. Archives stay packed: each is opened
     once, and threads may read from it together.
     """
+
+    notes: Mapping[str, list[str]] = {}  # nothing is done to them; see FolderFiles
 
     def __init__(self, root: Path):
         self.root = Path(root)

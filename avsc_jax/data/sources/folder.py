@@ -1,10 +1,11 @@
-"""From a folder or table of one's own clips to a data set that every system reads."""
+"""Media of one's own: from a folder or table of clips to a data set that every system reads."""
 
 import collections
 import hashlib
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,117 +14,140 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from avsc_jax.data import media, records
-from avsc_jax.data.builder.base import RecordBuilder
+from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
-from avsc_jax.data.sources import listing as own
-from avsc_jax.runtime import download
+from avsc_jax.data.sources import listing
+from avsc_jax.data.sources.source import Forecast, Source
+from avsc_jax.data.sources.tfds import demo_media
 
 
-def settle(config: ConfigDict) -> None:
-    """What follows from the folder, the windows and the system: the name of the data set first."""
-    data = config.data
-    if data.folder:
-        data.folder = str(Path(data.folder).expanduser().resolve())
-        data.source = 'own'
-    elif data.source != 'demo':
-        raise ValueError(
-            'no data was named; give --config.data.folder=FOLDER, which has a folder of files for '
-            'each class, or is a CSV file with the columns path and label; the token demo takes '
-            'made-up clips'
+class Folder(Source):
+    """Clips of a folder or table, which `data.folder` names; the demo's files where it is ''."""
+
+    def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
+        """The clips of the folder; the token demo makes the networks small."""
+        if config.data.source == 'auto':
+            config.data.source = 'own'
+
+    def settle(self, config: ConfigDict) -> None:
+        """What follows from the folder, the windows and the system, such as the data set's name."""
+        data = config.data
+        if data.folder:
+            data.folder = str(Path(data.folder).expanduser().resolve())
+            data.source = 'own'
+        elif data.source != 'demo':
+            raise ValueError(
+                'no data was named; give --config.data.folder=FOLDER, which has a folder of files '
+                'for each class, or is a CSV file with the columns path and label; the token demo '
+                'takes made-up clips'
+            )
+        if not 0.5 <= data.window_s <= 60:
+            raise ValueError(f'data.window_s is {data.window_s}; it must be 0.5 to 60 seconds')
+        if data.on_error not in ('fail', 'skip'):
+            raise ValueError(f'data.on_error is {data.on_error!r}; it must be fail or skip')
+        if 'frames' in config:
+            data.frames, data.short_side = config.frames, config.short_side
+        if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # as many of both
+            frames = media.pick_frames(config.frames, 1000, duration_s=data.window_s)
+            config.encoders.openl3_audio.max_windows = len(frames)
+        facts = [data.folder, data.needs, _options(data)]
+        digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
+        stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
+        data.config = f'{stem}-{digest}'
+        config.paper = ConfigDict()  # nobody has published anything about these clips
+
+    def command(self, data: Mapping, data_dir: Path) -> str:
+        """Any run on the clips builds their data set first."""
+        return (
+            'python -m avsc_jax.main --config=configs/own_data.py:SYSTEM '
+            f'--config.data.folder=FOLDER --data_dir={data_dir}'
         )
-    if not 0.5 <= data.window_s <= 60:
-        raise ValueError(f'data.window_s is {data.window_s}; it must be 0.5 to 60 seconds')
-    if data.on_error not in ('fail', 'skip'):
-        raise ValueError(f'data.on_error is {data.on_error!r}; it must be fail or skip')
-    if 'frames' in config:
-        data.frames, data.short_side = config.frames, config.short_side
-    if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # as many of both
-        frames = media.pick_frames(config.frames, 1000, duration_s=data.window_s)
-        config.encoders.openl3_audio.max_windows = len(frames)
-    facts = [data.folder, data.needs, _options(config)]
-    digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
-    stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
-    data.config = f'{stem}-{digest}'
-    config.paper = ConfigDict()  # nobody has published anything about these clips
+
+    def prepare(self, config: ConfigDict, data_dir: Path) -> None:
+        """Builds the data set, unless it is there and the files are those it was built from."""
+        data = config.data
+        place = Path(data.folder) if data.folder else demo_media(data_dir) / 'meta.csv'
+        built = self.is_prepared(data, data_dir)
+        if built and not place.exists():
+            print(f'{place} is not there; what was built of it is taken', file=sys.stderr)
+            return
+        clips = listing.read(place, data.needs)
+        lists = listing.split(clips)
+        print(_summary(clips, lists), file=sys.stderr)
+        if built:
+            stored = records.open_dataset(data.name, data.config, data_dir).builder
+            if stored.info.metadata.get('listing') == clips.digest:
+                return
+            print(f'{place} has changed since; its data set is built again', file=sys.stderr)
+            shutil.rmtree(stored.data_dir)
+        builder = OwnData(
+            files=FolderFiles(clips.root),
+            lists=lists,
+            facts={'listing': clips.digest, 'groups': 'named' if clips.has_groups else 'files'},
+            config=WindowConfig(name=data.config, **_options(data)),
+            data_dir=data_dir,
+        )
+        builder.on_error = data.on_error
+        tfds.disable_progress_bar()  # the builder shows its own
+        builder.download_and_prepare()
+
+    def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
+        """Classes and files of the folder; longer files become several clips."""
+        if not data['folder']:
+            return super().forecast(data, data_dir)
+        clips = listing.read(Path(data['folder']), data['needs'])
+        counts = {split: len(part) for split, part in listing.split(clips).items()}
+        counts['train'] = counts['train_inner'] + counts['validation']
+        return Forecast(clips.classes, counts)
+
+    def suffix(self, data: Mapping) -> str:
+        """The name of the data set, which is the folder's with a digest."""
+        return f'-{data["config"]}'
+
+    def overrides(self, data: Mapping) -> tuple[str, ...]:
+        """Folder, windows and pictures."""
+        same = ('folder', 'needs', 'frames', 'short_side', 'window_s', 'on_error')
+        return tuple(f'--config.data.{name}={data[name]}' for name in same)
+
+    def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
+        """Clips that may be of one recording and in two splits."""
+        no_groups = (
+            'no groups were named: if clips of one place or recording are both in train and in '
+            'test, the scores are too good'
+        )
+        has_none = dataset.builder.info.metadata.get('groups') == 'files'
+        return super().warnings(data, dataset) + [no_groups] * has_none
 
 
-def _options(config: ConfigDict) -> dict:
-    """What a record holds: see WindowConfig."""
-    data = config.data
+def _options(data: ConfigDict) -> dict[str, Any]:
+    """What a record holds: fields of WindowConfig."""
     options = {'window_s': float(data.window_s), 'sample_rate_hz': data.sample_rate_hz}
     if 'picture' in data.needs:
         options |= {'frames': data.frames, 'short_side': data.short_side}
     return options
 
 
-def prepare(config: ConfigDict, data_dir: Path) -> None:
-    """Builds the data set, unless it is there and the files are those that it was built from."""
-    data, place = config.data, _place(config, data_dir)
-    built = records.is_prepared(data.name, data.config, data_dir)
-    if built and not place.exists():
-        print(f'{place} is not there; what was built of it is taken', file=sys.stderr)
-        return
-    listing = own.read(place, data.needs)
-    lists = own.split(listing)
-    print(told(listing, lists), file=sys.stderr)
-    if built:
-        found = records.open_dataset(data.name, data.config, data_dir).builder
-        if found.info.metadata.get('listing') == listing.digest:
-            return
-        print(f'{place} has changed since; its data set is built again', file=sys.stderr)
-        shutil.rmtree(found.data_dir)
-    files = FolderFiles(listing.root)
-    builder = OwnData(
-        files=files,
-        lists=lists,
-        facts={'listing': listing.digest, 'groups': 'named' if listing.has_groups else 'files'},
-        config=WindowConfig(name=data.config, **_options(config)),
-        data_dir=data_dir,
-    )
-    builder.on_error = data.on_error
-    tfds.disable_progress_bar()  # the builder shows its own
-    try:
-        builder.download_and_prepare()
-    finally:  # what is encoded is kept, and not looked at again
-        for note, clips in sorted(files.notes.items()):
-            more = f' and {len(clips) - 1:,} more' if clips[1:] else ''
-            print(f'note: {note}: {min(clips)}{more}', file=sys.stderr)
-
-
-def told(listing: own.Listing, lists: dict[str, list[Clip]]) -> str:
+def _summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     """How many files there are of each class and in each split, and what was left out."""
-    counts = collections.Counter(item.scene for item in listing.items)
+    counts = collections.Counter(item.scene for item in listed.items)
     lines = [
-        f'{len(listing.items):,} files of {len(counts)} classes in {listing.place}: '
-        + ', '.join(f'{scene} {counts[scene]:,}' for scene in listing.classes),
+        f'{len(listed.items):,} files of {len(counts)} classes in {listed.place}: '
+        + ', '.join(f'{scene} {counts[scene]:,}' for scene in listed.classes),
         'splits: ' + ', '.join(f'{split} {len(items):,}' for split, items in lists.items()),
     ]
-    if not listing.has_groups:
+    if not listed.has_groups:
         lines.append(
             'note: each file is a group of its own; where several are of one place or recording, '
             'name it, or the scores are too good: by folders in the class folders, or a column '
             'group'
         )
-    if listing.left_out:
+    if listed.left_out:
         lines.append(
-            f'note: {len(listing.left_out):,} files in no class folder, or of other kinds, are '
-            f'left out: {listing.left_out[0]}'
+            f'note: {len(listed.left_out):,} files in no class folder, or of other kinds, are '
+            f'left out: {listed.left_out[0]}'
         )
     return '\n'.join(lines)
-
-
-def _place(config: ConfigDict, data_dir: Path) -> Path:
-    """The folder or table; the made-up clips are rendered where they are missing."""
-    from tfds_tau import demo
-    from tfds_tau.tfds_tau_dataset_builder import Builder
-
-    if config.data.folder:
-        return Path(config.data.folder)
-    folder = data_dir / 'downloads' / f'tfds_tau_demo-{Builder.VERSION}'
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with download.locked(folder):
-        return demo.render(folder) / 'meta.csv'
 
 
 class OwnData(RecordBuilder):

@@ -22,7 +22,6 @@ from avsc_jax.data import media
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.runtime.files import some
 
-NAME = 'own_data'  # of the data set that is built of them
 HOLD = {
     'sound': media.VIDEOS + media.SOUNDS,
     'picture': media.VIDEOS + media.PICTURES,
@@ -70,12 +69,6 @@ class Listing(NamedTuple):
         if not name or not path.is_file():
             return ()
         return path.stat().st_size, path.stat().st_mtime_ns
-
-
-def overrides(data: Mapping) -> tuple[str, ...]:
-    """What makes another config read the same data set; nothing of other data than one's own."""
-    same = ('folder', 'needs', 'frames', 'short_side', 'window_s', 'on_error')
-    return tuple(f'--config.data.{name}={data[name]}' for name in same if data['name'] == NAME)
 
 
 def read(place: Path, needs: Sequence[str]) -> Listing:
