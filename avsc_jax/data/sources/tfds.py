@@ -204,8 +204,9 @@ def _builder_class(name: str, known: Iterable[str]) -> type[tfds.core.DatasetBui
             f'module in {here} that defines a subclass of avsc_jax.data.builder.RecordBuilder'
         )
     classes = _classes_of(module)
-    if not classes and importlib.util.find_spec(inner := f'{name}.{name}_dataset_builder'):
-        classes = _classes_of(importlib.import_module(inner))  # a folder in TFDS's layout
+    inner = f'{name}.{name}_dataset_builder'  # of a folder in TFDS's layout
+    if not classes and hasattr(module, '__path__') and importlib.util.find_spec(inner):
+        classes = _classes_of(importlib.import_module(inner))
     if len(classes) != 1:
         named = ', '.join(cls.__name__ for cls in classes) or 'none'
         raise ValueError(
