@@ -10,7 +10,9 @@ import soundfile
 from PIL import Image
 
 from avsc_jax import tables
-from avsc_jax.data import records
+from avsc_jax.data import media, records
+from avsc_jax.data.builder import Clip, FolderFiles, WindowConfig
+from avsc_jax.data.sources.folder import OwnData
 from avsc_jax.models import build
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
@@ -231,6 +233,15 @@ def test_a_dry_run_tells_classes_and_splits_without_building(train, tmp_path, ca
     assert not (tmp_path / 'data').exists() and not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize(
+    ('tokens', 'name'),
+    [('hitachi_audio,demo', 'made_up-ab889bd7'), ('clip_fusion,demo', 'made_up-c2cfc467')],
+)
+def test_what_earlier_versions_have_prepared_keeps_its_name(main, tmp_path, tokens, name):
+    config = resolved(main, tokens, tmp_path)
+    assert f'{config.data.name}/{config.data.config}' == f'own_data/{name}'
+
+
 def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
     """Of every system, by shapes alone."""
     from avsc_jax import models
@@ -242,3 +253,59 @@ def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
         model = build.make_model(config.model.to_dict(), num_classes=3)
         params = models.variable_shapes(model)['params']
         assert 3 in {leaf.shape[-1] for leaf in job.jax.tree.leaves(params) if leaf.shape}
+
+
+def tone_file(path):
+    """A second of sound."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.linspace(-0.5, 0.5, 8000), 8000, subtype='PCM_16')
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Builds sounds of three splits; the files that are there already stay."""
+
+    def built(name='x', on_error='fail'):
+        lists = {}
+        for k, split in enumerate(('train_inner', 'validation', 'test')):
+            names = [f'{scene}/{k}{part}.wav' for scene in ('tram', 'bar') for part in 'ab']
+            for file in names:
+                if not (tmp_path / file).exists():
+                    tone_file(tmp_path / file)
+            lists[split] = [Clip(n, n, '', n.split('/')[0], n) for n in names]
+        config = WindowConfig(name=name, window_s=0.5)
+        builder = OwnData(files=FolderFiles(tmp_path), lists=lists, facts={'listing': 'abc'},
+                          config=config, data_dir=tmp_path / 'data')  # fmt: skip
+        builder.on_error = on_error
+        builder.download_and_prepare()
+        return records.open_dataset('own_data', name, tmp_path / 'data')
+
+    return built
+
+
+def test_the_data_set_keeps_the_contract_of_records(built):
+    dataset = built()
+    assert dataset.name == 'own_data/x/1.0.0' and dataset.classes == ('bar', 'tram')
+    assert dataset.builder.info.metadata['listing'] == 'abc'
+    assert [dataset.num_records(s) for s in ('train', 'train_inner', 'test')] == [16, 8, 8]
+    record = dataset.records('test')[1]
+    assert record['clip_id'] == 'tram/2a.wav@0.5s' and record['label'] == 1
+    assert record['audio'].shape == (24000, 2) and record['frames'] == []
+    assert dataset.records('test').outline(1)['location'] == 'tram/2a.wav'
+
+
+def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(built, tmp_path, monkeypatch):
+    for name, data in (('bar/0a.wav', b''), ('tram/1b.wav', b'RIFF\xff\xff\0\0WAVEfmt ')):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r'2 of 12 clips .*--config.data.on_error=skip'):
+        built()
+    (report,) = tmp_path.rglob('1.0.0.bad_media.tsv')
+    told = dict(line.split('\t') for line in report.read_text().splitlines()[1:])
+    assert {*told} == {'bar/0a.wav', 'tram/1b.wav'}
+    assert 'is empty' in told['bar/0a.wav'] and 'cut short' in told['tram/1b.wav']
+    decoded, sound_track = [], media.SoundTrack
+    monkeypatch.setattr(media, 'SoundTrack', lambda f: decoded.append(f.name) or sound_track(f))
+    left = built(on_error='skip')
+    assert left.left_out == ['bar/0a.wav', 'tram/1b.wav'] and {*decoded} <= {'0a.wav'}
+    assert left.num_records('train_inner') == 6

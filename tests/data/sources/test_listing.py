@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from avsc_jax.data.builder import Clip
 from avsc_jax.data.sources import listing as own
 
 
@@ -170,3 +171,8 @@ def test_a_wrong_table_is_a_sentence_with_the_line(tmp_path, lines, sentence):
 def test_a_place_that_is_not_there_is_a_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'there is no folder or table .*nowhere'):
         own.read(tmp_path / 'nowhere', ['sound'])
+
+
+def test_a_listing_has_the_digest_that_earlier_versions_gave_it(tmp_path):
+    clip = Clip('a', 'a.wav', '', 'bus', 'g')
+    assert own.Listing(tmp_path, tmp_path, [clip], []).digest == '71937c0dcb27a069'

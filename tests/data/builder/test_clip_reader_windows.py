@@ -8,11 +8,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from avsc_jax.data import media, records
-from avsc_jax.data.builder.base import WindowConfig
+from avsc_jax.data import media
 from avsc_jax.data.builder.clip_reader import BadMedia, Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles
-from avsc_jax.data.sources.folder import OwnData
 
 OPTIONS = dict(frames='second_centres', short_side=32, window_s=1.0, sample_rate_hz=48000)
 
@@ -102,57 +100,6 @@ def test_sound_and_picture_of_unlike_length_are_cut_to_the_shorter(tmp_path):
     files = FolderFiles(tmp_path)
     assert [record['clip_id'] for record in read(files, 'a.mp4')] == ['a.mp4']
     assert any('differ by over 1 s' in note for note in files.notes)
-
-
-@pytest.fixture
-def build(tmp_path):
-    """Builds sounds of three splits; the files that are there already stay."""
-
-    def build(name='x', on_error='fail'):
-        lists = {}
-        for k, split in enumerate(('train_inner', 'validation', 'test')):
-            names = [f'{scene}/{k}{part}.wav' for scene in ('tram', 'bar') for part in 'ab']
-            for file in names:
-                if not (tmp_path / file).exists():
-                    wav(tmp_path / file, 1.0)
-            lists[split] = [Clip(n, n, '', n.split('/')[0], n) for n in names]
-        options = {**OPTIONS, 'window_s': 0.5}
-        config = WindowConfig(name=name, **options)
-        builder = OwnData(files=FolderFiles(tmp_path), lists=lists, facts={'listing': 'abc'},
-                          config=config, data_dir=tmp_path / 'data')  # fmt: skip
-        builder.on_error = on_error
-        builder.download_and_prepare()
-        return records.open_dataset('own_data', name, tmp_path / 'data')
-
-    return build
-
-
-def test_the_data_set_keeps_the_contract_of_records(build):
-    dataset = build()
-    assert dataset.name == 'own_data/x/1.0.0' and dataset.classes == ('bar', 'tram')
-    assert dataset.builder.info.metadata['listing'] == 'abc'
-    assert [dataset.num_records(s) for s in ('train', 'train_inner', 'test')] == [16, 8, 8]
-    record = dataset.records('test')[1]
-    assert record['clip_id'] == 'tram/2a.wav@0.5s' and record['label'] == 1
-    assert record['audio'].shape == (24000, 2) and record['frames'] == []
-    assert dataset.records('test').outline(1)['location'] == 'tram/2a.wav'
-
-
-def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(build, tmp_path, monkeypatch):
-    for name, data in (('bar/0a.wav', b''), ('tram/1b.wav', b'RIFF\xff\xff\0\0WAVEfmt ')):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=r'2 of 12 clips .*--config.data.on_error=skip'):
-        build()
-    (report,) = tmp_path.rglob('1.0.0.bad_media.tsv')
-    told = dict(line.split('\t') for line in report.read_text().splitlines()[1:])
-    assert {*told} == {'bar/0a.wav', 'tram/1b.wav'}
-    assert 'is empty' in told['bar/0a.wav'] and 'cut short' in told['tram/1b.wav']
-    decoded, sound_track = [], media.SoundTrack
-    monkeypatch.setattr(media, 'SoundTrack', lambda f: decoded.append(f.name) or sound_track(f))
-    left = build(on_error='skip')
-    assert left.left_out == ['bar/0a.wav', 'tram/1b.wav'] and {*decoded} <= {'0a.wav'}
-    assert left.num_records('train_inner') == 6
 
 
 def test_a_picture_that_is_none_is_told_with_its_name(tmp_path):
