@@ -1,7 +1,12 @@
 """Training losses, one value per example, always in float32."""
 
+from collections.abc import Callable
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 import optax
+from ml_collections import ConfigDict
 
 from avsc_jax.types import Array, Float, Int
 
@@ -30,3 +35,20 @@ def focal_loss(
     certain = loss == 0
     inside = jnp.where(certain, 1.0, loss)
     return jnp.where(certain, 0.0, (-jnp.expm1(-inside)) ** gamma * inside)
+
+
+LOSSES = {'cross_entropy': cross_entropy, 'focal_loss': focal_loss}
+
+
+def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The loss that the config names, with its settings.
+
+    >>> loss = make_loss(ConfigDict(dict(name='focal_loss', gamma=2.0)))
+    >>> round(float(loss(np.zeros((1, 2)), np.array([0]))[0]), 3)  # ln 2 / 4
+    0.173
+    """
+    settings = settings.to_dict()
+    name = settings.pop('name')
+    if name not in LOSSES:
+        raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
+    return partial(LOSSES[name], **settings)

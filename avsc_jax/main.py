@@ -22,7 +22,7 @@ from avsc_jax.data import folds, records, sources
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
-from avsc_jax.training import ensemble, sweep, train
+from avsc_jax.training import dependencies, sweep, train
 from avsc_jax.weights import cache
 
 FLAGS = flags.FLAGS
@@ -78,7 +78,6 @@ def main(arguments: list[str]) -> int:
     alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
     if FLAGS.multihost:
         multihost.initialize()
-    fused = 'groups' in config  # an ensemble of runs
     if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
@@ -91,9 +90,9 @@ def main(arguments: list[str]) -> int:
         'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
     }
     given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
-    run = partial((ensemble if fused else train).run, **folders, **given)
-    if 'members' in config and not (fused or FLAGS.dry_run or FLAGS.multihost):
-        train.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
+    run = partial(train.run, **folders, **given)
+    if config.kind != 'ensemble' and 'members' in config and not (FLAGS.dry_run or FLAGS.multihost):
+        dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
     default = default.with_name(default.name + sources.find(config.data.name).suffix(config.data))
@@ -141,13 +140,15 @@ def parse(arguments: list[str]) -> ConfigDict:
         sentence = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     fields.check(FLAGS.config)
+    with FLAGS.config.unlocked():
+        FLAGS.config.kind = FLAGS.config.get('kind', 'train')
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
     if FLAGS.fold is not None and not sources.find(FLAGS.config.data.name).has_folds:
         raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
-    if 'groups' in FLAGS.config and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
+    if FLAGS.config.kind == 'ensemble' and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
         raise ValueError('an ensemble only reads its members: give them --fold, --seeds or --sweep')
     return FLAGS.config
 
@@ -206,7 +207,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
             del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
-        if config.get('begins_with') and not train.has_stage(config, data_dir):
+        if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
             config.begins_with = ''
         source.settle(config)
         if FLAGS.fold is not None:

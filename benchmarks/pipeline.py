@@ -20,6 +20,7 @@ import numpy as np
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data.batches import epoch_order, read_ahead
 from avsc_jax.input_pipeline import examples, media
+from avsc_jax.losses import make_loss
 from avsc_jax.models import build
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.state import TrainState
@@ -44,7 +45,7 @@ def waiting(config, rows, num_steps: int) -> dict:
     model = build.make_model(config.model.to_dict(), num_classes=10)
     transformation, _ = optimizer.make_optimizer(config, 100)
     made = media.make(examples.preprocessing(config, []), STATS, config.augment.to_dict())
-    loss = train.make_loss(config.loss)
+    loss = make_loss(config.loss)
     steps = Steps(model, transformation, loss, jax.local_devices()[:1], prepare=made.prepare_batch)
     state = steps.place(TrainState.create(model, transformation, seed=0))
     order, mask = epoch_order(len(rows), config.batch_size, shuffle_by=(0, 0))

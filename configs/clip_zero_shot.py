@@ -25,6 +25,7 @@ PAPER = dict(
 def get_config(argument=''):
     choice = common.parse(argument, VARIANTS)
     config = common.experiment(choice, items='frame')
+    config.kind = 'zero_shot'
     del config.data.train, config.data.valid
 
     encoder = f'clip_{choice["encoder"]}'

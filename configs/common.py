@@ -45,7 +45,7 @@ def parse(
 def experiment(
     choice: Mapping[str, str], *, items: str, config: str = 'clips', inner: bool = False
 ) -> ConfigDict:
-    """A config with its data section: who trains, selects and reports on what.
+    """A config of kind train with its data section: who trains, selects and reports on what.
 
     A final system trains on all there is, so nothing is left to select or report on.
 
@@ -61,7 +61,7 @@ def experiment(
     else:
         splits = dict(train='train', valid='test', test='test')
     data = dict(name='tfds_tau', config=config, source=choice['data'], items=items, **splits)
-    return ConfigDict(dict(seed=0, data=data))
+    return ConfigDict(dict(kind='train', seed=0, data=data))
 
 
 def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]) -> ConfigDict:
@@ -70,7 +70,7 @@ def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]])
     Args:
       groups: role -> member -> config file, perhaps with a token of its own.
     """
-    config = ConfigDict(dict(seed=0))
+    config = ConfigDict(dict(kind='ensemble', seed=0))
     config.data = dict(name='tfds_tau', config='clips', source=choice['data'], test='test')
     config.groups = {role: tuple(members) for role, members in groups.items()}
     config.members = _members(choice, groups)

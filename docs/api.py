@@ -29,13 +29,15 @@ def main(folder: Path) -> None:
     import jaxtyping
     import pdoc
 
-    from avsc_jax import predict, training, types, weights
+    from avsc_jax import ensemble, predict, training, types, weights
 
     types.Array = jaxtyping.Array  # one name in place of all kinds of arrays
     types.__all__ = []  # its docstring says it all
     # found on first use, where pdoc does not look for them
-    training.load_run, predict.Predictor = training.load_run, predict.Predictor
     weights.SOURCES = weights.SOURCES
+    for package in (ensemble, predict, training):
+        for name in package.__all__:
+            setattr(package, name, getattr(package, name))
     warnings.simplefilter('error', UserWarning)
     pdoc.render.configure(
         docformat='google',

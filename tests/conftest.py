@@ -47,7 +47,7 @@ SMOKE = {
     'audio/test_spectrum.py',
     'data/test_records.py',
     'data/test_windows.py',
-    'ensemble/test_hitachi.py',
+    'ensemble/test_decision.py',
     'layers/test_norm.py',
     'models/test_regnet.py',
     'test_convert.py',

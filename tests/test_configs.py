@@ -11,7 +11,7 @@ import jax
 import pytest
 from ml_collections import ConfigDict
 
-from avsc_jax import configs, losses, models, weights
+from avsc_jax import configs, losses, models, tables, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import encoders, examples, sound
@@ -19,7 +19,7 @@ from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.tables import mix
 from avsc_jax.training import config as fields
-from avsc_jax.training import loop, optimizer, train
+from avsc_jax.training import loop, optimizer
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
 
@@ -43,7 +43,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     fields.check(config)
     told = {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
     assert told <= set(config.paper) <= told | {'average'}
-    if 'groups' in config:  # an ensemble of other configs
+    if config.kind == 'ensemble':  # an ensemble of other configs
         check_ensemble(config)
         return
     model = build.make_model(config.model.to_dict(), num_classes=10)
@@ -65,9 +65,9 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     check_inputs(small, resolved, outline, embeddings)
     if 'augment' in config:
         inputs.make(examples.preprocessing(config, []), None, config.augment.to_dict())
-    assert config.get('views') in (None, *train.VIEWS)
-    if 'train' in config.data:
-        assert hasattr(losses, config.loss.name)
+    assert config.get('views') in (None, *tables.VIEWS)
+    if config.kind == 'train':
+        assert config.loss.name in losses.LOSSES
         loop.selection(config.select, scored='valid' in config.data)
         _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
         warm = round(config.get('warmup', 0) * config.epochs * 7)

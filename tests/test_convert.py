@@ -12,7 +12,9 @@ import pytest
 import safetensors
 
 import avsc_jax
-from avsc_jax import convert, models, weights
+from avsc_jax import models, weights
+from avsc_jax.convert import __main__ as convert
+from avsc_jax.convert.command import FILES, JOINED
 from avsc_jax.models import openl3_baseline
 from avsc_jax.runtime import cli
 
@@ -101,17 +103,17 @@ def test_the_head_can_be_left_out(tmp_path, monkeypatch, capsys):
 def test_three_files_become_the_baseline_of_sound_and_picture(tmp_path, capsys):
     made = runpy.run_path(str(ROOT / 'tests' / 'weights' / 'test_openl3_baseline.py'))
     states = made['checkpoint'](512, 1), made['checkpoint'](512, 2), made['combination'](4)
-    files = [str(tmp_path / f'{name}.npz') for name in convert.FILES]
+    files = [str(tmp_path / f'{name}.npz') for name in FILES]
     for file, state in zip(files, states, strict=True):
         np.savez(file, **state)
     out = tmp_path / 'b03.safetensors'
-    assert convert.main([convert.JOINED, *files, str(out)]) == 0
+    assert convert.main([JOINED, *files, str(out)]) == 0
     assert capsys.readouterr().out.startswith(f'{out}: ')
-    found = weights.convert(convert.JOINED, weights.read(out))
+    found = weights.convert(JOINED, weights.read(out))
     jax.tree.map(
         functools.partial(np.testing.assert_array_equal, strict=True),
         found,
-        weights.convert(convert.JOINED, openl3_baseline.joined(*states)),
+        weights.convert(JOINED, openl3_baseline.joined(*states)),
     )
     stems = [found['batch_stats'][f'{name}_embedding']['params'] for name in ('audio', 'image')]
     for stem, state in zip(stems, states, strict=False):
@@ -164,11 +166,11 @@ def test_the_source_is_never_overwritten(source, tmp_path, monkeypatch):
             'clip_vit_b32 is made of one file, not of 2; give one',
         ),
         (
-            [convert.JOINED, 'ViT.npz', 'a.safetensors'],
+            [JOINED, 'ViT.npz', 'a.safetensors'],
             'is made of 3 files, not of 1; give audio, video, combined in this order',
         ),
-        ([convert.JOINED, *['ViT.npz'] * 3, 'a.safetensors'], 'unexpected: audio_embedding.visual'),
-        ([convert.JOINED, *['ViT.npz'] * 4, 'a.safetensors'], 'is made of 3 files, not of 4;'),
+        ([JOINED, *['ViT.npz'] * 3, 'a.safetensors'], 'unexpected: audio_embedding.visual'),
+        ([JOINED, *['ViT.npz'] * 4, 'a.safetensors'], 'is made of 3 files, not of 4;'),
         (['clip_rn101', 'ViT.npz', 'a.safetensors'], 'ViT.npz: these are not the weights of this'),
     ],
 )
@@ -183,14 +185,19 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert [file.name for file in tmp_path.iterdir()] == ['ViT.npz']
 
 
-def test_help_names_files_networks_and_an_example(monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['convert', '--help'])
+@pytest.mark.parametrize(
+    ('flag', 'words'),
+    [
+        ('--help', ('RN101.pt', 'video.pt combined.pt')),
+        ('--list', ('.h5.gz', '.pth', 'clip_rn50x4_text')),
+    ],
+)
+def test_files_networks_and_an_example_are_told(flag, words, capsys):
     with pytest.raises(SystemExit) as done:
-        runpy.run_path(convert.__file__, run_name='__main__')
+        convert.main([flag])
     assert done.value.code == 0
     told = capsys.readouterr().out
-    for word in ('.h5.gz', '.pth', 'clip_rn50x4_text', 'RN101.pt', 'video.pt combined.pt'):
-        assert word in told
+    assert all(word in told for word in words)
 
 
 def _flat(tree, prefix=''):

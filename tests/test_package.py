@@ -86,7 +86,7 @@ def test_the_wheel_holds_the_code_its_data_and_the_licences(built: Path) -> None
     held = {name for name in wheel.namelist() if '.dist-info/' not in name}
     data = {path for path in (ROOT / 'tfds_tau').glob('*') if path.suffix in DATA}
     data |= {*(ROOT / 'avsc_jax/serve').glob('page.*'), ROOT / 'avsc_jax/py.typed'}
-    data |= {*(ROOT / 'avsc_jax/report/templates').iterdir()}
+    data |= {*(ROOT / 'avsc_jax/report/templates').iterdir(), *(ROOT / 'avsc_jax').rglob('*.pyi')}
     expected = set()
     for path in [*sources(), *data]:
         folder, _, rest = path.relative_to(ROOT).as_posix().partition('/')

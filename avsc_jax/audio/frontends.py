@@ -1,23 +1,29 @@
-"""Named front ends: `f(audio [..., N, K] float32, *, sample_rate_hz) -> features`, K channels."""
+"""Front ends by name: `f(audio [..., N, K] float32, *, sample_rate_hz) -> features`, K channels."""
 
-from functools import partial
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 
-from avsc_jax.audio.ioacas import ioacas_bark, ioacas_logmel, ioacas_scalogram
-from avsc_jax.audio.openl3 import openl3_mel256
-from avsc_jax.audio.spectrum import (
-    decibels,
-    delta_matrix,
-    filter_bands,
-    mel_matrix,
-    power_spectrogram,
-    regression_delta,
+from avsc_jax.audio.hitachi import hitachi_facts, hitachi_logmel
+from avsc_jax.audio.ioacas import (
+    BANDS,
+    bark_facts,
+    bark_matrix,
+    ioacas_bark,
+    ioacas_logmel,
+    ioacas_scalogram,
+    logmel_facts,
+    scalogram_facts,
+    scalogram_matrix,
+    window_and_hop,
 )
-from avsc_jax.types import Array, Float
+from avsc_jax.audio.openl3 import openl3_facts, openl3_mel256
+from avsc_jax.types import Array
 
 __all__ = [
+    'FRONT_ENDS',
+    'FrontEnd',
     'hitachi_logmel',
     'ioacas_bark',
     'ioacas_logmel',
@@ -25,49 +31,62 @@ __all__ = [
     'openl3_mel256',
 ]
 
-HITACHI_WINDOW, HITACHI_HOP, HITACHI_MELS = 4096, 512, 256  # Okazaki 2021, Sec. 2.1
+
+def no_facts(sample_rate_hz: int, **options: Any) -> dict:
+    """Of a front end that only its code describes."""
+    return {}
 
 
-def hitachi_logmel(
-    audio: Float[Array, '*B N K'], *, sample_rate_hz: int, lineage: bool = False
-) -> Float[Array, '*B 256 T 3']:
-    """Log-mel spectrogram with its delta and delta-delta; T is 94 for a second at 48 kHz.
+def no_filters(sample_rate_hz: int, **options: Any) -> None:
+    """Of a front end whose facts say all of its filters, or that has none."""
 
-    The channels are averaged. In dB; each piece's values reach 80 dB below its own maximum.
 
-    Args:
-      lineage: as in the code of the DCASE task 1 systems that this one descends from: HTK's mel
-        scale, filters of height 1, ln(x + 1e-8), scaled to 0 ... 1 in each piece; deltas are
-        slopes over five frames, and the four frames at each end, where they would lack
-        neighbours, are left out: T is 86.
+class FrontEnd(NamedTuple):
+    """A front end, and what an exported system says of it.
 
-    Source: Okazaki et al. 2021, Sec. 2.1; equal to librosa's melspectrogram, power_to_db (ref 1)
-    and feature.delta (width 9, orders 1 and 2), whose edge handling the deltas share. `lineage`:
-    McDonnell and Gao 2020; Hu et al. 2020.
+    Attributes:
+      function: pure and jittable, `f(audio, *, sample_rate_hz, **options)`.
+      facts: `facts(sample_rate_hz, **options)`: all that another program needs to make the same,
+        in plain data. Spectra are squared magnitudes of the discrete Fourier transform of windowed
+        frames, bins 0 to half the window; filters are matrices that the squares are multiplied by.
+      filters: `filters(sample_rate_hz, **options)`: the matrix `[bands, bins]` where the filters
+        are not simply librosa's, else None.
+      gives_rows: each frame of features is a row of its own, as of an encoder of sound.
     """
-    if sample_rate_hz != 48000:
-        raise ValueError(f'hitachi_logmel takes sound at 48000 Hz, not {sample_rate_hz}; resample')
-    one = partial(_hitachi_piece, lineage=lineage)
-    pieces = audio.reshape(-1, *audio.shape[-2:])
-    # On a CPU a few pieces at a time, because their spectra then stay in its cache.
-    features = jax.lax.platform_dependent(
-        pieces, cpu=partial(jax.lax.map, one, batch_size=2), default=jax.vmap(one)
-    )
-    return features.reshape(*audio.shape[:-2], *features.shape[1:])
+
+    function: Callable[..., Array]
+    facts: Callable[..., dict] = no_facts
+    filters: Callable[..., np.ndarray | None] = no_filters
+    gives_rows: bool = False
 
 
-def _hitachi_piece(audio: Float[Array, 'N K'], *, lineage: bool) -> Float[Array, '256 T 3']:
-    mono = sum(jnp.unstack(audio, axis=-1)) / audio.shape[-1]  # XLA takes thrice as long for mean
-    power = power_spectrogram(mono, window=HITACHI_WINDOW, hop=HITACHI_HOP)
-    mel = filter_bands(power, mel_matrix(48000, HITACHI_WINDOW, HITACHI_MELS, htk=lineage))
-    if lineage:
-        level = jnp.log(mel + 1e-8)
-        low, high = level.min(), level.max()
-        level = (level - low) / jnp.where(high > low, high - low, 1)
-        delta = regression_delta(level)
-        channels = level[4:-4], delta[2:-2], regression_delta(delta)
-    else:
-        level = decibels(mel)
-        slopes = (delta_matrix(len(level), order).T for order in (1, 2))
-        channels = level, *(jnp.matmul(m, level, precision='highest') for m in slopes)
-    return jnp.stack([channel.T for channel in channels], -1)
+def _bark_filters(sample_rate_hz: int, traunmueller: bool = False, **options: Any) -> np.ndarray:
+    return bark_matrix(sample_rate_hz, window_and_hop(sample_rate_hz)[0], BANDS, traunmueller)
+
+
+def _scalogram_filters(sample_rate_hz: int, **options: Any) -> np.ndarray:
+    return scalogram_matrix(sample_rate_hz, window_and_hop(sample_rate_hz)[0])
+
+
+FRONT_ENDS = {
+    'hitachi_logmel': FrontEnd(hitachi_logmel, hitachi_facts),
+    'openl3_mel256': FrontEnd(openl3_mel256, openl3_facts),
+    'ioacas_logmel': FrontEnd(ioacas_logmel, logmel_facts, gives_rows=True),
+    'ioacas_bark': FrontEnd(ioacas_bark, bark_facts, _bark_filters, gives_rows=True),
+    'ioacas_scalogram': FrontEnd(
+        ioacas_scalogram, scalogram_facts, _scalogram_filters, gives_rows=True
+    ),
+}
+
+
+def find(name: str) -> FrontEnd:
+    """The front end of a name; raises ValueError with the names that there are."""
+    if name not in FRONT_ENDS:
+        raise ValueError(f'front end {name!r} is not one of {", ".join(FRONT_ENDS)}')
+    return FRONT_ENDS[name]
+
+
+def facts(name: str, *, sample_rate_hz: int, **options: Any) -> dict:
+    """Name, sample rate, options and constants of a front end, for other programs."""
+    about = {'name': name, 'sample_rate_hz': sample_rate_hz, 'options': options}
+    return about | find(name).facts(sample_rate_hz, **options)

@@ -11,12 +11,13 @@ formula, the wavelets and the padding are our reading.
 """
 
 from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.audio.spectrum import filter_bands, mel_matrix, power_of_columns
+from avsc_jax.audio.spectrum import filter_bands, mel_facts, mel_matrix, power_of_columns
 from avsc_jax.types import Array, Float
 
 WINDOW_S, HOP_S, BANDS = 0.512, 0.171, 256  # Sec. 3.1.1
@@ -217,3 +218,37 @@ def _scattering(sound: Float[Array, 'n'], *, sample_rate_hz: int) -> Float[Array
     scattered = jnp.concatenate(averages, -1)  # in order, since the widths ascend
     # the power of a tone of amplitude 1 in a Hann window, summed over its bins
     return jnp.log(0.375 * window**2 * jnp.square(scattered) + EPSILON)
+
+
+def logmel_facts(sample_rate_hz: int, **options: Any) -> dict:
+    """Windows, channels and filters of `ioacas_logmel` in plain data, for other programs."""
+    return _facts(sample_rate_hz, **options) | {
+        'filters': mel_facts(BANDS, sample_rate_hz, htk=False)
+    }
+
+
+def bark_facts(sample_rate_hz: int, traunmueller: bool = False, **options: Any) -> dict:
+    """Windows and channels of `ioacas_bark`; its filters are a matrix, see `bark_matrix`."""
+    return _facts(sample_rate_hz, **options) | {'filters': 'filters.npz'}
+
+
+def scalogram_facts(sample_rate_hz: int, scattering: bool = False, **options: Any) -> dict:
+    """Windows and channels of `ioacas_scalogram`; its filters are a matrix of their own."""
+    filters = 'first-order scattering: only system.bin has it' if scattering else 'filters.npz'
+    return _facts(sample_rate_hz, **options) | {'filters': filters}
+
+
+def _facts(sample_rate_hz: int, difference_scale: float = 1.0) -> dict:
+    window, hop = window_and_hop(sample_rate_hz)
+    return {
+        'channels': ['(left + right) / 2', '(left - right) * difference_scale'],
+        'difference_scale': difference_scale,
+        'window': {
+            'samples': window,
+            'hop': hop,
+            'shape': 'periodic Hann',
+            'padding': {'reflect': [window // 2, window // 2]},
+        },
+        'level': f'ln(x + {EPSILON})',
+        'layout': ['windows', 'channels', 'bands'],
+    }

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import librosa
 import numpy as np
 
-from avsc_jax.audio.spectrum import decibels, filter_bands, slices
+from avsc_jax.audio.spectrum import decibels, filter_bands, mel_facts, slices
 from avsc_jax.types import Array, Float
 
 SAMPLE_RATE_HZ = WINDOW = 48000
@@ -127,3 +127,26 @@ def _check_rate(sample_rate_hz: int) -> None:
         raise ValueError(
             f'OpenL3 takes sound at {SAMPLE_RATE_HZ} Hz, not {sample_rate_hz}; resample'
         )
+
+
+def openl3_facts(sample_rate_hz: int, version: Version = '0.3.1') -> dict:
+    """Window, filters and level of `openl3_mel256` in plain data, for other programs."""
+    lacking = (COLUMNS - 1) * FFT_HOP + FFT - WINDOW
+    before = lacking // 2 if version == '0.3.1' else 0
+    mirrored = version == '0.4-librosa'
+    half = FFT // 2
+    padding = {'reflect': [half, half]} if mirrored else {'zeros': [before, lacking - before]}
+    first = version == '0.3.1'
+    return {
+        'window': {
+            'samples': FFT,
+            'hop': FFT_HOP,
+            'count': COLUMNS,
+            'shape': 'periodic Hann',
+            'padding': padding,
+        },
+        'filters': mel_facts(MELS, sample_rate_hz, htk=first) | {'norm': 'slaney'},
+        'of': 'the squares, and then the root' if first else 'the roots of the squares',
+        'level': '10 log10(max(x, 1e-10)), no less than 80 below the greatest, less the greatest',
+        'layout': ['bands', 'columns', '1'],
+    }

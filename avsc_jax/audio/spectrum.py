@@ -105,6 +105,12 @@ def mel_matrix(sample_rate_hz: int, window: int, num_mels: int, htk: bool = Fals
     )
 
 
+def mel_facts(bands: int, sample_rate_hz: int, *, htk: bool) -> dict:
+    """The filters of `mel_matrix` in the words of `librosa.filters.mel`."""
+    scale = {'htk': htk, 'norm': None if htk else 'slaney'}
+    return {'mel_bands': bands, 'low_hz': 0, 'high_hz': sample_rate_hz / 2} | scale
+
+
 def filter_bands(
     power: Float[Array, '*B T F'], filters: np.ndarray, *, together: int = 16
 ) -> Float[Array, '*B T M']:

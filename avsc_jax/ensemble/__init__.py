@@ -3,35 +3,11 @@
 Pure functions of arrays [N, C] or [M, N, C]. numpy arrays in, numpy arrays out; jax arrays in, jax
 arrays out, also under jit and vmap. The type of the probabilities is kept. Searches and fits work
 on the host.
+
+The names are those of `__init__.pyi`. Each is imported on first use, for `score --help` lists the
+recipes without loading JAX.
 """
 
-from avsc_jax.ensemble.fit import fit_clamp, fit_temperature, fit_vector_scale, search_weights
-from avsc_jax.ensemble.hitachi import gate, hitachi, restrict
-from avsc_jax.ensemble.rules import (
-    clamp,
-    geometric_mean,
-    mean,
-    piecewise_clamp,
-    pool,
-    renormalize,
-    temperature_scale,
-    vector_scale,
-)
+import lazy_loader
 
-__all__ = [
-    'clamp',
-    'fit_clamp',
-    'fit_temperature',
-    'fit_vector_scale',
-    'gate',
-    'geometric_mean',
-    'hitachi',
-    'mean',
-    'piecewise_clamp',
-    'pool',
-    'renormalize',
-    'restrict',
-    'search_weights',
-    'temperature_scale',
-    'vector_scale',
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -10,11 +10,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import weights
-from avsc_jax.data import folds, media, records, sources
+from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
+from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
+from avsc_jax.models import sources
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',
@@ -71,20 +73,13 @@ def load(
     settings, live = preprocessing(config, specs), embedded_live(config, specs)
     rows: dict[str, Rows] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
-    prepare: Callable | None = None
-    embed: tuple[Callable, Mapping] | None = None
     if specs:
         folders: Folders = {
             'cache_dir': data_dir / 'features',
             'weights_dir': weights_dir,
-            'media': sources.media_files(dataset, data_dir, media_dir),
+            'media': media_files(dataset, data_dir, media_dir),
         }
-        own = [spec for spec in specs if spec is not live]  # of the training rows
-        if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
-            own = [together(spec, piece_s) for spec in own]
-        apart = [train] if own != [*specs] else []
-        encoded = extract(config, dataset, [n for n in names if n not in apart], specs, **folders)
-        encoded |= extract(config, dataset, apart, own, **folders)
+        encoded = encode(config, dataset, specs, live, **folders)
         stats = None
         if config.get('standardize'):
             stats = kept.stats(lambda: pooling.measure(settings, encoded[train].arrays))
@@ -94,22 +89,53 @@ def load(
         if 'size' not in config:
             stored = [name for name in names if not (live and name == train)]
             rows = {name: feature_rows(encoded[name], arrays[name]) for name in stored}
+    prepare: Callable | None = None
+    embed: tuple[Callable, Mapping] | None = None
     if live:
         reader = inputs.make(live.settings, None, live.augmentation)
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
         prepare, embed = partial(training_only, reader.prepare_batch), embedder(config, live)
     elif not rows:
-        augmentation = config.to_dict().get('augment', {})
-        plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
-        for name in names:
-            one = reader if name == train else plain
-            rows[name] = inputs.rows(dataset, name, one, arrays[name])
-        stats = None
-        if reader.takes_stats:
-            batch_size = config.batch_size
-            stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
-        prepare = inputs.make(settings, stats, augmentation).prepare_batch
+        rows, prepare = read_live(config, kept, dataset, settings, arrays)
     return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
+
+
+def encode(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    specs: Sequence[EncoderSpec | TrainedSpec],
+    live: TrainedSpec | None,
+    **folders: Unpack[Folders],
+) -> dict[str, feature_cache.Features]:
+    """The features of each split in use; those of the training split may be made otherwise."""
+    names, train = dict.fromkeys(splits_used(config).values()), config.data.get('train')
+    own = [spec for spec in specs if spec is not live]  # of the training rows
+    if piece_s := config.get('training_piece_s'):  # sound is cut otherwise where it is scored
+        own = [together(spec, piece_s) for spec in own]
+    apart = [train] if own != [*specs] else []
+    encoded = extract(config, dataset, [n for n in names if n not in apart], specs, **folders)
+    return encoded | extract(config, dataset, apart, own, **folders)
+
+
+def read_live(
+    config: ConfigDict,
+    kept: KeptArrays,
+    dataset: records.Dataset,
+    settings: Mapping,
+    arrays: Mapping[str, Mapping[str, np.ndarray]],
+) -> tuple[dict[str, Rows], Callable]:
+    """The rows of splits whose media are read when needed, and what prepares a batch of them."""
+    train, augmentation = config.data.get('train'), config.to_dict().get('augment', {})
+    plain, reader = inputs.make(settings), inputs.make(settings, None, augmentation)
+    rows = {
+        name: inputs.rows(dataset, name, reader if name == train else plain, of_split)
+        for name, of_split in arrays.items()
+    }
+    stats = None
+    if reader.takes_stats:
+        batch_size = config.batch_size
+        stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
+    return rows, inputs.make(settings, stats, augmentation).prepare_batch
 
 
 def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:
@@ -124,9 +150,12 @@ def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]
     settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
     if specs:
         settings['encoders'] = [spec.to_json() for spec in specs]
-    elif 'frames' in config and 'pretrained' in config:
-        source = weights.source_of(config.pretrained)
-        settings |= {'mean': source.mean, 'std': source.std}
+    elif 'frames' in config:
+        mean, std = sources.IMAGENET_MEAN, sources.IMAGENET_STD
+        if 'pretrained' in config:
+            source = weights.source_of(config.pretrained)
+            mean, std = source.mean, source.std
+        settings = {'mean': mean, 'std': std} | settings
     return settings
 
 

@@ -19,7 +19,7 @@ from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.input_pipeline import facts, images
+from avsc_jax.input_pipeline import images
 from avsc_jax.input_pipeline.sound import (
     num_pieces,
     padded,
@@ -71,7 +71,7 @@ class Sound:
         self.settings, self._stats = dict(settings), stats
         self._waveform, self._spectrum = _chosen(augmentation or {}, WAVEFORM, SPECTRUM)
         options = dict(settings['front_end'])
-        self._front_end = partial(getattr(frontends, options.pop('name')), **options)
+        self._front_end = partial(frontends.find(options.pop('name')).function, **options)
         self._rate = options['sample_rate_hz']
         self._length = round(settings['piece_s'] * self._rate)
         self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
@@ -82,7 +82,7 @@ class Sound:
         """See Transform."""
         stats = self._stats
         return piece_facts(self._length, self._rate) | {
-            'front_end': facts.front_end(**self.settings['front_end']),
+            'front_end': frontends.facts(**self.settings['front_end']),
             'standardize': stats and {name: array.tolist() for name, array in stats.items()},
             'resize': {
                 'size': list(self.settings['size']),

@@ -10,14 +10,11 @@ import numpy as np
 
 from avsc_jax.audio import frontends, openl3
 from avsc_jax.audio.resample import resampled
-from avsc_jax.input_pipeline import facts
 from avsc_jax.input_pipeline.transform import Takes
 from avsc_jax.types import Array
 
 # Front ends, which have no weights: their frames are kept like an encoder's embeddings.
-FRONT_ENDS = {
-    name: getattr(frontends, name) for name in ('ioacas_logmel', 'ioacas_bark', 'ioacas_scalogram')
-}
+FRONT_ENDS = {name: end.function for name, end in frontends.FRONT_ENDS.items() if end.gives_rows}
 NOTICEABLE = 0.05  # of a piece; less added or left out is not worth a note
 
 
@@ -94,7 +91,7 @@ class FrontEndPieces:
         self._front_end = partial(FRONT_ENDS[name], sample_rate_hz=self._rate, **options)
         self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
         self.facts = piece_facts(self._length, self._rate) | {
-            'front_end': facts.front_end(name, sample_rate_hz=self._rate, **options),
+            'front_end': frontends.facts(name, sample_rate_hz=self._rate, **options),
             'mono': f'where both channels are equal, the second one of a frame is '
             f'{reading["mono"]}',
         }
@@ -160,7 +157,7 @@ class OpenL3Windows:
             'zeros_before': openl3.WINDOW // 2 if reading['centre'] else 0,
             'most': reading['max_windows'],
             'last': 'completed by zeros',
-            'front_end': facts.front_end('openl3_mel256', sample_rate_hz=rate, version=version),
+            'front_end': frontends.facts('openl3_mel256', sample_rate_hz=rate, version=version),
         }
 
     def items(self, record: Mapping) -> list[np.ndarray]:

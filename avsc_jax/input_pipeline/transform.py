@@ -14,7 +14,7 @@ import numpy as np
 
 from avsc_jax import weights
 from avsc_jax.data import media
-from avsc_jax.input_pipeline import facts, images
+from avsc_jax.input_pipeline import images
 from avsc_jax.types import Array
 
 Takes = Literal['audio', 'frames', 'media']
@@ -125,7 +125,7 @@ class OpenL3Pictures:
         self._size = size
         self.item = jax.ShapeDtypeStruct((size, size, 3), np.float32)
         self.facts = {
-            'frames': facts.frames(frames),
+            'frames': media.frame_facts(frames),
             'same_size': 'pixel / 127.5 - 1, where a picture has the size already; else:',
             'resize': {'short side': size * 8 // 7, 'how': 'bilinear, not enlarged, no antialias'},
             'crop': {'centre': [size, size]},

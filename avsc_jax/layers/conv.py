@@ -1,11 +1,24 @@
-"""The convolutional layer of every network here: NHWC, explicit padding."""
+"""The convolution of every network here: NHWC, explicit padding, the fastest arithmetic there is.
+
+| convolution         | CPU                                          | elsewhere |
+|---------------------|----------------------------------------------|-----------|
+| 1x1, one group      | matrix product                               | the same  |
+| depthwise           | sum of shifted products, gradients by hand   | XLA's own |
+| other groups        | an ordinary convolution for each few of them | XLA's own |
+| all others          | XLA's own                                    | XLA's own |
+
+`conv_cpu` says how far XLA's own is behind on CPU; elsewhere cuDNN and the TPU's compiler know
+groups themselves.
+"""
 
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax import lax
 
-from avsc_jax.layers.convolution import convolve
+from avsc_jax.layers import conv_cpu
 from avsc_jax.types import Array, Float
 
 
@@ -50,7 +63,7 @@ class Conv(nn.Module):
         elif padding == 'SAME':
             window = [(k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
             padding = tuple(lax.padtype_to_pads(x.shape[1:3], window, self.strides, 'SAME'))
-        return convolve(
+        return conv(
             x,
             kernel,
             strides=self.strides,
@@ -58,3 +71,38 @@ class Conv(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
         )
+
+
+def conv(
+    x: Float[Array, 'B H W K'],
+    kernel: Float[Array, 'h w I O'],
+    *,
+    strides: conv_cpu.Pair,
+    padding: conv_cpu.Pads,
+    dilation: conv_cpu.Pair = (1, 1),
+    groups: int = 1,
+    platform: str | None = None,
+) -> Float[Array, 'B H2 W2 O']:
+    """As `lax.conv_general_dilated` of NHWC and HWIO with `feature_group_count=groups`.
+
+    Args:
+      padding: zeros at ((top, bottom), (left, right)).
+      platform: whose arithmetic; default, that of JAX's first device.
+    """
+    on_cpu = (platform or jax.default_backend()) == 'cpu'
+    x = conv_cpu.materialize(x)
+    if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
+        return conv_cpu.pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
+        return conv_cpu.materialize(conv_cpu.depthwise(x, kernel, strides, padding, dilation))
+    options = dict(
+        window_strides=strides,
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    if on_cpu and groups > 1:
+        kernel, groups = conv_cpu.merged_groups(kernel, groups)
+        parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        return jnp.concatenate([lax.conv_general_dilated(*p, **options) for p in parts], -1)
+    return lax.conv_general_dilated(x, kernel, feature_group_count=groups, **options)

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from avsc_jax.layers.convolution import pointwise
+from avsc_jax.layers.conv_cpu import pointwise
 from avsc_jax.types import Array, Float
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from avsc_jax.layers.settle import settled
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.types import Array, Bool, Float
 
 
@@ -95,7 +95,7 @@ def _normalized_backward(epsilon, axis_name, saved, grads):
     mean, slope = _total(sums, axis_name) / jnp.maximum(batch.count, 1)
     grad -= _spread(mean, x) + normal * _spread(slope, x)
     grad_x = _counted(grad * _spread(lax.rsqrt(batch.var + epsilon), x), mask)
-    return settled(grad_x.astype(x.dtype)), None
+    return materialize(grad_x.astype(x.dtype)), None
 
 
 _normalized.defvjp(_normalized_forward, _normalized_backward)

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
-from avsc_jax.layers.settle import settled
 from avsc_jax.models import sources
 from avsc_jax.models.rules import Rule, batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
@@ -38,7 +38,7 @@ class Bottleneck(nn.Module):
             x = _average_pool(x, self.stride)
             x = Conv(4 * self.width, name='downsample_0')(x)
             x = BatchNorm(name='downsample_1')(x, train=train)
-        return settled(nn.relu(x + y))
+        return materialize(nn.relu(x + y))
 
 
 class AttentionPool(nn.Module):

@@ -11,9 +11,9 @@ import flax.linen as nn
 
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
-from avsc_jax.layers.settle import settled
 from avsc_jax.layers.squeeze_excite import SqueezeExcite
 from avsc_jax.models import sources
 from avsc_jax.models.rules import batch_norm, convolution, linear
@@ -70,7 +70,7 @@ class Block(nn.Module):
             y = conv(self._squeezed(y), 'conv_pwl', 'bn3', self.features)
         if self.stride > 1 or x.shape[-1] != self.features:
             return y
-        return settled(x + DropPath(self.drop_path)(y, train=train))
+        return materialize(x + DropPath(self.drop_path)(y, train=train))
 
     def _squeezed(self, x):
         if not self.squeeze:

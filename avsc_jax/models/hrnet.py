@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.norm import BatchNorm
-from avsc_jax.layers.settle import settled
 from avsc_jax.models import sources
 from avsc_jax.models.resnet import BasicBlock, Bottleneck
 from avsc_jax.models.rules import Rule, batch_norm, convolution, linear
@@ -49,7 +49,7 @@ class HighResolutionModule(nn.Module):
                     part = _halved(part, width, f'{name}_{step}', train=train)
                     part = part if last else nn.relu(part)
                 parts.append(part)
-            fused.append(settled(nn.relu(sum(parts[1:], start=parts[0]))))
+            fused.append(materialize(nn.relu(sum(parts[1:], start=parts[0]))))
         return fused
 
 
@@ -112,7 +112,7 @@ class HRNet(Backbone, kw_only=True):
             if branch:
                 name = f'downsamp_modules_{branch - 1}'
                 merged = _halved(merged, 4 * width, name, use_bias=True, train=train)
-                x = settled(x + nn.relu(merged))
+                x = materialize(x + nn.relu(merged))
             merged = x
         name = 'final_layer'
         merged = _conv_norm(merged, self.num_features, name, use_bias=True, train=train)

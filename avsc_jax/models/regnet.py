@@ -7,9 +7,9 @@ import flax.linen as nn
 
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
-from avsc_jax.layers.settle import settled
 from avsc_jax.models import sources
 from avsc_jax.models.rules import batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
@@ -53,7 +53,7 @@ class Bottleneck(nn.Module):
         y = DropPath(self.drop_path)(y, train=train)
         if self.stride > 1 or x.shape[-1] != self.width:
             x = ConvNorm(self.width, stride=self.stride, name='downsample')(x, train=train)
-        return settled(nn.relu(y + x))
+        return materialize(nn.relu(y + x))
 
 
 class RegNetX(Backbone, kw_only=True):

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import average_pool_2, average_pool_3
-from avsc_jax.layers.settle import settled
 from avsc_jax.models import sources
 from avsc_jax.models.resnet import ResNet
 from avsc_jax.models.rules import batch_norm, convolution, linear
@@ -65,7 +65,7 @@ class Bottleneck(nn.Module):
         if x.shape[-1] != 4 * self.width:
             x = Conv(4 * self.width, name='downsample_1')(x)
             x = BatchNorm(name='downsample_2')(x, train=train)
-        return settled(nn.relu(y + x))
+        return materialize(nn.relu(y + x))
 
 
 class ResNeSt(ResNet, kw_only=True):

@@ -7,10 +7,10 @@ import flax.linen as nn
 
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import max_pool
-from avsc_jax.layers.settle import settled
 from avsc_jax.models import sources
 from avsc_jax.models.rules import batch_norm, convolution, linear
 from avsc_jax.types import Array, Float
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
         y = Conv(self.width, (3, 3), padding=1, name='conv2')(y)
         y = BatchNorm(name='bn2')(y, train=train)
         y = DropPath(self.drop_path)(y, train=train)
-        return settled(nn.relu(y + projected(x, self.width, self.stride, train=train)))
+        return materialize(nn.relu(y + projected(x, self.width, self.stride, train=train)))
 
 
 class Bottleneck(nn.Module):
@@ -53,7 +53,7 @@ class Bottleneck(nn.Module):
         y = Conv(4 * self.width, name='conv3')(y)
         y = BatchNorm(name='bn3')(y, train=train)
         y = DropPath(self.drop_path)(y, train=train)
-        return settled(nn.relu(y + projected(x, 4 * self.width, self.stride, train=train)))
+        return materialize(nn.relu(y + projected(x, 4 * self.width, self.stride, train=train)))
 
 
 def projected(

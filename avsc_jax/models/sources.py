@@ -2,6 +2,8 @@
 
 import dataclasses
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of R, G, B
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -76,8 +78,8 @@ def timm(
         interpolation=interpolation,
         crop='centre',
         crop_fraction=crop_fraction,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
     )
 
 

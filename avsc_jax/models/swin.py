@@ -9,9 +9,9 @@ import numpy as np
 
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv_cpu import materialize
 from avsc_jax.layers.drop_path import DropPath
 from avsc_jax.layers.linear import Linear
-from avsc_jax.layers.settle import settled
 from avsc_jax.models import sources
 from avsc_jax.models.rules import Rule, convolution, layer_norm, linear
 from avsc_jax.types import Array, Float
@@ -83,9 +83,9 @@ class Block(nn.Module):
         mask = _shift_mask(padded, window, shift)
         y = WindowAttention(self.heads, window, name='attn')(_split(y, window), mask)
         y = _join(y, padded, window)[:, : size[0], : size[1]]
-        x = settled(x + DropPath(self.drop_path)(jnp.roll(y, shift, axis=(1, 2)), train=train))
+        x = materialize(x + DropPath(self.drop_path)(jnp.roll(y, shift, axis=(1, 2)), train=train))
         y = Mlp(name='mlp')(_norm('norm2', x))
-        return settled(x + DropPath(self.drop_path)(y, train=train))
+        return materialize(x + DropPath(self.drop_path)(y, train=train))
 
 
 class PatchMerging(nn.Module):

@@ -1,13 +1,6 @@
 """Names the scenes of clips: `Predictor.load('runs/clip_fusion')('clip.mp4').scene`."""
 
-from typing import Any
+import lazy_loader
 
-__all__ = ['Predictor']
-
-
-def __getattr__(name: str) -> Any:
-    if name == 'Predictor':  # loads JAX, which --help does without
-        from avsc_jax.predict.predictor import Predictor
-
-        return Predictor
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+# JAX comes with the first use of a name of __init__.pyi; --help does without.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

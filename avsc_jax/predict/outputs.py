@@ -1,5 +1,6 @@
 """The files that predict writes of what it found: tables of files and of windows, embeddings."""
 
+import argparse
 import csv
 import hashlib
 import io
@@ -13,6 +14,24 @@ import numpy as np
 from avsc_jax import tables
 from avsc_jax.report import files
 from avsc_jax.runtime.files import printable
+
+# Flags that name a file to write -> the endings that it may have.
+WRITTEN = {
+    'csv': tables.SUFFIXES,
+    'timeline': ('.csv', '.tsv', '.txt'),
+    'jsonl': ('.jsonl',),
+    'embeddings': ('.npz',),
+}
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises an error unless every file that is asked for can be written, as far as one can see."""
+    for name, suffixes in WRITTEN.items():
+        out = getattr(args, name)
+        if out and out.suffix not in suffixes:
+            raise ValueError(f'{out} must end in {", ".join(suffixes)}')
+        if out and not out.absolute().parent.is_dir():
+            raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
 
 
 def write_table(

@@ -83,45 +83,6 @@ def smoothed(
     return before + (1 - math.exp(-passed_s / smooth_s)) * (now - before)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that `source_of` and `run` take."""
-    live = parser.add_argument_group('live, in place of files')
-    live.add_argument(
-        '--follow',
-        metavar='FILE',
-        help='tag a file while it grows (wav, mkv, ts, fragmented mp4), each second; with --rate, '
-        'raw sound of a pipe, - being the standard input. Ctrl-C ends it',
-    )
-    live.add_argument(
-        '--rate',
-        type=int,
-        metavar='HZ',
-        help='of raw sound: 32-bit floats, as `ffmpeg -f f32le` writes them',
-    )
-    live.add_argument(
-        '--channels', type=int, default=2, choices=(1, 2), help='of raw sound (default 2)'
-    )
-    live.add_argument(
-        '--frames', metavar='PIPE', help='raw pictures, rgb24, beside raw sound or alone'
-    )
-    live.add_argument('--frame_size', metavar='WxH', help='of raw pictures, such as 796x448')
-    live.add_argument(
-        '--frame_rate', type=float, default=25.0, help='of raw pictures (default 25 a second)'
-    )
-    live.add_argument(
-        '--smooth_s',
-        type=float,
-        default=3.0,
-        help='time constant of the exponential smoothing over time; 0 for none (default 3)',
-    )
-    live.add_argument(
-        '--patience_s',
-        type=float,
-        default=10.0,
-        help='a file that has not grown for so long has ended (default 10)',
-    )
-
-
 def source_of(args: argparse.Namespace) -> Recording | Raw:
     """The source that the flags name, checked as far as it can be."""
     if not (0 <= args.smooth_s <= 3600 and 0 <= args.patience_s <= 86400):

@@ -3,29 +3,11 @@
 `make` scores, `trained` tells of a run that has nothing to score, `line` gives one of several
 systems its line, `text` prints, `write` leaves the two files. Every number names its granularity;
 the headline is the clip where clips can be formed.
+
+The names are those of `__init__.pyi`. Each is imported on first use, for `score --help` lists the
+papers' tables without loading JAX, and only `write` needs matplotlib.
 """
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import lazy_loader
 
-from avsc_jax.report import files
-from avsc_jax.report.console import text
-from avsc_jax.report.scores import line, make, trained
-
-__all__ = ['line', 'make', 'text', 'trained', 'write']
-
-
-def write(report: Mapping[str, Any], folder: str | Path) -> Path:
-    """Writes report.json and report.html into a folder, each beside and then renamed."""
-    from avsc_jax.report import page  # matplotlib takes a second to load, and only writing needs it
-
-    files.write(
-        folder,
-        {
-            'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
-            'report.html': page.page(report),
-        },
-    )
-    return Path(folder) / 'report.html'
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

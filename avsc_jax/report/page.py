@@ -1,9 +1,11 @@
 """A report as one self-contained HTML page: inline CSS and SVG, no script, no network."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from avsc_jax.report import html, plots
+from avsc_jax.report import files, html, plots
 from avsc_jax.report.console import figure, interval, number, words
 from avsc_jax.report.scores import METRICS
 
@@ -56,3 +58,15 @@ def _levels(scores: Mapping[str, Mapping[str, Any]]) -> Table:
 def document(title: str, parts: Iterable[str], css: str = '') -> str:
     """A page with this title and these parts, which are HTML, in the style of all reports."""
     return html.render('document.html', title=title, parts=map(html.own, parts), css=html.own(css))
+
+
+def write(report: Mapping[str, Any], folder: str | Path) -> Path:
+    """Writes report.json and report.html into a folder, each beside and then renamed."""
+    files.write(
+        folder,
+        {
+            'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
+            'report.html': page(report),
+        },
+    )
+    return Path(folder) / 'report.html'

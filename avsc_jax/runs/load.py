@@ -80,7 +80,7 @@ class RunSpec:
     @functools.cached_property
     def config(self) -> dict:
         """The run's config."""
-        return RunFolder(self.folder).read_json('config.json')
+        return RunFolder(self.folder).config
 
     @property
     def augmentation(self) -> dict[str, dict]:

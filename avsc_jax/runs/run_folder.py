@@ -39,8 +39,15 @@ class RunFolder:
         return len(self.read_json('classes.json'))
 
     @property
+    def config(self) -> dict:
+        """The resolved config; of a run from before configs had a kind, with the one it implies."""
+        stored = self.read_json('config.json')
+        trained = 'train' if 'train' in stored.get('data', {}) else 'zero_shot'
+        return {'kind': 'ensemble' if 'groups' in stored else trained, **stored}
+
+    @property
     def config_hash(self) -> str:
-        return config_hash(self.read_json('config.json'))
+        return config_hash(self.config)
 
     def finish(self) -> None:
         self._write('DONE', 'the run is complete\n')
@@ -61,7 +68,7 @@ class RunFolder:
         """An error if the folder holds a run with another config."""
         if not (self.path / 'config.json').exists():
             return
-        found, wanted = self.read_json('config.json'), json.loads(json.dumps(config))
+        found, wanted = self.config, json.loads(json.dumps(config))
         if found != wanted:
             raise ValueError(
                 f'{self.path} holds a run with another config ({_difference(found, wanted)}); '
@@ -140,12 +147,14 @@ def versions() -> dict[str, str | None]:
 
 
 def config_hash(config: Mapping) -> str:
+    """Of all but its kind, which the rest implies: runs from before there was one keep theirs."""
+    config = {name: value for name, value in config.items() if name != 'kind'}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     """The network of a run, and its variables after the best epoch."""
-    model = build.make_model(run.read_json('config.json')['model'], num_classes=run.num_classes)
+    model = build.make_model(run.config['model'], num_classes=run.num_classes)
     shapes = build.checkpoint_shapes(model)
     variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)
     return model, variables

@@ -39,8 +39,8 @@ def facts(table: tables.Predictions, run: RunFolder | None) -> dict[str, str]:
 
 def _network(run: RunFolder) -> str:
     """Its name and its parameters; those of all members of an ensemble."""
-    config = run.read_json('config.json')
-    if 'model' in config:
+    config = run.config
+    if config['kind'] != 'ensemble':
         name = config['model']['name']
         counts = [parameters(config, num_classes=run.num_classes)]
     else:
@@ -66,7 +66,7 @@ def other_data(runs: Mapping[str, RunFolder]) -> list[str]:
 
 def settings(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, str]]:
     """Those that differ, as text: setting -> the value of each run that has it."""
-    configs = {name: _flat(run.read_json('config.json')) for name, run in runs.items()}
+    configs = {name: _flat(run.config) for name, run in runs.items()}
     keys = dict.fromkeys(key for of in configs.values() for key in of)
     found = {key: {name: of[key] for name, of in configs.items() if key in of} for key in keys}
     unlike = {
@@ -108,7 +108,7 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
         )
     elif any(origin.startswith('random:') for origin in used.values()):
         warnings.append('random encoders, not pretrained: the scores are not those of the system')
-        if 'train' not in data:
+        if config.kind == 'zero_shot':
             warnings.append('random encoders know no words: their zero-shot prediction is chance')
     return {
         'data': dataset.name,
@@ -133,7 +133,7 @@ def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
         f'{verbs[part]} {dataset.title(split)} ({dataset.num_records(split)} records)'
         for part, split in splits.items()
     )
-    if 'train' not in splits:
+    if config.kind == 'zero_shot':
         told = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {told}'
     elif last:
         told += '; the last epoch is kept' + ('' if 'test' in splits else '; nothing is scored')

@@ -5,7 +5,7 @@ The options are those of jax 0.10 to 0.12. Measurements are in benchmarks/NOTES.
 
 import jax
 
-# A barrier (`layers.settle`) ends a fusion only where it is not taken out before the fusing.
+# A barrier (`layers.conv_cpu.materialize`) ends a fusion only where it is not taken out before.
 _BARRIERS = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 # XLA has two libraries of kernels. YNNPACK sums over leading axes 10 times as fast as Eigen, which
 # training does for every norm and bias; Eigen's convolutions are faster, their gradients 4 times.

@@ -1,11 +1,13 @@
 """The command line of avsc_jax.score: its help, its options, and which go together."""
 
 import argparse
-from collections.abc import Mapping
+import functools
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avsc_jax.report import published
-from avsc_jax.tables import mix
+from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
+from avsc_jax.report.published import TABLES
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -73,8 +75,62 @@ COMMANDS = {
 }
 
 
+TRUTH = 'true scenes (columns filename_audio ... scene_label), in place of any in the tables'
+OUT = 'write report.html, report.json and predictions.npz there; without it only print'
+
+# A mode in place of scoring -> the other options that it takes.
+TAKES = {
+    'check': ('items', 'truth'),
+    'compare': ('truth', 'clamped', 'out'),
+    'modalities': ('truth', 'clamped', 'out'),
+    'paper': ('runs', 'out'),
+}
+
+
+def parse(arguments: list[str]) -> tuple[str | None, argparse.Namespace]:
+    """What to do, a name of TAKES or None for scoring tables, and its options."""
+    if arguments and arguments[0] in COMMANDS and not _is_table(Path(arguments[0])):
+        mode = 'compare' if arguments[0] == 'runs' else arguments[0]
+        return mode, commands()[arguments[0]].parse_args(arguments[1:])
+    options = parser().parse_args(arguments)
+    mode = _mode(options)
+    options.recipe = options.recipe or 'mean'
+    late = [name for name in options.table if name in COMMANDS and not _is_table(Path(name))]
+    if late and not mode:
+        raise ValueError(f'there is no table {late[0]}; the command {late[0]} stands first')
+    return mode, options
+
+
+def _is_table(path: Path) -> bool:
+    """Whether there is a table of this name, or a run folder."""
+    return path.is_file() or (path / 'config.json').is_file()
+
+
+def _mode(options: argparse.Namespace) -> str | None:
+    """What is done in place of scoring tables, if any; an error for options that it ignores."""
+    plain = vars(parser().parse_args([]))
+    given = {name for name, value in vars(options).items() if value != plain[name]}
+    mode = next((name for name in TAKES if name in given), None)
+    if mode:
+        print(f'note: --{mode} is an old name of `score {mode}` and will go', file=sys.stderr)
+    if not mode and given <= {'table', *TAKES['compare']} and _are_runs(options.table):
+        mode, options.compare = 'compare', options.table
+        given.remove('table')
+    taken = {mode, *TAKES[mode]} if mode else {*plain} - {'items', 'runs'}
+    if strange := sorted(given - taken):
+        what = f'--{mode}' if mode else 'scoring tables'
+        raise ValueError(f'{what} does not go with {", ".join(strange)}; leave that out')
+    return mode
+
+
+def _are_runs(names: Sequence[str]) -> bool:
+    """Whether several are named and none has a role in a mix, some being run folders."""
+    paths = list(map(Path, names))
+    return len(paths) > 1 and all(p.exists() for p in paths) and any(p.is_dir() for p in paths)
+
+
 def parser() -> argparse.ArgumentParser:
-    """Of the command's line."""
+    """The parser of a line that scores tables."""
     made = argparse.ArgumentParser(
         prog='python -m avsc_jax.score',
         description=DESCRIPTION,
@@ -82,82 +138,74 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
-    made.add_argument(
+    made.add_argument('--truth', metavar='FOLD.csv', help=TRUTH)
+    made.add_argument('--out', metavar='FOLDER', help=OUT)
+    _add_mix(made)
+    _add_fit(made)
+    _add_gallery(made)
+    _add_old(made)
+    return made
+
+
+def _add_mix(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group('how several tables are mixed').add_argument
+    add(
         '--recipe',
-        choices=list(mix.RECIPES),
-        help='how several tables are mixed: arithmetic mean (the default) or geometric mean; the '
-        'decision stage of Okazaki 2021 (tables audio=, visual= and perhaps clip=); or the mean '
-        'with weights in steps of 0.05 that are best on the tables of --fit-on',
+        choices=list(RECIPES),
+        help='arithmetic mean (the default) or geometric mean; the decision stage of Okazaki 2021 '
+        '(tables audio=, visual= and perhaps clip=); or the mean with weights in steps of 0.05 '
+        'that are best on the tables of --fit-on',
     )
-    made.add_argument(
-        '--fit-on',
-        nargs='+',
-        default=[],
-        metavar='[role=]table',
-        help="the members' tables of the split on which --recipe=weights and --calibrate are "
-        'fitted, in the order or with the roles of those reported on',
-    )
-    made.add_argument(
-        '--report-on',
-        nargs='+',
-        default=[],
-        metavar='[role=]table',
-        help='the tables to score; the same as naming them first',
-    )
-    made.add_argument(
-        '--calibrate',
-        choices=list(mix.CALIBRATIONS),
-        help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
-        'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
-    )
-    made.add_argument(
-        '--weights', metavar='W,W,...', help='weights of the mean, one a table; made to sum to one'
-    )
-    made.add_argument(
+    add('--weights', metavar='W,W,...', help='of the mean, one a table; made to sum to one')
+    add(
         '--clamp',
         choices=['fused', 'per_model'],
         help='pool to clips, then clamp (Okazaki 2021, Eq. 1) the mean, or each table before it',
     )
-    made.add_argument(
-        '--clamped',
-        action='store_true',
-        help='the tables are clamped already: their rows need not sum to one',
+    clamped = 'the tables are clamped already: their rows need not sum to one'
+    add('--clamped', action='store_true', help=clamped)
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('what is fitted on one split and reported on another')
+    add = functools.partial(group.add_argument, nargs='+', default=[], metavar='[role=]table')
+    add(
+        '--fit-on',
+        help="the members' tables of the split on which --recipe=weights and --calibrate are "
+        'fitted, in the order or with the roles of those reported on',
     )
-    made.add_argument(
-        '--truth',
-        metavar='FOLD.csv',
-        help='true scenes (columns filename_audio ... scene_label), in place of any in the tables',
+    add('--report-on', help='the tables to score; the same as naming them first')
+    group.add_argument(
+        '--calibrate',
+        choices=list(CALIBRATIONS),
+        help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
+        'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
     )
-    made.add_argument(
-        '--out',
-        metavar='FOLDER',
-        help='write report.html, report.json and predictions.npz there; without it only print',
-    )
-    # as in earlier versions, for one more release: commands do the same
-    old = argparse.SUPPRESS
-    made.add_argument('--compare', nargs='+', help=old)
-    made.add_argument('--modalities', nargs=3, help=old)
-    made.add_argument('--check', type=Path, help=old)
-    made.add_argument('--items', type=Path, help=old)
-    made.add_argument('--paper', choices=tuple(published.TABLES), help=old)
-    made.add_argument('--runs', type=Path, help=old)
-    gallery = made.add_argument_group('clips that one table gets right and another wrong')
-    gallery.add_argument(
-        '--gallery',
-        type=Path,
-        metavar='OUT.html',
-        help='write the clips that --sound gets right and --picture wrong there, darkest first',
-    )
-    gallery.add_argument('--sound', metavar='ROLE', help='which table (default: the first)')
-    gallery.add_argument('--picture', metavar='ROLE', help='which table (default: the second)')
-    gallery.add_argument(
-        '--dataset',
-        metavar='CONFIG',
-        help='of tfds_tau, such as demo, or NAME/CONFIG: has the frames',
-    )
-    gallery.add_argument('--split', default='test', help='of the dataset (default test)')
-    gallery.add_argument('--data_dir', type=Path, help='where the dataset is prepared')
-    return made
+
+
+def _add_gallery(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        'clips that one table gets right and another wrong'
+    ).add_argument
+    gallery = 'write the clips that --sound gets right and --picture wrong there, darkest first'
+    add('--gallery', type=Path, metavar='OUT.html', help=gallery)
+    add('--sound', metavar='ROLE', help='which table (default: the first)')
+    add('--picture', metavar='ROLE', help='which table (default: the second)')
+    dataset = 'of tfds_tau, such as demo, or NAME/CONFIG: has the frames'
+    add('--dataset', metavar='CONFIG', help=dataset)
+    add('--split', default='test', help='of the dataset (default test)')
+    add('--data_dir', type=Path, help='where the dataset is prepared')
+
+
+def _add_old(parser: argparse.ArgumentParser) -> None:
+    """As in earlier versions, for one more release: commands do the same."""
+    add = functools.partial(parser.add_argument, help=argparse.SUPPRESS)
+    add('--compare', nargs='+')
+    add('--modalities', nargs=3)
+    add('--check', type=Path)
+    add('--items', type=Path)
+    add('--paper', choices=tuple(TABLES))
+    add('--runs', type=Path)
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
@@ -190,9 +238,9 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     paper = made['paper']
     paper.add_argument(
         'paper',
-        choices=tuple(published.TABLES),
+        choices=tuple(TABLES),
         metavar='TABLE',
-        help=f'{mix.listed(published.TABLES)} (the first four are of Okazaki et al. 2021)',
+        help=f'{", ".join(TABLES)} (the first four are of Okazaki et al. 2021)',
     )
     paper.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
     paper.add_argument('--out', metavar='FOLDER', help='write it there as Markdown')
@@ -203,7 +251,7 @@ def check(
     options: argparse.Namespace, paths: Mapping[str, Path], fit_paths: Mapping[str, Path]
 ) -> None:
     """Raises ValueError for options that need or exclude each other."""
-    recipe = mix.RECIPES[options.recipe]
+    recipe = RECIPES[options.recipe]
     found = recipe.fits is not None
     for wrong, sentence in (
         (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
@@ -231,7 +279,7 @@ def check(
         (
             recipe.roles
             and not {*recipe.roles} - {*recipe.optional} <= {*paths} <= {*recipe.roles},
-            f'--recipe={options.recipe} takes {_roles(recipe)}, not {mix.listed(paths)}',
+            f'--recipe={options.recipe} takes {_roles(recipe)}, not {", ".join(paths)}',
         ),
         (
             options.gallery and (len(paths) < 2 or not options.dataset),
@@ -246,7 +294,7 @@ def check(
             raise ValueError(sentence)
 
 
-def _roles(recipe: mix.Recipe) -> str:
+def _roles(recipe: Recipe) -> str:
     """The tables that a recipe takes, as they are given."""
     needed = [f'{role}=table' for role in recipe.roles if role not in recipe.optional]
     return ' '.join(needed) + ''.join(f' and perhaps {role}=table' for role in recipe.optional)

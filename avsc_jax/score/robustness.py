@@ -1,6 +1,4 @@
-"""How finished runs answer disturbed clips of their own test split.
-
-python -m avsc_jax.robustness runs/clip_fusion runs/hitachi_ensemble [--out table.md]
+"""What avsc_jax.robustness does: finished runs answer disturbed clips of their own test split.
 
 Sound is dropped, pictures are dropped, noise is laid over the sound, frames are darkened. What is
 disturbed are the records of the data set; a system gets them as it gets any others.
@@ -30,7 +28,6 @@ from avsc_jax.predict.predictor import Predictor
 from avsc_jax.report import files
 from avsc_jax.report.console import columns, markdown, number, percent
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import cli
 from avsc_jax.runtime.files import printable
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -77,13 +74,15 @@ CONDITIONS: dict[str, tuple[str | None, Callable[[Mapping], dict] | None]] = {
 }
 
 
-def main(arguments: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Scores each run; the table is written once all are scored."""
-    options = _parse(arguments)
+    _check(options)
+    options.data_dir = options.data_dir or default_data_dir()
+    options.weights_dir = options.weights_dir or default_weights_dir()
     found = []
-    for run in options.runs:
-        print(run.name, file=sys.stderr)
-        found.append(score(run, options))
+    for path in options.runs:
+        print(path.name, file=sys.stderr)
+        found.append(score(path, options))
     print(text(found))
     if options.out:
         suffix = options.out.suffix
@@ -92,9 +91,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def run() -> None:
-    """The console script avsc-robustness."""
-    sys.exit(cli.main(main))
+def _check(options: argparse.Namespace) -> None:
+    """Raises an error for what of the arguments does not hold, before anything takes long."""
+    for run in options.runs:
+        if not RunFolder(run).is_done:
+            raise FileNotFoundError(f'{run} holds no finished run; name run folders')
+    if options.clips is not None and options.clips < 1:
+        raise ValueError(f'--clips is {options.clips}; it must be 1 or more')
+    if options.out and options.out.suffix not in WRITERS:
+        raise ValueError(f'--out {options.out} must end in {", ".join(WRITERS)}')
 
 
 def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -222,34 +227,3 @@ def _json(found: Sequence[Mapping]) -> str:
 
 
 WRITERS = {'.md': _markdown, '.tsv': _tsv, '.json': _json}
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments, checked as far as they can be before anything is read."""
-    parser = argparse.ArgumentParser(
-        prog='python -m avsc_jax.robustness', description=__doc__.split('\n\n')[0]
-    )
-    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='a finished run folder')
-    parser.add_argument('--split', help="of the run's data (default: the one it is scored on)")
-    parser.add_argument(
-        '--clips', type=int, metavar='N', help='only so many records of the split, evenly spread'
-    )
-    parser.add_argument('--out', type=Path, help='write the table here: .md, .tsv or .json')
-    parser.add_argument(
-        '--data_dir', type=Path, default=default_data_dir(), help='where the data is prepared'
-    )
-    parser.add_argument('--media_dir', type=Path, help='of video files, for systems on OpenL3')
-    parser.add_argument('--weights_dir', type=Path, default=default_weights_dir())
-    options = parser.parse_args(arguments)
-    for run in options.runs:
-        if not RunFolder(run).is_done:
-            raise FileNotFoundError(f'{run} holds no finished run; name run folders')
-    if options.clips is not None and options.clips < 1:
-        raise ValueError(f'--clips is {options.clips}; it must be 1 or more')
-    if options.out and options.out.suffix not in WRITERS:
-        raise ValueError(f'--out {options.out} must end in {", ".join(WRITERS)}')
-    return options
-
-
-if __name__ == '__main__':
-    run()

@@ -8,241 +8,18 @@ nowhere.
 """
 
 import argparse
-import asyncio
-import contextlib
-import ipaddress
-import socket
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from avsc_jax import weights
-from avsc_jax.data import media
-from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict.predictor import load
-from avsc_jax.report.page import document
 from avsc_jax.runtime import cli
-from avsc_jax.serve.queue import Refusal, TaggingQueue
-from avsc_jax.weights.cache import default_weights_dir
-
-if TYPE_CHECKING:  # of the extra `web`
-    from starlette.requests import Request
-
-WEB = Path(__file__).parent
-HEADERS = {
-    # the explanation, in a frame of the page, has its style and its pictures in itself
-    'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data: blob:; media-src blob:; frame-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
-    'Cache-Control': 'no-store',
-}
 
 
 def main(arguments: list[str]) -> int:
     """Serves the page until Ctrl-C."""
     args = parse(arguments)
-    try:
-        import python_multipart  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn
-    except ImportError as error:
-        raise ValueError(
-            f"the page needs {error.name}, which is not installed: pip install 'avsc_jax[web]'"
-        ) from error
-    if not _is_local(args.host):
-        print(
-            f'! --host {args.host}: whoever reaches this machine can have clips tagged; there is '
-            'no password and no encryption',
-            file=sys.stderr,
-        )
-    with contextlib.closing(_listener(args.host, args.port)) as listener:
-        if args.download_weights:
-            weights.download_all(predict.published(args.model), args.weights_dir)
-        desk = TaggingQueue(
-            load(args.model, args.weights_dir), window_s=args.window, max_seconds=args.max_seconds
-        )
-        print('warming up ...', file=sys.stderr)
-        desk.warm_up()
-        config = uvicorn.Config(
-            app(desk, args.host, max_mb=args.max_mb),
-            log_level='warning',
-            loop='asyncio',
-            http='h11',
-            ws='none',
-            lifespan='off',
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=64,
-            timeout_graceful_shutdown=1,
-        )
-        host = f'[{args.host}]' if ':' in args.host else args.host
-        print(f'http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)', flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
-    return 0
+    from avsc_jax.serve import command  # loads JAX, which --help does without
 
-
-def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[..., Awaitable[None]]:
-    """The page and its JSON, as an ASGI application.
-
-    Args:
-      host: what the page is reached by, beside addresses of numbers and localhost.
-      max_mb: the largest clip that is taken.
-    """
-    from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, Response
-    from starlette.routing import Route
-
-    parts = [(WEB / 'page.html').read_text('utf-8')]
-    page = document('Which scene is it?', parts, (WEB / 'page.css').read_text('utf-8'))
-    script = (WEB / 'page.js').read_text('utf-8')
-
-    async def tag(request: 'Request') -> JSONResponse:
-        with desk.place(), tempfile.TemporaryDirectory(prefix='avsc-serve-') as folder:
-            try:
-                async with asyncio.timeout(desk.max_seconds):
-                    file, name = await received(request, Path(folder), round(max_mb * 2**20))
-            except TimeoutError as error:
-                raise Refusal(408, f'the clip took over {desk.max_seconds:g} s to come') from error
-            return JSONResponse(await desk.tag(file, name, _gone(request)))
-
-    async def refused(_: 'Request', error: Exception) -> JSONResponse:
-        return JSONResponse({'error': str(error)}, getattr(error, 'status', 500))
-
-    routes = [
-        Route('/', lambda _: HTMLResponse(page)),
-        Route('/page.js', lambda _: Response(script, media_type='text/javascript')),
-        Route('/api/about', lambda _: JSONResponse({**desk.about(), 'max_mb': max_mb})),
-        Route('/api/progress', lambda _: JSONResponse({'now': desk.progress})),
-        Route('/api/tag', tag, methods=['POST']),
-    ]
-    told = {kind: refused for kind in (Refusal, ValueError, OSError)}
-    inner = Starlette(routes=routes, exception_handlers=told)
-
-    async def guarded(scope: dict, receive: Callable, send: Callable) -> None:
-        async def answer(message: dict) -> None:
-            if message['type'] == 'http.response.start':
-                added = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
-                message = {**message, 'headers': [*message['headers'], *added]}
-            await send(message)
-
-        headers = {k.decode('latin-1'): v.decode('latin-1') for k, v in scope['headers']}
-        why = refusal(headers, host)
-        target = JSONResponse({'error': why}, 403) if why else inner
-        await target(scope, receive, answer)
-
-    return guarded
-
-
-def refusal(headers: Mapping[str, str], host: str) -> str | None:
-    """Why a request is not one of the page or of a program on purpose; None if it is.
-
-    A page elsewhere can make a browser ask us: by its own name, which it lets point at this machine
-    (DNS rebinding; so `Host` must be no foreign name), or across sites (`Origin` is then its own).
-    """
-    asked, origin = headers.get('host', ''), headers.get('origin')
-    try:
-        name, site = urlsplit(f'//{asked}').hostname or '', urlsplit(origin or '').netloc
-    except ValueError:  # half a bracket
-        return 'the request names no host that can be'
-    if name not in ('localhost', host.lower()) and not _is_address(name):
-        return f'this page is not called {name!r}; open it by its address'
-    if origin is not None and site != asked:
-        return f'clips are taken from this page, not from {origin}'
-    return None
-
-
-async def received(request: 'Request', folder: Path, max_bytes: int) -> tuple[Path, str]:
-    """Writes the clip of a request into a folder as it comes: its file, and what it is called.
-
-    It is the body, with its name in `?name=`, or the only file of a form.
-    """
-    from python_multipart import FormParser
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import parse_options_header
-    from starlette.requests import ClientDisconnect
-
-    def field(_) -> None:
-        raise Refusal(400, 'the form may hold one file and nothing else')
-
-    def keep(part) -> None:
-        if found:
-            field(part)
-        found.append(part)
-
-    kind, options = parse_options_header(request.headers.get('content-type'))
-    is_form = kind == b'multipart/form-data'
-    found, count, most = [], 0, f'{max_bytes / 2**20:g} MB'
-    try:
-        parser = FormParser(
-            kind.decode() if is_form else 'application/octet-stream',
-            field,
-            keep,
-            boundary=options.get(b'boundary'),
-            file_name=request.query_params.get('name', 'clip').encode(),
-            config={
-                'UPLOAD_DIR': str(folder),
-                'UPLOAD_DELETE_TMP': False,  # the folder is deleted
-                'MAX_MEMORY_FILE_SIZE': 0,
-            },
-        )
-        if int(request.headers.get('content-length', 0)) > max_bytes:
-            raise Refusal(413, f'the clip is larger than {most}, which is the most that is taken')
-        async for chunk in request.stream():
-            count += len(chunk)
-            if count > max_bytes:
-                raise Refusal(413, f'the clip is larger than {most}, the most that is taken')
-            parser.write(chunk)
-        parser.finalize()
-    except FormParserError as error:
-        raise Refusal(400, f'the form cannot be read: {error}') from error
-    except ClientDisconnect as error:
-        raise Refusal(499, 'the clip did not come to its end') from error
-    finally:
-        for part in found:
-            part.close()
-    if not found or not found[0].size:
-        raise Refusal(400, 'there is no clip in the request; send a file')
-    name = Path(found[0].file_name.decode('utf-8', 'replace')).name[:200]
-    suffix = Path(name).suffix.lower()
-    file = (
-        folder / f'clip{suffix if suffix in media.VIDEOS + media.SOUNDS + media.PICTURES else ""}'
-    )
-    return Path(found[0].actual_file_name.decode()).rename(file), name
-
-
-async def _gone(request: 'Request') -> None:
-    """Comes when who asked has gone."""
-    while (await request.receive())['type'] != 'http.disconnect':
-        pass
-
-
-def _is_address(name: str) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name))
-    except ValueError:
-        return False
-
-
-def _is_local(host: str) -> bool:
-    return host == 'localhost' or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """Taken before the model is loaded, which takes a while."""
-    family = socket.AF_INET6 if ':' in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, 'strerror', None) or error
-        raise ValueError(
-            f'cannot serve at port {port} of {host}: {reason}; choose another by --port'
-        ) from error
+    return command.run(args)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -258,7 +35,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('--max_mb', type=float, default=200.0, help='largest clip that is taken (default 200)')
     add('--max_seconds', type=float, default=120.0, help='of work for a clip (default 120)')
     add('--window', type=float, default=10.0, help='seconds of the timeline (default 10)')
-    add('--weights_dir', type=Path, default=default_weights_dir(), help='of the encoders')
+    add('--weights_dir', type=Path, help='of the encoders')
     add('--download_weights', action='store_true', help='fetch those that are missing there')
     args = parser.parse_args(arguments)
     for name, low, high in (('window', 0.5, 60), ('max_mb', 0.001, 1e5), ('max_seconds', 1, 1e5)):

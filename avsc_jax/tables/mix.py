@@ -6,19 +6,14 @@ A group of members is a dictionary of name to table. What is done to the numbers
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from avsc_jax import ensemble, tables
+from avsc_jax import tables
+from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, best_weights
 
 Members = Mapping[str, tables.Predictions]
-
-CALIBRATIONS: dict[str, tuple[Callable[..., Any], Callable[..., np.ndarray]]] = {
-    'temperature': (ensemble.fit_temperature, ensemble.temperature_scale),
-    'vector': (ensemble.fit_vector_scale, ensemble.vector_scale),
-    'clamp': (ensemble.fit_clamp, ensemble.piecewise_clamp),
-}
 
 
 def alike(members: Members, pooled: bool = False) -> dict[str, tables.Predictions]:
@@ -58,8 +53,7 @@ def paired(fit: Members, members: Members, by_name: bool) -> dict[str, tables.Pr
 
 def fit_weights(fit: Members) -> np.ndarray:
     """The weights in steps of 0.05 that are best on these tables."""
-    weights, _ = ensemble.search_weights(_stacked(fit), first(fit).label)
-    return weights
+    return best_weights(stacked(fit), first(fit).label)
 
 
 def mix_halves(members: Members, half: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -109,89 +103,11 @@ def fuse(
     return chosen.function(probs, classes=classes, weights=weights, **options)
 
 
-def arithmetic_mean(
-    probs: Mapping[str, np.ndarray],
-    *,
-    clamp: str | None = None,
-    weights: np.ndarray | None = None,
-    **_: Any,
-) -> np.ndarray:
-    """Averages; Eq. (1) of Okazaki 2021 on each member ('per_model') or on the mean ('fused')."""
-    return _averaged(ensemble.mean, probs, weights, clamp)
-
-
-def geometric_mean(
-    probs: Mapping[str, np.ndarray],
-    *,
-    clamp: str | None = None,
-    weights: np.ndarray | None = None,
-    **_: Any,
-) -> np.ndarray:
-    """Averages logarithms; see `arithmetic_mean`."""
-    return _averaged(ensemble.geometric_mean, probs, weights, clamp)
-
-
-def hitachi(
-    probs: Mapping[str, np.ndarray],
-    *,
-    classes: Sequence[str],
-    weights: np.ndarray | None = None,
-    **options: Any,
-) -> np.ndarray:
-    """Applies the decision stage of `ensemble.hitachi`; it weighs by itself."""
-    given: dict[str, Any] = {**probs, **options}
-    return ensemble.hitachi(classes=classes, **given)
-
-
-def _averaged(
-    mean: Callable[..., np.ndarray],
-    probs: Mapping[str, np.ndarray],
-    weights: np.ndarray | None,
-    clamp: str | None,
-) -> np.ndarray:
-    members = np.stack([*probs.values()])
-    members = ensemble.clamp(members) if clamp == 'per_model' else members
-    mixed = mean(members, weights)
-    return ensemble.clamp(mixed) if clamp == 'fused' else mixed
-
-
-class Recipe(NamedTuple):
-    """How the probabilities of several members become one.
-
-    Attributes:
-      words: what it is called in a sentence.
-      function: `(probs by member, *, classes, weights, **options) -> [N, C]`, see `fuse`.
-      roles: the members that it takes, by name; none: any.
-      optional: those of the roles that may be missing.
-      fits: tables of members -> weights, one a member; None: nothing is fitted.
-      weighs: whether it takes weights.
-    """
-
-    words: str
-    function: Callable[..., np.ndarray]
-    roles: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    fits: Callable[[Members], np.ndarray] | None = None
-    weighs: bool = True
-
-
-RECIPES = {
-    'mean': Recipe('mean', arithmetic_mean),
-    'geometric': Recipe('geometric mean', geometric_mean),
-    'hitachi': Recipe(
-        'decision stage', hitachi, ('audio', 'visual', 'clip'), ('clip',), weighs=False
-    ),
-    'weights': Recipe('weighted mean', arithmetic_mean, fits=fit_weights),
-}
-
-
 def fit_calibration(
     kind: str, probs: np.ndarray, fit: Members
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """A calibration that is best for this mix of the tables to fit on, and its numbers as text."""
-    fitter, adjust = CALIBRATIONS[kind]
-    numbers = fitter(probs, first(fit).label)
-    groups = numbers if isinstance(numbers, tuple) else (numbers,)
+    groups, adjust = CALIBRATIONS[kind](probs, first(fit).label)
     shown = ' | '.join(' '.join(f'{x:.4g}' for x in np.atleast_1d(group)) for group in groups)
     # NaN in a clamp keeps what it finds.
     return (lambda mixed: adjust(mixed, *groups)), f'{kind} {shown.replace("nan", "kept")}'
@@ -245,5 +161,6 @@ def _rows(members: Members, keep: np.ndarray) -> dict[str, tables.Predictions]:
     }
 
 
-def _stacked(members: Members) -> np.ndarray:
+def stacked(members: Members) -> np.ndarray:
+    """The probabilities of all members, `[M, N, C]`."""
     return np.stack([table.probs for table in members.values()])

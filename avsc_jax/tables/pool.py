@@ -99,6 +99,14 @@ def grouped(table: Predictions, count: int) -> Predictions:
     )
 
 
+def baseline_views(table: Predictions) -> dict[str, Predictions]:
+    """What the challenge's baseline was scored on: its seconds, and its decisions on clips."""
+    return {'second': seconds(table), 'product': pool(table, rule='product')}
+
+
+VIEWS = {'openl3_baseline': baseline_views}
+
+
 def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
     """The tables with rows in the first one's order; an error unless they hold the same items."""
     first, *others = tables

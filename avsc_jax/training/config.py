@@ -26,6 +26,7 @@ class Field(NamedTuple):
 NUMBER, LIST, SECTION = (int, float), (tuple, list), (ConfigDict, dict)
 
 FIELDS = {
+    'kind': Field((str,), 'train', 'train, zero_shot or ensemble: what the job does'),
     'seed': Field((int,), 0, 'of the initial weights, the order of the clips and augmentation'),
     'data': Field(SECTION, REQUIRED, 'the data set and its splits; see DATA_FIELDS'),
     'demo': Field(SECTION, None, 'what replaces other fields on made-up clips'),
@@ -36,8 +37,8 @@ FIELDS = {
     'pictures': Field((int,), None, 'how many evenly spaced pictures make one row'),
     'size': Field(LIST, None, 'height and width of what a network of media sees'),
     'canvas': Field(LIST, None, 'height and width of what random_resized_crop is cut from'),
-    'mean': Field(LIST, None, 'of each channel, pixels being in [0, 1]'),
-    'std': Field(LIST, None, 'of each channel, pixels being in [0, 1]'),
+    'mean': Field(LIST, None, 'of R, G, B in [0, 1]; absent: of `pretrained`, or ImageNet'),
+    'std': Field(LIST, None, 'of R, G, B in [0, 1]; absent: of `pretrained`, or ImageNet'),
     'front_end': Field(SECTION, None, 'name, sample_rate_hz and options, for networks of spectra'),
     'piece_s': Field(NUMBER, None, 'length of the pieces that sound is cut into, in seconds'),
     'training_piece_s': Field(NUMBER, None, 'of as many pieces side by side in training'),
@@ -112,6 +113,13 @@ DATA_FIELDS = {
     'on_error': Field((str,), 'fail', 'fail, or skip: leave out files that cannot be read'),
 }
 
+# Kind of job -> the sections it needs, and those of the other kinds.
+KINDS = {
+    'train': (('model', 'data.train'), ('groups', 'text_encoder')),
+    'zero_shot': (('model', 'text_encoder'), ('groups', 'data.train')),
+    'ensemble': (('groups', 'recipe'), ('model', 'data.train')),
+}
+
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for a field that no job reads, or whose value is of another kind.
@@ -127,6 +135,23 @@ def check(config: ConfigDict) -> None:
         )
     _check(config.data, DATA_FIELDS, 'config.data')
     _check((config.get('demo') or {}).get('data', {}), DATA_FIELDS, 'config.demo.data')
+    check_kind(config)
+
+
+def check_kind(config: ConfigDict) -> None:
+    """Raises ValueError if the sections of a config are not those of its kind of job."""
+    kind = config.get('kind', 'train')
+    if kind not in KINDS:
+        raise ValueError(f'config.kind is {kind!r}; it must be one of {", ".join(KINDS)}')
+    needed, foreign = KINDS[kind]
+    for path in (*needed, *foreign):
+        section, _, name = path.rpartition('.')
+        if (name in (config[section] if section else config)) != (path in needed):
+            told = 'needs' if path in needed else 'has no'
+            raise ValueError(
+                f'config.kind is {kind!r}, which {told} config.{path}; change that section, or '
+                f'set config.kind to the one of {", ".join(KINDS)} that the job is'
+            )
 
 
 def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:

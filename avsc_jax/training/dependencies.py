@@ -1,5 +1,6 @@
 """Runs that another run is made of: which they are, and the commands that make what lacks."""
 
+import copy
 import dataclasses
 import shlex
 import subprocess
@@ -11,7 +12,10 @@ from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
 from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs.load import RunSpec
+from avsc_jax.runtime import multihost
 
+STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
 
 
@@ -110,3 +114,61 @@ def check_data(everyone: Iterable[Member], wanted: str) -> None:
 def line(command: Sequence[str]) -> str:
     """What one types."""
     return 'python -m ' + shlex.join(command)
+
+
+def earlier_runs(config: ConfigDict, seed: int) -> list[Member]:
+    """The runs that this one is made of, or begins with."""
+    names = config.get('members', ())
+    if 'begins_with' in config:  # the same for every fold and seed
+        return named(config, [n for n in names if n == config.begins_with], None)
+    same = sources.find(config.data.name).overrides(config.data)
+    return named(config, names, config.data.get('fold'), seed, overrides=same)
+
+
+def has_stage(config: ConfigDict, data_dir: Path) -> bool:
+    """Whether the run that this one begins with is finished, or its pictures are there."""
+    (part,) = earlier_runs(config, config.seed)
+    data = {'name': STAGES[config.begins_with], 'config': ''}
+    return part.folder.is_done or sources.find(data['name']).is_prepared(data, data_dir)
+
+
+def train_members(
+    config: ConfigDict,
+    seeds: Iterable[int],
+    folders: Mapping[str, Path | None],
+    download_weights: bool,
+) -> None:
+    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
+    for seed in seeds:
+        seeded = copy.deepcopy(config)
+        seeded.seed = seed
+        todo = untrained(earlier_runs(config, seed))
+        complete(todo, seeded, flags(folders, download_weights))
+
+
+def untrained(parts: Iterable[Member]) -> list[list[str]]:
+    """The commands that train those which are not finished."""
+    return [part.training for part in parts if not part.folder.is_done]
+
+
+def is_encoder(config: ConfigDict, part: Member) -> bool:
+    """Whether the system takes the embeddings of this run."""
+    return part.name in config.get('inputs', {}).values()
+
+
+def run_specs(config: ConfigDict, parts: Iterable[Member]) -> list[RunSpec]:
+    """The finished runs among the encoders."""
+    of_system = [part for part in parts if is_encoder(config, part) and part.folder.is_done]
+    return [RunSpec(part.name, part.folder.path) for part in of_system]
+
+
+def kept_encoders(
+    config: ConfigDict, folder: run_folder.RunFolder, parts: Iterable[Member]
+) -> list[RunSpec]:
+    """Those runs, as the run folder keeps them: it must be enough to open the system."""
+    specs = run_specs(config, parts)
+    if multihost.is_first():
+        for spec in specs:
+            spec.kept(folder)
+    multihost.wait('parts')
+    return [spec.kept(folder) for spec in specs]

@@ -1,6 +1,7 @@
 """What a run will do and what its report says of it: data, protocol, weights, sizes."""
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -17,7 +18,24 @@ from avsc_jax.runs import summary
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
     """What a run would do: shapes, parameters, steps and disk."""
-    data, trained = config.data, 'train' in config.data
+    lines, classes, clips = _data(config, data_dir)
+    for spec in specs:
+        shape = f'input {spec.input_shape}, ' if isinstance(spec, EncoderSpec) else ''
+        lines.append(
+            f'encoder {spec.name}: {spec.num_parameters:,} parameters, {shape}{spec.weights}'
+        )
+    if config.kind == 'zero_shot':
+        texts = clip_tokens.prompts(classes, config.prompt_style)
+        lines.append(f'prompts: {", ".join(map(repr, texts))}')
+    network, num_parameters = _network(config, len(classes))
+    lines += [network, *_rows(config, specs, clips)]
+    lines.append(f'checkpoints: {5 * num_parameters * 4 / 1e6:,.1f} MB at most')
+    return '\n'.join(lines)
+
+
+def _data(config: ConfigDict, data_dir: Path) -> tuple[list[str], Sequence[str], dict[str, int]]:
+    """Lines about the data, its classes, and how many clips each split in use has."""
+    data = config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     source, used = sources.find(data.name), examples.splits_used(config).values()
     if source.is_prepared(data, data_dir):
@@ -29,15 +47,12 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
         clips = {split: sum(stored[part] for part in split.split('+')) for split in used if stored}
         lines.append(f'classes: {", ".join(classes)}')
         lines.append('it is not prepared yet; the run builds it first, and cuts longer files')
-    for spec in specs:
-        shape = f'input {spec.input_shape}, ' if isinstance(spec, EncoderSpec) else ''
-        lines.append(
-            f'encoder {spec.name}: {spec.num_parameters:,} parameters, {shape}{spec.weights}'
-        )
-    if not trained:
-        texts = clip_tokens.prompts(classes, config.prompt_style)
-        lines.append(f'prompts: {", ".join(map(repr, texts))}')
-    model = build.make_model(config.model.to_dict(), num_classes=len(classes))
+    return lines, classes, clips
+
+
+def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
+    """A line about the network, and how many parameters it has."""
+    model = build.make_model(config.model.to_dict(), num_classes=num_classes)
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     if isinstance(model.input_spec, dict):
         shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
@@ -46,22 +61,23 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
     else:
         shapes = {'image': model.input_spec.shape[1:]}
     wanted = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
-    lines.append(f'network {config.model.name}: {sum(sizes):,} parameters, input {wanted}')
+    line = f'network {config.model.name}: {sum(sizes):,} parameters, input {wanted}'
+    return line, sum(sizes)
+
+
+def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]) -> Iterator[str]:
+    """Lines about the rows of each split, and about the steps of training."""
     parts = rows_of_a_clip(config, specs)
     for split, count in clips.items():
         line = f'split {split}: {count:,} clips, {count * parts:,} rows'
         if encoders := [spec for spec in specs if spec.name in config.get('encoders', ())]:
             values = (_items(spec, config) * math.prod(spec.output_shape) for spec in encoders)
             line += f', {4 * count * sum(values) / 1e6:,.1f} MB of features'
-        lines.append(line)
-    if clips and trained:
-        rows = clips[data.train] * parts // (10 if config.get('one_row_a_clip') else 1)
+        yield line
+    if clips and config.kind == 'train':
+        rows = clips[config.data.train] * parts // (10 if config.get('one_row_a_clip') else 1)
         batches = num_batches(rows, config.batch_size, config.get('drop_remainder', False))
-        lines.append(
-            f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
-        )
-    lines.append(f'checkpoints: {5 * sum(sizes) * 4 / 1e6:,.1f} MB at most')
-    return '\n'.join(lines)
+        yield f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
 
 
 def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:

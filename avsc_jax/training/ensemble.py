@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from avsc_jax import ensemble, report, tables
 from avsc_jax.data import folds
 from avsc_jax.report import submission
-from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs import summary
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.tables import mix
 from avsc_jax.training import dependencies
 from avsc_jax.training.dependencies import EVALUATION, Member
@@ -27,19 +28,12 @@ Tables = dict[str, tables.Predictions]
 SAME, OTHER = 'searched on scored rows', 'searched on other places'
 
 
-def run(
-    config: ConfigDict,
-    *,
-    workdir: Path,
-    data_dir: Path,
-    weights_dir: Path,
-    media_dir: Path | None = None,
-    download_weights: bool = False,
-    dry_run: bool = False,
-) -> None:
-    """Reads the members' tables, fuses them, and writes table, report and submission."""
-    folder = run_folder.RunFolder(workdir)
-    folder.check(config.to_dict())
+def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run: bool) -> None:
+    """Reads the members' tables, fuses them, and writes table, report and submission.
+
+    Args:
+      flags: of the commands that make tables which are missing.
+    """
     names = [name for group in config.groups.values() for name in group]
     refits = range(config.get('folds', 0)) or [None]
     groups = [dependencies.named(config, names, fold) for fold in refits]
@@ -50,14 +44,13 @@ def run(
         return
     if todo:
         print(status(everyone), file=sys.stderr, flush=True)
-    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    dependencies.complete(todo, config, dependencies.flags(folders, download_weights))
+    dependencies.complete(todo, config, flags)
     data = dependencies.data(everyone)
     scored = fuse(groups, config)
     result = scored[title(headline(config))]
     told = report.make(
         result,
-        title=workdir.name,
+        title=folder.path.name,
         about=result.meta['about'],
         paper=config.paper.to_dict(),
         learned={
@@ -77,8 +70,8 @@ def run(
     tables.write(result, folder.predictions_file(config.data.test))
     if evaluated:
         tables.write(evaluated, folder.predictions_file(EVALUATION))
-        submit(evaluated, config, workdir / 'submission', facts, told['scores']['clip'])
-    page = report.write(told, workdir)
+        submit(evaluated, config, folder.path / 'submission', facts, told['scores']['clip'])
+    page = report.write(told, folder.path)
     folder.finish()
     print(report.text(told))
     print(f'report: {page}')
@@ -297,8 +290,8 @@ def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
     """What members.json tells of each; the refits of a member have the same parameters."""
     parameters = {}
     for member in groups[0]:
-        config, classes = map(member.folder.read_json, ('config.json', 'classes.json'))
-        parameters[member.name] = summary.parameters(config, num_classes=len(classes))
+        config, count = member.folder.config, member.folder.num_classes
+        parameters[member.name] = summary.parameters(config, num_classes=count)
     return [
         {
             'name': member.name,

@@ -1,5 +1,6 @@
 """The one training loop: epochs of steps, scored, checkpointed, resumable, stopped on NaN."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -66,50 +67,19 @@ def fit(
     if restored is not None:
         state, lines, losses = restored
         history.restart(lines)
-    state = steps.place(state)
-    train_rows = _place(steps, train)
+    state, train_rows = steps.place(state), _place(steps, train)
     valid_rows = None if valid is None else _place(steps, valid)
-    for epoch in _progress(
-        _epochs(history.lines, epochs, patience),
-        desc='training',
-        unit='epoch',
-        initial=len(history.lines),
-        total=epochs,
-    ):
-        order, mask = epoch_order(
-            len(train),
-            batch_size,
-            multiple=steps.num_devices,
-            shuffle_by=(seed, epoch),
-            drop_remainder=drop_remainder,
-            one_of=one_of,
-        )
-        first_step = int(state.step) - len(losses)
+    layout = dict(multiple=steps.num_devices, drop_remainder=drop_remainder, one_of=one_of)
+    for number in _epochs(history.lines, epochs, patience):
+        order, mask = epoch_order(len(train), batch_size, shuffle_by=(seed, number), **layout)
         selecting = [-sign * line[column] for line in history.lines]
         rate = partial(schedule, losses=selecting)
-        first_rate = steps.place(np.float32(rate(first_step)))
-        state = state.replace(opt_state=with_rate(state.opt_state, first_rate))
-        check = partial(
-            _check_finite,
-            first_step=first_step,
-            epoch=epoch,
-            rate=rate,
-            checkpoints=checkpoints,
-        )
-        save = partial(_save_within, check, checkpoints, history.lines)
-        state, losses = _run_epoch(steps, state, train_rows, order, mask, losses, save)
-        check(losses)
-        scores = {}
+        epoch = _Epoch(number, int(state.step) - len(losses), rate, checkpoints, history.lines)
+        state, losses = _run_epoch(steps, state, train_rows, order, mask, losses, epoch)
+        line = epoch.line(state, losses, mask)
         if valid is not None:
             logits = _logits(steps, state.variables, valid, valid_rows, batch_size)
-            scores = _scores(steps, logits, valid, batch_size, column)
-        line = {
-            'epoch': epoch,
-            'step': int(state.step),
-            'learning_rate': float(rate(first_step)),
-            'train_loss': float(np.dot(losses, mask.sum(1) / mask.sum())),
-            **scores,
-        }
+            line |= _scores(steps, logits, valid, batch_size, column)
         line['best'] = -sign * line[column] < min(selecting, default=np.inf)
         history.append(line)
         checkpoints.save(state, history.lines, is_best=line['best'])
@@ -160,6 +130,52 @@ def _place(steps: Steps, rows: Rows):
     return steps.place({**rows.inputs, 'label': rows.label})
 
 
+@dataclasses.dataclass(frozen=True)
+class _Epoch:
+    """One pass over the training rows: its learning rate, and what guards its checkpoints.
+
+    Attributes:
+      first_step: the number of its first step.
+      rate: the learning rate of a step.
+      lines: the history of the epochs before.
+    """
+
+    number: int
+    first_step: int
+    rate: Callable[[int], float | jax.Array]
+    checkpoints: Checkpoints
+    lines: Sequence[dict]
+
+    def line(self, state: TrainState, losses: np.ndarray, mask: np.ndarray) -> dict:
+        """What the history says of its training."""
+        return {
+            'epoch': self.number,
+            'step': int(state.step),
+            'learning_rate': float(self.rate(self.first_step)),
+            'train_loss': float(np.dot(losses, mask.sum(1) / mask.sum())),
+        }
+
+    def save(self, state: TrainState, losses: Sequence[float]) -> None:
+        """Saves a state on the way; the last good one stays where the loss is not finite."""
+        self.check(losses)
+        self.checkpoints.save(state, self.lines, losses, is_best=False)
+
+    def check(self, losses: Sequence[float] | np.ndarray) -> None:
+        """Raises FloatingPointError if a loss is NaN or infinite."""
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if not len(bad):
+            return
+        step, last = self.first_step + int(bad[0]), self.checkpoints.last_step()
+        kept = 'there is no checkpoint yet'
+        if last is not None:
+            kept = f'the last good checkpoint is {self.checkpoints.folder / "last" / str(last)}'
+        raise FloatingPointError(
+            f'the loss is {losses[bad[0]]} at step {step} of epoch {self.number}, learning rate '
+            f'{float(self.rate(step)):g}; {kept}; lower --config.learning_rate and start anew in '
+            'another --workdir'
+        )
+
+
 def _run_epoch(
     steps: Steps,
     state: TrainState,
@@ -167,18 +183,35 @@ def _run_epoch(
     order: np.ndarray,
     mask: np.ndarray,
     losses: Sequence[float],
-    save: Callable[[TrainState, Sequence[float]], None],
+    epoch: _Epoch,
 ) -> tuple[TrainState, np.ndarray]:
     """One pass over the rows; returns the state and the loss of every step `[K]`.
 
     Args:
       losses: of the steps that are done already; only a stream's epoch can be cut.
-      save: called with the state and the losses so far, now and then.
     """
+    first_rate = steps.place(np.float32(epoch.rate(epoch.first_step)))
+    state = state.replace(opt_state=with_rate(state.opt_state, first_rate))
     order, mask = steps.local(order), steps.local(mask)
-    if not isinstance(rows, Stream):
+    if isinstance(rows, Stream):
+        state, losses = _run_stream(steps, state, rows, order, mask, losses, epoch)
+    else:
         state, losses = steps.train_rows(state, rows, order, mask)
-        return state, np.asarray(losses)
+    losses = np.asarray(losses)
+    epoch.check(losses)
+    return state, losses
+
+
+def _run_stream(
+    steps: Steps,
+    state: TrainState,
+    rows: Stream,
+    order: np.ndarray,
+    mask: np.ndarray,
+    losses: Sequence[float],
+    epoch: _Epoch,
+) -> tuple[TrainState, np.ndarray]:
+    """One pass over rows that are read as they are needed; saves the state now and then."""
     losses, done, saved = list(losses), len(losses), time.monotonic()
     batches = rows.batches(order[done:], mask[done:])
     for batch in _progress(batches, desc='steps', leave=False, initial=done, total=len(order)):
@@ -188,14 +221,9 @@ def _run_epoch(
         losses[-2:-1] = jax.device_get(losses[-2:-1])
         if len(losses) < len(order) and _is_time_to_save(len(losses), saved):
             losses[-1:] = jax.device_get(losses[-1:])
-            save(state, losses)
+            epoch.save(state, losses)
             saved = time.monotonic()
     return state, np.asarray(jax.device_get(losses), np.float32)
-
-
-def _save_within(check, checkpoints, lines, state: TrainState, losses: Sequence[float]) -> None:
-    check(losses)  # the last good checkpoint stays where the loss is not finite
-    checkpoints.save(state, lines, losses, is_best=False)
 
 
 def _is_time_to_save(step: int, saved: float) -> bool:
@@ -242,30 +270,17 @@ def _scores(steps: Steps, logits: np.ndarray, rows: Rows, batch_size: int, colum
     return scores
 
 
-def _epochs(lines: Sequence[dict], epochs: int, patience: int) -> Iterator[int]:
-    """Numbers of the epochs to come, while `lines` grows by one each."""
-    while len(lines) < epochs and not stopped(lines, patience):
-        yield len(lines)
+def _epochs(lines: Sequence[dict], epochs: int, patience: int) -> tqdm:
+    """Numbers of the epochs to come, with a bar, while `lines` grows by one each."""
+
+    def numbers() -> Iterator[int]:
+        while len(lines) < epochs and not stopped(lines, patience):
+            yield len(lines)
+
+    begun = len(lines)
+    return _progress(numbers(), desc='training', unit='epoch', initial=begun, total=epochs)
 
 
 def _progress(items: Iterable, **settings) -> tqdm:
     """A bar of the first process."""
     return tqdm(items, disable=not multihost.is_first(), **settings)
-
-
-def _check_finite(losses, first_step, epoch, rate, checkpoints) -> None:
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if not len(bad):
-        return
-    step = first_step + int(bad[0])
-    last = checkpoints.last_step()
-    kept = (
-        'there is no checkpoint yet'
-        if last is None
-        else (f'the last good checkpoint is {checkpoints.folder / "last" / str(last)}')
-    )
-    raise FloatingPointError(
-        f'the loss is {losses[bad[0]]} at step {step} of epoch {epoch}, learning rate '
-        f'{float(rate(step)):g}; {kept}; lower --config.learning_rate and start anew in '
-        'another --workdir'
-    )

@@ -1,37 +1,32 @@
 """The whole job of a config: data, features, training, predictions, report."""
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import flax.linen as nn
 import jax
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
-from avsc_jax import losses, models, report, tables, weights
+from avsc_jax import losses, report, tables, weights
 from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, records, sources
 from avsc_jax.data.batches import Rows, num_batches
-from avsc_jax.input_pipeline import encoders, examples, media, sound
+from avsc_jax.input_pipeline import examples, media
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
-from avsc_jax.models import build, clip_tokens, clip_zero_shot, openl3_baseline
+from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
-from avsc_jax.runs.load import RunSpec
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import dependencies, loop, optimizer
+from avsc_jax.training import config as fields
+from avsc_jax.training import dependencies, ensemble, initial_weights, loop, optimizer, zero_shot
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
-
-STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
-LOSSES = {'cross_entropy': losses.cross_entropy, 'focal_loss': losses.focal_loss}
 
 
 @dataclasses.dataclass
@@ -55,7 +50,7 @@ class Job:
     @property
     def is_trained(self) -> bool:
         """Whether a network is trained; else its classes are texts."""
-        return 'train' in self.config.data
+        return self.config.kind == 'train'
 
     @property
     def weights_dir(self) -> Path:
@@ -73,23 +68,34 @@ def run(
     download_weights: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Prepares, begins, fits and reports; goes on from what a killed run has left in `workdir`.
+    """Does a job of any kind; goes on from what a killed run has left in `workdir`.
 
     Args:
       media_dir: see `examples.media_files`.
+      dry_run: only what would be done is printed.
     """
+    fields.check_kind(config)
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
-    if folder.is_done and not dry_run:
+    is_ensemble = config.kind == 'ensemble'  # made anew: a member may have been trained again
+    if folder.is_done and not (dry_run or is_ensemble):
         print(report.text(folder.read_json('report.json')))
         print(f'this run was complete; its report is {workdir / "report.html"}')
         print('give another --workdir to run it again')
         return
+    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
+    if is_ensemble:
+        flags = dependencies.flags(folders, download_weights)
+        ensemble.run(config, folder, flags, dry_run=dry_run)
+        return
     check(config)
     if download_weights and config.weights == 'pretrained':
         download(config, weights_dir)
-    folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    job = prepared(config, folder, folders)
+    run_network(prepared(config, folder, folders), dry_run=dry_run)
+
+
+def run_network(job: Job, *, dry_run: bool) -> None:
+    """Begins, fits and reports a job with a network."""
     if dry_run:
         print(dry_run_of(job))
         return
@@ -101,8 +107,8 @@ def run(
 
 def check(config: ConfigDict) -> None:
     """Finds wrong names now, not after the features."""
-    if 'train' in config.data:
-        make_loss(config.loss)
+    if config.kind == 'train':
+        losses.make_loss(config.loss)
         loop.selection(config.select, scored='test' in config.data)
         optimizer.make_optimizer(config, steps_per_epoch=1)
     else:
@@ -112,7 +118,7 @@ def check(config: ConfigDict) -> None:
 def download(config: ConfigDict, weights_dir: Path) -> None:
     """Fetches the published weights that the config needs, by the first process."""
     if multihost.is_first():
-        weights.download_all(published(config), weights_dir)
+        weights.download_all(initial_weights.published(config), weights_dir)
     multihost.wait('weights')
 
 
@@ -121,24 +127,25 @@ def prepared(
 ) -> Job:
     """Finds the encoders, the origins of all weights, and the runs that come first."""
     weights_dir = folders['weights_dir']
-    specs = encoder_specs(config, config.get('encoders', {}), weights_dir)
-    texts = encoder_specs(config, config.get('text_encoder', {}), weights_dir)
-    used = origins(config, [*specs, *texts], weights_dir)
-    parts = earlier_runs(config, config.seed)
+    specs = initial_weights.encoder_specs(config, config.get('encoders', {}), weights_dir)
+    texts = initial_weights.encoder_specs(config, config.get('text_encoder', {}), weights_dir)
+    used = initial_weights.origins(config, [*specs, *texts], weights_dir)
+    parts = dependencies.earlier_runs(config, config.seed)
     return Job(config, folder, folders, parts, specs, texts, used)
 
 
 def dry_run_of(job: Job) -> str:
     """What the run would do, and the commands that come before it."""
-    known = [*job.specs, *job.texts, *run_specs(job.config, job.parts)]
-    before = [f'before: {dependencies.line(command)}' for command in untrained(job.parts)]
+    known = [*job.specs, *job.texts, *dependencies.run_specs(job.config, job.parts)]
+    todo = dependencies.untrained(job.parts)
+    before = [f'before: {dependencies.line(command)}' for command in todo]
     return '\n'.join([plan.text(job.config, known, job.folders['data_dir']), *before])
 
 
 def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     """Opens the data and makes the network; then, as nothing is wrong, the run folder."""
     config, folder = job.config, job.folder
-    if todo := untrained(job.parts):
+    if todo := dependencies.untrained(job.parts):
         first = '\n'.join(map(dependencies.line, todo))
         raise FileNotFoundError(f'{len(todo)} runs that this one begins with come first:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
@@ -148,7 +155,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     check_channels(config, model)
     folder.begin(config.to_dict())
-    runs = kept_encoders(config, folder, job.parts)
+    runs = dependencies.kept_encoders(config, folder, job.parts)
     job.specs += runs
     job.used |= {part.name: f'run of config {part.folder.config_hash}' for part in job.parts}
     for spec in runs:
@@ -167,13 +174,14 @@ def fitted(
     """Trains the network, or takes its text head; test probabilities, step, history and rows."""
     config, folder = job.config, job.folder
     if not job.is_trained:
-        write_text_head(config, folder, model, *job.texts, dataset.classes, job.weights_dir)
+        texts, classes = job.texts, dataset.classes
+        zero_shot.write_text_head(config, folder, model, *texts, classes, job.weights_dir)
     loaded = examples.load(config, folder, dataset, job.specs, **job.folders)
     test = loaded.splits.get('test')
     if not job.is_trained:
-        return *classify(config, folder, model, test), test
-    start = partial(started, config, model, job.used, job.weights_dir, job.parts)
-    return *train(config, folder, model, make_loss(config.loss), loaded, start), test
+        return *zero_shot.classify(config, folder, model, test), test
+    start = partial(initial_weights.started, config, model, job.used, job.weights_dir, job.parts)
+    return *train(config, folder, model, losses.make_loss(config.loss), loaded, start), test
 
 
 def reported(
@@ -245,7 +253,7 @@ def scored(
     if 'frames_per_item' in config:
         table = tables.grouped(table, config.frames_per_item)
     tables.write(table, folder.predictions_file(config.data.test))
-    also = VIEWS[config.views](table) if 'views' in config else {}
+    also = tables.VIEWS[config.views](table) if 'views' in config else {}
     for name, view in also.items():
         tables.write(view, folder.predictions_file(f'{config.data.test}_{name}'))
     return report.make(
@@ -257,42 +265,6 @@ def scored(
         also=also,
         learned=learned(model, folder, meta['classes']),
     )
-
-
-def earlier_runs(config: ConfigDict, seed: int) -> list[dependencies.Member]:
-    """The runs that this one is made of, or begins with."""
-    names = config.get('members', ())
-    if 'begins_with' in config:  # the same for every fold and seed
-        return dependencies.named(config, [n for n in names if n == config.begins_with], None)
-    same = sources.find(config.data.name).overrides(config.data)
-    return dependencies.named(config, names, config.data.get('fold'), seed, overrides=same)
-
-
-def has_stage(config: ConfigDict, data_dir: Path) -> bool:
-    """Whether the run that this one begins with is finished, or its pictures are there."""
-    (part,) = earlier_runs(config, config.seed)
-    name = STAGES[config.begins_with]
-    data = {'name': name, 'config': ''}
-    return part.folder.is_done or sources.find(name).is_prepared(data, data_dir)
-
-
-def train_members(
-    config: ConfigDict,
-    seeds: Iterable[int],
-    folders: Mapping[str, Path | None],
-    download_weights: bool,
-) -> None:
-    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
-    for seed in seeds:
-        seeded = copy.deepcopy(config)
-        seeded.seed = seed
-        todo = untrained(earlier_runs(config, seed))
-        dependencies.complete(todo, seeded, dependencies.flags(folders, download_weights))
-
-
-def untrained(parts: Iterable[dependencies.Member]) -> list[list[str]]:
-    """The commands that train those which are not finished."""
-    return [part.training for part in parts if not part.folder.is_done]
 
 
 def train(
@@ -346,37 +318,6 @@ def clip_of_row(found: Rows) -> np.ndarray:
     return np.unique(found.clip_id, return_inverse=True)[1]
 
 
-def write_text_head(
-    config: ConfigDict,
-    folder: run_folder.RunFolder,
-    model: nn.Module,
-    spec: EncoderSpec,
-    classes: Sequence[str],
-    weights_dir: Path,
-) -> None:
-    """Makes the checkpoint of a network whose classes are texts, unless it is there."""
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
-    if checkpoints.last_step() is not None:
-        return
-    token_ids = clip_tokens.token_ids(clip_tokens.prompts(classes, config.prompt_style))
-    tower = models.create_model(spec.name, **spec.options)
-    variables = weights.load(tower, spec.name, spec.weights, weights_dir)
-    embedding, _ = jax.jit(tower.apply)(variables, token_ids)
-    state = TrainState.create(model, optax.identity(), seed=config.seed)
-    head = clip_zero_shot.text_head(embedding)['params']
-    checkpoints.save(state.replace(params=head), [], is_best=True)
-
-
-def classify(
-    config: ConfigDict, folder: run_folder.RunFolder, model: nn.Module, test: Rows
-) -> tuple[np.ndarray, int, list[dict]]:
-    """As `train`, for a network whose checkpoint is there and which is not trained."""
-    checkpoints = Checkpoints(folder.path / 'checkpoints')
-    variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
-    steps = Steps(model, optax.identity(), losses.cross_entropy)
-    return loop.predict(steps, variables, test, batch_size=config.batch_size), step, []
-
-
 def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
     """Opens the data; what a run may build by itself is built first where it is missing."""
     source = sources.find(config.data.name)
@@ -384,116 +325,6 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
         source.prepare(config, data_dir)
     multihost.wait('data')
     return source.open(config.data, data_dir)
-
-
-def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> list[EncoderSpec]:
-    """Encoders with the origin of their weights: a file's SHA-256, or random:0."""
-    return [
-        EncoderSpec(
-            name,
-            options.to_dict(),
-            _origin(config, name, weights_dir),
-        )
-        for name, options in named.items()
-    ]
-
-
-def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
-    """Of an encoder's weights."""
-    if name in sound.FRONT_ENDS:
-        return encoders.NO_WEIGHTS
-    return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
-
-
-def published(config: ConfigDict) -> list[str]:
-    """Networks whose published weights the config takes."""
-    return [
-        *(name for name in config.get('encoders', ()) if name not in sound.FRONT_ENDS),
-        *config.get('text_encoder', ()),
-        *([config.pretrained] if summary.begins_published(config) else ()),
-    ]
-
-
-def origins(config: ConfigDict, specs: list[EncoderSpec], weights_dir: Path) -> dict[str, str]:
-    """Network -> where its weights come from: those of encoders, and those training begins with."""
-    used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
-    if not summary.begins_published(config):
-        return used
-    if config.weights == 'random':
-        return used | {config.model.name: f'random:{config.seed}'}
-    return used | {config.pretrained: weights.identify(config.pretrained, weights_dir)}
-
-
-def started(
-    config: ConfigDict,
-    model: nn.Module,
-    used: Mapping[str, str],
-    weights_dir: Path,
-    parts: Sequence[dependencies.Member],
-    state: TrainState,
-) -> TrainState:
-    """The state that training begins with: published variables, or those of trained members."""
-    if begun := config.get('begins_with'):
-        (part,) = (part for part in parts if part.name == begun)
-        return with_network(state, part.folder)
-    if stems := {
-        part.name: run_folder.best_variables(part.folder)[1]
-        for part in parts
-        if not is_encoder(config, part)
-    }:
-        return state.replace(**openl3_baseline.with_stems(state.variables, stems))
-    if 'pretrained' not in config or config.weights == 'random':
-        return state
-    name = config.pretrained
-    load = partial(weights.load, name=name, origin=used[name], folder=weights_dir, head='drop')
-    if 'pretrained_part' not in config:
-        return state.replace(**load(model, key=config.seed))
-    found = load(model.part(config.pretrained_part))
-    return state.replace(
-        **{
-            kind: {**variables, config.pretrained_part: found[kind]}
-            for kind, variables in state.variables.items()
-        }
-    )
-
-
-def with_network(state: TrainState, folder: run_folder.RunFolder) -> TrainState:
-    """The state with the network of a finished run, all but its head, which is freshly drawn."""
-    _, found = run_folder.best_variables(folder)
-    taken = {
-        'params': {**found['params'], 'head': state.params['head']},
-        'batch_stats': found['batch_stats'],
-    }
-    shapes = [jax.tree.map(np.shape, variables) for variables in (taken, state.variables)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f'{folder.path} holds another network than config.model names; train it again with '
-            'the same model options'
-        )
-    return state.replace(**taken)
-
-
-def is_encoder(config: ConfigDict, part: dependencies.Member) -> bool:
-    """Whether the system takes the embeddings of this run."""
-    return part.name in config.get('inputs', {}).values()
-
-
-def run_specs(config: ConfigDict, parts: Iterable[dependencies.Member]) -> list[RunSpec]:
-    """The finished runs among the encoders."""
-    of_system = [part for part in parts if is_encoder(config, part) and part.folder.is_done]
-    return [RunSpec(part.name, part.folder.path) for part in of_system]
-
-
-def kept_encoders(
-    config: ConfigDict, folder: run_folder.RunFolder, parts: Iterable[dependencies.Member]
-) -> list[RunSpec]:
-    """Those runs, as the run folder keeps them: it must be enough to open the system."""
-    specs = run_specs(config, parts)
-    if multihost.is_first():
-        for spec in specs:
-            spec.kept(folder)
-    multihost.wait('parts')
-    return [spec.kept(folder) for spec in specs]
 
 
 def warnings_of(part: dependencies.Member) -> list[str]:
@@ -512,20 +343,3 @@ def learned(
         name: dict(zip(classes if len(found) > 1 else ['every class'], found.tolist(), strict=True))
         for name, found in values.items()
     }
-
-
-def baseline_views(table: tables.Predictions) -> dict[str, tables.Predictions]:
-    """What the challenge's baseline was scored on: its seconds, and its decisions on clips."""
-    return {'second': tables.seconds(table), 'product': tables.pool(table, rule='product')}
-
-
-VIEWS = {'openl3_baseline': baseline_views}
-
-
-def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The loss that the config names, with its settings."""
-    settings = settings.to_dict()
-    name = settings.pop('name')
-    if name not in LOSSES:
-        raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
-    return partial(LOSSES[name], **settings)

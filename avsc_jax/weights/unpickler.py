@@ -9,6 +9,7 @@ import dataclasses
 import io
 import itertools
 import pickletools
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -96,76 +97,12 @@ class Unpickler:
 
     def load(self, file: io.BufferedIOBase) -> Any:
         """The object of the next pickle. No call here goes deeper for what lies deeper in it."""
-        stack, marks, memo = [], [], {}
-
-        def pop_to_mark() -> list:
-            start = marks.pop()
-            items = stack[start:]
-            del stack[start:]
-            return items
-
+        machine = _Machine(self._storage)
         # genops reads an opcode and its argument, never more than the file has
         for opcode, argument, _ in itertools.islice(pickletools.genops(file), MAX_STEPS):
-            match opcode.name:
-                case 'PROTO' | 'FRAME':
-                    pass
-                case 'STOP':
-                    return stack.pop()
-                case 'MARK':
-                    marks.append(len(stack))
-                case 'NONE':
-                    stack.append(None)
-                case 'NEWTRUE' | 'NEWFALSE':
-                    stack.append(opcode.name == 'NEWTRUE')
-                case (
-                    'BININT' | 'BININT1' | 'BININT2' | 'LONG1' | 'BINFLOAT'
-                    | 'BINUNICODE' | 'SHORT_BINUNICODE'
-                ):  # fmt: skip
-                    stack.append(argument)
-                case 'EMPTY_TUPLE':
-                    stack.append(())
-                case 'EMPTY_LIST':
-                    stack.append([])
-                case 'EMPTY_DICT':
-                    stack.append({})
-                case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
-                    length = int(opcode.name[-1])
-                    stack[-length:] = [tuple(stack[-length:])]
-                case 'TUPLE':
-                    stack.append(tuple(pop_to_mark()))
-                case 'BINPUT' | 'LONG_BINPUT':
-                    memo[argument] = stack[-1]
-                case 'MEMOIZE':
-                    memo[len(memo)] = stack[-1]
-                case 'BINGET' | 'LONG_BINGET':
-                    stack.append(memo[argument])
-                case 'APPEND' | 'APPENDS':
-                    items = pop_to_mark() if opcode.name == 'APPENDS' else [stack.pop()]
-                    _expect(list, stack[-1]).extend(items)
-                case 'SETITEM' | 'SETITEMS':
-                    items = pop_to_mark() if opcode.name == 'SETITEMS' else _pop(stack, 2)
-                    # other keys could be tuples so deep that hashing them overruns the stack
-                    keys = [_expect(str | int, key) for key in items[::2]]
-                    _expect(dict, stack[-1]).update(zip(keys, items[1::2], strict=True))
-                case 'GLOBAL':
-                    stack.append(_name(argument.replace(' ', '.')))
-                case 'STACK_GLOBAL':
-                    module, name = _pop(stack, 2)
-                    stack.append(_name(f'{_expect(str, module)}.{_expect(str, name)}'))
-                case 'REDUCE' | 'NEWOBJ':
-                    function, arguments = _pop(stack, 2)
-                    name = _expect(_Name, function).name
-                    stack.append(_result(name, _expect(tuple, arguments)))
-                case 'BUILD':
-                    state = _expect(dict, stack.pop())
-                    if isinstance(stack[-1], Module):
-                        stack[-1].attributes.update(state)
-                    else:  # what PyTorch notes about a state_dict, such as its version
-                        _expect(dict, stack[-1])
-                case 'BINPERSID':
-                    stack.append(self._storage(stack.pop()))
-                case _:
-                    raise ValueError(f'its pickle has the opcode {opcode.name}')
+            if opcode.name == 'STOP':
+                return machine.stack.pop()
+            machine.step(opcode.name, argument)
         raise ValueError(f'its pickle goes on after {MAX_STEPS:,} steps')
 
     def _storage(self, description: Any) -> Storage:
@@ -179,6 +116,97 @@ class Unpickler:
                     raise ValueError(f'it describes the storage {key[:80]!r} in two ways')
                 return found
         raise ValueError('it describes a storage in a way that is not known')
+
+
+class _Machine:
+    """The stack, marks and memo of one pickle.
+
+    Args:
+      storage: makes a Storage of its description.
+    """
+
+    def __init__(self, storage: Callable[[Any], Storage]):
+        self.stack: list = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self._storage = storage
+
+    def step(self, opcode: str, argument: Any) -> None:
+        """Does what an opcode says."""
+        match opcode:
+            case 'PROTO' | 'FRAME':
+                pass
+            case 'MARK':
+                self._marks.append(len(self.stack))
+            case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
+                length = int(opcode[-1])
+                self.stack[-length:] = [tuple(self.stack[-length:])]
+            case 'BINPUT' | 'LONG_BINPUT':
+                self._memo[argument] = self.stack[-1]
+            case 'MEMOIZE':
+                self._memo[len(self._memo)] = self.stack[-1]
+            case 'APPEND' | 'APPENDS' | 'SETITEM' | 'SETITEMS' | 'BUILD':
+                self._fill(opcode)
+            case _:
+                self.stack.append(self._value(opcode, argument))
+
+    def _fill(self, opcode: str) -> None:
+        """Puts what is on top of the stack into the list, dict or object below it."""
+        match opcode:
+            case 'APPEND' | 'APPENDS':
+                items = self._pop_to_mark() if opcode == 'APPENDS' else [self.stack.pop()]
+                _expect(list, self.stack[-1]).extend(items)
+            case 'SETITEM' | 'SETITEMS':
+                items = self._pop_to_mark() if opcode == 'SETITEMS' else _pop(self.stack, 2)
+                # other keys could be tuples so deep that hashing them overruns the stack
+                keys = [_expect(str | int, key) for key in items[::2]]
+                _expect(dict, self.stack[-1]).update(zip(keys, items[1::2], strict=True))
+            case 'BUILD':
+                state = _expect(dict, self.stack.pop())
+                if isinstance(self.stack[-1], Module):
+                    self.stack[-1].attributes.update(state)
+                else:  # what PyTorch notes about a state_dict, such as its version
+                    _expect(dict, self.stack[-1])
+
+    def _value(self, opcode: str, argument: Any) -> Any:
+        """What an opcode pushes, made of its argument or of what it takes off the stack."""
+        match opcode:
+            case 'NONE':
+                return None
+            case 'NEWTRUE' | 'NEWFALSE':
+                return opcode == 'NEWTRUE'
+            case (
+                'BININT' | 'BININT1' | 'BININT2' | 'LONG1' | 'BINFLOAT'
+                | 'BINUNICODE' | 'SHORT_BINUNICODE'
+            ):  # fmt: skip
+                return argument
+            case 'EMPTY_TUPLE':
+                return ()
+            case 'EMPTY_LIST':
+                return []
+            case 'EMPTY_DICT':
+                return {}
+            case 'TUPLE':
+                return tuple(self._pop_to_mark())
+            case 'BINGET' | 'LONG_BINGET':
+                return self._memo[argument]
+            case 'GLOBAL':
+                return _name(argument.replace(' ', '.'))
+            case 'STACK_GLOBAL':
+                module, name = _pop(self.stack, 2)
+                return _name(f'{_expect(str, module)}.{_expect(str, name)}')
+            case 'REDUCE' | 'NEWOBJ':
+                function, arguments = _pop(self.stack, 2)
+                return _result(_expect(_Name, function).name, _expect(tuple, arguments))
+            case 'BINPERSID':
+                return self._storage(self.stack.pop())
+        raise ValueError(f'its pickle has the opcode {opcode}')
+
+    def _pop_to_mark(self) -> list:
+        start = self._marks.pop()
+        items = self.stack[start:]
+        del self.stack[start:]
+        return items
 
 
 def _name(name: str) -> _Name:

@@ -263,7 +263,7 @@ def test_damaged_pictures_are_missing_where_they_are_damaged(tmp_path):
 
 
 def test_a_picture_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
-    path, given, decoded = film(tmp_path / 'a.mkv', 5.0, 0), [], media._decoded
+    path, given, decoded = film(tmp_path / 'a.mkv', 5.0, 0), [], media.video._decoded
 
     def lossy(*args, **options):
         for frame in decoded(*args, **options):
@@ -271,7 +271,7 @@ def test_a_picture_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
             if not 1.2 <= frame.time < 2:
                 yield frame
 
-    monkeypatch.setattr(media, '_decoded', lossy)
+    monkeypatch.setattr(media.video, '_decoded', lossy)
     found = windows.read(path, Wants(True, 'evaluation5', None, None, window_s=1.0))
     next(found)
     with pytest.raises(ValueError, match=r'no picture at 1\.30 s'):
@@ -304,7 +304,7 @@ def test_absurd_sizes_and_lengths_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='lasts 3 s; the limit is 2'):
         read(path, PICTURES, max_duration_s=2)
     assert len(read(path, PICTURES, max_duration_s=3.1)) == 3
-    monkeypatch.setattr(media, 'MAX_SIDE_PX', 60)
+    monkeypatch.setattr(media.still, 'MAX_SIDE_PX', 60)
     assert all('64 x 48' in w['missing']['picture'] for w in read(path))
 
 
@@ -371,10 +371,12 @@ def test_telephone_sound_is_doubled_and_stays_exact(tmp_path):
 
 def test_a_window_comes_before_the_next_one_is_decoded(tmp_path, monkeypatch):
     path, given = film(tmp_path / 'a.mkv', 4.0), []
-    decoded, blocks = media._decoded, media._sound_blocks
-    monkeypatch.setattr(media, '_decoded', lambda *a, **k: map(note(given, 'v'), decoded(*a, **k)))
+    decoded, blocks = media.video._decoded, media.sound._sound_blocks
     monkeypatch.setattr(
-        media, '_sound_blocks', lambda *a, **k: map(note(given, 'a'), blocks(*a, **k))
+        media.video, '_decoded', lambda *a, **k: map(note(given, 'v'), decoded(*a, **k))
+    )
+    monkeypatch.setattr(
+        media.sound, '_sound_blocks', lambda *a, **k: map(note(given, 'a'), blocks(*a, **k))
     )
     found = windows.read(path, BOTH)
     next(found)

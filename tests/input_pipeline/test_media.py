@@ -3,10 +3,14 @@
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from avsc_jax import models
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import epoch_order
+from avsc_jax.input_pipeline import examples
 from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.models import sources
 
 SOUND = {
     'piece_s': 1.0,
@@ -199,3 +203,13 @@ def test_sound_of_a_file_is_resampled():
 def test_an_unknown_augmentation_names_those_there_are():
     with pytest.raises(ValueError, match="'mixup'; there are random_gain, frequency_mask, time_m"):
         inputs.make(SOUND, augmentation={'mixup': {}})
+
+
+def test_pictures_are_normalised_as_the_config_says_or_as_for_the_weights_or_for_imagenet():
+    config = ConfigDict({'data': {'items': 'frame'}, 'frames': 'clip12'})
+    imagenet = examples.preprocessing(config, [])
+    assert (imagenet['mean'], imagenet['std']) == (sources.IMAGENET_MEAN, sources.IMAGENET_STD)
+    config.pretrained = 'clip_rn101'
+    assert examples.preprocessing(config, [])['mean'] == models.source_of('clip_rn101').mean
+    config.mean = (0.1, 0.2, 0.3)
+    assert examples.preprocessing(config, [])['mean'] == (0.1, 0.2, 0.3)

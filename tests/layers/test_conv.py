@@ -1,9 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
-from avsc_jax.layers.conv import Conv
+from avsc_jax.layers.conv import Conv, conv
 
 
 def run(options: dict, shape=(2, 9, 7, 6)) -> tuple[jax.Array, dict, np.ndarray]:
@@ -39,9 +42,9 @@ def test_same_padding_is_tensorflow_s(options, padding):
 
 def test_same_padding_follows_the_size_of_the_input():
     params = {'kernel': jnp.ones((3, 3, 1, 1))}
-    conv = Conv(1, (3, 3), (2, 2), padding='SAME')
-    even = conv.apply({'params': params}, jnp.ones((1, 4, 4, 1)))[0, :, :, 0]
-    odd = conv.apply({'params': params}, jnp.ones((1, 5, 5, 1)))[0, :, :, 0]
+    layer = Conv(1, (3, 3), (2, 2), padding='SAME')
+    even = layer.apply({'params': params}, jnp.ones((1, 4, 4, 1)))[0, :, :, 0]
+    odd = layer.apply({'params': params}, jnp.ones((1, 5, 5, 1)))[0, :, :, 0]
     np.testing.assert_array_equal(even, [[9, 6], [6, 4]])
     np.testing.assert_array_equal(odd, [[4, 6, 4], [6, 9, 6], [4, 6, 4]])
 
@@ -55,3 +58,75 @@ def test_half_precision_arithmetic_keeps_float32_parameters():
 def test_groups_that_do_not_divide_the_channels_are_an_error():
     with pytest.raises(ValueError, match='from 6 to 8 channels cannot have 4 groups'):
         run({'groups': 4})
+
+
+NONE = ((0, 0), (0, 0))
+ONE = ((1, 1), (1, 1))
+TWO = ((2, 2), (2, 2))
+
+
+def plain(x, kernel, *, strides, padding, dilation, groups):
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=strides,
+        padding=padding,
+        rhs_dilation=dilation,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=groups,
+    )
+
+
+# kernel [h, w, in / groups, out], groups, strides, padding, dilation; maps of 9 x 7 places
+CASES = {
+    '1x1': ((1, 1, 6, 8), 1, (1, 1), NONE, (1, 1)),
+    '1x1, strides': ((1, 1, 6, 8), 1, (3, 2), NONE, (1, 1)),
+    '1x1, padded': ((1, 1, 6, 8), 1, (1, 1), ONE, (1, 1)),
+    '1x1, groups': ((1, 1, 3, 8), 2, (2, 2), NONE, (1, 1)),
+    '3x3': ((3, 3, 6, 8), 1, (2, 2), ONE, (1, 1)),
+    '3x1, dilated': ((3, 1, 6, 8), 1, (1, 1), ((2, 0), (0, 0)), (2, 1)),
+    'groups': ((3, 3, 2, 9), 3, (1, 1), ONE, (1, 1)),
+    'groups, strides': ((3, 3, 3, 8), 2, (2, 2), ONE, (1, 1)),
+    'groups, some as one': ((3, 3, 20, 8), 4, (1, 1), ONE, (1, 1)),
+    'two channels made of each': ((3, 3, 1, 12), 6, (1, 1), ONE, (1, 1)),
+    'depthwise 3x3': ((3, 3, 1, 6), 6, (1, 1), ONE, (1, 1)),
+    'depthwise 3x3, strides': ((3, 3, 1, 6), 6, (2, 2), ONE, (1, 1)),
+    'depthwise 3x3, uneven': ((3, 3, 1, 6), 6, (2, 3), ((0, 1), (1, 0)), (1, 1)),
+    'depthwise 3x3, dilated': ((3, 3, 1, 6), 6, (1, 2), TWO, (2, 3)),
+    'depthwise 5x5': ((5, 5, 1, 6), 6, (1, 1), TWO, (1, 1)),
+    'depthwise 5x5, strides': ((5, 5, 1, 6), 6, (2, 2), ((1, 2), (2, 1)), (1, 1)),
+    'depthwise 5x3, dilated': ((5, 3, 1, 6), 6, (3, 2), ((4, 5), (0, 2)), (2, 1)),
+    'depthwise 7x7, nothing padded': ((7, 7, 1, 6), 6, (1, 1), NONE, (1, 1)),
+}
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
+@pytest.mark.parametrize('case', CASES)
+def test_every_lowering_is_the_plain_convolution(case, platform):
+    """In values and in both gradients."""
+    shape, groups, strides, padding, dilation = CASES[case]
+    options = dict(strides=strides, padding=padding, dilation=dilation, groups=groups)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 9, 7, shape[2] * groups)).astype(np.float32)
+    kernel = rng.standard_normal(shape).astype(np.float32)
+
+    def values_and_gradients(function, x, kernel):
+        y, pull = jax.vjp(partial(function, **options), x, kernel)
+        return y, *pull(jnp.sin(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+    ours = jax.jit(partial(values_and_gradients, partial(conv, platform=platform)))(x, kernel)
+    expected = jax.jit(partial(values_and_gradients, plain))(x, kernel)
+    for got, wanted in zip(ours, expected, strict=True):
+        assert got.shape == wanted.shape
+        # float32: of hundreds of products
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=2e-5)
+
+
+def test_depthwise_gradients_of_half_precision_are_summed_in_float32():
+    """16 images of ones: 16 x 32 x 32 is no bfloat16 sum of ones, which ends at 256."""
+    x = jnp.ones((16, 32, 32, 2), jnp.bfloat16)
+    kernel = jnp.ones((3, 3, 1, 2), jnp.bfloat16)
+    options = dict(strides=(1, 1), padding=ONE, groups=2, platform='cpu')
+    grad = jax.grad(lambda k: conv(x, k, **options).astype(jnp.float32).sum())(kernel)
+    assert grad.dtype == jnp.bfloat16
+    assert float(grad[1, 1, 0, 0]) == 16 * 32 * 32

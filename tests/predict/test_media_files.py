@@ -13,7 +13,7 @@ import pytest
 from avsc_jax import tables
 from avsc_jax.data import decode_workers, windows
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import media_files, predictor
+from avsc_jax.predict import command, media_files, predictor
 from avsc_jax.predict.resume import Journal
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -22,7 +22,7 @@ from avsc_jax.weights.cache import default_weights_dir
 def loaded_once():
     """The same tagger for every command, which compiles once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, 'load', functools.cache(predict.load))
+        patch.setattr(command, 'load', functools.cache(command.load))
         yield
 
 
@@ -78,7 +78,7 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
 
 
 def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypatch):
-    system = predict.load(both, default_weights_dir())
+    system = command.load(both, default_weights_dir())
     found = {
         t.file.name: t for t in media_files.tag(system, media_files.find([clips], system.takes))
     }
@@ -97,7 +97,7 @@ def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypat
 
 
 def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, monkeypatch):
-    system = predict.load(both, default_weights_dir())
+    system = command.load(both, default_weights_dir())
 
     def refuse(records, **options):
         if any(len(record.get('frames', ())) == 5 for record in records):

@@ -13,8 +13,7 @@ from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
 from avsc_jax.predict import predictor
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import ensemble as ensemble_job
-from avsc_jax.training import load_run
+from avsc_jax.training import load_run, train
 
 
 def record(key, seconds=2):
@@ -130,7 +129,7 @@ def finished(config):
         run.finish()
     folder = default_path('ensemble.py')
     places = {'data_dir': folder, 'weights_dir': folder}
-    ensemble_job.run(config, workdir=folder, **places)
+    train.run(config, workdir=folder, **places)
     return predictor.load(folder), tables.pool(
         tables.read(RunFolder(folder).predictions_file('test'))
     )

@@ -18,8 +18,8 @@ import pytest
 import soundfile
 
 from avsc_jax.data.windows import Wants
+from avsc_jax.predict import flags, stream_sources
 from avsc_jax.predict import stream as live
-from avsc_jax.predict import stream_sources
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.stream_buffer import AHEAD_S, Sound, Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
@@ -483,7 +483,7 @@ def test_a_model_of_pictures_alone_asks_for_them(tmp_path):
 )
 def test_flags_are_checked(line, expected):
     parser = argparse.ArgumentParser()
-    live.add_arguments(parser)
+    flags.add_live(parser)
     args = parser.parse_args(line.split())
     if expected in ('Recording', 'Raw'):
         assert type(live.source_of(args)).__name__ == expected

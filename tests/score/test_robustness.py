@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import metrics
+from avsc_jax import robustness as command
 from avsc_jax.data import records
 from avsc_jax.predict import predictor as tagging
 from avsc_jax.predict.answer import Answer
@@ -145,8 +146,8 @@ def test_the_command_scores_a_run_under_every_condition(
 ):
     system, dataset = tagging.load(run.path), records.open_dataset('tfds_tau', 'demo', data_dir)
     monkeypatch.setattr(tagging, 'load', lambda folder, weights_dir: {run.path: system}[folder])
-    command = [str(run.path), f'--data_dir={data_dir}', '--clips=5']
-    assert robustness.main([*command, f'--out={tmp_path}/out.json']) == 0
+    line = [str(run.path), f'--data_dir={data_dir}', '--clips=5']
+    assert command.main([*line, f'--out={tmp_path}/out.json']) == 0
     shown = capsys.readouterr().out.splitlines()
     (found,) = json.loads((tmp_path / 'out.json').read_text())
     assert [*found['scores']] == [*CONDITIONS]
@@ -180,7 +181,7 @@ def test_clips_of_other_data_than_the_run_s_are_warned_of(run, data_dir, monkeyp
     run.write_json('environment.json', {'data': 'tfds_tau/demo/1.0.0 abc'})
     monkeypatch.setattr(tagging, 'load', lambda folder, weights_dir: Told('sound'))
     monkeypatch.setattr(robustness, '_scores', lambda tagger, records: ({}, 10))
-    assert robustness.main([str(run.path), f'--data_dir={data_dir}']) == 0
+    assert command.main([str(run.path), f'--data_dir={data_dir}']) == 0
     told = '! both was trained on tfds_tau/demo/1.0.0 abc, these clips are of tfds_tau/demo/1.0.0 '
     assert told in capsys.readouterr().out
 
@@ -195,14 +196,14 @@ def test_bad_input_is_a_sentence_before_anything_is_read(run, data_dir, tmp_path
         ([name, f'--data_dir={tmp_path}'], 'is not prepared'),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-            robustness.main(arguments)
+            command.main(arguments)
     folded = {'name': 'tfds_tau', 'config': 'demo', 'test': 'test', 'fold': 0}
     run.write_json('config.json', {'data': folded})
     with pytest.raises(ValueError, match='is scored on a fold, of which --clips takes no part'):
-        robustness.main([name, where, '--clips=2'])
+        command.main([name, where, '--clips=2'])
     run.write_json('config.json', {'data': {'name': 'tfds_tau', 'config': 'demo'}})
     with pytest.raises(ValueError, match=r'scored on nothing; name a split of .* by --split'):
-        robustness.main([name, where])
+        command.main([name, where])
 
 
 def test_a_label_that_is_unknown_cannot_be_scored():

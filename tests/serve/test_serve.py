@@ -13,6 +13,7 @@ import pytest
 
 from avsc_jax.runtime import cli
 from avsc_jax.serve import __main__ as serve
+from avsc_jax.serve import command as work
 
 CLIP = Path(__file__).parents[1] / 'data_files/bento.mp4'
 
@@ -36,7 +37,7 @@ CLIP = Path(__file__).parents[1] / 'data_files/bento.mp4'
 )
 def test_only_the_page_itself_and_programs_may_ask(host, origin, is_let_in):
     headers = {'host': host} | ({'origin': origin} if origin else {})
-    assert (serve.refusal(headers, 'studio') is None) == is_let_in
+    assert (work.refusal(headers, 'studio') is None) == is_let_in
 
 
 def command(monkeypatch, *arguments):
@@ -61,7 +62,7 @@ def test_a_taken_port_is_a_sentence():
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=rf'cannot serve at port {port} of 127\.0\.0\.1: '):
-            serve._listener('127.0.0.1', port)
+            work._listener('127.0.0.1', port)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_taken_port_is_a_sentence():
     [('127.0.0.1', True), ('::1', True), ('localhost', True), ('0.0.0.0', False), ('pc', False)],
 )
 def test_it_is_known_what_others_reach(host, is_local):
-    assert serve._is_local(host) == is_local
+    assert work._is_local(host) == is_local
 
 
 def test_others_are_warned_of(monkeypatch, capsys, tmp_path):
@@ -106,9 +107,9 @@ def page(model, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp('temporary')
     desk = TaggingQueue(load(model), max_seconds=60.0)
-    app = serve.app(desk, '127.0.0.1', max_mb=2.0)
+    app = work.app(desk, '127.0.0.1', max_mb=2.0)
     server = uvicorn.Server(uvicorn.Config(app, log_level='warning', lifespan='off', ws='none'))
-    with pytest.MonkeyPatch.context() as patch, serve._listener('127.0.0.1', 0) as listener:
+    with pytest.MonkeyPatch.context() as patch, work._listener('127.0.0.1', 0) as listener:
         patch.setattr(tempfile, 'tempdir', str(folder))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()

@@ -5,6 +5,7 @@ import pytest
 
 from avsc_jax import ensemble, tables
 from avsc_jax.configs import hitachi_ensemble
+from avsc_jax.ensemble import recipes
 from avsc_jax.score import __main__ as score
 from avsc_jax.tables import mix
 from avsc_jax.training import ensemble as ensembles
@@ -21,7 +22,8 @@ def largest(probs, *, weights=None, **_):
 
 @pytest.fixture
 def new_recipe(monkeypatch):
-    monkeypatch.setitem(mix.RECIPES, 'largest', mix.Recipe('surest member', largest, weighs=False))
+    row = recipes.Recipe('surest member', largest, weighs=False)
+    monkeypatch.setitem(recipes.RECIPES, 'largest', row)
 
 
 def members(names=('audio', 'visual')):

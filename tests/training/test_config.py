@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import avsc_jax
-from avsc_jax.configs import clip_fusion, hitachi_audio, hitachi_ensemble
+from avsc_jax.configs import clip_fusion, clip_zero_shot, hitachi_audio, hitachi_ensemble
 from avsc_jax.training import config as fields
 from avsc_jax.training import train
 
@@ -57,6 +57,56 @@ def test_a_config_without_data_is_one_sentence():
     made.demo.data = {'itmes': 'clip'}
     with pytest.raises(ValueError, match=r'config\.demo\.data\.itmes .* config\.demo\.data\.items'):
         fields.check(made)
+
+
+@pytest.mark.parametrize(
+    ('made', 'kind', 'sentence'),
+    [
+        (clip_fusion, 'zero-shot', r"config\.kind is 'zero-shot'; it must be one of train, zero_s"),
+        (clip_fusion, 'zero_shot', r"is 'zero_shot', which needs config\.text_encoder; change"),
+        (clip_fusion, 'ensemble', r"is 'ensemble', which needs config\.groups"),
+        (clip_zero_shot, 'train', r"is 'train', which needs config\.data\.train; change"),
+        (hitachi_ensemble, 'train', r"is 'train', which needs config\.model"),
+        (hitachi_ensemble, None, r"is 'train', which needs config\.model"),
+    ],
+)
+def test_sections_of_another_kind_of_job_are_one_sentence(made, kind, sentence):
+    config = made.get_config('demo')
+    if kind is None:
+        del config.kind
+    else:
+        config.kind = kind
+    with pytest.raises(ValueError, match=sentence):
+        fields.check(config)
+
+
+def test_a_job_of_another_kind_than_its_sections_writes_nothing(tmp_path):
+    made = clip_zero_shot.get_config('demo')
+    made.kind = 'train'
+    with pytest.raises(ValueError, match=r"is 'train', which needs config\.data\.train"):
+        train.run(made, workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_section_that_only_another_kind_of_job_has_is_one_sentence():
+    with pytest.raises(ValueError, match=r"is 'train', which has no config\.groups; change"):
+        fields.check(changed(groups={'audio': ('A01',)}))
+    made = clip_zero_shot.get_config('demo')
+    made.data.train = 'train'
+    with pytest.raises(ValueError, match=r"is 'zero_shot', which has no config\.data\.train"):
+        fields.check(made)
+
+
+def test_the_command_trains_where_a_file_does_not_say_its_kind(main, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(
+        'from avsc_jax.configs import clip_fusion\n\n\n'
+        'def get_config(argument=""):\n'
+        '    config = clip_fusion.get_config("demo")\n'
+        '    del config.kind\n'
+        '    return config\n'
+    )
+    assert main.parse([f'--config={file}']).kind == 'train'
 
 
 def test_the_command_refuses_an_unknown_field_of_a_file(main, tmp_path):

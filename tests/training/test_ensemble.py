@@ -1,5 +1,6 @@
 """Ensembles of finished runs: made-up tables in run folders, and the papers' numbers of them."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from avsc_jax.ensemble import fit
 from avsc_jax.report import page, submission
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
-from avsc_jax.training import dependencies
+from avsc_jax.training import dependencies, train
 from avsc_jax.training import ensemble as ensemble_job
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
@@ -66,7 +67,7 @@ def run(made, path='runs/out', *, with_page=False, **flags):
     with pytest.MonkeyPatch.context() as patch:
         if not with_page:
             patch.setattr(page, 'page', lambda told: told['title'])
-        ensemble_job.run(made, workdir=Path(path), data_dir='d', weights_dir='w', **flags)
+        train.run(made, workdir=Path(path), data_dir='d', weights_dir='w', **flags)
     return RunFolder(Path(path))
 
 
@@ -125,6 +126,14 @@ def test_the_report_shows_members_groups_and_the_lines_of_table_4(runs):
     assert of_e01['scores']['clip']['log_loss_micro'] == pytest.approx(lines['E01'])
     assert lines['E01'] != pytest.approx(lines['A04V04'])
     assert 'decision stage of audio, clip, visual, clamp per_model' in told['about']['protocol']
+
+
+def test_a_finished_ensemble_reads_its_members_again(runs):
+    before = run(config('A04,tau')).read_json('report.json')['scores']
+    member = Path('runs/hitachi_audio-resnest50d-tau/predictions/test.npz')
+    table = tables.read(member)
+    tables.write(dataclasses.replace(table, probs=table.probs[:, ::-1]), member)
+    assert run(config('A04,tau')).read_json('report.json')['scores'] != before
 
 
 def test_members_json_tells_their_folders_and_sizes(runs):

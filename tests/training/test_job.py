@@ -13,8 +13,9 @@ from avsc_jax import models, tables, weights
 from avsc_jax.data import records
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
+from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import dry_run, load_run, train
+from avsc_jax.training import dry_run, initial_weights, load_run, train, zero_shot
 
 TEXT = {'width': 16, 'layers': 1}  # as finished_run has it
 
@@ -82,10 +83,10 @@ def test_classes_of_other_data_are_the_texts(demo_config, tmp_path):
     classes = ('harbour', 'night_market')
     made = demo_config('clip_zero_shot', prompt_style='spaces')
     model = models.create_model('clip_zero_shot', width=512, num_classes=2)
-    (spec,) = train.encoder_specs(made, made.text_encoder, tmp_path)
+    (spec,) = initial_weights.encoder_specs(made, made.text_encoder, tmp_path)
     folder = SimpleNamespace(path=tmp_path)
-    train.write_text_head(made, folder, model, spec, classes, tmp_path)
-    checkpoints = train.Checkpoints(tmp_path / 'checkpoints')
+    zero_shot.write_text_head(made, folder, model, spec, classes, tmp_path)
+    checkpoints = Checkpoints(tmp_path / 'checkpoints')
     variables, _ = checkpoints.restore_best(build.checkpoint_shapes(model))
     expected = text_features(('harbour', 'night market'), 'literal')
     np.testing.assert_allclose(variables['params']['head']['kernel'].T, expected, atol=1e-5)
@@ -94,8 +95,8 @@ def test_classes_of_other_data_are_the_texts(demo_config, tmp_path):
 def test_a_dry_run_tells_both_towers_and_the_prompts(demo_config, data_dir, tmp_path):
     made = demo_config('clip_zero_shot')
     specs = [
-        *train.encoder_specs(made, made.encoders, tmp_path),
-        *train.encoder_specs(made, made.text_encoder, tmp_path),
+        *initial_weights.encoder_specs(made, made.encoders, tmp_path),
+        *initial_weights.encoder_specs(made, made.text_encoder, tmp_path),
     ]
     told = dry_run.text(made, specs, data_dir)
     assert 'encoder clip_vit_b32_text: ' in told and 'input (77,), random:0' in told

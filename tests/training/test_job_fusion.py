@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from avsc_jax import tables
@@ -18,7 +19,7 @@ from avsc_jax.runs import load, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import load_run
+from avsc_jax.training import dependencies, initial_weights, load_run
 from avsc_jax.training import train as jobs
 
 
@@ -54,29 +55,29 @@ def test_a_stage_begins_with_the_network_before_it_and_a_head_of_its_own(
     made = demo_config('ioacas_image', begins_with='places')
     with made.unlocked():
         made.members.places.run = str(image.path)
-    (part,) = jobs.earlier_runs(made, 0)
+    (part,) = dependencies.earlier_runs(made, 0)
     model = build.make_model(made.model.to_dict(), num_classes=10)
-    fresh = TrainState.create(model, jobs.optax.identity(), seed=3)
-    begun = jobs.started(made, model, {}, tmp_path, [part], fresh)
+    fresh = TrainState.create(model, optax.identity(), seed=3)
+    begun = initial_weights.started(made, model, {}, tmp_path, [part], fresh)
     before = run_folder.best_variables(image)[1]
     for name in before['params']:
         expected = fresh.params if name == 'head' else before['params']
         jax.tree.map(np.testing.assert_array_equal, begun.params[name], expected[name])
     jax.tree.map(np.testing.assert_array_equal, begun.batch_stats, before['batch_stats'])
     other = build.make_model({**made.model.to_dict(), 'widths': (16,) * 4}, num_classes=10)
-    state = TrainState.create(other, jobs.optax.identity(), seed=3)
+    state = TrainState.create(other, optax.identity(), seed=3)
     with pytest.raises(ValueError, match='holds another network than config'):
-        jobs.started(made, other, {}, tmp_path, [part], state)
+        initial_weights.started(made, other, {}, tmp_path, [part], state)
 
 
 def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
     demo_config, image, data_dir
 ):
     made = demo_config('ioacas_image', begins_with='places')
-    assert not jobs.has_stage(made, data_dir)
+    assert not dependencies.has_stage(made, data_dir)
     with made.unlocked():
         made.members.places.run = str(image.path)
-    assert jobs.has_stage(made, data_dir)
+    assert dependencies.has_stage(made, data_dir)
     warnings = image.read_json('report.json')['about']['warnings']
     assert 'the stage before is skipped (places): as on all made-up data' in warnings
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
@@ -111,7 +112,7 @@ def test_frozen_parts_end_bit_for_bit_as_they_began_and_are_no_part_of_the_state
         jax.tree.map(np.testing.assert_array_equal, after, before)
     model, trained = run_folder.best_variables(hybrid)
     assert {*trained['params']} == {'attention', 'fc1', 'bn1', 'head'}
-    fresh = TrainState.create(model, jobs.optax.identity(), seed=0)
+    fresh = TrainState.create(model, optax.identity(), seed=0)
     assert (trained['params']['fc1']['kernel'] != fresh.params['fc1']['kernel']).any()
 
 

@@ -11,7 +11,7 @@ from avsc_jax.input_pipeline import encoders, feature_cache
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import dry_run, load_run, train
+from avsc_jax.training import dry_run, initial_weights, load_run
 
 
 @pytest.fixture(scope='module')
@@ -68,12 +68,12 @@ def test_predict_gives_the_clips_of_the_table(finished, data_dir, tmp_path):
 
 def test_a_dry_run_tells_the_front_end(demo_config, data_dir, tmp_path):
     made = demo_config('ioacas_audio', 'dcnn1d,scalogram')
-    specs = train.encoder_specs(made, made.encoders, tmp_path)
+    specs = initial_weights.encoder_specs(made, made.encoders, tmp_path)
     told = dry_run.text(made, specs, data_dir)
     assert 'encoder ioacas_scalogram: 0 parameters, input (48000, 2), none' in told
     assert 'split test: 10 clips, 600 rows, 1.4 MB of features' in told
     assert 'network dcnn1d: ' in told and 'input image (2, 290)' in told
-    assert train.published(made) == []
+    assert initial_weights.published(made) == []
 
 
 SPEC = EncoderSpec('ioacas_bark', {'piece_s': 1.0}, encoders.NO_WEIGHTS)

@@ -16,7 +16,7 @@ from avsc_jax.models import build
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
-from avsc_jax.training import dry_run, load_run, train
+from avsc_jax.training import dry_run, initial_weights, load_run, train
 
 MEMBERS = ('hitachi_audio', 'hitachi_image')
 
@@ -106,14 +106,17 @@ def test_training_begins_with_published_weights_and_a_head_of_its_own(demo_confi
     state = weights.random_variables(published, 7)
     weights.write(state, tmp_path / 'regnetx_002.safetensors', {})
     model = build.make_model(made.model.to_dict(), num_classes=10)
-    used = train.origins(made, [], tmp_path)
+    used = initial_weights.origins(made, [], tmp_path)
     assert used == {'regnetx_002': weights.identify('regnetx_002', tmp_path)}
     fresh = TrainState.create(model, optax.identity(), seed=0)
-    begun = train.started(made, model, used, tmp_path, [], fresh)
+    begun = initial_weights.started(made, model, used, tmp_path, [], fresh)
     kernel = begun.params['stem']['conv']['kernel']
     np.testing.assert_array_equal(kernel, state['params']['stem']['conv']['kernel'])
     assert begun.params['head']['kernel'].shape == (8, 10)
-    assert train.started(demo_config('hitachi_image'), model, {}, tmp_path, [], fresh) is fresh
+    assert (
+        initial_weights.started(demo_config('hitachi_image'), model, {}, tmp_path, [], fresh)
+        is fresh
+    )
 
 
 def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
@@ -128,7 +131,7 @@ def test_a_part_of_a_system_begins_with_published_weights(tmp_path):
     model = build.make_model(made.model.to_dict(), num_classes=10)
     drawn = weights.random_variables(model, 0)
     fresh = TrainState(step=0, **drawn, opt_state=(), key=jax.random.key(0))
-    begun = train.started(made, model, used, tmp_path, [], fresh)
+    begun = initial_weights.started(made, model, used, tmp_path, [], fresh)
     for kind in ('params', 'batch_stats'):
         expected = {k: v for k, v in published[kind].items() if k != 'head'}
         ours, others = (getattr(state, kind) for state in (begun, fresh))

@@ -10,7 +10,7 @@ from avsc_jax.data.sources import media_files
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import dependencies, dry_run, load_run, train
+from avsc_jax.training import dependencies, dry_run, initial_weights, load_run, train
 
 
 @pytest.fixture(scope='module')
@@ -127,7 +127,7 @@ def test_a_member_that_lacks_is_named_with_its_command(
     ran = []
     done = type('Done', (), {'returncode': 0})
     monkeypatch.setattr(dependencies.subprocess, 'run', lambda c, **_: ran.append(c[1:]) or done)
-    train.train_members(made, [0, 3], {**folders, 'media_dir': None}, False)
+    dependencies.train_members(made, [0, 3], {**folders, 'media_dir': None}, False)
     folder = [next(w for w in command if w.startswith('--workdir')) for command in ran]
     expected = 'runs/openl3_baseline-{}-demo{}'
     assert folder == [
@@ -161,7 +161,9 @@ def test_a_dry_run_tells_rows_and_shapes(
     demo_config, data_dir, tmp_path, name, tokens, rows, shape
 ):
     made = demo_config(name, tokens)
-    told = dry_run.text(made, train.encoder_specs(made, made.encoders, tmp_path), data_dir)
+    told = dry_run.text(
+        made, initial_weights.encoder_specs(made, made.encoders, tmp_path), data_dir
+    )
     assert f'input {shape}' in told
     assert f': 10 clips, {rows} rows' in told or 'split validation' in told
 

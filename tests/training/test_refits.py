@@ -13,7 +13,7 @@ from avsc_jax import tables
 from avsc_jax.data import folds, sources
 from avsc_jax.input_pipeline import encoders, examples, media
 from avsc_jax.runs.run_folder import RunFolder, default_path
-from avsc_jax.training import sweep, train
+from avsc_jax.training import initial_weights, sweep, train
 
 CONFIG = '--config=configs/clip_fusion.py:demo'
 
@@ -55,7 +55,7 @@ def test_features_of_folds_are_those_of_the_stored_splits(
 ):
     monkeypatch.setattr(encoders.EncoderSpec, 'make', None)  # nothing is encoded again
     made = config(fold=3)
-    specs = train.encoder_specs(made, made.encoders, tmp_path)
+    specs = initial_weights.encoder_specs(made, made.encoders, tmp_path)
     folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
     dataset = train.prepare_data(made, data_dir)
     splits = examples.load(made, RunFolder(tmp_path), dataset, specs, **folders).splits

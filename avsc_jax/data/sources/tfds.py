@@ -29,7 +29,7 @@ class Tau(Source):
             data.source = 'tau' if named or self.is_prepared(data, data_dir) else 'demo'
         if data.source == 'demo':
             data.config = 'demo_segments' if data.config == 'segments' else 'demo'
-        elif 'groups' not in config:  # an ensemble reads tables alone
+        elif config.kind != 'ensemble':  # which reads tables alone
             self.open({'name': data.name, 'config': data.config}, data_dir)
 
     def command(self, data: Mapping, data_dir: Path) -> str:

@@ -16,7 +16,7 @@ from avsc_jax.data.sources.folder import OwnData
 from avsc_jax.models import build
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import load_run
+from avsc_jax.training import dependencies, load_run
 from avsc_jax.training import train as job
 
 TINY_CLIP = dict(width=16, layers=1, patch_size=16, image_size=32)
@@ -198,7 +198,7 @@ def test_the_parts_of_a_system_are_trained_on_the_same_data_set(main, tmp_path):
     config = resolved(main, 'openl3_baseline', tmp_path, folder, window)
     assert config.encoders.openl3_audio.max_windows == 46  # as many as pictures
     assert not {'drop_remainder', 'views'} & {*config}
-    sound, picture = job.earlier_runs(config, seed=3)
+    sound, picture = dependencies.earlier_runs(config, seed=3)
     assert sound.folder.path.name == f'own_data-openl3_baseline-audio-{config.data.config}-seed3'
     for part, system in ((sound, 'audio'), (picture, 'video')):
         module, *flags = part.training

@@ -1,15 +1,7 @@
-"""The convolution as a function: one result, and the arithmetic that is fastest where it runs.
-
-| convolution         | CPU                                          | elsewhere |
-|---------------------|----------------------------------------------|-----------|
-| 1x1, one group      | matrix product                               | the same  |
-| depthwise           | sum of shifted products, gradients by hand   | XLA's own |
-| other groups        | an ordinary convolution for each few of them | XLA's own |
-| all others          | XLA's own                                    | XLA's own |
+"""Arithmetic of convolutions and of residual blocks that is fast on CPU; see conv.py.
 
 On CPU XLA's own takes 50 to 80 times as long as PyTorch's where groups are many, and 10 to 98 times
-for gradients; what is here takes 0.8 to 5 times as long (benchmarks/NOTES.md). Elsewhere cuDNN and
-the TPU's compiler know groups themselves.
+for gradients; what is here takes 0.8 to 5 times as long (benchmarks/NOTES.md).
 """
 
 from functools import partial
@@ -18,49 +10,34 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from avsc_jax.layers.settle import settled
 from avsc_jax.types import Array, Float
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
 
 
-def convolve(
-    x: Float[Array, 'B H W K'],
-    kernel: Float[Array, 'h w I O'],
-    *,
-    strides: Pair,
-    padding: Pads,
-    dilation: Pair = (1, 1),
-    groups: int = 1,
-    platform: str | None = None,
-) -> Float[Array, 'B H2 W2 O']:
-    """As `lax.conv_general_dilated` of NHWC and HWIO with `feature_group_count=groups`.
+def materialize(x: Float[Array, '*axes']) -> Float[Array, '*axes']:
+    """x, and its gradient, written to memory on CPU; elsewhere simply x.
 
-    Args:
-      padding: zeros at ((top, bottom), (left, right)).
-      platform: whose arithmetic; default, that of JAX's first device.
+    XLA fuses sums and products into each of their readers. Along a chain of residual blocks each
+    reader then computes the whole chain again, on CPU in whatever order it reads: half of
+    HRNet-W18's time went there. So blocks end with this, and convolutions begin with it. It takes
+    effect in what `avsc_jax.runtime.compiler` has a say in.
     """
-    on_cpu = (platform or jax.default_backend()) == 'cpu'
-    x = settled(x)
-    if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
-        return pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
-    if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
-        return settled(_depthwise(x, kernel, strides, padding, dilation))
-    options = dict(
-        window_strides=strides,
-        padding=padding,
-        rhs_dilation=dilation,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    if on_cpu and groups > 1:
-        kernel, groups = _merged(kernel, groups)
-        parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
-        return jnp.concatenate([lax.conv_general_dilated(*p, **options) for p in parts], -1)
-    return lax.conv_general_dilated(x, kernel, feature_group_count=groups, **options)
+    return _materialize(x) if jax.default_backend() == 'cpu' else x
 
 
-def _merged(kernel, groups):
+@jax.custom_vjp
+def _materialize(x):
+    return lax.optimization_barrier(x)
+
+
+_materialize.defvjp(
+    lambda x: (_materialize(x), None), lambda _, grad: (lax.optimization_barrier(grad),)
+)
+
+
+def merged_groups(kernel, groups):
     """Narrow neighbouring groups as one of at most 64 channels, zero between them.
 
     Fewer and wider convolutions compile sooner and run faster, whatever they multiply by zero.
@@ -93,7 +70,7 @@ pointwise.defvjp(lambda x, kernel: (pointwise(x, kernel), (x, kernel)), _pointwi
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _depthwise(x, kernel, strides, padding, dilation):
+def depthwise(x, kernel, strides, padding, dilation):
     """One kernel `[h, w, 1, K]` a channel: the sum over its taps of shifted maps times a number."""
     padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
     return _shifted_sum(padded, kernel, strides, dilation)
@@ -108,7 +85,7 @@ def _shifted_sum(padded, kernel, strides, dilation):
 
 
 def _depthwise_forward(x, kernel, strides, padding, dilation):
-    return _depthwise(x, kernel, strides, padding, dilation), (x, kernel)
+    return depthwise(x, kernel, strides, padding, dilation), (x, kernel)
 
 
 def _depthwise_backward(strides, padding, dilation, saved, grad):
@@ -165,7 +142,7 @@ def _kernel_gradient(x, kernel, grad, strides, padding, dilation):
     return sums.reshape(kernel.shape).astype(kernel.dtype)
 
 
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _taps(kernel) -> list[Pair]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from avsc_jax import ensemble
-from avsc_jax.ensemble.hitachi import _check_alike
+from avsc_jax.ensemble.decision import _check_alike
 from avsc_jax.scenes import SCENES
 
 OPTIONS = [

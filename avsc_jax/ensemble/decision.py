@@ -1,4 +1,4 @@
-"""The decision stage of Hitachi's system: gate, restriction, mean and clamp."""
+"""What several members say together: their average, and the decision stage of Hitachi's system."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,26 @@ from avsc_jax.types import AnyArray, Array, Bool, Float
 
 TRUSTED = ('bus', 'park', 'tram')  # Okazaki 2021, Sec. 2.4: where sound is as good as the picture
 MARGIN_TOLERANCE = 1e-6  # float32 values a margin apart count as equal to it
+
+
+def average(
+    members: Sequence[Float[AnyArray, 'N C']],
+    weights: Float[Array, 'M'] | None = None,
+    *,
+    geometric: bool = False,
+    clamp: str | None = None,
+) -> Float[AnyArray, 'N C']:
+    """Arithmetic or geometric mean of M members, as they are or clamped.
+
+    Args:
+      weights: one a member; None: all alike.
+      clamp: Eq. (1) of Okazaki 2021 on each member ('per_model'), on the mean ('fused'), or None.
+    """
+    rules.check_option('clamp', clamp, (None, 'per_model', 'fused'))
+    stacked = rules.namespace(members[0]).stack([*members])
+    stacked = rules.clamp(stacked) if clamp == 'per_model' else stacked
+    mixed = (rules.geometric_mean if geometric else rules.mean)(stacked, weights)
+    return rules.clamp(mixed) if clamp == 'fused' else mixed
 
 
 def gate(

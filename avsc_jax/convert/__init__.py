@@ -1,0 +1,1 @@
+"""Published weights, converted once to this package's own names and layouts."""

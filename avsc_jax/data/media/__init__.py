@@ -1,0 +1,75 @@
+"""Media files in, arrays out: the one frame picker and the one decoder.
+
+The dataset builder, the feature extractor and predict all read through here, so that a clip gives
+the same frames and samples everywhere. Files are untrusted: sizes are checked before memory is
+taken, only local files are opened, and whatever is wrong becomes a ValueError that names the file.
+"""
+
+from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
+from avsc_jax.data.media.sound import (
+    SoundTrack,
+    audio_bit_depth,
+    audio_channels,
+    decode_flac,
+    encode_flac,
+    flac_length,
+    read_audio,
+)
+from avsc_jax.data.media.source import (
+    MAX_DURATION_S,
+    MAX_SAMPLE_RATE_HZ,
+    MAX_SIDE_PX,
+    PICTURES,
+    SOUNDS,
+    TITLES,
+    VIDEOS,
+    Source,
+    check_whole,
+)
+from avsc_jax.data.media.still import (
+    check_picture_size,
+    decode_jpeg,
+    encode_jpeg,
+    openl3_pictures,
+    read_picture,
+    resize_picture,
+    scaled,
+)
+from avsc_jax.data.media.timeline import window_starts
+from avsc_jax.data.media.video import Frames, Pick, PictureTrack, read_frames, rgb
+
+__all__ = (
+    'FRAME_RULES',
+    'MAX_DURATION_S',
+    'MAX_SAMPLE_RATE_HZ',
+    'MAX_SIDE_PX',
+    'PICTURES',
+    'SOUNDS',
+    'TITLES',
+    'VIDEOS',
+    'Frames',
+    'Pick',
+    'PictureTrack',
+    'SoundTrack',
+    'Source',
+    'audio_bit_depth',
+    'audio_channels',
+    'check_picture_size',
+    'check_whole',
+    'decode_flac',
+    'decode_jpeg',
+    'encode_flac',
+    'encode_jpeg',
+    'evenly_spaced',
+    'flac_length',
+    'frame_facts',
+    'openl3_pictures',
+    'pick_frames',
+    'read_audio',
+    'read_frames',
+    'read_picture',
+    'resize_picture',
+    'rgb',
+    'scaled',
+    'window_starts',
+)

@@ -1,0 +1,263 @@
+"""Sound tracks, compressed or not, and the FLAC of records."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+from avsc_jax.data.media.source import (
+    MAX_DURATION_S,
+    MAX_SAMPLE_RATE_HZ,
+    Source,
+    checked,
+    name_of,
+    one_sentence,
+    opened,
+)
+from avsc_jax.data.media.timeline import GAP_S, Clock
+
+_UNTOLD_S = 0.25  # sound that may be lacking: packets hold more than the decoder gives
+
+
+def read_audio(source: Source) -> tuple[np.ndarray, int]:
+    """Decodes the first sound track to two channels: (float32 [N, 2], sample rate in Hz).
+
+    Mono is doubled, more than two channels are mixed down by FFmpeg's standard matrix. Wav and
+    FLAC keep their exact values.
+    """
+    if (format_ := _pcm_format(source)) and format_[0] <= 2:
+        with _opened_pcm(source) as (sound, name):
+            _check_sound(name, sound.frames, sound.samplerate)
+            return _stereo(sound.read(dtype='float32', always_2d=True)), sound.samplerate
+    with _opened_sound(source) as (container, stream):
+        name, rate, blocks, count = name_of(source), stream.codec_context.sample_rate, [], 0
+        for block in _sound_blocks(container, stream):
+            blocks.append(block)
+            count += len(block)
+            _check_sound(name, count, rate)
+        _check_sound(name, count, rate)
+        return np.concatenate(blocks), rate
+
+
+class SoundTrack:
+    """The first sound track of a file, of which parts are decoded one after the other.
+
+    Attributes:
+      rate_hz: of its samples.
+      channels: of the source; a part has two, see read_audio.
+      duration_s: by the header; of a compressed track by its packets, which may hold a little more
+        than it.
+    """
+
+    def __init__(self, source: Source, *, max_duration_s: float | None = None):
+        self._source, self._name = source, name_of(source)
+        self._is_pcm = bool((format_ := _pcm_format(source)) and format_[0] <= 2)
+        if self._is_pcm:
+            with _opened_pcm(source) as (sound, _):
+                self.rate_hz, self.channels, count = sound.samplerate, sound.channels, sound.frames
+        else:
+            with _opened_sound(source) as (container, stream):
+                codec = stream.codec_context
+                self.rate_hz, self.channels = codec.sample_rate, codec.channels
+                count = round(_length_s(container, stream) * self.rate_hz)
+        _check_sound(self._name, count, self.rate_hz, max_duration_s)
+        if self._is_pcm:
+            self._check_end(count)
+        self.duration_s = count / self.rate_hz
+
+    def parts(self, spans: Sequence[tuple[float, float]]) -> Iterator[np.ndarray | ValueError]:
+        """The samples [N, 2] of each part, fewer where the track ends; or what is wrong with it.
+
+        The track is decoded once; only the samples since the start of the last part are held.
+
+        Args:
+          spans: start and length of each part in seconds, in order.
+        """
+        blocks, held, first = self._blocks(), np.zeros((0, 2), np.float32), 0
+        for start_s, length_s in spans:
+            start = round(start_s * self.rate_hz)
+            stop = start + round(length_s * self.rate_hz)
+            new, end = [held], first + len(held)
+            while end < stop and (block := next(blocks, None)) is not None:
+                new.append(block)
+                end += len(block)
+            drop = min(max(0, start - first), end - first)
+            held, first = np.concatenate(new)[drop:], first + drop
+            part = held[: stop - start]
+            gaps = np.isnan(part[:, 0])
+            lacking_s = min(stop / self.rate_hz, self.duration_s) - end / self.rate_hz
+            if not len(part) or lacking_s > _UNTOLD_S:
+                yield self._damaged('ends', end)
+            elif np.count_nonzero(gaps) > _UNTOLD_S * self.rate_hz:
+                yield self._damaged('has a gap', start + gaps.argmax())
+            else:
+                yield np.nan_to_num(part)
+
+    def _check_end(self, count: int) -> None:
+        """Whether the last sample is there: libsndfile reads nothing of a FLAC that is cut."""
+        with _opened_pcm(self._source) as (sound, _):
+            try:
+                sound.seek(count - 1)
+            except soundfile.SoundFileError as error:
+                told = f'{self._name} is cut short: it does not hold the {count} samples'
+                raise ValueError(f'{told} that its header claims') from error
+
+    def _damaged(self, how: str, sample: int) -> ValueError:
+        at_s = sample / self.rate_hz
+        return ValueError(
+            f'{self._name} is damaged or cut short: its sound {how} at {at_s:.1f} s of '
+            f'{self.duration_s:.1f} s'
+        )
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        if not self._is_pcm:
+            with _opened_sound(self._source) as (container, stream):
+                yield from _sound_blocks(container, stream, timed=True)
+            return
+        with _opened_pcm(self._source) as (sound, _):
+            while len(block := sound.read(self.rate_hz, dtype='float32', always_2d=True)):
+                yield _stereo(block)
+
+
+@contextlib.contextmanager
+def _opened_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
+    with opened(source) as (container, name):
+        if not container.streams.audio:
+            raise ValueError(f'{name} has no sound track')
+        stream = container.streams.audio[0]
+        stream.codec_context.thread_count = 1
+        yield container, stream
+
+
+def _length_s(container: av.container.InputContainer, stream: av.AudioStream) -> float:
+    """How long a compressed track lasts, without decoding it; to within a few hundredths."""
+    clock, end_s, tick = Clock(), 0.0, float(stream.time_base)
+    for packet in container.demux(stream):
+        if packet.size:
+            stamp_s = None if packet.pts is None else packet.pts * tick
+            end_s = clock.place(stamp_s, end_s) + (packet.duration or 0) * tick
+    return end_s
+
+
+def _sound_blocks(
+    container: av.container.InputContainer, stream: av.AudioStream, *, timed: bool = False
+) -> Iterator[np.ndarray]:
+    """Decoded samples [n, 2], at the rate of the file.
+
+    Args:
+      timed: where time stamps have a gap comes silence, and for what cannot be decoded NaN; else
+        the one is passed over, and the other an error.
+    """
+    codec, clock, count = stream.codec_context, Clock(), 0
+    rate = codec.sample_rate
+    # FFmpeg's own mono-to-stereo step lowers the level; _stereo doubles instead
+    layout = 'mono' if codec.channels == 1 else 'stereo'
+    resampler = av.AudioResampler(format='flt', layout=layout, rate=rate)
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.FFmpegError as error:
+            if not timed or isinstance(error, MemoryError):
+                raise
+            lost = round(rate * min(1.0, float((packet.duration or 0) * stream.time_base)))
+            yield np.full((lost, 2), np.nan, np.float32)
+            count += lost
+            continue
+        for frame in frames if packet.size else [*frames, None]:
+            if timed and frame:
+                gap_s = clock.place(frame.time, count / rate) - count / rate
+                gap = round(rate * gap_s) if gap_s > GAP_S else 0
+                count += gap
+                for start in range(0, gap, rate):
+                    yield np.zeros((min(rate, gap - start), 2), np.float32)
+            for block in resampler.resample(frame):
+                samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
+                count += len(samples)
+                yield _stereo(samples)
+
+
+def audio_channels(source: Source) -> int:
+    """Channels of the first sound track, of which `read_audio` makes two."""
+    if format_ := _pcm_format(source):
+        return format_[0]
+    with opened(source) as (container, name):
+        if not container.streams.audio:
+            raise ValueError(f'{name} has no sound track')
+        return container.streams.audio[0].codec_context.channels
+
+
+def audio_bit_depth(source: Source) -> int:
+    """Returns the FLAC depth that keeps a sound file's values: 16, or 24 where it holds more.
+
+    Lossy formats have no depth of their own and get 16; 32-bit wav is cut to 24.
+    """
+    format_ = _pcm_format(source)
+    return 24 if format_ and format_[1] not in ('PCM_16', 'PCM_U8', 'PCM_S8') else 16
+
+
+@contextlib.contextmanager
+def _opened_pcm(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
+    with one_sentence(source), soundfile.SoundFile(checked(source)) as sound:
+        yield sound, name_of(source)
+
+
+def _pcm_format(source: Source) -> tuple[int, str] | None:
+    """Channels and sample type of a wav or FLAC source; None for any other format."""
+    if hasattr(source := checked(source), 'read'):
+        magic = source.read(12)
+        source.seek(0)
+    else:
+        with Path(source).open('rb') as file:
+            magic = file.read(12)
+    if magic[:4] != b'fLaC' and (magic[:4] not in (b'RIFF', b'RF64') or magic[8:] == b'AVI '):
+        return None
+    with _opened_pcm(source) as (sound, _):
+        return sound.channels, sound.subtype
+
+
+def encode_flac(samples: np.ndarray, sample_rate_hz: int, bits: int) -> bytes:
+    """Packs float32 [N, K] in [-1, 1) as FLAC of 16 or 24 bits, without loss at that depth."""
+    if bits not in (16, 24) or not len(samples):
+        raise ValueError(f'FLAC needs 16 or 24 bits and some samples, not {bits}, {len(samples)}')
+    full = 2.0 ** (bits - 1)
+    integers = np.clip(np.rint(samples * full), -full, full - 1).astype(np.int32) << (32 - bits)
+    buffer = io.BytesIO()
+    # integers: libsndfile scales floats by full - 1 when it writes, by full when it reads
+    soundfile.write(buffer, integers, sample_rate_hz, format='FLAC', subtype=f'PCM_{bits}')
+    return buffer.getvalue()
+
+
+def decode_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Returns samples start to stop as float32 [N, 2]; only that part is decoded."""
+    with _opened_pcm(io.BytesIO(data)) as (sound, name):
+        stop = sound.frames if stop is None else min(stop, sound.frames)
+        _check_sound(name, sound.frames, sound.samplerate)
+        sound.seek(min(start, sound.frames))
+        return _stereo(sound.read(max(0, stop - start), dtype='float32', always_2d=True))
+
+
+def flac_length(data: bytes) -> int:
+    """Samples of each channel, by the file's header."""
+    with _opened_pcm(io.BytesIO(data)) as (sound, _):
+        return sound.frames
+
+
+def _stereo(samples: np.ndarray) -> np.ndarray:
+    return np.repeat(samples, 2, axis=1) if samples.shape[1] == 1 else samples
+
+
+def _check_sound(
+    name: str, num_samples: int, rate: int, max_duration_s: float | None = None
+) -> None:
+    max_duration_s = max_duration_s or MAX_DURATION_S
+    if not num_samples:
+        raise ValueError(f'{name} holds no sound samples')
+    if not 0 < rate <= MAX_SAMPLE_RATE_HZ or num_samples > max_duration_s * rate:
+        raise ValueError(
+            f'{name} claims {num_samples} samples at {rate} Hz; the limits are '
+            f'{max_duration_s:.0f} s and {MAX_SAMPLE_RATE_HZ} Hz'
+        )

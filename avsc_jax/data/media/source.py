@@ -1,0 +1,119 @@
+"""Where media come from: limits, endings of names, and files opened safely or refused."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, TypedDict
+
+import av
+import soundfile
+from PIL import Image, UnidentifiedImageError
+
+MAX_SIDE_PX = 8192
+MAX_DURATION_S = 3600.0
+MAX_SAMPLE_RATE_HZ = 192_000
+
+# Endings of files, for those who look for some.
+VIDEOS = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
+SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.aiff', '.aif')
+PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
+
+Source = str | os.PathLike | BinaryIO
+
+
+class _Titles(TypedDict, total=False):
+    metadata_errors: str
+
+
+# Titles may be in any encoding, which PyAV takes by itself since 19.
+TITLES: _Titles = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
+
+
+def check_whole(source: Source) -> None:
+    """Refuses wav, avi, mp4 and mkv files that end before their own headers say.
+
+    Decoders let some of them pass, as if they were short.
+    """
+    path = checked(source)
+    with contextlib.nullcontext(path) if hasattr(path, 'read') else Path(path).open('rb') as file:
+        size = file.seek(0, io.SEEK_END)
+        end = _claimed_end(file, size)
+    if end > size + 1:  # some writers count a padding byte that they leave out
+        raise ValueError(f'{name_of(source)} is cut short: {size:,} of {end:,} bytes')
+
+
+def _claimed_end(file: BinaryIO, size: int) -> int:
+    """Where a file of a size ends by its own headers; 0 where they do not tell."""
+    file.seek(0)
+    head, end = file.read(16), 0
+    if head[:4] == b'RIFF':
+        claimed = int.from_bytes(head[4:8], 'little')
+        return 8 + claimed if claimed != 0xFFFFFFFF else 0  # written to a pipe: not known
+    if head[:4] == b'\x1a\x45\xdf\xa3':  # Matroska: its header, and one segment with all the rest
+        for _ in range(2):
+            file.seek(min(end + 4, size))  # behind the part's name
+            digits = file.read(8)
+            width = 9 - digits[0].bit_length() if digits else 9
+            length = int.from_bytes(digits[:width], 'big') & ~(1 << 7 * width)
+            if width > 8 or length == (1 << 7 * width) - 1:  # written to a pipe
+                return 0
+            end += 4 + width + length
+        return end
+    while (end or head[4:8] == b'ftyp') and len(head) >= 8:
+        # box after box: its length, its name, perhaps a longer length
+        length = int.from_bytes(head[:4], 'big')
+        length = int.from_bytes(head[8:16], 'big') if length == 1 else length
+        if length < 8:  # 0: up to the end of the file
+            break
+        end += length
+        file.seek(min(end, size))
+        head = file.read(16)
+    return end
+
+
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]:
+    target = checked(source)
+    if not hasattr(target, 'read'):
+        target = f'file:{target}'  # never a URL, whatever the name looks like
+    # a playlist inside must not reach for the network either
+    options = {'protocol_whitelist': 'file'}
+    with one_sentence(source), av.open(target, container_options=options, **TITLES) as container:
+        yield container, name_of(source)
+
+
+def checked(source: Source) -> Source:
+    """The source, rewound if it is a file object, once it is known to hold something."""
+    if hasattr(source, 'read'):
+        size = source.seek(0, io.SEEK_END)
+        source.seek(0)
+    else:
+        if not Path(source).is_file():
+            raise FileNotFoundError(f'{source} does not exist or is no file; check the path')
+        size = Path(source).stat().st_size
+    if not size:
+        raise ValueError(f'{name_of(source)} is empty (0 bytes); copy it again')
+    return source
+
+
+def name_of(source: Source) -> str:
+    is_path = isinstance(source, str | os.PathLike)
+    return str(source) if is_path else str(getattr(source, 'name', 'the media stream'))
+
+
+@contextlib.contextmanager
+def one_sentence(source: Source) -> Iterator[None]:
+    """Turns what the libraries raise about bad media into one ValueError that names the file."""
+    try:
+        yield
+    except (
+        av.FFmpegError,
+        soundfile.SoundFileError,
+        EOFError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
+        reason = getattr(error, 'strerror', None) or str(error).splitlines()[0]
+        raise ValueError(f'cannot decode {name_of(source)}: {reason}') from error

@@ -1,0 +1,292 @@
+"""Picture tracks: the frames that a rule picks, exactly, and nothing else decoded."""
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from avsc_jax.data.media.frame_rules import pick_frames
+from avsc_jax.data.media.source import MAX_DURATION_S, Source, name_of, opened
+from avsc_jax.data.media.still import check_picture_size, scaled
+
+_UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
+_REORDERED = 16  # pictures that H.264 may store before one that is shown before them
+
+
+class Frames(NamedTuple):
+    """Pictures of one clip: images [T, H, W, 3] RGB, and where in the clip they lie."""
+
+    images: np.ndarray
+    index: np.ndarray
+    times_s: np.ndarray
+
+
+class Pick(NamedTuple):
+    """Which frames of a part are taken, and what becomes of them.
+
+    Attributes:
+      rule: a key of FRAME_RULES.
+      short_side: pictures larger than this are scaled down to it (bicubic); None keeps the size.
+      resize: what becomes of each picture [H, W, 3] uint8 as soon as it is decoded.
+    """
+
+    rule: str
+    short_side: int | None = None
+    resize: Callable[[np.ndarray], np.ndarray] | None = None
+
+
+def read_frames(
+    source: Source,
+    rule: str,
+    *,
+    short_side: int | None = None,
+    resize: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Frames:
+    """Decodes the frames that a rule picks, exactly, and only the picture groups that hold them.
+
+    Args:
+      source: a path, or a binary file object.
+      rule, short_side, resize: see Pick.
+    """
+    track = PictureTrack(source)
+    (found,) = track.parts([(0.0, track.duration_s)], [Pick(rule, short_side, resize)])
+    if isinstance(found, ValueError):
+        raise found
+    return found[0]
+
+
+class PictureTrack:
+    """The first picture track of a file, of which parts are decoded when they are asked for.
+
+    In memory are the time stamps of its frames, and the pictures of one part.
+
+    Attributes:
+      duration_s: of the track; its frames are taken as evenly spaced over it.
+    """
+
+    def __init__(self, source: Source, *, max_duration_s: float | None = None):
+        self._source, self._name = source, name_of(source)
+        with _opened_pictures(source) as (container, stream):
+            codec, tick = stream.codec_context, stream.time_base
+            rate = stream.average_rate or stream.base_rate or Fraction(25)
+            self._size = codec.width, codec.height
+            check_picture_size(self._name, *self._size)
+            packets = np.fromiter(
+                (
+                    (_UNKNOWN if p.pts is None else p.pts, p.is_keyframe, p.is_discard)
+                    for p in _filled(container, stream)
+                ),
+                [('pts', np.int64), ('is_key', bool), ('is_hidden', bool)],  # by an edit list
+            )
+            # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
+            is_guessed = codec.has_b_frames and container.format.name == 'avi'
+        stored = np.flatnonzero(~packets['is_hidden'])
+        stored = stored[np.argsort(packets['pts'][stored], kind='stable')]
+        shown = packets['pts'][stored]
+        is_unclear = _UNKNOWN in packets['pts'] or (shown[1:] == shown[:-1]).any()
+        self._numbered = bool(is_guessed or is_unclear)
+        if self._numbered:
+            with _opened_pictures(source) as (container, stream):
+                frames = _decoded(stream.codec_context, _filled(container, stream), numbered=True)
+                shown, tick = np.arange(sum(1 for _ in frames)), 1 / rate
+        if not len(shown):
+            raise ValueError(f'{self._name} holds no pictures; is it cut short?')
+        last = len(shown) - 1
+        last_s = float((int(shown[-1]) - int(shown[0])) * tick)
+        self.duration_s = last_s * len(shown) / last if last else float(1 / rate)
+        if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
+            raise ValueError(
+                f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
+            )
+        self._shown, self._stored = shown, stored
+        self._seconds = (shown - shown[0]) * tick.numerator / tick.denominator
+        self._keys = np.flatnonzero(packets['is_key'])
+        self._key_pts = packets['pts'][self._keys]
+
+    def parts(
+        self, spans: Sequence[tuple[float, float]], picks: Sequence[Pick]
+    ) -> Iterator[list[Frames] | ValueError]:
+        """The frames of each part, one Frames a pick; or what is wrong with the part.
+
+        All parts are decoded in one pass over the file, and only the groups that hold a frame.
+
+        Args:
+          spans: start and length of each part in seconds, in order. The length tells how many
+            frames there are; where the track ends before it, they are spread over what there is.
+        """
+        waiting = collections.deque(
+            _Part(self._places(span, picks), picks, self._size) for span in spans
+        )
+        wanted = sorted({place for part in waiting for place in part.lacks})
+        for place, frame in self._pictures(wanted):
+            if frame is not None:
+                check_picture_size(self._name, frame.width, frame.height)
+            for part in waiting:
+                if part.first > place:
+                    break
+                part.take(place, frame)
+            while waiting and not waiting[0].lacks:
+                yield waiting.popleft().found(self._name, self._seconds)
+
+    def _places(self, span: tuple[float, float], picks: Sequence[Pick]) -> list[np.ndarray]:
+        """Which frames, in showing order, each pick takes of a part."""
+        start_s, length_s = span
+        first, end = np.searchsorted(self._seconds, (start_s, start_s + length_s))
+        if first == end:  # the one before is still shown
+            first, end = max(0, first - 1), max(1, first)
+        count = int(end - first)
+        return [first + pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
+
+    def _pictures(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """Each of the wanted places in showing order with its frame; None if it does not come."""
+        entries = np.minimum.accumulate([self._entry(place) for place in wanted[::-1]])[::-1]
+        ahead = collections.deque(zip(entries.tolist(), wanted, strict=True))
+        waiting: dict[int, int] = {}  # time stamp -> place, of frames whose group is being decoded
+
+        def in_demand(codec: av.VideoCodecContext, packets: Iterator) -> Iterator:
+            is_gap = True
+            for number, packet in enumerate(packets):
+                while ahead and ahead[0][0] <= number:
+                    _, place = ahead.popleft()
+                    waiting[int(self._shown[place])] = place
+                if waiting:
+                    if is_gap:
+                        codec.flush_buffers()
+                    yield packet
+                elif not ahead:
+                    return
+                is_gap = not waiting
+
+        with _opened_pictures(self._source) as (container, stream):
+            codec = stream.codec_context
+            packets = in_demand(codec, _filled(container, stream))
+            for frame in _leniently_decoded(codec, packets, numbered=self._numbered):
+                if frame is None:
+                    yield from [(place, None) for place in waiting.values()]
+                    waiting.clear()
+                    continue
+                if (place := waiting.pop(frame.pts, None)) is not None:
+                    yield place, frame
+                while (place := self._overdue(waiting, frame.pts)) is not None:
+                    yield place, None
+        yield from ((place, None) for place in (*waiting.values(), *(place for _, place in ahead)))
+
+    def _entry(self, place: int) -> int:
+        """The packet at which decoding has to begin, for a frame.
+
+        It is the last key frame both stored and shown before the frame: one stored after a key
+        frame but shown before it may lean on the group before (open groups).
+        """
+        if self._numbered:
+            return 0
+        k = np.searchsorted(self._keys, self._stored[place], 'right') - 1
+        while k >= 0 and self._key_pts[k] > self._shown[place]:
+            k -= 1
+        return int(self._keys[k]) if k >= 0 else 0
+
+    def _overdue(self, waiting: dict[int, int], pts: int | None) -> int | None:
+        """Takes out the first that waits, if it will not come after a frame of this time."""
+        first = next(iter(waiting.values()), None)
+        if first is None or pts is None:
+            return None
+        last_hope = self._shown[min(first + _REORDERED, len(self._shown) - 1)]
+        return waiting.pop(int(self._shown[first])) if pts > last_hope else None
+
+
+class _Part:
+    """What is picked of a part of a track, while its pictures come in."""
+
+    def __init__(self, picked: list[np.ndarray], picks: Sequence[Pick], size: tuple[int, int]):
+        self._picked, self._picks = picked, picks
+        self._sizes = [scaled(*size, pick.short_side) for pick in picks]
+        self._images: list[np.ndarray | None] = [None for _ in picks]
+        self._lost: list[int] = []
+        self.lacks = set(np.concatenate(picked).tolist())
+        self.first = min(self.lacks)
+
+    def take(self, place: int, frame: av.VideoFrame | None) -> None:
+        """A frame, if it is wanted here; None: it will not come."""
+        if place not in self.lacks:
+            return
+        self.lacks.remove(place)
+        if frame is None:
+            self._lost.append(place)
+            return
+        for k, pick in enumerate(self._picks):
+            here = self._picked[k] == place
+            if here.any():
+                image = rgb(frame, self._sizes[k])
+                image = image if pick.resize is None else pick.resize(image)
+                if self._images[k] is None:
+                    self._images[k] = np.empty((len(here), *image.shape), image.dtype)
+                self._images[k][here] = image
+
+    def found(self, name: str, seconds: np.ndarray) -> list[Frames] | ValueError:
+        """All that was picked, once nothing lacks."""
+        if self._lost:
+            at_s = seconds[self._lost[0]]
+            return ValueError(f'{name} is damaged or cut short: no picture at {at_s:.2f} s')
+        return [
+            Frames(images, places.astype(np.int32), seconds[places].astype(np.float32))
+            for places, images in zip(self._picked, self._images, strict=True)
+        ]
+
+
+@contextlib.contextmanager
+def _opened_pictures(
+    source: Source,
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    with opened(source) as (container, name):
+        cover = Disposition.attached_pic  # of an album
+        stream = next((s for s in container.streams.video if not s.disposition & cover), None)
+        if stream is None:
+            raise ValueError(f'{name} has no picture track')
+        stream.codec_context.thread_count = 1  # the callers run one clip a thread
+        yield container, stream
+
+
+def _filled(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    return (packet for packet in container.demux(stream) if packet.size)
+
+
+def _decoded(
+    codec: av.VideoCodecContext, packets: Iterable[av.Packet], *, numbered: bool = False
+) -> Iterator[av.VideoFrame]:
+    """Frames in showing order; numbered ones carry their place instead of a time stamp."""
+    place = itertools.count()
+    for packet in itertools.chain(packets, [None]):
+        for frame in codec.decode(packet):
+            if numbered:
+                frame.pts = next(place)
+            yield frame
+
+
+def _leniently_decoded(
+    codec: av.VideoCodecContext, packets: Iterator[av.Packet], *, numbered: bool
+) -> Iterator[av.VideoFrame | None]:
+    """As _decoded; None in place of an error, when what came before it is out."""
+    while True:
+        try:
+            yield from _decoded(codec, packets, numbered=numbered)
+            return
+        except av.EOFError:  # an error has ended the packets
+            return
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):
+                raise
+            if not numbered:  # of what comes after an error, nobody knows the number
+                with contextlib.suppress(av.FFmpegError):
+                    yield from codec.decode(None)
+            yield None
+
+
+def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    """Scales and turns into RGB in one pass of swscale, then applies the camera's rotation."""
+    frame_rgb = frame.reformat(*size, format='rgb24', interpolation='BICUBIC')
+    return np.rot90(frame_rgb.to_ndarray(), round(frame.rotation / 90))

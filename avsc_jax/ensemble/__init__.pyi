@@ -1,0 +1,16 @@
+from .decision import average as average
+from .decision import gate as gate
+from .decision import hitachi as hitachi
+from .decision import restrict as restrict
+from .fit import fit_clamp as fit_clamp
+from .fit import fit_temperature as fit_temperature
+from .fit import fit_vector_scale as fit_vector_scale
+from .fit import search_weights as search_weights
+from .rules import clamp as clamp
+from .rules import geometric_mean as geometric_mean
+from .rules import mean as mean
+from .rules import piecewise_clamp as piecewise_clamp
+from .rules import pool as pool
+from .rules import renormalize as renormalize
+from .rules import temperature_scale as temperature_scale
+from .rules import vector_scale as vector_scale

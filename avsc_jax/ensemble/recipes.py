@@ -1,0 +1,81 @@
+"""How several members become one, and how that is calibrated: RECIPES and CALIBRATIONS by name.
+
+Neither numpy nor JAX is loaded before a function is called: `score --help` lists the names.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from avsc_jax import ensemble
+
+
+def average(probs: Mapping[str, Any], **options: Any) -> Any:
+    """Applies `ensemble.average`; options that other recipes have are left out."""
+    known = ('weights', 'geometric', 'clamp')
+    return ensemble.average([*probs.values()], **{k: v for k, v in options.items() if k in known})
+
+
+def hitachi(probs: Mapping[str, Any], *, weights: Any = None, **options: Any) -> Any:
+    """Applies `ensemble.hitachi`, the decision stage of Okazaki 2021; it weighs by itself."""
+    return ensemble.hitachi(**{**probs, **options})
+
+
+def best_weights(members: Any, labels: Any) -> Any:
+    """The weights in steps of 0.05 that are best on members `[M, N, C]`."""
+    return ensemble.search_weights(members, labels)[0]
+
+
+class Recipe(NamedTuple):
+    """How the probabilities of several members become one.
+
+    Attributes:
+      words: what it is called in a sentence.
+      function: `(probs by member, *, classes, weights, **options) -> [N, C]`, see `mix.fuse`.
+      roles: the members that it takes, by name; none: any.
+      optional: those of the roles that may be missing.
+      fits: `(members [M, N, C], labels [N])` -> weights, one a member; None: nothing is fitted.
+      weighs: whether it takes weights.
+    """
+
+    words: str
+    function: Callable[..., Any]
+    roles: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    fits: Callable[[Any, Any], Any] | None = None
+    weighs: bool = True
+
+
+RECIPES = {
+    'mean': Recipe('mean', average),
+    'geometric': Recipe('geometric mean', partial(average, geometric=True)),
+    'hitachi': Recipe(
+        'decision stage', hitachi, ('audio', 'visual', 'clip'), ('clip',), weighs=False
+    ),
+    'weights': Recipe('weighted mean', average, fits=best_weights),
+}
+
+# What a calibration gives: its numbers, and the function that takes probabilities and them.
+Fitted = tuple[Sequence[Any], Callable[..., Any]]
+
+
+def temperature(probs: Any, labels: Any) -> Fitted:
+    """One temperature for all classes."""
+    return (ensemble.fit_temperature(probs, labels),), ensemble.temperature_scale
+
+
+def vector(probs: Any, labels: Any) -> Fitted:
+    """A scale and a bias for each class."""
+    return ensemble.fit_vector_scale(probs, labels), ensemble.vector_scale
+
+
+def clamp(probs: Any, labels: Any) -> Fitted:
+    """The edges and values of a clamp like Okazaki 2021, Eq. (1)."""
+    return ensemble.fit_clamp(probs, labels), ensemble.piecewise_clamp
+
+
+CALIBRATIONS: dict[str, Callable[[Any, Any], Fitted]] = {
+    'temperature': temperature,
+    'vector': vector,
+    'clamp': clamp,
+}

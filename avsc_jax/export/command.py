@@ -1,0 +1,320 @@
+"""What avsc_jax.export does once its flags are read: writes and compares a run's networks."""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import io
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import jax.export
+import numpy as np
+
+import avsc_jax
+from avsc_jax.audio import frontends
+from avsc_jax.data import media
+from avsc_jax.input_pipeline.system import Items, Network, Source, System
+from avsc_jax.runs.load import load_system
+from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.training import load_run
+
+OPSET = 23
+FORMATS = ('onnx', 'stablehlo', 'both')
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+TOLERANCE = 1e-4  # of probabilities; of embeddings, as a share of the largest
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads the run, writes the folder; prints what came of it."""
+    _check(args)
+    to_onnx = _of_extra('jax2onnx', 'onnx').to_onnx if args.format != 'stablehlo' else None
+    if args.format != 'onnx':
+        _of_extra('flatbuffers', 'stablehlo')  # jax.export writes with it
+    system = load_system(args.run, args.weights_dir)
+    told = {
+        'made_by': f'avsc_jax {avsc_jax.__version__}',
+        'classes': RunFolder(args.run).read_json('classes.json'),
+        **_told(system, 'network' if to_onnx else None),
+        'clip': 'the probabilities of a clip are the mean over those of its rows',
+    }
+    cases = _cases(args, system)
+    with tempfile.TemporaryDirectory(dir=args.out.absolute().parent, prefix='.export-') as beside:
+        folder = Path(beside, 'whole')
+        folder.mkdir()
+        if to_onnx:
+            told['onnx'] = _write_onnx(to_onnx, system, cases, folder, args.batch)
+        if args.format == 'onnx':
+            _check_system(jax.jit(system), 'the recipe', cases)
+        else:
+            told['stablehlo'] = _write_stablehlo(system, cases, folder)
+        if matrices := _filters(system):
+            np.savez_compressed(folder / 'filters.npz', **matrices)
+        (folder / 'recipe.json').write_text(json.dumps(told, indent=2) + '\n')
+        folder.rename(args.out)
+    for file in sorted(args.out.iterdir()):
+        print(f'{file}: {file.stat().st_size:,} bytes')
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Of the arguments, before anything takes long."""
+    if args.format not in FORMATS:
+        raise ValueError(f'--format is {args.format!r}, it must be one of {", ".join(FORMATS)}')
+    if args.batch is not None and args.batch < 1:
+        raise ValueError(f'--batch is {args.batch}, it must be 1 or more')
+    if not RunFolder(args.run).is_done:
+        raise FileNotFoundError(
+            f'{args.run} holds no finished run (no file DONE); name the --workdir of a run of '
+            'avsc_jax.main that has ended'
+        )
+    if 'model' not in RunFolder(args.run).read_json('config.json'):
+        raise ValueError(f'{args.run} is an ensemble, without a network; export its members')
+    if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
+        raise ValueError(f'{args.out} is there and not empty; give another folder, or delete it')
+    if not args.out.absolute().parent.is_dir():
+        raise FileNotFoundError(f'{args.out.parent} is not a folder; make it first')
+
+
+def _of_extra(name: str, format_: str) -> ModuleType:
+    """A package that only the extra brings."""
+    try:
+        for each in (name, 'onnx_ir'):  # they tell of their own optional parts
+            logging.getLogger(each).setLevel(logging.ERROR)
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"--format={format_} needs {name}: pip install 'avsc_jax[export]'"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One clip: its items, the network's inputs that the run itself makes of it, and its answer."""
+
+    name: str
+    items: Items
+    inputs: dict[str, np.ndarray]
+    probs: np.ndarray
+
+
+def _cases(args: argparse.Namespace, system: System) -> list[Case]:
+    """A clip of noise, and the one that was named."""
+    _, _, preprocess, _ = load_run(args.run, weights_dir=args.weights_dir)
+    records = {'noise': noise(system)}
+    if args.clip:
+        records[str(args.clip)] = preprocess.open(args.clip)
+    cases = []
+    for name, record in records.items():
+        given = preprocess(record)
+        given = given if isinstance(given, dict) else {'image': given}
+        probs = np.asarray(jax.jit(system.network)(given))
+        cases.append(Case(name, system.items(record), given, probs))
+    return cases
+
+
+def _compare(what: str, found: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float:
+    """The largest difference; an error where that is too large, or no number."""
+    if found.shape != expected.shape:
+        raise ValueError(
+            f'{what} gives {found.shape}, the run {expected.shape}; nothing is written'
+        )
+    difference = float(np.abs(found - expected).max() / scale)
+    if not difference < TOLERANCE:
+        raise ValueError(
+            f'{what} differs from the run by {difference:.2g}, more than {TOLERANCE:g}; nothing is '
+            'written'
+        )
+    return difference
+
+
+def _write_onnx(
+    to_onnx: Callable, system: System, cases: list[Case], folder: Path, batch: int | None
+) -> dict:
+    """The network, and the encoders whose embeddings it takes, each compared on what it sees."""
+    runtime, differences = _of_extra('onnxruntime', 'onnx'), {}
+    for name, network, clips in _networks(system, cases):
+        content = _as_onnx(to_onnx, name, network, clips[0], batch)
+        session = runtime.InferenceSession(content, providers=['CPUExecutionProvider'])
+        for given in [_random(clips[0]), *clips]:
+            if batch:
+                given = {n: np.resize(x, (batch, *x.shape[1:])) for n, x in given.items()}
+            expected = np.asarray(jax.jit(network)(given))
+            (found,) = session.run(None, given)
+            scale = 1.0 if network.output == 'probs' else np.abs(expected).max()
+            difference = _compare(f'{name}.onnx', found, expected, scale)
+            differences[name] = max(difference, differences.get(name, 0.0))
+        (folder / f'{name}.onnx').write_bytes(content)
+    return {'opset': OPSET, 'batch': batch or 'any', 'largest_difference': differences}
+
+
+def _networks(system: System, cases: list[Case]) -> Iterator[tuple[str, Network, list[dict]]]:
+    """Each network's name, and the rows that it sees of each clip."""
+    yield 'network', system.network, [case.inputs for case in cases]
+    yield from _encoders(system, [case.items for case in cases], 'network')
+
+
+def _encoders(
+    system: System, clips: list[Items], name: str
+) -> Iterator[tuple[str, Network, list[dict]]]:
+    for part, source in system.sources.items():
+        those, encoder = [items[part] for items in clips], _encoder_name(name, part)
+        if isinstance(source, System):
+            see = jax.jit(source.inputs)
+            yield encoder, source.network, [jax.device_get(see(items)) for items in those]
+            yield from _encoders(source, those, encoder)
+        elif source.encoder is not None:
+            prepared = jax.jit(source.prepared)
+            yield encoder, source.encoder, [{'image': np.asarray(prepared(x))} for x in those]
+
+
+def _as_onnx(
+    to_onnx: Callable, name: str, network: Network, rows: Mapping, batch: int | None
+) -> bytes:
+    names = sorted(rows)
+
+    def function(*arrays):
+        return network(dict(zip(names, arrays, strict=True)))
+
+    try:
+        # it prints what it meets
+        with _arithmetic_of('cuda'), contextlib.redirect_stdout(io.StringIO()):
+            model = to_onnx(
+                function,
+                [(batch or 'B', *rows[each].shape[1:]) for each in names],
+                input_names=names,
+                output_names=[network.output],
+                model_name=name,
+                opset=OPSET,
+            )
+            return model.SerializeToString()
+    except Exception as error:  # a converter of many parts raises anything
+        raise ValueError(
+            f'{name} cannot become ONNX: {str(error).splitlines()[0]} ({type(error).__name__}); '
+            'try --batch=1, or give --format=stablehlo'
+        ) from error
+
+
+@contextlib.contextmanager
+def _arithmetic_of(platform: str) -> Iterator[None]:
+    """Networks are traced as for this platform: a CPU's grouped convolutions are many operators."""
+    here, jax.default_backend = jax.default_backend, lambda: platform
+    try:
+        yield
+    finally:
+        jax.default_backend = here
+
+
+def _write_stablehlo(system: System, cases: list[Case], folder: Path) -> dict:
+    """The system, compared as it is read back."""
+    specs = _symbolic(system, jax.export.SymbolicScope(), 'T')
+    exported = jax.export.export(jax.jit(system), platforms=PLATFORMS)(specs)
+    content = bytes(exported.serialize())
+    call = jax.export.deserialize(bytearray(content)).call
+    difference = _check_system(call, 'system.bin', cases)
+    (folder / 'system.bin').write_bytes(content)
+    return {
+        'file': 'system.bin',
+        'takes': jax.tree.map(lambda spec: [str(spec.dtype), *map(str, spec.shape)], specs),
+        'platforms': PLATFORMS,
+        'jax': jax.__version__,
+        'largest_difference': difference,
+    }
+
+
+def _check_system(system: Callable[[Items], jax.Array], what: str, cases: list[Case]) -> float:
+    """The largest difference from what the run itself says."""
+    return max(
+        _compare(f'{what}, of {case.name},', np.asarray(system(case.items)), case.probs)
+        for case in cases
+    )
+
+
+def _symbolic(system: System, scope: jax.export.SymbolicScope, length: str) -> dict:
+    """The items' shapes: any number of each source, of which what is too many does not count."""
+    specs = {}
+    for k, (name, source) in enumerate(system.sources.items()):
+        symbol = length if len(system.sources) == 1 else f'{length}{k}'
+        if isinstance(source, System):
+            specs[name] = _symbolic(source, scope, symbol)
+            continue
+        if name == 'frame' and len(system.sources) > 1:
+            symbol = '1'  # the pictures of the clip
+        shape = ', '.join(map(str, (symbol, *source.item.shape)))
+        shape = jax.export.symbolic_shape(shape, scope=scope)
+        specs[name] = jax.ShapeDtypeStruct(shape, source.item.dtype)
+    return specs
+
+
+def _told(system: System, name: str | None) -> dict:
+    """A system in plain data; with a name, its networks are ONNX files."""
+    sources = {}
+    for part, source in system.sources.items():
+        encoder = name and _encoder_name(name, part)
+        if isinstance(source, System):
+            sources[part] = _told(source, encoder)
+            continue
+        item = {'dtype': source.item.dtype.name, 'shape': source.item.shape}
+        sources[part] = {'takes': source.takes, 'item': item, **source.facts}
+        if source.encoder is not None:
+            sources[part]['encoder'] = f'{encoder}.onnx' if encoder else True
+    settings, kept = system.settings, ('pool', 'length', 'frames_per_row')
+    rule = settings.get('frames')
+    return {
+        'network': f'{name}.onnx' if name else None,
+        'output': system.network.output,
+        'inputs': system.names,
+        'standardize': {n: x.tolist() for n, x in (system.stats or {}).items()},
+        **{each: settings.get(each) for each in kept},
+        'frames': rule and media.frame_facts(rule, short_side=settings['short_side']),
+        'sources': sources,
+    }
+
+
+def _encoder_name(owner: str, part: str) -> str:
+    return f'encoder_{part}' if owner == 'network' else f'{owner}_{part}'
+
+
+def _filters(system: System) -> dict[str, np.ndarray]:
+    """Front end -> its filters, where the recipe points to them."""
+    found = {}
+    for source in _sources(system):
+        about = source.facts.get('front_end', {})
+        if about.get('filters') == 'filters.npz':
+            rate, options = about['sample_rate_hz'], about['options']
+            found[about['name']] = frontends.find(about['name']).filters(rate, **options)
+    return found
+
+
+def noise(system: System) -> dict:
+    """A record of random sound and pictures."""
+    random, sources = np.random.default_rng(0), list(_sources(system))
+    sound = [source for source in sources if source.takes == 'audio']
+    rate = sound[0].facts['sample_rate_hz'] if sound else 48000
+    samples = 3 * max((source.item.shape[0] for source in sound), default=rate)
+    audio = 0.1 * random.standard_normal((samples, 2), np.float32)
+    record = {'audio': audio, 'sample_rate': rate, 'channels': 2}
+    count = len(sound[0].items(record)) if sound else 3
+    sides = [source.item.shape[-3:-1] for source in sources if source.takes != 'audio']
+    height, width = np.max(sides, axis=0) if sides else (8, 8)
+    shape = (count, height + height // 5, width + width // 2, 3)
+    return record | {
+        'frames': list(random.integers(0, 256, shape, np.uint8)),
+        'media_frames': list(random.random((count, height, width, 3), np.float32)),
+    }
+
+
+def _sources(system: System) -> Iterator[Source]:
+    for source in system.sources.values():
+        yield from _sources(source) if isinstance(source, System) else [source]
+
+
+def _random(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of the same shapes."""
+    random = np.random.default_rng(0)
+    return {n: random.standard_normal(x.shape, np.float32) for n, x in rows.items()}

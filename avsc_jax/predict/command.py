@@ -1,0 +1,195 @@
+"""What avsc_jax.predict does once its flags are read: files, a dataset, a stream, embeddings."""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from avsc_jax import tables, weights
+from avsc_jax.data import sources
+from avsc_jax.data.decode_workers import Limits
+from avsc_jax.data.records import default_data_dir
+from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
+from avsc_jax.predict.predictor import Predictor, load
+from avsc_jax.predict.resume import Journal
+from avsc_jax.report import files as pages
+from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runtime import multihost
+from avsc_jax.runtime.files import printable, write_arrays
+from avsc_jax.weights.cache import default_weights_dir
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
+    outputs.check(args)
+    source = stream.source_of(args) if args.follow or args.frames else None
+    args.weights_dir = args.weights_dir or default_weights_dir()
+    if args.multihost:
+        multihost.initialize()
+        args.shard = f'{jax.process_index()}/{jax.process_count()}'
+    if args.encoder:
+        if args.download_weights and not args.weights:
+            weights.download_all([args.encoder.partition(':')[0]], args.weights_dir)
+        given = {'weights_dir': args.weights_dir, 'origin': args.weights}
+        return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
+    if args.download_weights:
+        weights.download_all(published(args.model), args.weights_dir)
+    predictor = load(args.model, args.weights_dir)
+    for warning in predictor.warnings:
+        print(f'! {warning}', file=sys.stderr)
+    if source:
+        given = {'window_s': args.window, 'smooth_s': args.smooth_s, 'top': args.top}
+        return stream.run(predictor, source, **given, jsonl=args.jsonl)
+    code = of_dataset(args, predictor) if args.dataset else of_files(args, predictor)
+    if args.multihost:
+        multihost.finish()
+    return code
+
+
+def published(model: Path) -> list[str]:
+    """The encoders of a run, or of an ensemble's members, that have published weights."""
+    folder = RunFolder(model)
+    if (model / 'members.json').exists():
+        runs = [Path(member['folder']) for member in folder.read_json('members.json')]
+        return list(dict.fromkeys(itertools.chain(*map(published, runs))))
+    found = folder.read_json('preprocessing.json').get('encoders', [])
+    return [e['name'] for e in found if 'run' not in e and len(e['weights']) == 64]
+
+
+def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
+    """The scenes of media files."""
+    found = media_files.find(args.files, predictor.takes)
+    if args.shard:
+        found = media_files.shard(found, args.shard)
+    out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
+    first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
+    path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
+    model = f'{predictor.title} {RunFolder(args.model).config_hash}'
+    journal = Journal(path, {'model': model, 'window_s': args.window})
+    _tag(args, predictor, found, journal)
+    lines = [journal.lines[str(file)] for file in found]
+    journal.write(found)
+    good = [line for line in lines if 'error' not in line]
+    if good:
+        _write(out, good, predictor)
+    if path and path != out['jsonl']:
+        path.unlink(missing_ok=True)
+    told: dict[str, list[str]] = {}
+    for line in good:
+        for note in line['notes']:
+            told.setdefault(note, []).append(line['file'])
+    errors = [line['error'] for line in lines if 'error' in line]
+    return outputs.end(told, errors, len(found), 'classified')
+
+
+def _tag(
+    args: argparse.Namespace, predictor: Predictor, files: Sequence[Path], journal: Journal
+) -> None:
+    """Tags the files that the journal lacks, into it, and prints their scenes."""
+    keeps = bool(args.embeddings)
+    todo = [file for file in files if not journal.has(file, embedding=keeps)]
+    if len(todo) < len(files):
+        done = f'{len(files) - len(todo):,} of {len(files):,} files'
+        print(f'{done} are finished, by {journal.path}', file=sys.stderr)
+    tagged = media_files.tag(
+        predictor,
+        todo,
+        window_s=args.window,
+        fallback=not args.whole,
+        keep=bool(args.report),
+        workers=args.workers,
+        limits=Limits(args.time_limit, round(args.memory_limit * 2**30)),
+    )
+    for one in tqdm(tagged, total=len(todo), unit='file', disable=len(todo) < 2):
+        line = journal.add(one, predictor.classes, embedding=keeps)
+        if one.error:
+            continue
+        tqdm.write(_shown(line, predictor.classes, args.top))
+        if args.report:
+            _explain(args, predictor, one, alone=len(files) == 1)
+
+
+def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
+    """The scenes of the records of a prepared dataset."""
+    data_dir = args.data_dir or default_data_dir()
+    data = sources.named(args.dataset, data_dir)
+    loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
+    ids, segments, labels, probs, found = [], [], [], [], []
+    while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
+        for one, answer in zip(batch, predictor.answers(batch), strict=True):
+            ids.append(one['clip_id'])
+            segments.append(one['segment'])
+            labels.append(one['label'])
+            probs.append(answer.probs)
+            found.append(answer.embedding)
+            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
+    if args.csv:
+        segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
+        items = 'clip' if (segment < 0).all() else 'second'
+        meta = {'classes': list(predictor.classes), 'granularity': items, 'pooled': items == 'clip'}
+        meta['calibrated'] = predictor.is_calibrated
+        table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta)
+        tables.write(table, args.csv)
+    if args.embeddings:
+        write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(found))
+    return 0
+
+
+def _of_shard(path: Path | None, shard: str | None) -> Path | None:
+    """'out.csv' of the shard 1/4 -> 'out-1-of-4.csv'."""
+    if path is None or shard is None:
+        return path
+    return path.with_stem(f'{path.stem}-{shard.replace("/", "-of-")}')
+
+
+def _top(probs: Sequence[float] | np.ndarray, classes: Sequence[str], count: int) -> str:
+    best = np.argsort(-np.asarray(probs), kind='stable')[:count]
+    return '  '.join(f'{classes[c]} {probs[c]:.3f}' for c in best)
+
+
+def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
+    """A file's scenes and, where it has several windows, its timeline."""
+    probs = [line['probs'][name] for name in classes]
+    shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
+    if len(line['timeline']) < 2:
+        return shown
+    return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
+
+
+def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], predictor: Predictor) -> None:
+    """The files that are asked for."""
+    if out['csv']:
+        outputs.write_table(
+            out['csv'], lines, predictor.classes, calibrated=predictor.is_calibrated
+        )
+    if out['timeline']:
+        outputs.write_timeline(out['timeline'], lines, predictor.classes)
+    if out['embeddings']:
+        ids, rows = outputs.clip_ids(lines), [line['embedding'] for line in lines]
+        write_arrays(out['embeddings'], clip_id=np.array(ids), embedding=np.array(rows, np.float32))
+
+
+def _explain(
+    args: argparse.Namespace, predictor: Predictor, one: media_files.Prediction, *, alone: bool
+) -> None:
+    """Writes the page that says why."""
+    from avsc_jax.predict.explain import explain
+    from avsc_jax.report import explanation  # matplotlib takes a second
+
+    path = args.report
+    if not (alone and path.suffix == '.html'):
+        path = path / f'{outputs.page_name(one.file)}.html'
+    page = explanation.document(
+        one.file.name,
+        predictor.classes,
+        [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
+        [explain(predictor, window) for window in one.kept],
+        one.notes,
+        predictor.warnings,
+    )
+    pages.write(path.parent, {path.name: page})

@@ -1,0 +1,286 @@
+"""What avsc_jax.score does once its flags are read: each of its commands is a function."""
+
+import argparse
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avsc_jax import report, tables
+from avsc_jax.ensemble.recipes import RECIPES
+from avsc_jax.report import comparison, files, modalities, submission
+from avsc_jax.runtime.files import printable
+from avsc_jax.score import flags
+from avsc_jax.tables import mix
+
+TABLE = 'predictions/test.npz'  # of a run folder
+
+
+def _score(options: argparse.Namespace) -> int:
+    """Reads, mixes, scores; files are written only once everything else has worked."""
+    paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
+    flags.check(options, paths, fit_paths)
+    written = Path(options.out) / 'predictions.npz' if options.out else None
+    if written:
+        _check_output(written, [*paths.values(), *fit_paths.values()])
+    members = _alike(paths, options, options.truth, pooled=options.clamp is not None)
+    weights = _weights(options.weights, members)
+    adjust, fitted, cautions = None, '', []
+    if fit_paths:
+        fit = _alike(fit_paths, options, pooled=options.clamp is not None)
+        fit = mix.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
+        if fits := RECIPES[options.recipe].fits:
+            weights = fits(mix.stacked(fit), mix.first(fit).label)
+        if options.calibrate:
+            mixed = mix.mix(fit, options.recipe, weights, options.clamp)
+            adjust, fitted = mix.fit_calibration(options.calibrate, mixed, fit)
+        cautions = filter(None, [mix.overlap(fit, members)])
+    probs = mix.mix(members, options.recipe, weights, options.clamp)
+    about = mix.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
+    mixed = _result(members, adjust(probs) if adjust else probs, options, about)
+    _report(options, members, mixed, written)
+    return 0
+
+
+def _report(
+    options: argparse.Namespace,
+    members: mix.Members,
+    mixed: tables.Predictions,
+    written: Path | None,
+) -> None:
+    """Prints the scores, and writes what is asked for: gallery, page, table."""
+    result = report.make(mixed, title=mixed.meta['system'], about=mixed.meta['about'])
+    if len(members) > 1 or options.clamp or options.calibrate:
+        result['members'] = [report.line(*item) for item in [*members.items(), ('result', mixed)]]
+    print(report.text(result))
+    if options.gallery:
+        _write_gallery(members, options)
+    if written:
+        page = report.write(result, written.parent)
+        tables.write(mixed, written)
+        print(f'wrote {page}, report.json and predictions.npz')
+
+
+def _check_submission(options: argparse.Namespace) -> int:
+    """Exit code 0 when the file may be submitted."""
+    items = submission.read_items(options.items) if options.items else None
+    truth = tables.truth(options.truth) if options.truth else None
+    wrong = submission.check(options.check, items, truth)
+    print('\n'.join([*wrong, f'{options.check} {"is not ready" if wrong else "may be submitted"}']))
+    if truth:
+        print(submission.costs(options.check, truth))
+    return 1 if wrong else 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Systems on the same clips, the first beside each other."""
+    from avsc_jax.runs import summary  # the networks take seconds to load, and only this needs them
+
+    paths = _named(options.compare)
+    if len(paths) < 2:
+        raise ValueError(f'{mix.listed(paths)} alone compares with nothing; name another too')
+    if options.out:
+        _check_output(Path(options.out) / 'comparison.html', list(paths.values()))
+    short = {
+        printable(path.name if path.is_dir() and name == str(path) else name): path
+        for name, path in paths.items()
+    }
+    paths = short if len(short) == len(paths) else paths  # of a run folder its own name is enough
+    found = {name: _read(path, options, options.truth) for name, path in paths.items()}
+    members, warned = comparison.common(found)
+    runs = {name: run for name, path in paths.items() if (run := summary.run_of(path))}
+    result = comparison.make(
+        mix.alike(members),
+        systems={name: summary.facts(table, runs.get(name)) for name, table in found.items()},
+        settings=summary.settings(runs),
+        warned=[*summary.other_data(runs), *warned],
+    )
+    print(comparison.text(result))
+    if options.out:
+        print(f'wrote {comparison.write(result, options.out)} and comparison.json')
+    return 0
+
+
+def _modalities(options: argparse.Namespace) -> int:
+    """A fusion beside each of its modalities."""
+    paths = _named(options.modalities)
+    if options.out:
+        _check_output(Path(options.out) / 'modalities.tsv', list(paths.values()))
+    members = _alike(paths, options, options.truth, pooled=True)
+    result = modalities.make(members)
+    print(modalities.text(result))
+    if options.out:
+        print(f'wrote {modalities.write(result, options.out)}, modalities.json and modalities.tsv')
+    return 0
+
+
+def _paper(options: argparse.Namespace) -> int:
+    """A table of a paper, ours beside theirs."""
+    from avsc_jax.report import paper  # the networks take seconds to load, and only this needs them
+
+    if options.runs and not options.runs.is_dir():
+        raise FileNotFoundError(f'--runs {options.runs} is not a folder; name that of the runs')
+    page = paper.text(paper.make(options.paper, options.runs or Path('runs')))
+    print(page)
+    if options.out:
+        name = f'{options.paper}.md'
+        files.write(options.out, {name: page + '\n'})
+        print(f'\nwrote {Path(options.out) / name}')
+    return 0
+
+
+def _named(arguments: Sequence[str]) -> dict[str, Path]:
+    """'audio=a.npz' -> {'audio': Path('a.npz')}; a table without a role is called by its path."""
+    named = {}
+    for argument in arguments:
+        role, equals, path = argument.partition('=')
+        if not equals or Path(argument).exists():
+            role, path = argument, argument
+        if not role or role in named:
+            raise ValueError(f'{argument!r} needs a name of its own: write another role=table')
+        named[role] = Path(path)
+    return named
+
+
+def _with_roles(paths: Mapping[str, Path]) -> bool:
+    return any(name != str(path) for name, path in paths.items())
+
+
+def _check_output(written: Path, inputs: Sequence[Path]) -> None:
+    if written.parent.exists() and not written.parent.is_dir():
+        raise ValueError(f'--out {written.parent} is a file; name a folder')
+    if written.resolve() in [path.resolve() for path in inputs]:
+        raise ValueError(
+            f'{written} is one of the tables read and would be lost; name another --out'
+        )
+
+
+def _alike(
+    paths: Mapping[str, Path],
+    options: argparse.Namespace,
+    truth: str | None = None,
+    *,
+    pooled: bool,
+) -> dict[str, tables.Predictions]:
+    """The tables, read, with the same items in the same order."""
+    members = {name: _read(path, options, truth) for name, path in paths.items()}
+    return mix.alike(members, pooled=pooled)
+
+
+def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> tables.Predictions:
+    if path.is_dir():
+        path /= TABLE
+        if not path.is_file():
+            raise FileNotFoundError(
+                f'there is no {path}; name a finished run, which is not a final one, or a table'
+            )
+    with warnings.catch_warnings():  # about sums, which are checked here and told by the report
+        warnings.simplefilter('ignore', UserWarning)
+        try:
+            table = tables.read(path)
+        except ValueError as error:
+            named = str(path) in str(error)
+            raise ValueError(str(error) if named else f'{path}: {error}') from error
+    clamped = options.clamped or table.meta.get('calibrated', False)
+    if clamped and options.clamp:
+        raise ValueError(
+            f'{path} is clamped already and clamping twice gives other numbers; leave out --clamp'
+        )
+    sums = table.probs.sum(axis=1)
+    bad = np.flatnonzero(np.abs(sums - 1) > submission.SUM_TOLERANCE)
+    if bad.size and not clamped:
+        raise ValueError(
+            f'{path}: the probabilities of {table.clip_id[bad[0]]} sum to {sums[bad[0]]:.6g}, not '
+            f'to 1 (so {bad.size} of {len(sums)} rows); give softmax probabilities, or pass '
+            '--clamped if they were clamped on purpose'
+        )
+    if truth:
+        table = tables.with_truth(table, tables.truth(truth))
+    return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
+
+
+def _weights(text: str | None, members: Mapping[str, tables.Predictions]) -> np.ndarray:
+    if text is None:
+        return np.full(len(members), 1 / len(members))
+    try:
+        weights = np.array([float(weight) for weight in text.split(',')])
+    except ValueError as error:
+        raise ValueError(f'--weights {text!r}: give numbers with commas, such as .4,.6') from error
+    if len(weights) != len(members) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
+        raise ValueError(
+            f'--weights {text!r}: give {len(members)} numbers of 0 or more, one a table, '
+            'not all of them 0'
+        )
+    return weights / weights.sum()
+
+
+def _result(
+    members: Mapping[str, tables.Predictions],
+    probs: np.ndarray,
+    options: argparse.Namespace,
+    about: Mapping[str, object],
+) -> tables.Predictions:
+    first, *others = members.values()
+    meta = {'system': next(iter(members)), **first.meta}
+    if others:  # what is one member's own is not the mix's
+        meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
+        meta['system'] = f'{RECIPES[options.recipe].words} of {", ".join(members)}'
+    clamped = options.clamp or options.calibrate == 'clamp'
+    calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
+    meta |= {'calibrated': calibrated, 'about': about}
+    return dataclasses.replace(first, probs=probs, meta=meta)
+
+
+def _sentence(
+    paths: Mapping[str, Path],
+    fit_paths: Mapping[str, Path],
+    weights: np.ndarray,
+    fitted: str,
+    options: argparse.Namespace,
+) -> str:
+    """What was done to the tables, with the exact numbers."""
+    names, fit_names = (
+        [name if name == str(path) else f'{name} ({path})' for name, path in group.items()]
+        for group in (paths, fit_paths)
+    )
+    parts = ' + '.join(
+        f'{weight:.4g} {name}' if RECIPES[options.recipe].weighs else name
+        for weight, name in zip(weights, names, strict=True)
+    )
+    done = f'{RECIPES[options.recipe].words}: {parts}' if len(names) > 1 else names[0]
+    if options.clamp:
+        done += f'; clamped (Okazaki 2021, Eq. 1), {options.clamp.replace("_", " ")}'
+    if fitted:
+        done += f'; calibrated: {fitted}'
+    if fit_names:
+        done += f'; fitted on {mix.listed(fit_names)}'
+    return done + (f'; true scenes from {options.truth}' if options.truth else '')
+
+
+def _write_gallery(members: mix.Members, options: argparse.Namespace) -> None:
+    from avsc_jax.data import (  # these take seconds to load, and only the gallery needs them
+        records,
+        sources,
+    )
+    from avsc_jax.report import gallery
+
+    data_dir = options.data_dir or records.default_data_dir()
+    dataset = sources.named(options.dataset, data_dir)
+    first, second, *_ = members
+    sound, picture = options.sound or first, options.picture or second
+    num = gallery.write(
+        members, dataset, options.split, options.gallery, sound=sound, picture=picture
+    )
+    print(f'wrote {options.gallery}: {sound} is right and {picture} wrong in {num:,} clips')
+
+
+# What each mode of `flags.parse` does; None: scores tables.
+MODES = {
+    None: _score,
+    'check': _check_submission,
+    'compare': _compare,
+    'modalities': _modalities,
+    'paper': _paper,
+}

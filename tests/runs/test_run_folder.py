@@ -1,0 +1,50 @@
+"""Run folders of older versions, whose configs did not say what kind of job they are."""
+
+import json
+import shutil
+
+import pytest
+
+from avsc_jax.configs import clip_fusion, clip_zero_shot, hitachi_ensemble
+from avsc_jax.runs.run_folder import RunFolder, config_hash
+from avsc_jax.training import load_run, train
+
+
+def made_before(folder):
+    """Takes its kind out of a run's config."""
+    config = json.loads((folder / 'config.json').read_text())
+    del config['kind']
+    (folder / 'config.json').write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize('made', [clip_fusion, clip_zero_shot, hitachi_ensemble])
+def test_the_kind_of_an_older_run_follows_from_its_sections(made, tmp_path):
+    config = made.get_config('demo').to_dict()
+    run = RunFolder(tmp_path)
+    run.begin(config)
+    before = run.config_hash
+    made_before(tmp_path)
+    assert run.config['kind'] == config['kind']
+    run.check(config)  # the same config goes on with it
+    with pytest.raises(ValueError, match=r'config\.seed is 0 there and 1 now'):
+        run.check(config | {'seed': 1})
+    assert run.config_hash == before == config_hash(run.read_json('config.json'))
+
+
+def test_an_older_run_is_complete_or_goes_on_and_can_be_opened(
+    finished_run, demo_config, data_dir, tmp_path, capsys
+):
+    whole = finished_run('clip_zero_shot')
+    shutil.copytree(whole, tmp_path / 'run')
+    made_before(tmp_path / 'run')
+    run = RunFolder(tmp_path / 'run')
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    train.run(demo_config('clip_zero_shot'), workdir=run.path, **folders)
+    assert 'this run was complete' in capsys.readouterr().out
+    assert 'kind' not in run.read_json('config.json')
+    assert len(load_run(run.path)[3]) == 10
+    (run.path / 'DONE').unlink()
+    train.run(demo_config('clip_zero_shot'), workdir=run.path, **folders)
+    assert 'this run was complete' not in capsys.readouterr().out and run.is_done
+    hashes = [RunFolder(path).read_json('report.json')['config_hash'] for path in (whole, run.path)]
+    assert hashes[0] == hashes[1] == run.config_hash
