@@ -1,7 +1,8 @@
 """Scores of class probabilities against labels: numpy, float64, sums and counts divided once.
 
 The first arguments are always `(probs [N, C], labels [N])`. A class without items has NaN as its
-own score and counts in no macro or weighted average. Wrong input is a ValueError.
+own score and counts in no macro or weighted average. Every function raises ValueError for
+probabilities outside [0, 1], NaN, and labels that are not integers in [0, C).
 """
 
 import warnings
@@ -14,12 +15,31 @@ from avsc_jax.types import Array, Float, Int
 
 Terms = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs [N, C], labels [N]) -> [N]
 
+__all__ = [
+    'Paired',
+    'accuracy',
+    'average_of',
+    'bootstrap_interval',
+    'calibration_error',
+    'confusion',
+    'hits',
+    'log_loss',
+    'log_losses',
+    'paired_test',
+    'per_class',
+    'reliability',
+]
+
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
-FLIPS = 10_000  # of signs in a paired test; all of them are tried where they are no more
+FLIPS = 10_000  # sign flips in a paired test, unless there are fewer in all
 
 
 def check_probs(probs: Array) -> np.ndarray:
-    """Returns the table as float64 [N, C]; an error for another shape, NaN or values off [0, 1]."""
+    """Returns the probabilities as float64 [N, C].
+
+    Raises:
+      ValueError: they have another shape, fewer than two classes, NaN or values outside [0, 1].
+    """
     probs = np.asarray(probs, np.float64)
     if probs.ndim != 2 or probs.shape[1] < 2:
         raise ValueError(
@@ -36,8 +56,12 @@ def check_probs(probs: Array) -> np.ndarray:
     return probs
 
 
-def check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
-    """Returns the labels as integers [N]; an error unless there is one in [0, C) for every row."""
+def _check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
+    """Returns the labels as int64 [N].
+
+    Raises:
+      ValueError: the labels are not `rows` integers in [0, classes).
+    """
     labels = np.asarray(labels)
     if labels.shape != (rows,) or labels.dtype.kind not in 'iu':
         raise ValueError(
@@ -54,7 +78,7 @@ def check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
 
 
 def warn_of_sums(probs: Float[Array, 'N C'], source: str = 'probabilities') -> None:
-    """One UserWarning when rows do not sum to 1 within 1e-6, with their number and the first."""
+    """Gives one UserWarning if rows do not sum to 1 within 1e-6: how many, and the first."""
     sums = np.asarray(probs, np.float64).sum(axis=1)
     bad = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
     if bad.size:
@@ -66,11 +90,15 @@ def warn_of_sums(probs: Float[Array, 'N C'], source: str = 'probabilities') -> N
 
 
 def check(probs: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Returns float64 probabilities and integer labels that can be scored, or raises ValueError."""
+    """Returns probabilities as float64 [N, C] and labels as int64 [N].
+
+    Raises:
+      ValueError: there is no row, or probabilities and labels cannot be scored together.
+    """
     probs = check_probs(probs)
     if not len(probs):
         raise ValueError('there are no rows to score; give at least one')
-    return probs, check_labels(labels, *probs.shape)
+    return probs, _check_labels(labels, *probs.shape)
 
 
 def _losses(probs: np.ndarray, labels: np.ndarray, renormalize: bool, eps: float) -> np.ndarray:
@@ -80,12 +108,17 @@ def _losses(probs: np.ndarray, labels: np.ndarray, renormalize: bool, eps: float
 
 
 def hits(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """1 for each item whose likeliest class is the true one, else 0 `[N]`."""
+    """Returns 1 for each item whose likeliest class is the true one, else 0, as float64 `[N]`.
+
+    Example:
+      >>> hits(np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1])).tolist()
+      [1.0, 0.0]
+    """
     return (probs.argmax(axis=1) == labels).astype(np.float64)
 
 
 def _average(sums: np.ndarray, counts: np.ndarray, average: str) -> np.ndarray | np.float64:
-    """Per-class sums and counts [..., C] to one mean: over items, or over the classes present."""
+    """Means [...] of per-class sums and counts [..., C]: over items, or over classes present."""
     if average == 'micro':
         return sums.sum(axis=-1) / counts.sum(axis=-1)
     if average == 'macro':
@@ -116,6 +149,13 @@ def log_loss(
       renormalize: divide each row by its sum after clipping, as scikit-learn did in 2021; False is
         the convention of scikit-learn 1.5 and later.
       eps: keeps the logarithm finite.
+
+    Example:
+      >>> probs, labels = np.array([[0.8, 0.2], [0.4, 0.6], [0.5, 0.5]]), np.array([0, 1, 1])
+      >>> round(log_loss(probs, labels), 3)  # −(ln 0.8 + ln 0.6 + ln 0.5) / 3
+      0.476
+      >>> round(log_loss(probs, labels, average='macro'), 3)
+      0.413
     """
     probs, labels = check(probs, labels)
     warn_of_sums(probs)
@@ -127,14 +167,30 @@ def accuracy(
 ) -> float:
     """Share of rows whose largest value is the true class; of equal values the first counts.
 
-    `average='macro'` is the mean of the classes' own shares.
+    Args:
+      probs: values in [0, 1].
+      labels: class indices in [0, C).
+      average: 'micro' over all items; 'macro' is the mean of the classes' own shares.
+
+    Example:
+      >>> probs, labels = np.array([[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]]), np.array([0, 1, 1])
+      >>> round(accuracy(probs, labels), 3)
+      0.667
+      >>> accuracy(probs, labels, average='macro')  # (1/1 + 1/2) / 2
+      0.75
     """
     probs, labels = check(probs, labels)
     return _mean(hits(probs, labels), labels, probs.shape[1], average)
 
 
 def confusion(probs: Float[Array, 'N C'], labels: Int[Array, 'N']) -> Int[np.ndarray, 'C C']:
-    """Counts of (true class, predicted class): rows are the truth."""
+    """Counts of (true class, predicted class): rows are the truth.
+
+    Example:
+      >>> probs = np.array([[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+      >>> confusion(probs, np.array([0, 1, 1])).tolist()
+      [[1, 0], [1, 1]]
+    """
     probs, labels = check(probs, labels)
     classes = probs.shape[1]
     pairs = labels * classes + probs.argmax(axis=1)
@@ -150,6 +206,14 @@ def per_class(
       One array [C] for each of these names, and dictionaries `macro` and `weighted` (by support)
       of scalars under the same names without support. A class that is never predicted has
       precision 0; the accuracy of one class is its recall.
+
+    Example:
+      >>> probs = np.array([[0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+      >>> scores = per_class(probs, np.array([0, 1, 1]))
+      >>> scores['precision'].tolist(), scores['recall'].tolist()
+      ([0.5, 1.0], [1.0, 0.5])
+      >>> scores['macro']['recall']
+      0.75
     """
     probs, labels = check(probs, labels)
     classes = probs.shape[1]
@@ -178,6 +242,12 @@ def reliability(
 
     Returns:
       Arrays [bins] under `confidence`, `accuracy` and `count`; NaN where a bin is empty.
+
+    Example:
+      >>> probs = np.array([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2]])
+      >>> table = reliability(probs, np.array([0, 0, 1]), bins=2)
+      >>> table['count'].tolist(), table['confidence'].round(3).tolist()
+      ([0, 3], [nan, 0.8])
     """
     probs, labels = check(probs, labels)
     confidence = probs.max(axis=1)
@@ -196,6 +266,11 @@ def calibration_error(
 ) -> float:
     """Expected calibration error: |accuracy − confidence| of the bins, weighted by their counts.
 
+    Example:
+      >>> probs = np.array([[0.9, 0.1], [0.7, 0.3], [0.8, 0.2]])  # 80 % sure, right in 2 of 3
+      >>> round(calibration_error(probs, np.array([0, 0, 1]), bins=2), 3)
+      0.133
+
     Source: Guo et al. 2017, Eq. (3).
     """
     table = reliability(probs, labels, bins=bins)
@@ -204,7 +279,12 @@ def calibration_error(
 
 
 def log_losses(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The log loss of each item `[N]`, rows being divided by their sum."""
+    """Log loss of each item `[N]`, rows being divided by their sum.
+
+    Example:
+      >>> log_losses(np.array([[0.8, 0.2], [0.5, 0.5]]), np.array([0, 1])).round(3).tolist()
+      [0.223, 0.693]
+    """
     return _losses(probs, labels, renormalize=True, eps=1e-15)
 
 
@@ -218,13 +298,17 @@ def average_of(
     *,
     average: str = 'micro',
 ) -> float:
-    """A metric that is a mean of items: of all of them, or of the means of each class.
+    """Returns the mean over the items of any score that each item has by itself.
 
     Args:
       terms: `(probs [N, C], labels [N]) -> [N]`, such as `hits`.
       probs: as in `log_loss`.
       labels: as in `log_loss`.
-      average: 'micro' or 'macro'.
+      average: 'micro' over all items; 'macro' over the means of the classes.
+
+    Example:
+      >>> average_of(hits, np.array([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1]))
+      0.5
     """
     probs, labels = check(probs, labels)
     return _mean(terms(probs, labels), labels, probs.shape[1], average)
@@ -241,7 +325,7 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a score when whole groups (recording locations) are drawn anew.
+    """Bootstrap interval of a score, drawn over whole groups of items (recording locations).
 
     Items of one location are alike, so drawing single items would give intervals that are too
     narrow.
@@ -257,7 +341,12 @@ def bootstrap_interval(
       seed: same seed, same interval.
 
     Returns:
-      (low, high); NaN when there is only one group.
+      (low, high), percentiles of the draws; NaN when there is only one group.
+
+    Example:
+      >>> probs, labels = np.array([[0.8, 0.2], [0.6, 0.4]] * 2), np.array([0, 1, 0, 0])
+      >>> bootstrap_interval('accuracy', probs, labels, np.array(['park', 'park', 'bus', 'bus']))
+      (0.5, 1.0)
     """
     probs, labels = check(probs, labels)
     terms = metric(probs, labels) if callable(metric) else _terms(metric, probs, labels)
@@ -266,7 +355,13 @@ def bootstrap_interval(
 
 
 class Paired(NamedTuple):
-    """Ours minus theirs on the same items, and what chance between groups can do to it."""
+    """Difference of two systems' scores on the same items, ours minus theirs, and its spread.
+
+    Attributes:
+      standard_error: standard deviation of the differences of the bootstrap's draws.
+      interval: percentiles of these differences.
+      p_value: two-sided, of the sign-flip test over groups.
+    """
 
     difference: float
     standard_error: float
@@ -286,26 +381,25 @@ def paired_test(
     seed: int = 0,
     terms: Mapping[str, Terms] = TERMS,
 ) -> dict[str, Paired]:
-    """Two systems on the same items: difference of 'log_loss' (renormalised) and of 'accuracy'.
+    """Compares two systems on the same items by log loss (renormalised) and accuracy.
 
-    Interval and standard error (that of the draws) are of the draws of `bootstrap_interval` with
-    the same seed. The two-sided p value is the share of sign flips of the groups' sums that give a
-    difference at least as large: of all flips where they are 10,000 or fewer, else of as many
-    drawn ones and the observed one.
+    Draws are those of `bootstrap_interval` with the same seed. The p value is the share of sign
+    flips of the groups' sums that give a difference at least as large: of all flips where they are
+    10,000 or fewer, else of as many drawn ones and the observed one.
 
     Args:
-      ours: probabilities of one system.
-      theirs: those of the other; a negative difference of log loss means that ours is better.
-      labels: as in `log_loss`.
-      groups: as in `bootstrap_interval`.
-      average: as in `log_loss`.
-      samples: number of draws of the bootstrap.
-      level: share of the draws inside the interval.
-      seed: same seed, same numbers.
-      terms: metric -> its terms, see `average_of`.
+      ours, theirs: probabilities; a negative difference of log loss means that ours is better.
+      labels, groups, average, samples, level, seed: as in `bootstrap_interval`.
+      terms: metric -> its score of each item, see `average_of`.
 
     Returns:
       One `Paired` a metric; with one group, standard error and interval are NaN and p is 1.
+
+    Example:
+      >>> ours, theirs = np.array([[0.8, 0.2], [0.3, 0.7]]), np.array([[0.6, 0.4], [0.5, 0.5]])
+      >>> result = paired_test(ours, theirs, np.array([0, 1]), np.array(['park', 'bus']))
+      >>> round(result['log_loss'].difference, 3), result['log_loss'].p_value
+      (-0.312, 0.5)
     """
     ours, labels = check(ours, labels)
     theirs, _ = check(theirs, labels)
@@ -327,14 +421,14 @@ def paired_test(
 
 
 def _terms(metric: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """What a metric is the mean of."""
+    """Returns each item's score by the metric of this name."""
     if metric not in TERMS:
         raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
     return TERMS[metric](probs, labels)
 
 
-# What chance does to sums over groups of items. Items of one group (a recording location) are
-# alike, so single items are never drawn or flipped.
+# Resampling. Items of one group (a recording location) are alike, so whole groups are drawn and
+# flipped, never single items.
 
 
 def _draws(
@@ -345,10 +439,10 @@ def _draws(
     samples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the terms and counts of each class [samples, C], the groups being drawn anew.
+    """Draws groups with replacement: sums of the terms and counts of each class [samples, C].
 
     Args:
-      terms: [N], one an item.
+      terms: [N], the score of each item.
       labels: [N], the class of each in [0, C).
       classes: C.
       groups: [N], any values; equal values are one group. With one group the sums are NaN.
@@ -375,18 +469,18 @@ def _draws(
 
 
 def _percentiles(values: np.ndarray | np.float64, level: float) -> tuple[float, float]:
-    """The interval that holds this share of the values, as much being left out at both ends."""
+    """Returns the central interval that holds a share `level` of the values."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def _sign_flips(sums: np.ndarray, seed: int) -> float:
-    """Share of the signs of the groups' sums that leave their total at least as far from 0.
+    """Share of sign flips of the groups' sums that leave their total at least as far from 0.
 
-    All 2^G signs are tried where they are FLIPS or fewer, else FLIPS drawn ones and the observed.
+    All 2^G flips are tried where they are FLIPS or fewer, else FLIPS drawn ones and the observed.
     """
-    groups, few = len(sums), 2 ** len(sums) <= FLIPS
-    if few:
+    groups, exact = len(sums), 2 ** len(sums) <= FLIPS
+    if exact:
         flipped = (np.arange(2**groups)[:, None] >> np.arange(groups) & 1) @ sums
     else:
         rng = np.random.default_rng(seed)
@@ -394,4 +488,4 @@ def _sign_flips(sums: np.ndarray, seed: int) -> float:
     total = sums.sum()
     rounding = 1e-9 * np.abs(sums).sum()  # differences of accuracy tie
     extreme = np.abs(total - 2 * flipped) >= abs(total) - rounding
-    return float(extreme.mean() if few else (extreme.sum() + 1) / (FLIPS + 1))
+    return float(extreme.mean() if exact else (extreme.sum() + 1) / (FLIPS + 1))

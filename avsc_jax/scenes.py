@@ -1,4 +1,4 @@
-"""The ten scenes of TAU Urban Audio-Visual Scenes 2021, and how its clips are named."""
+"""The ten scenes of TAU Urban Audio-Visual Scenes 2021, and the names of its clips."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,14 @@ class ClipName(NamedTuple):
 
 
 def parse_clip_id(clip_id: str) -> ClipName | None:
-    """'airport-lisbon-1175-44106' -> ClipName; None for names that are not TAU's."""
+    """Splits the name of a TAU clip into its four fields; None for any other name.
+
+    Example:
+      >>> parse_clip_id('airport-lisbon-1175-44106')
+      ClipName(scene='airport', city='lisbon', location='1175', segment='44106')
+      >>> parse_clip_id('holiday.mp4') is None
+      True
+    """
     fields = clip_id.split('-')
     if len(fields) != 4 or fields[0] not in SCENES or not all(fields):
         return None

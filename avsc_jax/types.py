@@ -1,4 +1,4 @@
-"""Array aliases. One letter, one meaning, everywhere.
+"""Array types with shapes; each dimension's letter has one meaning in the whole package.
 
 B batch, S segments, T frames, F frequency, N samples or table rows, C classes, D embedding,
 H W image, K channels, M ensemble members.
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt32
 
 Array = jax.Array | np.ndarray
-# Of a function that gives what it is given: numpy for numpy, JAX for JAX.
+# For functions that return numpy arrays for numpy arrays and JAX arrays for JAX arrays.
 AnyArray = TypeVar('AnyArray', jax.Array, np.ndarray)
 
 __all__ = ['AnyArray', 'Array', 'Bool', 'Float', 'Int', 'UInt8', 'UInt32']

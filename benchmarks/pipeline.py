@@ -19,7 +19,7 @@ import numpy as np
 
 from avsc_jax.configs import hitachi_audio, hitachi_image
 from avsc_jax.data.batches import epoch_order, read_ahead
-from avsc_jax.input_pipeline import examples, media
+from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.losses import make_loss
 from avsc_jax.models import build
 from avsc_jax.runs import run_folder
@@ -44,7 +44,7 @@ def waiting(config, rows, num_steps: int) -> dict:
     """Seconds of `num_steps` training steps, and of them those without a batch."""
     model = build.make_model(config.model.to_dict(), num_classes=10)
     transformation, _ = optimizer.make_optimizer(config, 100)
-    made = media.make(examples.preprocessing(config, []), STATS, config.augment.to_dict())
+    made = media_inputs.make(examples.preprocessing(config, []), STATS, config.augment.to_dict())
     loss = make_loss(config.loss)
     steps = Steps(model, transformation, loss, jax.local_devices()[:1], prepare=made.prepare_batch)
     state = steps.place(TrainState.create(model, transformation, seed=0))
@@ -95,7 +95,9 @@ def main() -> None:
         config = resolved(module, args.network)
         config.data.source = 'demo'
         dataset = train.prepare_data(config, data_dir)
-        rows = media.rows(dataset, 'train', media.make(examples.preprocessing(config, [])))
+        rows = media_inputs.rows(
+            dataset, 'train', media_inputs.make(examples.preprocessing(config, []))
+        )
         found = waiting(config, rows, args.steps) | {'rows_per_s': decoding(rows, 400)}
         name = f'{module.__name__.rpartition(".")[2]}:{config.model.name}'
         results[name] = found

@@ -58,7 +58,7 @@ SMOKE = {
     'tables/test_tables.py',
     'training/test_job_ioacas.py',
     'training/test_schedules.py',
-    'weights/test_files.py',
+    'weights/test_weight_files.py',
 }
 DEMO_MEDIA = 'downloads/tfds_tau_demo-1.0.0'  # in a data directory, where the builder looks
 # Networks as small as their kind allows: compiling is what takes time here, and no test of jobs is

@@ -15,7 +15,7 @@ from avsc_jax import configs, losses, models, tables, weights
 from avsc_jax.configs import common
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import encoders, examples, sound
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.tables import mix
 from avsc_jax.training import config as fields

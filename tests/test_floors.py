@@ -147,7 +147,7 @@ def test_the_package_has_few_rooms_on_few_floors() -> None:
     [
         ('avsc_jax.layers.conv', 'from avsc_jax import models'),
         ('avsc_jax.layers.conv', 'def f():\n    import avsc_jax.models.clip'),
-        ('avsc_jax.weights.files', 'from avsc_jax.data import records'),
+        ('avsc_jax.weights.weight_files', 'from avsc_jax.data import records'),
         ('avsc_jax.data.records', 'from ..training.loop import run'),
         ('avsc_jax.runs.load', 'from avsc_jax import report'),
         ('avsc_jax.runtime.cli', 'from avsc_jax import models'),

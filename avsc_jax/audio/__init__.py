@@ -1,1 +1,1 @@
-"""Sound in, features out: pure functions that jit, batched over leading axes."""
+"""Acoustic features: pure functions that jit, batched over leading axes."""

@@ -33,25 +33,25 @@ __all__ = [
 
 
 def no_facts(sample_rate_hz: int, **options: Any) -> dict:
-    """Of a front end that only its code describes."""
+    """Returns no facts, for a front end that only its code describes."""
     return {}
 
 
 def no_filters(sample_rate_hz: int, **options: Any) -> None:
-    """Of a front end whose facts say all of its filters, or that has none."""
+    """Returns no matrix, for a front end without filters or whose facts describe them."""
 
 
 class FrontEnd(NamedTuple):
-    """A front end, and what an exported system says of it.
+    """A front end and its description for other programs.
 
     Attributes:
       function: pure and jittable, `f(audio, *, sample_rate_hz, **options)`.
-      facts: `facts(sample_rate_hz, **options)`: all that another program needs to make the same,
-        in plain data. Spectra are squared magnitudes of the discrete Fourier transform of windowed
+      facts: `facts(sample_rate_hz, **options)`: all that another program needs to rebuild it, in
+        plain data. Spectra are squared magnitudes of the discrete Fourier transform of windowed
         frames, bins 0 to half the window; filters are matrices that the squares are multiplied by.
       filters: `filters(sample_rate_hz, **options)`: the matrix `[bands, bins]` where the filters
         are not simply librosa's, else None.
-      gives_rows: each frame of features is a row of its own, as of an encoder of sound.
+      gives_rows: each frame of features is a row of its own, like an encoder's embedding.
     """
 
     function: Callable[..., Array]
@@ -80,13 +80,13 @@ FRONT_ENDS = {
 
 
 def find(name: str) -> FrontEnd:
-    """The front end of a name; raises ValueError with the names that there are."""
+    """Returns the front end of a name; raises ValueError for an unknown one."""
     if name not in FRONT_ENDS:
         raise ValueError(f'front end {name!r} is not one of {", ".join(FRONT_ENDS)}')
     return FRONT_ENDS[name]
 
 
 def facts(name: str, *, sample_rate_hz: int, **options: Any) -> dict:
-    """Name, sample rate, options and constants of a front end, for other programs."""
+    """Describes a front end by name, sample rate, options and constants, for other programs."""
     about = {'name': name, 'sample_rate_hz': sample_rate_hz, 'options': options}
     return about | find(name).facts(sample_rate_hz, **options)

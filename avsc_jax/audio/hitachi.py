@@ -32,6 +32,14 @@ def hitachi_logmel(
         slopes over five frames, and the four frames at each end, where they would lack
         neighbours, are left out: T is 86.
 
+    Raises:
+      ValueError: the sample rate is not 48 kHz.
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((2, 48000, 2), jnp.float32)  # two pieces of a second
+      >>> jax.eval_shape(lambda x: hitachi_logmel(x, sample_rate_hz=48000), stereo).shape
+      (2, 256, 94, 3)
+
     Source: Okazaki et al. 2021, Sec. 2.1; equal to librosa's melspectrogram, power_to_db (ref 1)
     and feature.delta (width 9, orders 1 and 2), whose edge handling the deltas share. `lineage`:
     McDonnell and Gao 2020; Hu et al. 2020.
@@ -65,7 +73,7 @@ def _piece(audio: Float[Array, 'N K'], *, lineage: bool) -> Float[Array, '256 T 
 
 
 def hitachi_facts(sample_rate_hz: int, lineage: bool = False) -> dict:
-    """Window, filters, level and deltas in plain data, for other programs."""
+    """Describes window, filters, level and deltas in plain data, for other programs."""
     half = WINDOW // 2
     facts = {
         'channels': 'their mean',

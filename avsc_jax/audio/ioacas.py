@@ -1,10 +1,10 @@
-"""IOA-CAS's front ends: log-mel, bark and scalogram of 512 ms windows, of average and difference.
+"""IOA-CAS's front ends: log-mel, bark and scalogram of windows of 512 ms.
 
 Each takes sound of one or two channels. Channel 0 of the features is (L + R) / 2, channel 1 is
-L - R times `difference_scale`, silent where there is one channel. Windows are centred and the
-sound's ends mirrored; zeros follow a sound of half a window or less, which cannot be mirrored
-otherwise. T is 59 for ten seconds and 6 for one. Windows and filters follow the sample rate; the
-filters ascend in frequency. Silence is ln(1e-8).
+L - R times `difference_scale`, silent for one channel. Windows are centred and the sound's ends
+mirrored; zeros first extend a sound of half a window or less, which is too short to mirror. T is 59
+for ten seconds and 6 for one. Windows and filters follow the sample rate; the filters ascend in
+frequency. Silence is ln(1e-8).
 
 Source: Wang et al. 2021, Sec. 3.1.1, gives lengths and numbers of filters; the mel scale, the bark
 formula, the wavelets and the padding are our reading.
@@ -28,7 +28,13 @@ EPSILON = 1e-8
 def ioacas_logmel(
     audio: Float[Array, '*B N K'], *, sample_rate_hz: int, difference_scale: float = 1.0
 ) -> Float[Array, '*B T 2 256']:
-    """ln(x + 1e-8) of librosa's mel bands of the power (Slaney's scale and norm)."""
+    """ln(x + 1e-8) of librosa's mel bands of the power (Slaney's scale and norm).
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((480000, 2), jnp.float32)  # ten seconds
+      >>> jax.eval_shape(lambda x: ioacas_logmel(x, sample_rate_hz=48000), stereo).shape
+      (59, 2, 256)
+    """
     filters = mel_matrix(sample_rate_hz, window_and_hop(sample_rate_hz)[0], BANDS)
     return _log_bands(audio, filters, sample_rate_hz, difference_scale)
 
@@ -44,6 +50,11 @@ def ioacas_bark(
 
     Args:
       traunmueller: z = 26.81 f / (1960 + f) - 0.53 in place of z = 6 asinh(f / 600).
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((480000, 2), jnp.float32)  # ten seconds
+      >>> jax.eval_shape(lambda x: ioacas_bark(x, sample_rate_hz=48000), stereo).shape
+      (59, 2, 256)
     """
     window, _ = window_and_hop(sample_rate_hz)
     filters = bark_matrix(sample_rate_hz, window, BANDS, traunmueller)
@@ -66,6 +77,11 @@ def ioacas_scalogram(
         the same both ways. The features of a recording of ten seconds then differ by -0.2 +- 0.5
         (correlation 0.99), those of noise by -0.2 +- 0.3; far from pure tones, where the side lobes
         of the window and the mirrored ends count, by +- 1.4. Takes about five times as long.
+
+    Example:
+      >>> stereo = jax.ShapeDtypeStruct((480000, 2), jnp.float32)  # ten seconds
+      >>> jax.eval_shape(lambda x: ioacas_scalogram(x, sample_rate_hz=48000), stereo).shape
+      (59, 2, 290)
     """
     window, _ = window_and_hop(sample_rate_hz)
     if not scattering:
@@ -79,7 +95,7 @@ def ioacas_scalogram(
 
 
 def window_and_hop(sample_rate_hz: int) -> tuple[int, int]:
-    """Samples of a window, an even number, and between two: 24,576 and 8,208 at 48 kHz."""
+    """Returns the samples of a window, an even number, and of a hop: 24,576, 8,208 at 48 kHz."""
     return 2 * round(WINDOW_S * sample_rate_hz / 2), round(HOP_S * sample_rate_hz)
 
 
@@ -87,7 +103,7 @@ def window_and_hop(sample_rate_hz: int) -> tuple[int, int]:
 def bark_matrix(
     sample_rate_hz: int, window: int, num_bands: int, traunmueller: bool = False
 ) -> np.ndarray:
-    """Triangles `[M, F]` of height 1, straight in Hz, whose corners are equally spaced in bark."""
+    """Returns triangles `[M, F]` of height 1, linear in Hz, with corners equally spaced in bark."""
     nyquist = sample_rate_hz / 2
     if traunmueller:
         z = np.linspace(-0.53, 26.81 * nyquist / (1960 + nyquist) - 0.53, num_bands + 2)
@@ -101,11 +117,12 @@ def bark_matrix(
 
 
 def wavelets(sample_rate_hz: int, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres and standard deviations `[M]` in Hz, ascending: a low-pass, linear, constant-Q.
+    """Returns the wavelets' centres and standard deviations `[M]` in Hz, ascending.
 
-    At 48 kHz and 24,576 samples 1 + 45 + 244: the linear ones at 2.662 ... 120.238 Hz, 32 an octave
-    from 122.9 Hz to 23,742.9 Hz. A constant-Q wavelet is as broad as its centre is high; the rest
-    are as broad as the lowest of these, whose length is the window's.
+    A low-pass comes first, then wavelets with linear, then with constant-Q centres: 1 + 45 + 244 at
+    48 kHz and 24,576 samples, at 2.662 ... 120.238 Hz and, 32 an octave, 122.9 ... 23,742.9 Hz. The
+    width of a constant-Q wavelet is in proportion to its centre; the rest are as broad as the
+    lowest of these, whose length is the window's.
 
     Source: our reading of "290 wavelets" (Wang et al. 2021, Sec. 3.1.1).
     """
@@ -124,9 +141,10 @@ def wavelets(sample_rate_hz: int, window: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def responses(frequencies: np.ndarray, centres: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """Of wavelets `[M]` at frequencies `[M or 1, F]` in Hz: bells of height 1, but 0 at 0 Hz.
+    """Returns the responses of wavelets `[M]` at frequencies `[M or 1, F]` in Hz.
 
-    To that end a bell around 0 Hz of the same width is subtracted, save from the low-pass.
+    They are bells of height 1, but 0 at 0 Hz: a bell around 0 Hz of the same width is subtracted
+    from each, except from the low-pass.
     """
     centres, widths = centres[:, None], widths[:, None]
     bells = np.exp(-0.5 * np.square((frequencies - centres) / widths))
@@ -136,7 +154,7 @@ def responses(frequencies: np.ndarray, centres: np.ndarray, widths: np.ndarray) 
 
 @lru_cache(maxsize=8)
 def scalogram_matrix(sample_rate_hz: int, window: int) -> np.ndarray:
-    """The wavelets' squared responses `[M, F]` at a window's bins."""
+    """Returns the wavelets' squared responses `[M, F]` at a window's bins."""
     frequencies = np.fft.rfftfreq(window, 1 / sample_rate_hz)[None]
     filters = np.square(responses(frequencies, *wavelets(sample_rate_hz, window)))
     # Bells have no end. At 140 dB below the peak float32 spectra hold nothing but rounding.
@@ -146,16 +164,16 @@ def scalogram_matrix(sample_rate_hz: int, window: int) -> np.ndarray:
 def _padded_channels(
     audio: Float[Array, '*B N K'], window: int, difference_scale: float
 ) -> Float[Array, '*B 2 n']:
-    """Average and difference, half a window mirrored at both ends."""
+    """Returns average and difference, with half a window mirrored at both ends."""
     if audio.shape[-1] not in (1, 2):
         raise ValueError(
             f'the front ends of IOA-CAS take one or two channels, not {audio.shape[-1]}: choose two'
         )
     left, right = audio[..., 0], audio[..., -1]
     channels = jnp.stack([(left + right) / 2, (left - right) * difference_scale], axis=-2)
-    lacking = max(0, window // 2 + 1 - audio.shape[-2])
+    missing = max(0, window // 2 + 1 - audio.shape[-2])
     keep = [(0, 0)] * (channels.ndim - 1)
-    channels = jnp.pad(channels, [*keep, (0, lacking)])
+    channels = jnp.pad(channels, [*keep, (0, missing)])
     return jnp.pad(channels, [*keep, (window // 2, window // 2)], mode='reflect')
 
 
@@ -172,7 +190,7 @@ def _log_bands(
         sounds = _padded_channels(clips, window, difference_scale)
         sounds = sounds.reshape(-1, sounds.shape[-1]).T
         starts = range(0, len(sounds) - window + 1, hop)
-        # Windows are columns: the slices of all clips at a time are copied as they are.
+        # Windows are columns, so that the slices of all clips are copied at once.
         columns = [jax.lax.slice_in_dim(sounds, start, start + window) * hann for start in starts]
         power = power_of_columns(jnp.stack(columns, 1).reshape(window, -1))
         levels = jnp.log(filter_bands(power.T, filters) + EPSILON)
@@ -195,16 +213,16 @@ def _log_bands(
 
 
 def _scattering(sound: Float[Array, 'n'], *, sample_rate_hz: int) -> Float[Array, 'T M']:
-    """Of one padded channel. Only a wavelet's own band is transformed back, at its own rate."""
+    """Scatters one padded channel; only a wavelet's own band is transformed back, at its rate."""
     window, hop = window_and_hop(sample_rate_hz)
     centres, widths = wavelets(sample_rate_hz, window)
     bin_hz = sample_rate_hz / len(sound)
     middles_s = (window // 2 + np.arange(1 + (len(sound) - window) // hop) * hop) / sample_rate_hz
-    # From six standard deviations below a centre; the modulus has twice the breadth of the band.
-    # Powers of 2, so that they are few.
+    # Bands reach six standard deviations to either side; their modulus is twice as broad. Lengths
+    # are powers of 2, so that they are few.
     lengths = 2 ** np.ceil(np.log2(24 * widths / bin_hz)).astype(int)
     lowest = np.maximum(np.round((centres - 6 * widths) / bin_hz), 0).astype(int)
-    spectrum = jnp.pad(jnp.fft.rfft(sound), (0, lengths.max()))  # beyond Nyquist is nothing
+    spectrum = jnp.pad(jnp.fft.rfft(sound), (0, lengths.max()))  # zeros beyond Nyquist
     averages = []
     for length in np.unique(lengths):
         chosen = lengths == length
@@ -221,19 +239,19 @@ def _scattering(sound: Float[Array, 'n'], *, sample_rate_hz: int) -> Float[Array
 
 
 def logmel_facts(sample_rate_hz: int, **options: Any) -> dict:
-    """Windows, channels and filters of `ioacas_logmel` in plain data, for other programs."""
+    """Describes windows, channels and filters of `ioacas_logmel` in plain data."""
     return _facts(sample_rate_hz, **options) | {
         'filters': mel_facts(BANDS, sample_rate_hz, htk=False)
     }
 
 
 def bark_facts(sample_rate_hz: int, traunmueller: bool = False, **options: Any) -> dict:
-    """Windows and channels of `ioacas_bark`; its filters are a matrix, see `bark_matrix`."""
+    """Describes windows and channels of `ioacas_bark`; its filters are `bark_matrix`."""
     return _facts(sample_rate_hz, **options) | {'filters': 'filters.npz'}
 
 
 def scalogram_facts(sample_rate_hz: int, scattering: bool = False, **options: Any) -> dict:
-    """Windows and channels of `ioacas_scalogram`; its filters are a matrix of their own."""
+    """Describes windows and channels of `ioacas_scalogram`; its filters are `scalogram_matrix`."""
     filters = 'first-order scattering: only system.bin has it' if scattering else 'filters.npz'
     return _facts(sample_rate_hz, **options) | {'filters': filters}
 

@@ -26,7 +26,7 @@ Version = Literal['0.3.1', '0.4-kapre', '0.4-librosa']
 def openl3_windows(
     audio: Float[Array, '*B N K'], *, sample_rate_hz: int, hop_s: float = 0.1, centre: bool = True
 ) -> Float[Array, '*B T 48000 1']:
-    """Windows of one second, channels averaged; window k begins at k * hop_s.
+    """Cuts windows of one second, channels averaged; window k begins at k * hop_s.
 
     Zeros complete the last window. T is 96 for ten seconds and 6 for one; clips that last a little
     longer than ten seconds give more, of which the scene systems take the first 96.
@@ -42,10 +42,10 @@ def openl3_windows(
 def openl3_views(
     sound: np.ndarray, *, hop_s: float = 0.1, centre: bool = True, most: int | None = None
 ) -> np.ndarray:
-    """The windows `[T, 48000, 1]` of one channel `[N]` at 48 kHz, as views that take no memory.
+    """Cuts one channel `[N]` at 48 kHz to windows `[T, 48000, 1]`, as views that take no memory.
 
     Args:
-      most: windows after as many are left out.
+      most: the largest number of windows; later ones are left out.
     """
     _, hop, pads = _layout(len(sound), hop_s, centre)
     every = np.lib.stride_tricks.sliding_window_view(np.pad(sound, pads), WINDOW)
@@ -53,7 +53,7 @@ def openl3_views(
 
 
 def _layout(num: int, hop_s: float, centre: bool) -> tuple[int, int, tuple[int, int]]:
-    """Number of windows of as many samples, their hop, and the zeros before and after."""
+    """Returns the number of windows of so many samples, their hop, and zeros before and after."""
     hop = int(hop_s * SAMPLE_RATE_HZ)
     if not num or hop < 1:
         raise ValueError(
@@ -77,6 +77,14 @@ def openl3_mel256(
       version: of openl3. '0.3.1': HTK's mel scale on the power, then the root. The later ones take
         Slaney's scale, on the magnitude; '0.4-kapre' begins its frames at the first sample,
         '0.4-librosa' mirrors the window's ends, as librosa did when its references were made.
+
+    Raises:
+      ValueError: the sample rate is not 48 kHz, or a window is not of one second.
+
+    Example:
+      >>> windows = jax.ShapeDtypeStruct((3, 48000, 1), jnp.float32)
+      >>> jax.eval_shape(lambda x: openl3_mel256(x, sample_rate_hz=48000), windows).shape
+      (3, 256, 199, 1)
     """
     _check_rate(sample_rate_hz)
     if audio.shape[-2] != WINDOW:
@@ -94,13 +102,13 @@ def openl3_mel256(
 
 
 def _spectrogram(window: Float[Array, 'N'], *, version: Version) -> Float[Array, '256 199 1']:
-    lacking = (COLUMNS - 1) * FFT_HOP + FFT - WINDOW
+    missing = (COLUMNS - 1) * FFT_HOP + FFT - WINDOW
     if version == '0.4-librosa':
         window = jnp.pad(window, FFT // 2, mode='reflect')
         pads = (0, 0)
     else:  # TensorFlow's 'same' padding, and all of it at the end
-        before = lacking // 2 if version == '0.3.1' else 0
-        pads = (before, lacking - before)
+        before = missing // 2 if version == '0.3.1' else 0
+        pads = (before, missing - before)
     framed = slices(window, pads, np.arange(COLUMNS) * FFT_HOP, FFT)
     hann = np.hanning(FFT + 1)[:-1].astype(np.float32)
     spectrum = jnp.fft.rfft(framed * hann[None])
@@ -115,7 +123,9 @@ def _spectrogram(window: Float[Array, 'N'], *, version: Version) -> Float[Array,
 
 @lru_cache
 def _filters(*, htk: bool) -> np.ndarray:
-    with warnings.catch_warnings():  # about filters between two bins, which the network has known
+    with (
+        warnings.catch_warnings()
+    ):  # about filters between two bins, with which the network was trained
         warnings.simplefilter('ignore')
         return librosa.filters.mel(
             sr=SAMPLE_RATE_HZ, n_fft=FFT, n_mels=MELS, htk=htk, norm='slaney'
@@ -130,12 +140,12 @@ def _check_rate(sample_rate_hz: int) -> None:
 
 
 def openl3_facts(sample_rate_hz: int, version: Version = '0.3.1') -> dict:
-    """Window, filters and level of `openl3_mel256` in plain data, for other programs."""
-    lacking = (COLUMNS - 1) * FFT_HOP + FFT - WINDOW
-    before = lacking // 2 if version == '0.3.1' else 0
+    """Describes window, filters and level of `openl3_mel256` in plain data."""
+    missing = (COLUMNS - 1) * FFT_HOP + FFT - WINDOW
+    before = missing // 2 if version == '0.3.1' else 0
     mirrored = version == '0.4-librosa'
     half = FFT // 2
-    padding = {'reflect': [half, half]} if mirrored else {'zeros': [before, lacking - before]}
+    padding = {'reflect': [half, half]} if mirrored else {'zeros': [before, missing - before]}
     first = version == '0.3.1'
     return {
         'window': {

@@ -1,13 +1,13 @@
-"""Sample rates of sound."""
+"""Resampling of sound."""
 
 import librosa
 import numpy as np
 
 
 def resampled(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Sound `[N]` or `[N, K]` at the wanted rate in Hz."""
+    """Resamples sound `[N]` or `[N, K]` to the wanted rate; both rates are in Hz."""
     if rate == wanted:
         return sound
-    # librosa may give a sample more, and that a window more than the sound has
+    # librosa may give a sample too many, which can make a window too many
     length = max(1, len(sound) * wanted // rate)
     return librosa.resample(sound, orig_sr=rate, target_sr=wanted, axis=0)[:length]

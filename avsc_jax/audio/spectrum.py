@@ -1,4 +1,4 @@
-"""Framing, spectra, filterbanks, decibels, deltas. Time comes before frequency."""
+"""Frames, spectra, filter banks, decibels and deltas of sound; time comes before frequency."""
 
 from functools import lru_cache, partial
 
@@ -11,7 +11,7 @@ from avsc_jax.types import Array, Float
 
 
 def frames(audio: Float[Array, '*B N'], *, window: int, hop: int) -> Float[Array, '*B T W']:
-    """Centred frames: zeros of half a window on both sides, 1 + N // hop frames."""
+    """Cuts centred frames: half a window of zeros on both sides, 1 + N // hop frames."""
     starts = np.arange(1 + audio.shape[-1] // hop) * hop
     return slices(audio, (window // 2, window // 2), starts, window)
 
@@ -19,9 +19,9 @@ def frames(audio: Float[Array, '*B N'], *, window: int, hop: int) -> Float[Array
 def slices(
     audio: Float[Array, '*B N'], pads: tuple[int, int], starts: np.ndarray, length: int
 ) -> Float[Array, '*B T W']:
-    """Slices of the sound with zeros before and after it."""
+    """Cuts slices of sound that has zeros before and after it."""
     padded = jnp.pad(audio, [(0, 0)] * (audio.ndim - 1) + [pads])
-    # they are copied whole; an index for each sample takes XLA three times as long
+    # slices are copied whole; an index for each sample takes XLA three times as long
     return jax.vmap(
         lambda start: jax.lax.dynamic_slice_in_dim(padded, start, length, -1), out_axes=-2
     )(starts)
@@ -30,7 +30,7 @@ def slices(
 def power_spectrogram(
     audio: Float[Array, '*B N'], *, window: int, hop: int
 ) -> Float[Array, '*B T F']:
-    """|STFT|^2 with a periodic Hann window, as librosa.stft(center=True)."""
+    """Returns |STFT|^2 with a periodic Hann window, as librosa.stft(center=True)."""
     hann = np.hanning(window + 1)[:-1].astype(np.float32)
     framed = frames(audio, window=window, hop=hop)
     spectrum = jnp.fft.rfft(framed * jnp.broadcast_to(hann, framed.shape))
@@ -38,7 +38,7 @@ def power_spectrogram(
 
 
 def power_of_columns(frames: Float[Array, 'W F']) -> Float[Array, 'k F']:
-    """|DFT|^2 of each column, for the bins 0 ... W / 2.
+    """Returns |DFT|^2 of each column, for the bins 0 ... W / 2.
 
     In three steps (Cooley and Tukey 1965), each a matrix product for all columns: several times the
     arithmetic of an FFT, but XLA computes it on all cores of a CPU, and its FFT on one.
@@ -56,22 +56,22 @@ def power_of_columns(frames: Float[Array, 'W F']) -> Float[Array, 'k F']:
 
 
 def _radices(window: int) -> tuple[int, int, int] | None:
-    """The factors of the window that are fastest, or none where they would be slow."""
+    """Returns the window's fastest three factors, or None where they would be slow."""
     divisors = [n for n in range(1, 257) if window % n == 0]
-    # the first product has real numbers in, and is the largest, which is fastest
-    found = [
+    # the first product takes real numbers; it is fastest when that one is the largest
+    costs = [
         (a + 4 * (b + window // (a * b)), -a, b)
         for a in divisors
         for b in divisors
         if a % 2 == 0 and window % (a * b) == 0
     ]
-    cost, a, b = min(found, default=(np.inf, 0, 0))
+    cost, a, b = min(costs, default=(np.inf, 0, 0))
     return (-a, b, window // (-a * b)) if cost < 512 else None
 
 
 @lru_cache(maxsize=4)
 def _transforms(a: int, b: int, c: int) -> tuple[np.ndarray, ...]:
-    """The steps' matrices of real numbers, and where each bin lies in the last one's output.
+    """Returns the steps' real matrices, and each bin's place in the last step's output.
 
     Sample b c i + c j + l, bin p + a q + a b r: i, j and l are summed in turn, which leaves p, q
     and r. Up to a / 2, p is enough: bin W - k is the conjugate of bin k.
@@ -99,14 +99,14 @@ def _transforms(a: int, b: int, c: int) -> tuple[np.ndarray, ...]:
 
 @lru_cache(maxsize=8)
 def mel_matrix(sample_rate_hz: int, window: int, num_mels: int, htk: bool = False) -> np.ndarray:
-    """librosa's mel filters `[M, F]`: Slaney's scale and norm, or HTK's scale with peaks of 1."""
+    """Returns librosa's mel filters `[M, F]`: Slaney's scale and norm, or HTK's with peaks of 1."""
     return librosa.filters.mel(
         sr=sample_rate_hz, n_fft=window, n_mels=num_mels, htk=htk, norm=None if htk else 'slaney'
     )
 
 
 def mel_facts(bands: int, sample_rate_hz: int, *, htk: bool) -> dict:
-    """The filters of `mel_matrix` in the words of `librosa.filters.mel`."""
+    """Describes the filters of `mel_matrix` in the words of `librosa.filters.mel`."""
     scale = {'htk': htk, 'norm': None if htk else 'slaney'}
     return {'mel_bands': bands, 'low_hz': 0, 'high_hz': sample_rate_hz / 2} | scale
 
@@ -114,9 +114,9 @@ def mel_facts(bands: int, sample_rate_hz: int, *, htk: bool) -> dict:
 def filter_bands(
     power: Float[Array, '*B T F'], filters: np.ndarray, *, together: int = 16
 ) -> Float[Array, '*B T M']:
-    """`power @ filters.T`, leaving out what is zero around each group of neighbouring filters.
+    """Returns `power @ filters.T`, without the bins where a group of neighbours is all zero.
 
-    Of 256 mel filters on 2049 bins, groups of 16 leave a fifteenth of the products.
+    For 256 mel filters on 2049 bins, groups of 16 need a fifteenth of the products.
     """
     bands = []
     for first in range(0, len(filters), together):
@@ -129,19 +129,19 @@ def filter_bands(
 
 
 def decibels(power: Float[Array, '*B T F'], *, range_db: float = 80.0) -> Float[Array, '*B T F']:
-    """10 log10 of the power, no lower than `range_db` below the spectrogram's own maximum."""
+    """Returns 10 log10 of the power, no lower than `range_db` below a spectrogram's maximum."""
     level = 10 * jnp.log10(jnp.maximum(power, 1e-10))
     return jnp.maximum(level, level.max(axis=(-2, -1), keepdims=True) - range_db)
 
 
 @lru_cache(maxsize=32)
 def delta_matrix(num_frames: int, order: int) -> np.ndarray:
-    """`[T, T]` that librosa.feature.delta (width 9) is: it is linear, edges included."""
+    """Returns librosa.feature.delta (width 9), which is linear, as a matrix `[T, T]`."""
     return librosa.feature.delta(np.eye(num_frames), order=order).astype(np.float32)
 
 
 def regression_delta(x: Float[Array, '*B T F']) -> Float[Array, '*B t F']:
-    """Slope of a line through five frames; two frames fewer at each end."""
+    """Returns the slope of a line through five frames; two frames fewer at each end."""
     num = x.shape[-2]
     ahead = [jax.lax.slice_in_dim(x, k, num - 4 + k, axis=-2) for k in range(5)]
     return (ahead[3] - ahead[1]) / 10 + (ahead[4] - ahead[0]) / 5

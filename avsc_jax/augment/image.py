@@ -1,7 +1,8 @@
-"""Augmentation of one picture `[H, W, 3]`, float32 in [0, 1]; erasing works on the normalised one.
+"""Augmentation of one picture `[H, W, 3]`, float32 in [0, 1], or normalised in the case of erasing.
 
-Each op is two: `draw_*` draws its parameters from the distribution of torchvision's transform, and
-another function applies given parameters as torchvision.transforms.v2.functional does to tensors.
+Each augmentation has three functions. One draws its parameters (`draw_*`) from the distribution of
+torchvision's transform, one applies given parameters as torchvision.transforms.v2.functional does
+to tensors, and one does both: `f(key, picture, *, ...)`. Blur and flip draw one number in place.
 Source: torchvision 0.28; the defaults are those of Okazaki et al. 2021, Sec. 2.2.
 """
 
@@ -12,11 +13,11 @@ from jax.typing import ArrayLike
 
 from avsc_jax.types import Array, Float
 
-Picture = Float[Array, 'H W K']  # of any channels
+Picture = Float[Array, 'H W K']  # with any number of channels
 Colors = Float[Array, 'H W 3']
 Range = tuple[float, float]
 
-ATTEMPTS = 10  # of torchvision to draw a rectangle that fits
+ATTEMPTS = 10  # draws until a rectangle fits, as in torchvision
 GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, in torchvision's digits
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # in torchvision's `order`
 
@@ -33,12 +34,17 @@ def random_affine(
     translate: Range = (0.1, 0.1),
     scale: Range = (0.5, 1.5),
 ) -> Picture:
-    """The picture turned, shifted and scaled about its centre.
+    """Turns the picture about its centre, scales and shifts it, all by random amounts.
 
     Args:
       degrees: the angle is uniform within ± this.
       translate: largest shifts as parts of the width and the height.
       scale: limits of the scale.
+
+    Example:
+      >>> still = dict(degrees=0.0, translate=(0.0, 0.0), scale=(1.0, 1.0))
+      >>> random_affine(jax.random.key(0), jnp.eye(2)[..., None], **still)[..., 0].tolist()
+      [[1.0, 0.0], [0.0, 1.0]]
     """
     height, width, _ = x.shape
     return affine(x, *draw_affine(key, height, width, degrees, translate, scale))
@@ -47,7 +53,18 @@ def random_affine(
 def draw_affine(
     key: jax.Array, height: int, width: int, degrees: float, translate: Range, scale: Range
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(angle in degrees, shift right and down in whole pixels `[2]`, scale)."""
+    """Draws the arguments of `affine` for `random_affine`.
+
+    Returns:
+      Angle in degrees, shifts to the right and down in whole pixels `[2]`, and scale.
+
+    Example:
+      >>> angle, shift, scale = draw_affine(
+      ...     jax.random.key(0), 20, 40, degrees=0.0, translate=(0.1, 0.1), scale=(2.0, 2.0)
+      ... )
+      >>> float(angle), float(scale), shift.shape
+      (0.0, 2.0, (2,))
+    """
     angle_key, shift_key, scale_key = jax.random.split(key, 3)
     limits = np.array(translate) * (width, height)
     shift = jnp.round(jax.random.uniform(shift_key, (2,), minval=-limits, maxval=limits))
@@ -55,7 +72,18 @@ def draw_affine(
 
 
 def affine(x: Picture, angle: ArrayLike, shift: ArrayLike, scale: ArrayLike) -> Picture:
-    """Rotation clockwise by `angle` degrees, scale, then shift; nearest pixel, zeros outside."""
+    """Rotates clockwise by `angle` degrees, scales, then shifts; nearest pixel, zeros outside.
+
+    Args:
+      angle: in degrees.
+      shift: `[2]`, to the right and down in pixels.
+      scale: above 1 enlarges.
+
+    Example:
+      >>> picture = jnp.array([[1.0, 2.0], [3.0, 4.0]])[..., None]
+      >>> jax.jit(affine)(picture, 90.0, jnp.zeros(2), 1.0)[..., 0].tolist()
+      [[3.0, 1.0], [4.0, 2.0]]
+    """
     height, width, channels = x.shape
     cos, sin = jnp.cos(jnp.radians(angle)) / scale, jnp.sin(jnp.radians(angle)) / scale
     right = (jnp.arange(width) - (width - 1) / 2 - shift[0])[None, :]  # from the new centre
@@ -77,11 +105,19 @@ def color_jitter(
     saturation: float = 0.0,
     hue: float = 0.0,
 ) -> Colors:
-    """Brightness, contrast, saturation and hue changed in random order; by default not at all.
+    """Changes brightness, contrast, saturation and hue in random order; by default not at all.
 
     Args:
       brightness, contrast, saturation: the factor is uniform in [max(0, 1 - this), 1 + this].
       hue: the turn of the colour wheel is uniform within ± this, at most 0.5.
+
+    Raises:
+      ValueError: hue is outside [0, 0.5].
+
+    Example:
+      >>> grey = jnp.full((2, 2, 3), 0.5)
+      >>> color_jitter(jax.random.key(0), grey) is grey  # nothing is asked for
+      True
     """
     if not 0 <= hue <= 0.5:
         raise ValueError(f'hue must lie in [0, 0.5], not {hue}')
@@ -94,7 +130,17 @@ def color_jitter(
 def draw_colors(
     key: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(order of the four operations, their factors `[3]`, turn of the hue)."""
+    """Draws the arguments of `adjust_colors` for `color_jitter`.
+
+    Returns:
+      Order of the four operations `[4]`, factors of brightness, contrast and saturation `[3]`, and
+      turn of the hue as a part of the circle.
+
+    Example:
+      >>> order, factors, turn = draw_colors(jax.random.key(0), 0.0, 0.0, 0.0, hue=0.1)
+      >>> sorted(order.tolist()), factors.tolist(), bool(abs(turn) <= 0.1)
+      ([0, 1, 2, 3], [1.0, 1.0, 1.0], True)
+    """
     order_key, factor_key, hue_key = jax.random.split(key, 3)
     amounts = np.array([brightness, contrast, saturation])
     low, high = np.maximum(0, 1 - amounts), 1 + amounts
@@ -105,10 +151,19 @@ def draw_colors(
 def adjust_colors(
     x: Colors, order: ArrayLike, factors: ArrayLike, turn: ArrayLike | None
 ) -> Colors:
-    """Applies the operations in `order`; without a `turn` the hue stays.
+    """Changes brightness, contrast, saturation and hue, in the order given.
 
-    The first three are one: a mixture of the picture with black, its mean grey, or its own greys.
+    Args:
+      order: a permutation of BRIGHTNESS, CONTRAST, SATURATION and HUE `[4]`.
+      factors: of the first three `[3]`; 1 changes nothing.
+      turn: of the hue, a part of the circle; None leaves the hue out.
+
+    Example:
+      >>> adjust_colors(jnp.full((1, 1, 3), 0.5), jnp.arange(4), jnp.array([0.5, 1, 1]), None)
+      Array([[[0.25, 0.25, 0.25]]], dtype=float32)
     """
+    # Brightness, contrast and saturation are one operation: a mixture of the picture with black,
+    # with its mean grey, or with its own greys.
 
     def step(x: Colors, operation: jax.Array) -> tuple[Colors, None]:
         grey = (x * np.array(GREY, np.float32).reshape(1, 1, 3)).sum(-1, keepdims=True)
@@ -124,7 +179,13 @@ def adjust_colors(
 
 
 def shift_hue(x: Colors, turn: ArrayLike) -> Colors:
-    """Turns the colour wheel by a part of the circle, with saturation and value of HSV kept."""
+    """Turns the hue by a part of the colour circle; saturation and value (HSV) are kept.
+
+    Example:
+      >>> red = jnp.array([[[1.0, 0.0, 0.0]]])
+      >>> jax.jit(shift_hue)(red, 0.5).tolist()  # half the circle away from red is cyan
+      [[[0.0, 1.0, 1.0]]]
+    """
     red, green, blue = x[..., 0], x[..., 1], x[..., 2]
     value = x.max(-1)
     chroma = value - x.min(-1)
@@ -141,12 +202,36 @@ def shift_hue(x: Colors, turn: ArrayLike) -> Colors:
 def gaussian_blur(
     key: jax.Array, x: Picture, *, size: int = 11, sigma: Range = (0.1, 2.0)
 ) -> Picture:
-    """The picture blurred by `size` taps each way; sigma in pixels is uniform in its limits."""
+    """Blurs the picture by a Gaussian of random width.
+
+    Args:
+      size: number of taps along each axis, odd.
+      sigma: limits of the standard deviation in pixels, which is uniform.
+
+    Raises:
+      ValueError: as in `blur`.
+
+    Example:
+      >>> gaussian_blur(jax.random.key(0), jnp.ones((2, 2, 1)), size=1)[..., 0].tolist()
+      [[1.0, 1.0], [1.0, 1.0]]
+    """
     return blur(x, _uniform(key, sigma), size)
 
 
 def blur(x: Picture, sigma: ArrayLike, size: int) -> Picture:
-    """Gaussian of `size` taps along both axes, the borders mirrored (without the edge itself)."""
+    """Convolves with a Gaussian; at the borders the picture is mirrored about its edge pixels.
+
+    Args:
+      sigma: standard deviation in pixels.
+      size: number of taps along each axis.
+
+    Raises:
+      ValueError: the size is even, or half of it reaches beyond the picture's shorter side.
+
+    Example:
+      >>> blur(jnp.array([[0.0, 3.0, 0.0]] * 3)[..., None], 1e6, size=3)[1, :, 0].round(3).tolist()
+      [2.0, 1.0, 2.0]
+    """
     height, width, channels = x.shape
     reach = size // 2
     if min(height, width) <= reach or size % 2 == 0:
@@ -169,8 +254,17 @@ def random_erasing(
     area: Range = (0.02, 0.33),
     aspect: Range = (0.3, 3.3),
 ) -> Picture:
-    """Zeroes, with this probability, a rectangle: its area as a part of the picture's, its
-    height over width log-uniform in `aspect`."""
+    """Sets a random rectangle to zero, with some probability.
+
+    Args:
+      probability: that anything is erased.
+      area: limits of the rectangle's part of the picture.
+      aspect: limits of its height over its width, which is log-uniform.
+
+    Example:
+      >>> random_erasing(jax.random.key(0), jnp.ones((2, 2, 1)), probability=0.0).sum().item()
+      4.0
+    """
     height, width, _ = x.shape
     return erase(x, *draw_erasing(key, height, width, probability, area, aspect))
 
@@ -178,7 +272,18 @@ def random_erasing(
 def draw_erasing(
     key: jax.Array, height: int, width: int, probability: float, area: Range, aspect: Range
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(top, left, height, width) of the rectangle, of no height where nothing is erased."""
+    """Draws the arguments of `erase` for `random_erasing`.
+
+    Returns:
+      Top, left, height and width of a rectangle in pixels; the height is 0 if nothing is erased.
+
+    Example:
+      >>> *_, height, width = draw_erasing(
+      ...     jax.random.key(0), 8, 8, probability=1.0, area=(0.25, 0.25), aspect=(1.0, 1.0)
+      ... )
+      >>> int(height), int(width)  # a square of a quarter of the area
+      (4, 4)
+    """
     chance_key, side_key, place_key = jax.random.split(key, 3)
     heights, widths = _draw_sides(side_key, height * width, area, aspect)
     fits = (heights < height) & (widths < width)
@@ -190,14 +295,25 @@ def draw_erasing(
 def erase(
     x: Picture, top: ArrayLike, left: ArrayLike, height: ArrayLike, width: ArrayLike
 ) -> Picture:
-    """Zeroes a rectangle."""
+    """Sets a rectangle to zero; its sides are in pixels.
+
+    Example:
+      >>> erase(jnp.ones((2, 3, 1)), top=0, left=1, height=1, width=2)[..., 0].tolist()
+      [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+    """
     row, column = jnp.arange(x.shape[0])[:, None], jnp.arange(x.shape[1])[None, :]
     hit = (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
     return jnp.where(hit[..., None], 0, x)
 
 
 def horizontal_flip(key: jax.Array, x: Picture, *, probability: float = 0.5) -> Picture:
-    """Left and right exchanged with this probability."""
+    """Exchanges left and right with this probability.
+
+    Example:
+      >>> picture = jnp.array([[[1.0], [2.0]]])
+      >>> horizontal_flip(jax.random.key(0), picture, probability=1.0)[..., 0].tolist()
+      [[2.0, 1.0]]
+    """
     return jnp.where(jax.random.uniform(key) < probability, x[:, ::-1], x)
 
 
@@ -209,11 +325,17 @@ def random_resized_crop(
     area: Range = (0.08, 1.0),
     aspect: Range = (3 / 4, 4 / 3),
 ) -> Float[Array, 'h w K']:
-    """A rectangle of the picture, resized to `size` (height, width).
+    """Cuts a random rectangle out of the picture and resizes it.
 
     Args:
+      size: height and width of the result.
       area: limits of the rectangle's part of the picture.
       aspect: limits of its width over its height, which is log-uniform.
+
+    Example:
+      >>> key, picture = jax.random.key(0), jnp.ones((8, 8, 3))
+      >>> jax.eval_shape(lambda x: random_resized_crop(key, x, size=(4, 6)), picture).shape
+      (4, 6, 3)
     """
     height, width, _ = x.shape
     return resized_crop(x, *draw_crop(key, height, width, area, aspect), size)
@@ -222,7 +344,18 @@ def random_resized_crop(
 def draw_crop(
     key: jax.Array, height: int, width: int, area: Range, aspect: Range
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """(top, left, height, width); where none of ten fits, the largest in the middle."""
+    """Draws the rectangle of `random_resized_crop`.
+
+    Returns:
+      Top, left, height and width in pixels. If none of ten drawn rectangles fits into the picture,
+      the largest of an allowed aspect in its middle.
+
+    Example:
+      >>> draw = lambda key: draw_crop(key, 8, 8, area=(0.25, 0.25), aspect=(1.0, 1.0))
+      >>> *_, height, width = jax.jit(draw)(jax.random.key(0))
+      >>> int(height), int(width)  # a square of a quarter of the area
+      (4, 4)
+    """
     side_key, place_key = jax.random.split(key)
     widths, heights = _draw_sides(side_key, height * width, area, aspect)
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
@@ -241,7 +374,16 @@ def resized_crop(
     width: ArrayLike,
     size: tuple[int, int],
 ) -> Float[Array, 'h w K']:
-    """The rectangle resized bilinearly, with antialias; nothing outside it is looked at."""
+    """Cuts out a rectangle and resizes it bilinearly, with antialiasing.
+
+    Args:
+      size: height and width of the result.
+
+    Example:
+      >>> shrink = jax.jit(lambda x: resized_crop(x, 0, 0, height=1, width=2, size=(1, 1)))
+      >>> shrink(jnp.arange(4.0).reshape(1, 4, 1)).tolist()
+      [[[0.5]]]
+    """
     rows = _triangles(top, height, x.shape[0], size[0])
     columns = _triangles(left, width, x.shape[1], size[1])
     x = jnp.einsum('uh,hwk->uwk', rows, x, precision='highest')
@@ -249,7 +391,7 @@ def resized_crop(
 
 
 def _triangles(start: ArrayLike, length: ArrayLike, total: int, size: int) -> jax.Array:
-    """`[size, total]`: how each of `size` pixels is made of those from `start` on."""
+    """Weights `[size, total]` that resize the `length` pixels from `start` on to `size` pixels."""
     scale = length / size
     centre = start + (jnp.arange(size)[:, None] + 0.5) * scale - 0.5
     place = jnp.arange(total)[None, :]
@@ -261,7 +403,7 @@ def _triangles(start: ArrayLike, length: ArrayLike, total: int, size: int) -> ja
 def _draw_sides(
     key: jax.Array, pixels: int, area: Range, aspect: Range
 ) -> tuple[jax.Array, jax.Array]:
-    """Sides of ten rectangles in whole pixels, of these areas and log-uniform ratios."""
+    """Draws the sides of ten rectangles in whole pixels: root of area · ratio, of area / ratio."""
     area_key, aspect_key = jax.random.split(key)
     areas = pixels * _uniform(area_key, area, (ATTEMPTS,))
     ratios = jnp.exp(_uniform(aspect_key, tuple(np.log(aspect)), (ATTEMPTS,)))
@@ -272,7 +414,7 @@ def _draw_sides(
 def _draw_place(
     key: jax.Array, room_down: jax.Array, room_right: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(top, left), each uniform from 0 to the room there is."""
+    """Draws (top, left), each uniform from 0 to the given room, both ends included."""
     down_key, right_key = jax.random.split(key)
     return (
         jax.random.randint(down_key, (), 0, room_down + 1),

@@ -10,7 +10,7 @@ from avsc_jax.ensemble import rules
 from avsc_jax.types import AnyArray, Array, Bool, Float
 
 TRUSTED = ('bus', 'park', 'tram')  # Okazaki 2021, Sec. 2.4: where sound is as good as the picture
-MARGIN_TOLERANCE = 1e-6  # float32 values a margin apart count as equal to it
+MARGIN_TOLERANCE = 1e-6  # a lead this little above the margin is float32 rounding
 
 
 def average(
@@ -25,6 +25,14 @@ def average(
     Args:
       weights: one a member; None: all alike.
       clamp: Eq. (1) of Okazaki 2021 on each member ('per_model'), on the mean ('fused'), or None.
+
+    Raises:
+      ValueError: another `clamp`.
+
+    Example:
+      >>> members = [np.array([[0.9, 0.1]]), np.array([[0.5, 0.5]])]
+      >>> average(members).round(3).tolist()
+      [[0.7, 0.3]]
     """
     rules.check_option('clamp', clamp, (None, 'per_model', 'fused'))
     stacked = rules.namespace(members[0]).stack([*members])
@@ -39,14 +47,20 @@ def gate(
     reading: str = 'visual_mean',
     margin: float = 0.20,
 ) -> Bool[Array, 'M N']:
-    """Where the sound is so much surer than the picture that it takes the picture's place.
+    """Returns true where the sound is so much surer that it replaces the picture.
 
     Args:
-      audio: of the sound, mean of its models.
-      visual: of each picture model.
+      audio: probabilities from sound, the mean of its models.
+      visual: probabilities of each picture model.
       reading: 'visual_mean' compares the largest value of the visual mean and decides for all
         models; 'per_model' compares each model's own.
       margin: the largest value of the sound must be higher by more than this.
+
+    Example:
+      >>> audio = np.array([[0.9, 0.1], [0.6, 0.4]])
+      >>> visual = np.array([[[0.5, 0.5], [0.5, 0.5]]])
+      >>> gate(audio, visual).tolist()
+      [[True, False]]
 
     Source: Okazaki 2021, Sec. 2.4, which leaves the reading open.
     """
@@ -63,15 +77,20 @@ def restrict(
     trusted: Bool[np.ndarray, 'C'],
     reading: str = 'per_class',
 ) -> Float[AnyArray, 'N C']:
-    """Mean of sound and picture models in which the sound counts for some classes only.
+    """Averages sound and picture models, counting the sound for some classes only.
 
     Args:
-      audio: of the sound, mean of its models.
-      visual: of each picture model.
+      audio: probabilities from sound, the mean of its models.
+      visual: probabilities of each picture model.
       trusted: the classes whose sound counts.
       reading: 'per_class' leaves the sound out of the other classes' means, whose sum is not 1
-        then; 'zero' counts it there as 0; 'argmax' takes the sound whole where its largest value is
-        of a trusted class and leaves it out elsewhere.
+        then; 'zero' counts it there as 0; 'argmax' counts all classes of a row's sound if its
+        largest value is of a trusted class, else none.
+
+    Example:
+      >>> audio, visual = np.array([[0.9, 0.1]]), np.array([[[0.5, 0.5]]])
+      >>> restrict(audio, visual, trusted=np.array([True, False])).tolist()
+      [[0.7, 0.5]]
 
     Source: Okazaki 2021, Sec. 2.4, which leaves the reading open.
     """
@@ -86,7 +105,7 @@ def restrict(
     return xp.where(heard, both, unheard)
 
 
-_gate, _restrict = gate, restrict  # whose names are options' below
+_gate, _restrict = gate, restrict  # options of `hitachi` have these names
 
 
 def hitachi(
@@ -102,20 +121,26 @@ def hitachi(
     clamp: str | None = None,
     renormalize: bool = True,
 ) -> Float[AnyArray, 'N C']:
-    """The whole decision stage of Hitachi's system: E01, and E02 with `clamp='per_model'`.
+    """Fuses sound and pictures as Hitachi's system does: E01, or E02 with `clamp='per_model'`.
 
     Args:
-      audio: A04's probabilities of clips, or [N, S, C] of their pieces, which are averaged.
-      visual: V04's, of clips or [N, T, C] of their frames.
-      clip: C04's likewise; None gives the lines of Table 4 without CLIP.
+      audio: probabilities of model A04, of clips or [N, S, C] of their pieces, which are averaged.
+      visual: probabilities of V04, of clips or [N, T, C] of their frames.
+      clip: probabilities of C04 likewise; None gives the rows of Table 4 without CLIP.
       classes: the C names in the order of the columns.
-      restrict: bus, park and tram hear the sound: see `restrict`; None means all classes alike.
-      gate: the sound takes the picture's place: see `gate`; None never.
-      margin: of the gate.
-      gate_before_clamp: the gate compares values as they come from the models, not clamped ones.
+      restrict: reading of `restrict`, which counts the sound for bus, park and tram only; None
+        counts it for all classes.
+      gate: reading of `gate`, by which the sound replaces the picture; None: it never does.
+      margin: margin of the gate.
+      gate_before_clamp: whether the gate compares the models' own values, not clamped ones.
       clamp: 'per_model' clamps A04, V04 and C04, 'per_segment' every piece and frame before they
         are averaged, 'fused' the result; None nothing.
-      renormalize: rows are divided by their sum. S03 and S04 average five results without it.
+      renormalize: divide rows by their sum. S03 and S04 average five results without it.
+
+    Example:
+      >>> audio, visual = np.array([[0.9, 0.1, 0.0]]), np.array([[0.5, 0.3, 0.2]])
+      >>> hitachi(audio, visual, classes=['bus', 'park', 'tram'], gate=None).round(3).tolist()
+      [[0.7, 0.2, 0.1]]
 
     Source: Okazaki 2021, Sec. 2.4, Eq. (1) and Fig. 1; the readings are ours.
     """
@@ -130,9 +155,9 @@ def hitachi(
         models = rules.clamp(raw)
     sound, pictures = models[0], models[1:]
     if gate is not None:
-        seen = raw if gate_before_clamp else models
-        blind = _gate(seen[0], seen[1:], gate, margin)
-        pictures = xp.where(blind[..., None], sound[None], pictures)
+        compared = raw if gate_before_clamp else models
+        replaced = _gate(compared[0], compared[1:], gate, margin)
+        pictures = xp.where(replaced[..., None], sound[None], pictures)
     trusted = np.isin(classes, TRUSTED if restrict else classes)
     if restrict and trusted.sum() < len(TRUSTED):
         raise ValueError(
@@ -149,7 +174,7 @@ def _over_segments(vector: Float[AnyArray, 'N *S C']) -> Float[AnyArray, 'N C']:
 
 
 def _check_alike(vectors: Sequence[Array], classes: Sequence[str]) -> None:
-    """Raises ValueError unless all have the same clips and classes, and probabilities."""
+    """Raises ValueError unless all hold probabilities of the same clips and classes."""
     shapes = [vector.shape for vector in vectors]
     if {(shape[0], shape[-1]) for shape in shapes} != {(shapes[0][0], len(classes))}:
         raise ValueError(

@@ -1,8 +1,7 @@
-"""What is fitted on one split and used on another: members' weights, temperatures, clamps.
+"""Fits weights of members, temperatures and clamps on one split, for use on another.
 
-On the host, in float64. Every fit minimises the micro log loss of `avsc_jax.metrics` over the rows
-it is given; what it returns is for the pure functions of `avsc_jax.ensemble`, which also offers
-these names.
+Fits run on the host, in float64, and minimise the micro log loss of `avsc_jax.metrics` over the
+given rows. The numbers they return are arguments of functions of `avsc_jax.ensemble`.
 """
 
 import math
@@ -26,7 +25,7 @@ CLAMP_VALUES = (0.001, 0.06, math.nan, 0.99)
 def search_weights(
     members: Float[Array, 'M N C'], labels: Int[Array, 'N'], step: float = 0.05
 ) -> tuple[Float[np.ndarray, 'M'], float]:
-    """The weights on a grid whose weighted mean has the lowest log loss, and that loss.
+    """Finds the weights on a grid whose weighted mean has the lowest log loss.
 
     Exact up to five million points (9 members at 0.05); beyond, members trade one step as long as
     that helps. Of equal points the first one wins, counted from [1, 0, ...] to [..., 0, 1]: earlier
@@ -38,6 +37,18 @@ def search_weights(
       labels: true classes in [0, C).
       step: 1 divided by a whole number.
 
+    Returns:
+      Weights, whose sum is 1, and the loss of the weighted mean.
+
+    Raises:
+      ValueError: shape, labels or step are not as above.
+
+    Example:
+      >>> good, bad = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([[0.4, 0.6], [0.7, 0.3]])
+      >>> weights, loss = search_weights(np.stack([good, bad]), np.array([0, 1]))
+      >>> weights.tolist(), round(loss, 3)  # −(ln 0.9 + ln 0.8) / 2
+      ([1.0, 0.0], 0.164)
+
     Source: Wang 2021, Sec. 3.3 (grid search, interval 0.05); ties are our choice.
     """
     members = np.asarray(members)
@@ -47,9 +58,9 @@ def search_weights(
     if steps < 1 or abs(steps * step - 1) > 1e-9:
         raise ValueError(f'step is {step}; give 1 divided by a whole number, such as 0.05')
     members = np.stack([metrics.check(member, labels)[0] for member in members])
-    # A mean's loss hangs on the true class alone: [M, N].
+    # Only the true class's probability counts in the loss: [M, N].
     true = np.clip(members[:, np.arange(len(labels)), labels], EPS, 1)
-    # A member given twice would make a million ties: its first place takes all its weight.
+    # A member given twice would make a million ties: only its first place is searched.
     places = {row.tobytes(): place for place, row in reversed([*enumerate(true)])}
     first = sorted(places.values())
     shares = _best_shares(true[first], steps)
@@ -69,7 +80,7 @@ def _best_shares(true: Float[np.ndarray, 'M N'], steps: int) -> np.ndarray:
 
 
 def _losses(shares: np.ndarray, true: Float[np.ndarray, 'M N']) -> np.ndarray:
-    """Log loss at each point; a row of shares is divided by its sum."""
+    """Log loss of the mean with each row of `shares`, divided by its sum, as weights."""
     rows = true.shape[1]
     # One logarithm for the product of 16 items, which stays above 1e-240.
     groups = np.ones((len(true), 16 * math.ceil(rows / 16)))
@@ -84,7 +95,7 @@ def _losses(shares: np.ndarray, true: Float[np.ndarray, 'M N']) -> np.ndarray:
 
 
 def _optimum(true: Float[np.ndarray, 'M N']) -> Float[np.ndarray, 'M']:
-    """Near the best weights off the grid, by expectation maximisation for mixture weights."""
+    """Approximates the best weights off the grid, by expectation maximisation for a mixture."""
     weights = np.full(len(true), 1 / len(true))
     for _ in range(300):
         weights = weights * (true / (weights @ true)).mean(axis=1)
@@ -92,7 +103,7 @@ def _optimum(true: Float[np.ndarray, 'M N']) -> Float[np.ndarray, 'M']:
 
 
 def _rounded(weights: Float[np.ndarray, 'M'], steps: int) -> Int[np.ndarray, 'M']:
-    """A close grid point: rounded down, the steps that are left going to the largest remainders."""
+    """Rounds weights to a grid point: down, then steps left over go to the largest remainders."""
     shares = np.floor(weights * steps).astype(int)
     left = np.argsort(shares - weights * steps, kind='stable')[: steps - shares.sum()]
     shares[left] += 1
@@ -100,7 +111,7 @@ def _rounded(weights: Float[np.ndarray, 'M'], steps: int) -> Int[np.ndarray, 'M'
 
 
 def _trade(shares: Int[np.ndarray, 'M'], true: Float[np.ndarray, 'M N']) -> Int[np.ndarray, 'M']:
-    """Moves one step from a member to another, the pair that helps most, until none helps."""
+    """Moves one step of weight at a time between the best pair of members, until none helps."""
     one = np.eye(len(true), dtype=int)
     moves = (one[None] - one[:, None]).reshape(-1, len(true))
     loss = _losses(shares[None], true)[0]
@@ -116,7 +127,7 @@ def _trade(shares: Int[np.ndarray, 'M'], true: Float[np.ndarray, 'M N']) -> Int[
 def _near(
     center: Float[np.ndarray, 'M'], true: Float[np.ndarray, 'M N'], steps: int, loss: float
 ) -> np.ndarray:
-    """All grid points that may have a loss of at most `loss`, in order; few of millions, as a rule.
+    """Grid points that may have a loss of at most `loss`, in order: usually a few of millions.
 
     The others are ruled out by a lower bound that costs no logarithm. With q the mixture at the
     center, q(1 + t) that at a point and p the largest member, 1 + t ≤ p/q on all of the simplex, so
@@ -126,20 +137,20 @@ def _near(
     slope = (true / mixed).mean(axis=1)
     curvature = (true / (mixed * true.max(axis=0))) @ true.T / true.shape[1]
     room = loss + np.log(mixed).mean()
-    grid, found = _grid(len(true), steps), []
+    grid, close = _grid(len(true), steps), []
     for k in range(0, len(grid), 2**15):
         away = grid[k : k + 2**15] / steps - center
         rise = np.einsum('km,km->k', away @ (curvature / 2), away) - away @ slope
-        found.append(grid[k : k + 2**15][rise <= room])
-    return np.concatenate(found)
+        close.append(grid[k : k + 2**15][rise <= room])
+    return np.concatenate(close)
 
 
 def _grid(members: int, steps: int) -> np.ndarray:
-    """Every way to share `steps` among the members, from [steps, 0, ...] down."""
+    """Lists every way to share `steps` among the members, from [steps, 0, ...] down."""
     small = np.min_scalar_type(steps)  # millions of rows: their memory costs more than their sums
     columns: list[np.ndarray] = []
     left = np.array([steps], small)
-    for _ in range(members - 1):  # every row branches: this member takes all that is left, ... none
+    for _ in range(members - 1):  # each row branches: this member takes all steps left, ..., none
         branches = left.astype(int) + 1
         ends = branches.cumsum()
         kept = (np.arange(ends[-1]) - np.repeat(ends - branches, branches)).astype(small)
@@ -150,7 +161,12 @@ def _grid(members: int, steps: int) -> np.ndarray:
 
 
 def fit_temperature(probs: Float[Array, 'N C'], labels: Int[Array, 'N']) -> float:
-    """The temperature in [0.05, 20] with which `temperature_scale` has the lowest log loss.
+    """Finds the temperature in [0.05, 20] with which `temperature_scale` has the lowest log loss.
+
+    Example:
+      >>> probs, labels = np.array([[0.9, 0.1]] * 4), np.array([0, 0, 0, 1])  # right in 3 of 4
+      >>> round(fit_temperature(probs, labels), 3)  # with which 9 to 1 becomes 3 to 1
+      2.0
 
     Source: Guo et al. 2017, Sec. 4.2, on log-probabilities in place of logits.
     """
@@ -167,13 +183,22 @@ def fit_temperature(probs: Float[Array, 'N C'], labels: Int[Array, 'N']) -> floa
 def fit_vector_scale(
     probs: Float[Array, 'N C'], labels: Int[Array, 'N'], ridge: float = 1e-4
 ) -> tuple[Float[np.ndarray, 'C'], Float[np.ndarray, 'C']]:
-    """Scale ≥ 0 and bias of each class with which `vector_scale` has the lowest log loss.
+    """Finds the scales ≥ 0 and biases with which `vector_scale` has the lowest log loss.
 
     Args:
       probs: the table of the fitting split.
       labels: its true classes.
       ridge: pulls towards scale 1 and bias 0, so that a class without items keeps finite numbers;
         the loss never ends above that of the table as it is.
+
+    Returns:
+      Scale and bias of each class.
+
+    Example:
+      >>> probs, labels = np.array([[0.5, 0.5], [0.5, 0.5]]), np.array([1, 1])
+      >>> scale, bias = fit_vector_scale(probs, labels)
+      >>> bool(bias[1] > 0 > bias[0])  # the second class is always the true one
+      True
 
     Source: Guo et al. 2017, Sec. 4.2; the ridge is our choice.
     """
@@ -208,17 +233,26 @@ def _cross_entropy(logits: Float[np.ndarray, 'N C'], labels: Int[np.ndarray, 'N'
 def fit_clamp(
     probs: Float[Array, 'N C'], labels: Int[Array, 'N']
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Edges and values with which `piecewise_clamp` has the lowest renormalised log loss found.
+    """Finds edges and values with which `piecewise_clamp` has a low renormalised log loss.
 
-    Eq. (1) of Okazaki et al. with its seven numbers free: two low intervals, one that is kept and a
+    Fits the seven numbers of Eq. (1) of Okazaki et al.: two low intervals, one that is kept and a
     high one, never decreasing. Each number in turn takes its best value on a grid of 0.01 (finer
-    near 0 and 1) until none moves, from Eq. (1) and from no clamp at all; the better end is
-    returned. So the loss is at most Eq. (1)'s and that of the table as it is.
+    near 0 and 1) until none moves. This is done from Eq. (1) and from no clamp at all, and the
+    better result is returned, so the loss is at most that of Eq. (1) and that of the given table.
+
+    Returns:
+      Edges (3) and values (4), for `piecewise_clamp`.
+
+    Example:
+      >>> probs = np.array([[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+      >>> edges, values = fit_clamp(probs, np.array([0, 0, 1]))  # 0.6 is right in 1 of 2
+      >>> renormalize(piecewise_clamp(probs, edges, values)).round(3).tolist()
+      [[1.0, 0.0], [0.5, 0.5], [0.5, 0.5]]
     """
     probs, labels = metrics.check(probs, labels)
-    nothing = ((0.0, 0.0, 1.0), (EPS, EPS, math.nan, 1.0))
-    ends = [_descend(probs, labels, *start) for start in ((CLAMP_EDGES, CLAMP_VALUES), nothing)]
-    _, edges, values = min(ends, key=lambda end: end[0])
+    no_clamp = ((0.0, 0.0, 1.0), (EPS, EPS, math.nan, 1.0))
+    fits = [_descend(probs, labels, *start) for start in ((CLAMP_EDGES, CLAMP_VALUES), no_clamp)]
+    _, edges, values = min(fits, key=lambda fit: fit[0])
     return edges, values
 
 
@@ -232,7 +266,7 @@ def _descend(
     edges: tuple[float, ...],
     values: tuple[float, ...],
 ) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
-    """Coordinate search: (loss, edges, values) where no single number can be bettered."""
+    """Returns (loss, edges, values) of a coordinate search that no single change improves."""
     single = probs.astype(np.float32)  # as piecewise_clamp compares
 
     def loss(numbers: list[float]) -> float:
@@ -246,17 +280,17 @@ def _descend(
     best, lowest, before = [*edges, *values], math.inf, None
     while best != before:
         before = best
-        for place in (0, 1, 2, 3, 4, 6):  # the fifth value keeps what it finds
+        for place in (0, 1, 2, 3, 4, 6):  # 5, the third value, is NaN: its interval is kept
             grid = _HUNDREDTHS if place < 3 else _CLAMP_GRID
             for number in (best[place], *grid):
                 trial = [*best[:place], float(number), *best[place + 1 :]]
-                if _rises(*trial) and (found := loss(trial)) < lowest - TIE:
-                    best, lowest = trial, found
+                if _rises(*trial) and (new := loss(trial)) < lowest - TIE:
+                    best, lowest = trial, new
     return lowest, tuple(best[:3]), tuple(best[3:])
 
 
 def _rises(
     low: float, middle: float, high: float, first: float, second: float, _: float, last: float
 ) -> bool:
-    """Whether a clamp with these edges and values never swaps two probabilities."""
+    """Whether a clamp with these edges and values keeps the order of probabilities."""
     return 0 <= low <= middle < high <= last and first <= second <= max(middle, EPS)

@@ -12,19 +12,23 @@ from avsc_jax.types import AnyArray, Array, Float, Int
 
 
 def namespace(array: Array) -> ModuleType:
-    """The library of an array: `jax.numpy` or numpy."""
+    """Returns the library of an array: `jax.numpy` or numpy."""
     return jnp if isinstance(array, jax.Array) else np
 
 
 def pool(
     probs: Float[AnyArray, 'N C'], group: Int[Array, 'N'], num_groups: int
 ) -> Float[AnyArray, 'G C']:
-    """Mean of the rows of each group: frames or seconds to clips.
+    """Averages the rows of each group, such as the frames or seconds of each clip.
 
     Args:
       probs: one row a frame or second, in any order.
       group: the clip each row belongs to, in [0, num_groups).
       num_groups: static under jit. A group without rows becomes NaN.
+
+    Example:
+      >>> pool(np.array([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8]]), np.array([0, 0, 1]), 2).tolist()
+      [[0.75, 0.25], [0.2, 0.8]]
     """
     if isinstance(probs, jax.Array):
         sums = jax.ops.segment_sum(probs, group, num_groups)
@@ -39,7 +43,12 @@ def pool(
 def mean(
     members: Float[AnyArray, 'M N C'], weights: Float[Array, 'M'] | None = None
 ) -> Float[AnyArray, 'N C']:
-    """Mean of the members' probabilities, weighted if asked; weights are divided by their sum.
+    """Averages the members' probabilities; weights, if given, are divided by their sum.
+
+    Example:
+      >>> members = np.array([[[0.8, 0.2]], [[0.4, 0.6]]])
+      >>> mean(members, np.array([3.0, 1.0])).round(3).tolist()
+      [[0.7, 0.3]]
 
     Source: Okazaki 2021, Sec. 2.4; Wang 2021, Sec. 2.3.2.
     """
@@ -56,13 +65,22 @@ def geometric_mean(
     """Geometric mean of the members' probabilities, rows divided by their sum.
 
     Values are clipped to 1e-15 first: one member's 0 makes a class unlikely, not impossible.
+
+    Example:
+      >>> geometric_mean(np.array([[[0.9, 0.1]], [[0.5, 0.5]]])).round(3).tolist()  # 3 to 1
+      [[0.75, 0.25]]
     """
     xp = namespace(members)
     return _softmax(mean(xp.log(xp.maximum(members, EPS)), weights))
 
 
 def renormalize(probs: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
-    """Rows divided by their sum; a row of zeros becomes uniform."""
+    """Divides each row by its sum; a row of zeros becomes uniform.
+
+    Example:
+      >>> renormalize(np.array([[0.99, 0.99], [0.3, 0.1], [0.0, 0.0]])).round(3).tolist()
+      [[0.5, 0.5], [0.75, 0.25], [0.5, 0.5]]
+    """
     xp = namespace(probs)
     sums = probs.sum(axis=-1, keepdims=True)
     empty = sums == 0
@@ -76,6 +94,10 @@ def clamp(probs: Float[AnyArray, '*N C']) -> Float[AnyArray, '*N C']:
     exact 0, which the paper leaves open, becomes .001. The bounds are compared in float32, so that
     .20 counts as .20 in every precision. Applying it twice is not the same as once.
 
+    Example:
+      >>> clamp(np.array([[0.75, 0.2, 0.05], [0.5, 0.3, 0.2]])).tolist()
+      [[0.99, 0.06, 0.001], [0.5, 0.3, 0.06]]
+
     Source: Okazaki 2021, Eq. (1).
     """
     return piecewise_clamp(probs, CLAMP_EDGES, CLAMP_VALUES)
@@ -86,12 +108,16 @@ def piecewise_clamp(
     edges: Sequence[float] | Float[Array, 'K'],
     values: Sequence[float] | Float[Array, 'K+1'],
 ) -> Float[AnyArray, '*N C']:
-    """One value for each interval (low, high] between the edges; NaN keeps what is there.
+    """Replaces the values in each interval (low, high] between the edges by one number.
 
     Args:
       probs: any numbers; NaN stays NaN.
       edges: rising; compared in float32. The first interval has no lower end, the last no upper.
-      values: one more than edges.
+      values: one more than edges; NaN leaves the interval as it is.
+
+    Example:
+      >>> piecewise_clamp(np.array([[0.1, 0.9]]), edges=[0.5], values=[0.0, np.nan]).tolist()
+      [[0.0, 0.9]]
     """
     xp = namespace(probs)
     x = probs.astype(xp.float32)
@@ -105,9 +131,15 @@ def piecewise_clamp(
 def temperature_scale(
     probs: Float[AnyArray, 'N C'], temperature: float | Float[Array, '']
 ) -> Float[AnyArray, 'N C']:
-    """Softmax of ln p / T: above 1 less sure, below 1 more; the order of the classes stays.
+    """Softmax of ln p / T, which keeps the order of the classes.
 
-    Probabilities are clipped to 1e-15 first.
+    Args:
+      probs: clipped to 1e-15 first.
+      temperature: T; above 1 makes probabilities less sure, below 1 surer.
+
+    Example:
+      >>> temperature_scale(np.array([[0.9, 0.1]]), 2.0).round(3).tolist()  # roots: 3 to 1
+      [[0.75, 0.25]]
 
     Source: Guo et al. 2017, Eq. (9), on log-probabilities, which differ from logits by a constant.
     """
@@ -118,7 +150,12 @@ def temperature_scale(
 def vector_scale(
     probs: Float[AnyArray, 'N C'], scale: Float[Array, 'C'], bias: Float[Array, 'C']
 ) -> Float[AnyArray, 'N C']:
-    """Softmax of scale · ln p + bias, both of one number a class, p clipped to 1e-15 first.
+    """Softmax of scale · ln p + bias, with p clipped to 1e-15 first.
+
+    Example:
+      >>> bias = np.log([1.0, 4.0])
+      >>> vector_scale(np.array([[0.8, 0.2]]), np.ones(2), bias).round(3).tolist()
+      [[0.5, 0.5]]
 
     Source: Guo et al. 2017, Sec. 4.2.
     """

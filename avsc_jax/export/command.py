@@ -19,7 +19,7 @@ import numpy as np
 import avsc_jax
 from avsc_jax.audio import frontends
 from avsc_jax.data import media
-from avsc_jax.input_pipeline.system import Items, Network, Source, System
+from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import load_run
@@ -73,7 +73,7 @@ def _check(args: argparse.Namespace) -> None:
             f'{args.run} holds no finished run (no file DONE); name the --workdir of a run of '
             'avsc_jax.main that has ended'
         )
-    if 'model' not in RunFolder(args.run).read_json('config.json'):
+    if RunFolder(args.run).config['kind'] == 'ensemble':
         raise ValueError(f'{args.run} is an ensemble, without a network; export its members')
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
         raise ValueError(f'{args.out} is there and not empty; give another folder, or delete it')
@@ -309,7 +309,7 @@ def noise(system: System) -> dict:
     }
 
 
-def _sources(system: System) -> Iterator[Source]:
+def _sources(system: System) -> Iterator[SystemInput]:
     for source in system.sources.values():
         yield from _sources(source) if isinstance(source, System) else [source]
 

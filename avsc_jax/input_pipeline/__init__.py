@@ -1,1 +1,1 @@
-"""From a record, or a media file, to the inputs of a network."""
+"""Turns records and media files into the inputs of networks."""

@@ -1,4 +1,4 @@
-"""Frozen networks with all that comes before them: what they take of a clip, and its embeddings."""
+"""Frozen networks with their preprocessing: sound or pictures of a clip in, embeddings out."""
 
 import dataclasses
 import functools
@@ -21,9 +21,9 @@ from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
-CACHE_FORMAT = 2  # raise it when features change for the same spec
+CACHE_FORMAT = 2  # increase it when features change for the same spec
 
-# Options that are not of the network but of what is read for it, and their defaults.
+# Options of how clips are read for an encoder, with their defaults; others are the network's.
 READING: dict[str, dict[str, Any]] = {
     'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
     'openl3_image': {'frames': None},
@@ -37,19 +37,19 @@ NO_WEIGHTS = 'none'
 
 @dataclasses.dataclass(frozen=True)
 class EncoderSpec:
-    """What an encoder is: everything its features depend on.
+    """A frozen encoder's name, options and weights: all that its features depend on.
 
     Args:
       name: a name of `models.list_models()`, such as 'clip_rn101'.
-      options: of `models.create_model`, and of reading. Of OpenL3's sound: `version` (of openl3),
-        `hop_s` and `centre` of the windows, and `max_windows`, of which the first ones are taken.
-        Of its pictures: `frames`, the rule that picks them straight from a clip's video file, at
-        their native size; None: the frames of the record are taken.
-        Of a front end's sound: `piece_s`, the length of the pieces that it is cut into first,
-        `sample_rate_hz`, `mono`: the second channel of such sound is 'silent', or a 'duplicate' of
-        the first, and `pieces_together`, how many of them side by side it takes as one. The other
-        options of a front end are its own.
-      weights: 'random:SEED', or the SHA-256 of a weights file; 'none' of a front end.
+      options: of `models.create_model`, and of how clips are read. For OpenL3's sound: `version`
+        (of openl3), `hop_s` and `centre` of the windows, and `max_windows`; later ones are dropped.
+        For its pictures: `frames`, the rule that picks them from a clip's video file at their
+        native size; None takes the frames of the record.
+        For a front end: `piece_s`, the length of the pieces that sound is cut into,
+        `sample_rate_hz`, `mono` (the second channel of mono sound is 'silent', or a 'duplicate' of
+        the first) and `pieces_together`, how many pieces side by side make one item. Its other
+        options are those of the front end's function.
+      weights: 'random:SEED', or the SHA-256 of a weights file; 'none' for a front end.
     """
 
     name: str
@@ -58,25 +58,25 @@ class EncoderSpec:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The options of reading, with their defaults."""
+        """The options of how clips are read, with their defaults."""
         defaults = READING.get(self.name, {})
         return {name: self.options.get(name, default) for name, default in defaults.items()}
 
     @property
     def network(self) -> dict[str, Any]:
-        """The options of the network."""
+        """The options of the network or of the front end's function."""
         reading = READING.get(self.name, {})
         return {name: value for name, value in self.options.items() if name not in reading}
 
     @property
     def takes(self) -> Literal['audio', 'frames', 'media']:
-        """Of a clip: its sound, the frames of its record, or pictures of its video file."""
+        """The part of a clip that is encoded: sound, a record's frames, or pictures of a video."""
         if self.name in FRONT_ENDS or weights.source_of(self.name).resize is None:
             return 'audio'
         return 'media' if self.reading.get('frames') else 'frames'
 
     def replace(self, **options: Any) -> 'EncoderSpec':
-        """The same with other options."""
+        """Returns a copy with some options changed."""
         return dataclasses.replace(self, options={**self.options, **options})
 
     def to_json(self) -> dict:
@@ -91,7 +91,7 @@ class EncoderSpec:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one item: a piece of sound, or what the network takes."""
+        """The shape of one item: a piece of sound, or the network's input."""
         if self.name in FRONT_ENDS:
             length, channels = self.transform.item.shape
             return length * self.reading['pieces_together'], channels
@@ -99,7 +99,7 @@ class EncoderSpec:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Of what one item becomes: an embedding `(D,)`, or a front end's frames `(T, 2, F)`."""
+        """The shape of an item's features: an embedding `(D,)`, or frames `(T, 2, F)`."""
         if self.name in FRONT_ENDS:
             piece = jax.ShapeDtypeStruct((1, *self.input_shape), np.float32)
             return jax.eval_shape(self.transform.prepare, piece).shape
@@ -109,7 +109,7 @@ class EncoderSpec:
 
     @functools.cached_property
     def transform(self) -> Transform:
-        """What stands between a record and the network, or the front end whole."""
+        """The preprocessing before the network, or the whole front end."""
         if self.name in FRONT_ENDS:
             return FrontEndPieces(self.name, self.reading, self.network)
         if self.takes == 'audio':
@@ -120,7 +120,7 @@ class EncoderSpec:
         return Squares(weights.source_of(self.name), size)
 
     def key(self, fingerprint: str) -> str:
-        """Hash of this encoder, its preprocessing, and the data it sees."""
+        """Returns a hash of the encoder, its preprocessing and its data's fingerprint."""
         seen: list[object] = []
         if self.name not in FRONT_ENDS:
             source = weights.source_of(self.name)
@@ -129,20 +129,20 @@ class EncoderSpec:
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
-    def pictures(self, file: media.Source) -> dict:
-        """The part of a record that an encoder wants which takes 'media', of a video file."""
+    def pictures(self, file: media.MediaFile) -> dict:
+        """Reads `media_frames` and `media_times` of a record from its video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
         resize = functools.partial(media.openl3_pictures, size=size)
-        found = media.read_frames(file, self.reading['frames'], resize=resize)
-        return {'media_frames': list(found.images), 'media_times': found.times_s}
+        frames = media.read_frames(file, self.reading['frames'], resize=resize)
+        return {'media_frames': list(frames.images), 'media_times': frames.times_s}
 
     def make(self, weights_dir: Path) -> 'Encoder':
-        """The encoder, or the front end."""
-        return FrontEnd(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
+        """Builds the encoder, with weights from this folder, or the front end."""
+        return FrontEndEncoder(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
 
 
 class FrozenSpec(Protocol):
-    """What is asked of the spec of any frozen encoder; see EncoderSpec, which is one."""
+    """The interface of a frozen encoder's spec, such as EncoderSpec."""
 
     @property
     def name(self) -> str: ...
@@ -164,7 +164,7 @@ class FrozenSpec(Protocol):
 
 
 class TrainedSpec(FrozenSpec, Protocol):
-    """A spec of an encoder that is a trained run; see RunSpec."""
+    """The interface of the spec of a trained run as an encoder; see RunSpec."""
 
     @property
     def settings(self) -> Mapping: ...
@@ -185,7 +185,7 @@ class Encoder:
     def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
         mesh = self._spread(spec, devices)
         model = models.create_model(spec.name, **spec.network)
-        # published files have a head, features do not
+        # published files have a head, which features leave out
         head = 'keep' if model.num_classes else 'drop'
         self._variables = jax.device_put(
             weights.load(model, spec.name, spec.weights, weights_dir, head=head),
@@ -195,7 +195,7 @@ class Encoder:
         self._encode = compiled(model)
 
     def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
-        """Takes note of what is encoded, and on what."""
+        """Sets spec, transform and sharding, and returns the mesh of the devices."""
         self.spec, devices = spec, devices or jax.local_devices()
         if isinstance(spec, EncoderSpec):  # a run has its own preprocessing
             self.transform = spec.transform
@@ -205,32 +205,32 @@ class Encoder:
         return mesh
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
-        """What `__call__` takes of a clip; see Transform.items."""
+        """Returns the items of a clip, which `__call__` takes; see Transform.items."""
         return self.transform.items(record)
 
     def times_s(self, record: Mapping, count: int) -> np.ndarray:
-        """Where in the clip its items lie: windows by their middles, or starts if not `centre`."""
+        """Times of a clip's items in seconds: the middles of windows, or starts if not `centre`."""
         if self.spec.takes == 'audio':
             return np.arange(count) * self.spec.reading['hop_s']
         name = 'media_times' if self.spec.takes == 'media' else 'frame_times'
         return record[name][:count]
 
     def notes(self, record: Mapping) -> list[str]:
-        """See Transform.notes."""
+        """Says what a user should know about how a clip was read."""
         return self.transform.notes(record)
 
     def count(self, items: Sequence[np.ndarray]) -> int:
-        """How many rows `__call__` makes of items."""
+        """Returns how many rows `__call__` makes of items."""
         return len(items)
 
     @property
     def items_per_call(self) -> int:
-        """How many items all devices encode together at most."""
+        """The most items that all devices together encode in one call."""
         most = WINDOWS_PER_CALL if self.spec.takes == 'audio' else FRAMES_PER_CALL
         return most * self._num_devices
 
     def __call__(self, items: Sequence[np.ndarray]) -> np.ndarray:
-        """Items, which may differ in size -> float32 `[T, D]`."""
+        """Encodes items, which may differ in size, to float32 `[T, D]`."""
         share = -(-len(items) // self._num_devices)  # in powers of two: few shapes to compile
         length = min(self.items_per_call, (1 << (share - 1).bit_length()) * self._num_devices)
         parts, embeddings = [], []
@@ -243,17 +243,17 @@ class Encoder:
                 batch = jax.device_put(batch, self._sharding)
                 embeddings.append(self._encode(self._variables, self._prepare(batch)))
                 parts.append(part)
-                # While the device works on this one the host makes the next, and no third waits.
+                # The host makes the next batch while the device works on this one; no third waits.
                 embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
         rows: dict[int, np.ndarray] = {}
-        for places, found in zip(parts, embeddings, strict=True):
+        for places, output in zip(parts, embeddings, strict=True):
             # a front end gives several rows of each item
-            each = np.asarray(found).reshape(length, -1, *found.shape[1:])
-            rows |= zip(places, each, strict=False)  # the rest is padding
+            by_item = np.asarray(output).reshape(length, -1, *output.shape[1:])
+            rows |= zip(places, by_item, strict=False)  # the rest is padding
         return np.concatenate([rows[place] for place in range(len(items))])
 
 
-class FrontEnd(Encoder):
+class FrontEndEncoder(Encoder):
     """A jitted front end: pieces of sound in, frames `[frames of all pieces, 2, F]` out."""
 
     def __init__(self, spec: EncoderSpec, devices: list | None = None):
@@ -262,17 +262,17 @@ class FrontEnd(Encoder):
         self._encode = lambda _, frames: frames
 
     def count(self, items: Sequence[np.ndarray]) -> int:
-        """See Encoder.count."""
+        """Returns how many frames the front end makes of items."""
         shapes = (jax.ShapeDtypeStruct((1, *item.shape), np.float32) for item in items)
         return sum(jax.eval_shape(self.transform.prepare, shape).shape[0] for shape in shapes)
 
 
 def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:
-    """(variables, images `[B, H, W, 3]`) -> embeddings `[B, D]`, as fast as the platform can."""
+    """Compiles an encoder to a function (variables, images `[B, H, W, 3]`) -> `[B, D]`."""
     options = compiler.options(training=False)
     return jax.jit(lambda variables, x: encoder.apply(variables, x)[0], compiler_options=options)
 
 
 def embedding(model: nn.Module, variables: Mapping, rows: jax.Array) -> jax.Array:
-    """`[B, D]`, what the head of a network sees of `rows [B, ...]`."""
+    """Returns the embedding `[B, D]` of `rows [B, ...]`, which is the input of the head."""
     return model.apply(variables, rows)[1]['embedding']

@@ -1,4 +1,4 @@
-"""The rows of the splits in use: features from the cache, or media that is read when needed."""
+"""Loads the rows of a config's splits: cached features, or media that is read when needed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -14,7 +14,7 @@ from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline import feature_cache, pooling
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
 from avsc_jax.models import sources
 
@@ -25,7 +25,7 @@ PREPROCESSING = (
 
 
 class KeptArrays(Protocol):
-    """Keeps arrays that are measured once; see RunFolder."""
+    """The interface of a store of arrays that are measured once; see RunFolder."""
 
     def stats(self, measure: Callable[[], Mapping[str, np.ndarray]]) -> Mapping: ...
 
@@ -33,18 +33,18 @@ class KeptArrays(Protocol):
 
 
 class Folders(TypedDict):
-    """Where extraction finds weights and video files, and keeps features."""
+    """The folders of features and weights, and the function that gives a clip's video file."""
 
     cache_dir: Path
     weights_dir: Path
-    media: Callable[[str], media.Source]
+    media: Callable[[str], media.MediaFile]
 
 
 class Loaded(NamedTuple):
-    """What training and scoring take.
+    """The rows of each split, and the functions that prepare their batches.
 
     Attributes:
-      splits: 'train', 'valid' and 'test', as far as the config has them.
+      splits: the rows of 'train', 'valid' and 'test', as far as the config has them.
       prepare, embed: see Steps.
     """
 
@@ -63,10 +63,10 @@ def load(
     weights_dir: Path,
     media_dir: Path | None = None,
 ) -> Loaded:
-    """The rows of the splits in use, and what makes the network's inputs of them.
+    """Loads the rows of the config's splits, and makes the functions that prepare batches.
 
     Args:
-      kept: the run folder, which keeps what is measured over the training rows.
+      kept: the run folder, which stores what is measured over the training rows.
     """
     splits = splits_used(config)
     names, train = list(dict.fromkeys(splits.values())), config.data.get('train')
@@ -83,9 +83,9 @@ def load(
         stats = None
         if config.get('standardize'):
             stats = kept.stats(lambda: pooling.measure(settings, encoded[train].arrays))
-        for name, found in encoded.items():
-            arrays[name] = pooling.network_inputs(settings, found.arrays, stats)
-        kept.means(lambda: means(arrays, first=train))  # for clips that lack sound or picture
+        for name, features in encoded.items():
+            arrays[name] = pooling.network_inputs(settings, features.arrays, stats)
+        kept.means(lambda: means(arrays, first=train))  # for clips without sound or picture
         if 'size' not in config:
             stored = [name for name in names if not (live and name == train)]
             rows = {name: feature_rows(encoded[name], arrays[name]) for name in stored}
@@ -139,38 +139,38 @@ def read_live(
 
 
 def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:
-    """The spec of a front end that takes as many of its pieces side by side as last so long."""
+    """Returns a front end's spec with as many pieces to an item as last `piece_s` seconds."""
     assert isinstance(spec, EncoderSpec)  # runs have no pieces
     return spec.replace(pieces_together=max(1, round(piece_s / spec.reading['piece_s'])))
 
 
 def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]) -> dict:
-    """What a record goes through before the network, for others who open the run."""
+    """Returns the settings of a record's preprocessing, which the run folder stores."""
     settings = {'items': config.data['items']}
     settings |= {name: value for name, value in config.to_dict().items() if name in PREPROCESSING}
     if specs:
         settings['encoders'] = [spec.to_json() for spec in specs]
     elif 'frames' in config:
-        mean, std = sources.IMAGENET_MEAN, sources.IMAGENET_STD
+        normal: dict = {'mean': sources.IMAGENET_MEAN, 'std': sources.IMAGENET_STD}
         if 'pretrained' in config:
             source = weights.source_of(config.pretrained)
-            mean, std = source.mean, source.std
-        settings = {'mean': mean, 'std': std} | settings
+            normal = {'mean': source.mean, 'std': source.std}
+        settings = normal | settings
     return settings
 
 
 def embedded_live(
     config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]
 ) -> TrainedSpec | None:
-    """The run that sees augmented pictures, if one does: its embeddings cannot be kept."""
+    """Returns the run that encodes augmented pictures, if any: its output cannot be cached."""
     if not config.get('augment_pictures'):
         return None
-    (found,) = (s for s in specs if not isinstance(s, EncoderSpec) and s.takes == 'frames')
-    return found
+    (spec,) = (s for s in specs if not isinstance(s, EncoderSpec) and s.takes == 'frames')
+    return spec
 
 
 def embedder(config: ConfigDict, spec: TrainedSpec) -> tuple[Callable, Mapping]:
-    """What puts the run's embedding of a batch's pictures in their place; see Steps."""
+    """Returns a function that replaces a batch's pictures by embeddings, and its variables."""
     model, variables = spec.network()
     (name,) = (name for name, encoder in config.inputs.items() if encoder == spec.name)
 
@@ -182,7 +182,7 @@ def embedder(config: ConfigDict, spec: TrainedSpec) -> tuple[Callable, Mapping]:
 
 
 def training_only(prepare: Callable, keys: jax.Array | None, batch: Mapping) -> Mapping:
-    """`prepare`, but for rows that are scored: they hold kept embeddings."""
+    """Prepares training batches; batches that are scored hold cached embeddings already."""
     return batch if keys is None else prepare(keys, batch)
 
 
@@ -193,7 +193,7 @@ def extract(
     specs: Sequence[EncoderSpec | TrainedSpec],
     **folders: Unpack[Folders],
 ) -> dict[str, feature_cache.Features]:
-    """The encoders' features of each of these splits, as those that are stored have them."""
+    """Returns each split's features; a split may be a part of a fold, or several joined by '+'."""
     names = list(names)
     if 'fold' in config.data:
         assert isinstance(dataset, folds.FoldedDataset)
@@ -209,13 +209,13 @@ def extract(
 def picked(
     stored: Iterable[feature_cache.Features], outlines: Iterable[Mapping]
 ) -> feature_cache.Features:
-    """The features of the clips that the outlines are of, out of several splits."""
+    """Selects the features of the outlines' clips from several splits."""
     wanted = [outline['clip_id'] for outline in outlines]
     return joined([part.kept(np.isin(part.clip_id, wanted)) for part in stored])
 
 
 def joined(parts: Sequence[feature_cache.Features]) -> feature_cache.Features:
-    """The features of several splits, one behind the other."""
+    """Concatenates the features of several splits."""
     if len(parts) == 1:
         return parts[0]
     return feature_cache.Features(
@@ -228,28 +228,28 @@ def joined(parts: Sequence[feature_cache.Features]) -> feature_cache.Features:
     )
 
 
-def feature_rows(found: feature_cache.Features, inputs: dict[str, np.ndarray]) -> Rows:
-    """The network's inputs as rows: one for each frame of each record, or one a record."""
-    num_rows, num_records = len(next(iter(inputs.values()))), len(found.clip_id)
+def feature_rows(features: feature_cache.Features, inputs: dict[str, np.ndarray]) -> Rows:
+    """Makes rows of a network's inputs: one for each frame of each record, or one a record."""
+    num_rows, num_records = len(next(iter(inputs.values()))), len(features.clip_id)
     frames = num_rows // num_records
     segment = np.tile(np.arange(frames, dtype=np.int32), num_records)
     return Rows(
-        clip_id=np.repeat(found.clip_id, frames).tolist(),
-        segment=segment if frames > 1 else found.segment,
-        label=np.repeat(found.label, frames),
+        clip_id=np.repeat(features.clip_id, frames).tolist(),
+        segment=segment if frames > 1 else features.segment,
+        label=np.repeat(features.label, frames),
         inputs=inputs,
     )
 
 
 def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> dict:
-    """Of each input over the rows of the training split, or of another if that has it only live."""
-    found: dict[str, np.ndarray] = {}
+    """Returns each input's mean over the split `first`, else over one that has the input."""
+    mean_of: dict[str, np.ndarray] = {}
     for split in sorted(arrays, key=lambda split: split != first):
         for name, array in arrays[split].items():
-            found.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
-    return found
+            mean_of.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
+    return mean_of
 
 
 def splits_used(config: ConfigDict) -> dict[str, str]:
-    """'train' and 'valid', of a system that is trained, and 'test' -> the data's split."""
+    """Maps 'train', 'valid' and 'test', as far as the config has them, to the data's splits."""
     return {part: config.data[part] for part in ('train', 'valid', 'test') if part in config.data}

@@ -1,8 +1,8 @@
-"""What frozen encoders gave of a data set's clips, kept in a cache, as inputs of a network.
+"""A cache of the features that frozen encoders give for the clips of a data set.
 
 A cache folder belongs to one encoder with its weights and preprocessing over one build of one
-dataset: its name holds a hash of them. Each block of clips is a file of its own, written beside
-and renamed, so that a killed extraction goes on where it stopped. Several processes share the
+dataset: its name holds a hash of them. Each block of clips is a file of its own, which is whole or
+missing, so that a killed extraction goes on where it stopped. Several processes share the
 blocks, and each spreads its own over its devices.
 """
 
@@ -25,15 +25,15 @@ from avsc_jax.runtime import multihost
 from avsc_jax.runtime.files import write_arrays
 
 CLIPS_PER_BLOCK = 32
-CALLS_TOGETHER = 4  # of an encoder, on what waits in memory
-MEDIA_THREADS = 8  # each clip of 96 pictures takes 58 MB, and three a thread wait
+CALLS_TOGETHER = 4  # calls of an encoder once enough items for them are in memory
+MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has three in memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Features:
     """One split's features: `arrays[encoder]` is float32 `[records, T, D]`.
 
-    `segment` is the second of the clip that a record is, or -1: all of it.
+    `segment` is the second of the clip that a record holds, or -1 for the whole clip.
     """
 
     clip_id: list[str]
@@ -42,7 +42,7 @@ class Features:
     arrays: dict[str, np.ndarray]
 
     def kept(self, keep: np.ndarray) -> 'Features':
-        """Of the records where `keep` is true."""
+        """Returns the features of the records where `keep` is true."""
         return Features(
             clip_id=np.array(self.clip_id)[keep].tolist(),
             segment=self.segment[keep],
@@ -58,57 +58,57 @@ def extract(
     *,
     cache_dir: Path,
     weights_dir: Path,
-    media: Callable[[str], media_files.Source] | None = None,
+    media: Callable[[str], media_files.MediaFile] | None = None,
 ) -> dict[str, Features]:
-    """Features of every clip of each split by every encoder, from the cache where it has them.
+    """Returns every encoder's features of every clip of each split, and caches the new ones.
 
-    Each clip is decoded once for all encoders that lack it; an encoder is built only if one does.
-    Of several processes each makes its share of the blocks, and all read them all.
+    Each clip is decoded once for all encoders whose features of it are missing, and only those
+    encoders are built. Several processes share the work, and each returns all features.
 
     Args:
       media: clip id -> its video file, for encoders that take pictures of it.
     """
     by_name = {spec.name: spec for spec in specs}
     encoder = lru_cache(maxsize=None)(lambda name: by_name[name].make(weights_dir))
-    place = cache_dir / dataset.name.replace('/', '-')
+    folder = cache_dir / dataset.name.replace('/', '-')
     files = {}
     for split in splits:
         num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
         files[split] = {
             name: [
-                place / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
+                folder / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
                 for k in range(num_blocks)
             ]
             for name, spec in by_name.items()
         }
         mine = range(jax.process_index(), num_blocks, jax.process_count())
-        lacking = {
-            k: [name for name, those in files[split].items() if not those[k].exists()] for k in mine
+        missing = {
+            k: [name for name, paths in files[split].items() if not paths[k].exists()] for k in mine
         }
-        lacking = {k: names for k, names in lacking.items() if names}
-        wanted = {name: by_name[name] for names in lacking.values() for name in names}
-        clips = _clips(dataset, split, list(lacking), wanted.values(), media)
-        for k, names in lacking.items():
+        missing = {k: names for k, names in missing.items() if names}
+        wanted = {name: by_name[name] for names in missing.values() for name in names}
+        clips = _clips(dataset, split, list(missing), wanted.values(), media)
+        for k, names in missing.items():
             block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
             for name, columns in block.items():
                 _write_block(files[split][name][k], columns)
     multihost.wait('features')
     return {
-        split: _joined({name: [_read_block(file) for file in those] for name, those in of.items()})
+        split: _joined({name: [_read_block(path) for path in paths] for name, paths in of.items()})
         for split, of in files.items()
     }
 
 
 def _joined(blocks: dict[str, list[dict]]) -> Features:
-    """One split from the blocks of every encoder, which must be of the same clips."""
-    for name, those in blocks.items():
-        counts = {block['features'].shape[1] for block in those}
+    """Joins each encoder's blocks of one split, which must hold the same clips."""
+    for name, parts in blocks.items():
+        counts = {block['features'].shape[1] for block in parts}
         if len(counts) > 1:
-            odd = next(b for b in those if b['features'].shape[1] != len(those[0]['features'][0]))
+            odd = next(b for b in parts if b['features'].shape[1] != len(parts[0]['features'][0]))
             raise ValueError(_uneven(odd['clip_id'][0], name, counts))
     columns = {
-        name: {key: np.concatenate([block[key] for block in those]) for key in those[0]}
-        for name, those in blocks.items()
+        name: {key: np.concatenate([block[key] for block in parts]) for key in parts[0]}
+        for name, parts in blocks.items()
     }
     first, *others = columns.values()
     if any((other[key] != first[key]).any() for other in others for key in ('clip_id', 'segment')):
@@ -129,15 +129,15 @@ def _clips(
     split: str,
     blocks: list[int],
     specs: Iterable[EncoderSpec | TrainedSpec],
-    media: Callable[[str], media_files.Source] | None,
+    media: Callable[[str], media_files.MediaFile] | None,
 ) -> Iterator[dict]:
-    """The records of some blocks, with all that these encoders take, and a progress bar."""
+    """Reads the parts that these encoders take of the records of some blocks; shows progress."""
     takes = {spec.takes for spec in specs}
     of_media = [s for s in specs if isinstance(s, EncoderSpec) and s.takes == 'media']
     if of_media and media is None:
         raise ValueError(
-            f"{of_media[0].name} takes pictures of the clips' video files, and nobody says where "
-            'they lie: name their folder by --media_dir'
+            f"{of_media[0].name} takes pictures from the clips' video files, and none are given: "
+            'name their folder by --media_dir'
         )
     records = dataset.records(split, fields=tuple(takes - {'media'}))
 
@@ -156,22 +156,22 @@ def _clips(
         for k in blocks
         for index in range(k * CLIPS_PER_BLOCK, min((k + 1) * CLIPS_PER_BLOCK, len(records)))
     ]
-    found = read_ahead(load, places, num_threads=MEDIA_THREADS if of_media else 16)
+    loaded = read_ahead(load, places, num_threads=MEDIA_THREADS if of_media else 16)
     off = not places or not multihost.is_first()
-    return iter(tqdm(found, f'encoding {split}', len(places), unit='clip', disable=off))
+    return iter(tqdm(loaded, f'encoding {split}', len(places), unit='clip', disable=off))
 
 
-def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
-    """A block of each encoder's features; few clips are in memory at a time."""
+def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
+    """Encodes a block of clips by each encoder, with few clips in memory at a time."""
     clip_id, segment, label = [], [], []
-    waiting: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in those}
-    found: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in those}
-    counts: dict[Encoder, set[int]] = {encoder: set() for encoder in those}
+    waiting: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in encoders}
+    features: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in encoders}
+    counts: dict[Encoder, set[int]] = {encoder: set() for encoder in encoders}
     for clip in clips:
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])
         label.append(clip['label'])
-        for encoder in those:
+        for encoder in encoders:
             items = encoder.items(clip)
             counts[encoder].add(encoder.count(items))
             if len(counts[encoder]) > 1:
@@ -179,11 +179,11 @@ def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str,
             waiting[encoder] += items
             enough = CALLS_TOGETHER * encoder.items_per_call
             while len(waiting[encoder]) >= enough:
-                found[encoder].append(encoder(waiting[encoder][:enough]))
+                features[encoder].append(encoder(waiting[encoder][:enough]))
                 del waiting[encoder][:enough]
-    for encoder in those:
+    for encoder in encoders:
         if waiting[encoder]:
-            found[encoder].append(encoder(waiting[encoder]))
+            features[encoder].append(encoder(waiting[encoder]))
     return {
         encoder.spec.name: {
             'clip_id': np.array(clip_id),
@@ -191,14 +191,14 @@ def _encoded(clips: Iterable[dict], those: list[Encoder]) -> dict[str, dict[str,
             'label': np.array(label, np.int32),
             'features': (every := np.concatenate(parts)).reshape(len(label), -1, *every.shape[1:]),
         }
-        for encoder, parts in found.items()
+        for encoder, parts in features.items()
     }
 
 
 def _uneven(clip_id: str, encoder: str, counts: Iterable[int]) -> str:
     return (
-        f'{clip_id} has not as much for {encoder} as the clips before it ({sorted(counts)} frames '
-        'or windows), and all clips of a dataset must have as many; is its file cut short?'
+        f'{clip_id} gives {encoder} another number of frames or windows than the clips before it '
+        f'({sorted(counts)}), and all clips of a data set must give as many; is its file cut short?'
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures in, pictures out, on the device: resize, crop, normalise."""
+"""Resizes, crops and normalises pictures on the device."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from avsc_jax.types import Array, Float, UInt8
 def _resize_weights(
     length: int, resized: int, start: int, size: int, interpolation: str
 ) -> np.ndarray:
-    """`[size, length]`: rows start ... start + size of Pillow's resize to `resized`.
+    """Returns rows start ... start + size of Pillow's resize to `resized`, as `[size, length]`.
 
     Keys' kernel with a = -0.5 or, for 'bilinear', a triangle; stretched by the scale when
     shrinking, each row summing to one.
@@ -45,7 +45,7 @@ def resize_and_crop(
     keep_aspect: bool = True,
     interpolation: str = 'bicubic',
 ) -> Float[jax.Array, 'B size size K']:
-    """Antialiased resize, then the centre square of side `size`; values 0 ... 255.
+    """Resizes with antialias and crops the centre square of side `size`; values 0 ... 255.
 
     Equal to Pillow's `resize` (which rounds to bytes after each of its two passes) followed by
     torchvision's centre crop, which is how CLIP and timm's networks see pictures.
@@ -74,7 +74,7 @@ def resize_and_crop(
 def resize_bilinear(
     x: Float[Array, 'B H W K'], size: tuple[int, int]
 ) -> Float[jax.Array, 'B h w K']:
-    """Bilinear, without antialias: torch's `interpolate(align_corners=False)`."""
+    """Resizes without antialias, as torch's bilinear `interpolate(align_corners=False)`."""
     shape = (x.shape[0], *size, x.shape[3])
     return jax.image.resize(
         x, shape, 'bilinear', antialias=False, precision=jax.lax.Precision.HIGHEST
@@ -84,7 +84,7 @@ def resize_bilinear(
 def normalize(
     images: Float[Array, 'B H W K'], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Float[Array, 'B H W K']:
-    """(images / 255 - mean) / std per channel."""
+    """Returns (images / 255 - mean) / std per channel."""
     scale = 1 / (255 * np.asarray(std, np.float32))
     shift = np.asarray(mean, np.float32) / np.asarray(std, np.float32)
     return images * scale.reshape(1, 1, 1, -1) - shift.reshape(1, 1, 1, -1)

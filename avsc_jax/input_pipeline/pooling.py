@@ -1,4 +1,4 @@
-"""What frozen encoders give of clips, as the inputs of a network: one function for every caller.
+"""Turns the features of frozen encoders into the inputs of a network, for every caller.
 
 Arrays are numpy's on the host, or traced ones, whose number of frames may be symbolic.
 """
@@ -19,19 +19,19 @@ def network_inputs(
     arrays: Mapping[str, AnyArray],
     stats: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, AnyArray]:
-    """A network's inputs by their names, from what its encoders gave.
+    """Returns a network's inputs by name, made from its encoders' features.
 
     Args:
-      settings: `inputs` (name of each input -> its encoder; else they are `features/<encoder>`) and
-        `pool`. None: a row for each frame, or for as many together as `frames_per_row` says of an
-        input; 'mean': a row a clip, the mean of its frames; 'sequence': a row a clip with all its
-        frames, which are repeated as a whole and cut to `length` where that is given.
-      arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` of a front end.
+      settings: `inputs` (name of each input -> its encoder; default `features/<encoder>`) and
+        `pool`. None: a row for each frame, or for each `frames_per_row[input]` frames; 'mean': a
+        row for each clip, the mean of its frames; 'sequence': a row for each clip with all its
+        frames, which are repeated as a whole and cut to `length` if that is given.
+      arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` from a front end.
       stats: see `measure`; None leaves values as they are.
 
     Returns:
-      Rows `[R, ...]` of each input whose encoder is among the arrays. Where one input has a frame
-      more than another, as tracks of one length may round to, the first ones count.
+      Rows `[R, ...]` of each input whose encoder is among the arrays. Where one input has one frame
+      more than another, as tracks of one length may round to, its last is left out.
 
     Raises:
       ValueError: inputs differ in length by more, or frames do not fill their rows.
@@ -57,9 +57,10 @@ def network_inputs(
 
 
 def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean and population standard deviation of each input over all frames of all clips.
+    """Measures mean and population standard deviation of each input over all frames of all clips.
 
-    They are `mean_<input>` and `std_<input>`, float32 `[D]`; what never changes has deviation 1.
+    Returns:
+      `mean_<input>` and `std_<input>`, float32 `[D]`; a constant has deviation 1.
     """
     stats = {}
     for name, encoder in names(settings, arrays).items():
@@ -75,19 +76,19 @@ def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
-    """Each input whose encoder is among the arrays -> that encoder."""
+    """Maps each input whose encoder is among the arrays to that encoder."""
     named = settings.get('inputs') or {f'features/{name}': name for name in arrays}
     return {name: encoder for name, encoder in named.items() if encoder in arrays}
 
 
 def _fewest(counts: Mapping[str, Any]) -> Any:
-    """The least of the inputs' numbers of rows, which may be symbolic."""
+    """Returns the smallest of the inputs' numbers of rows, which may be symbolic."""
     numbers = [*counts.values()]
     if all(isinstance(count, int) for count in numbers) and max(numbers) > min(numbers) + 1:
-        told = ', '.join(f'{count} of {name}' for name, count in counts.items())
+        rows = ', '.join(f'{count} of {name}' for name, count in counts.items())
         raise ValueError(
-            f'there are {told} in a clip: sound and picture differ in length, or the encoders in '
-            'how often they look'
+            f'the inputs of a clip differ in rows ({rows}): sound and picture must be equally '
+            'long, and their encoders must give as many rows per second'
         )
     least, *others = numbers
     for other in others:
@@ -96,19 +97,20 @@ def _fewest(counts: Mapping[str, Any]) -> Any:
 
 
 def _together(name: str, array: AnyArray, count: int) -> AnyArray:
-    """`[clips, T, D]` -> `[clips, T / count, count, D]`."""
+    """Groups frames `[clips, T, D]` to `[clips, T / count, count, D]`."""
     clips, length, *rest = array.shape
     if count == 1:
         return array
     if isinstance(length, int) and length % count:
         raise ValueError(
-            f'{length} frames of {name} in a clip are not rows of {count}; is its sound cut short?'
+            f'{length} frames of {name} in a clip cannot be divided into rows of {count}; is its '
+            'sound cut short?'
         )
     return array.reshape(clips, length // count, count, *rest)
 
 
 def _repeated(array: AnyArray, length: int | None) -> AnyArray:
-    """`[clips, T, D]` -> `[clips, length, D]`, repeated as a whole as often as it takes."""
+    """Repeats frames `[clips, T, D]` as a whole to `[clips, length, D]`."""
     frames = array.shape[1]
     return array[:, _library(array).arange(length or frames) % frames]
 

@@ -1,25 +1,25 @@
-"""A record, or a media file, in; the inputs of a network out: what training saw, for any clip."""
+"""Preprocessing by frozen encoders: a record or a media file in, a network's inputs out."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from avsc_jax.data import media as media_files
+from avsc_jax.data import media
 from avsc_jax.input_pipeline.encoders import Encoder
-from avsc_jax.input_pipeline.media import Frames
+from avsc_jax.input_pipeline.media_inputs import FrameInputs
 from avsc_jax.input_pipeline.pooling import network_inputs
 from avsc_jax.input_pipeline.transform import FIELDS
 
 
 class FeatureInputs:
-    """The arrays of a network that takes what frozen encoders give.
+    """Features of frozen encoders, as the inputs of a network.
 
     Args:
-      settings: the run folder's preprocessing: what `network_inputs` takes and, if an encoder takes
-        frames of records, how they were picked for those: `frames` (the rule) and `short_side`.
-      encoders: in the order of the run's.
-      stats: see `measure`.
+      settings: the run folder's preprocessing: the settings of `network_inputs` and, if an encoder
+        takes frames of records, how these are picked: `frames` (the rule) and `short_side`.
+      encoders: in the run's order.
+      stats: see `pooling.measure`.
     """
 
     def __init__(
@@ -31,86 +31,88 @@ class FeatureInputs:
         self.settings, self.encoders, self._stats = dict(settings), list(encoders), stats
         self.fields = tuple(sorted({FIELDS[e.spec.takes] for e in self.encoders}))  # of a record
 
-    def open(self, file: media_files.Source) -> dict:
-        """What `__call__` takes of a media file."""
+    def open(self, file: media.MediaFile) -> dict:
+        """Reads the record that `__call__` takes from a media file."""
         record = self.pictures(file)
         if 'audio' in self.fields:
-            audio, rate = media_files.read_audio(file)
-            channels = media_files.audio_channels(file)
+            audio, rate = media.read_audio(file)
+            channels = media.audio_channels(file)
             record |= {'audio': audio, 'sample_rate': rate, 'channels': channels}
         if 'frames' in self.fields:
             rule, short_side = self.settings['frames'], self.settings['short_side']
-            found = media_files.read_frames(file, rule, short_side=short_side)
-            record |= {'frames': list(found.images), 'frame_times': found.times_s}
+            frames = media.read_frames(file, rule, short_side=short_side)
+            record |= {'frames': list(frames.images), 'frame_times': frames.times_s}
         return record
 
-    def pictures(self, file: media_files.Source) -> dict:
-        """The `media_frames`, if it takes any, which no stored record has, of a video file."""
-        found: dict[str, Any] = {}
+    def pictures(self, file: media.MediaFile) -> dict:
+        """Reads `media_frames`, which no stored record has, if an encoder takes them."""
+        record: dict[str, Any] = {}
         for encoder in self.encoders:
             if encoder.spec.takes == 'media':
-                found |= encoder.spec.pictures(file)
-        return found
+                record |= encoder.spec.pictures(file)
+        return record
 
     def notes(self, record: Mapping) -> list[str]:
-        """See Encoder.notes."""
-        there = (e for e in self.encoders if FIELDS[e.spec.takes] in record)
-        return [note for encoder in there for note in encoder.notes(record)]
+        """Says what a user should know about how the encoders read a record."""
+        reading = (e for e in self.encoders if FIELDS[e.spec.takes] in record)
+        return [note for encoder in reading for note in encoder.notes(record)]
 
     def __call__(self, record: Mapping) -> dict[str, np.ndarray] | np.ndarray:
-        """The network's inputs for a record that `open` or a dataset gives."""
-        (found,) = self.each([record])
-        return found['image'] if [*found] == ['image'] else found  # a backbone takes one array
+        """Returns the network's inputs for a record that `open` or a data set gives."""
+        (inputs,) = self.each([record])
+        return inputs['image'] if [*inputs] == ['image'] else inputs  # a backbone takes one array
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The same of several records, by names; what a record does not hold is not among them.
+        """Returns the inputs of several records by name, whose items are encoded together.
 
-        The items of all are encoded together.
+        Inputs of fields that a record does not have are left out.
         """
         arrays: list[dict[str, np.ndarray]] = [{} for _ in records]
         for encoder in self.encoders:
-            there = [place for place, r in enumerate(records) if FIELDS[encoder.spec.takes] in r]
-            items = {place: encoder.items(records[place]) for place in there}
-            shape_of = {place: items[place][0].shape for place in there}
+            field = FIELDS[encoder.spec.takes]
+            items = {
+                k: encoder.items(record) for k, record in enumerate(records) if field in record
+            }
+            shape_of = {place: each[0].shape for place, each in items.items()}
             for shape in sorted({*shape_of.values()}):
-                alike = [place for place in there if shape_of[place] == shape]
-                found = encoder([item for place in alike for item in items[place]])
+                alike = [place for place in items if shape_of[place] == shape]
+                rows = encoder([item for place in alike for item in items[place]])
                 ends = np.cumsum([encoder.count(items[place]) for place in alike])[:-1]
-                for place, part in zip(alike, np.split(found, ends), strict=True):
+                for place, part in zip(alike, np.split(rows, ends), strict=True):
                     arrays[place][encoder.spec.name] = part[None]
-        return [self._inputs(found) for found in arrays]
+        return [self._inputs(each) for each in arrays]
 
     def _inputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The network's inputs that follow from what is there."""
+        """Returns the inputs of the encoders whose arrays are given."""
         return network_inputs(self.settings, arrays, self._stats) if arrays else {}
 
 
 class FeaturesAndFrames:
-    """Frozen encoders' features of a clip and, beside them, frames that the network itself sees.
+    """Features of frozen encoders and, beside them, frames for the network itself.
 
     Args:
-      frames: whose rows are whole clips.
+      frames: inputs whose rows are whole clips.
     """
 
-    def __init__(self, features: FeatureInputs, frames: Frames):
+    def __init__(self, features: FeatureInputs, frames: FrameInputs):
         self._features, self._frames = features, frames
         self.settings, self.encoders = frames.settings, features.encoders
         self.fields = tuple(sorted({*features.fields, *frames.fields}))
         self.notes, self.pictures = features.notes, features.pictures
 
-    def open(self, file: media_files.Source) -> dict:
-        """See Sound.open."""
+    def open(self, file: media.MediaFile) -> dict:
+        """Reads the record that `__call__` takes from a media file."""
         return self._features.open(file) | self._frames.open(file)
 
     def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
-        """The network's inputs for a decoded record, by their names."""
+        """Returns the network's inputs for a decoded record by name."""
         return self._features(record) | {'image': self._frames(record)}
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The same of several; what a record does not hold is not among them."""
-        found = self._features.each(records)
+        """Returns the inputs of several records by name, as far as each has their fields."""
+        inputs = self._features.each(records)
         seen = [place for place, record in enumerate(records) if 'frames' in record]
         frames = self._frames.each([records[place] for place in seen]) if seen else []
         for place, of_frames in zip(seen, frames, strict=True):
-            found[place] |= of_frames
-        return found
+            inputs[place] |= of_frames
+        return inputs

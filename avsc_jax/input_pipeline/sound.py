@@ -1,4 +1,4 @@
-"""How sound is cut: pieces side by side, and the windows of OpenL3."""
+"""Cuts sound into pieces side by side, and into the windows of OpenL3."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,36 +13,36 @@ from avsc_jax.audio.resample import resampled
 from avsc_jax.input_pipeline.transform import Takes
 from avsc_jax.types import Array
 
-# Front ends, which have no weights: their frames are kept like an encoder's embeddings.
+# Front ends whose frames are cached like an encoder's embeddings; they have no weights.
 FRONT_ENDS = {name: end.function for name, end in frontends.FRONT_ENDS.items() if end.gives_rows}
 NOTICEABLE = 0.05  # of a piece; less added or left out is not worth a note
 
 
 def num_pieces(num_samples: int, length: int) -> int:
-    """How many pieces of `length` samples a sound has: the nearest whole number, at least one."""
+    """Returns how many pieces of `length` samples a sound has: the nearest number, at least one."""
     return max(1, round(num_samples / length))
 
 
 def pieces(sound: np.ndarray, length: int) -> np.ndarray:
     """Cuts `[N, ...]` into pieces side by side, `[T, length, ...]`.
 
-    The last one is completed by zeros, as is a sound shorter than a piece. A remainder that gives
-    no piece, which is half of one at most, is left out.
+    Zeros complete the last piece, and a sound shorter than a piece. A remainder that counts as no
+    piece, half of one at most, is left out.
     """
     count = num_pieces(len(sound), length)
     return padded(sound, count * length).reshape(count, length, *sound.shape[1:])
 
 
 def padded(sound: np.ndarray, length: int) -> np.ndarray:
-    """Cuts samples `[N, ...]`, or completes them by zeros, to a length."""
+    """Cuts samples `[N, ...]` to a length, or completes them by zeros."""
     missing = max(0, length - len(sound))
     return np.pad(sound[:length], [(0, missing)] + [(0, 0)] * (sound.ndim - 1))
 
 
 def piece_notes(record: Mapping, piece_s: float) -> list[str]:
-    """What cutting the sound of a record into pieces adds to it or leaves out, if it is noticeable.
+    """Says what cutting a record's sound into pieces adds or leaves out, if it is noticeable.
 
-    Files of one kind get the same sentence, so that it is told once for all of them.
+    Files of one kind get the same sentence, so that it is printed once for all of them.
     """
     count = len(record['audio']) / record['sample_rate'] / piece_s
     rest = count - max(1, round(count))
@@ -55,7 +55,7 @@ def piece_notes(record: Mapping, piece_s: float) -> list[str]:
 
 
 def piece_facts(length: int, sample_rate_hz: int) -> dict:
-    """The cutter in plain data, for other programs."""
+    """Describes the cutting into pieces in plain data, for other programs."""
     return {
         'sample_rate_hz': sample_rate_hz,
         'piece': {'samples': length, 'channels': 2},
@@ -65,13 +65,13 @@ def piece_facts(length: int, sample_rate_hz: int) -> dict:
 
 
 def stereo_pieces(record: Mapping, length: int, sample_rate_hz: int) -> np.ndarray:
-    """The pieces `[T, length, 2]` of a record's sound, whatever its rate; mono is doubled."""
+    """Returns the pieces `[T, length, 2]` of a record's sound, resampled; mono is doubled."""
     sound = resampled(record['audio'], record['sample_rate'], sample_rate_hz)
     return pieces(np.broadcast_to(sound, (len(sound), 2)), length)
 
 
 class FrontEndPieces:
-    """Pieces of sound to a front end's frames; see `transform.Transform`.
+    """The transform from pieces of sound to a front end's frames; see `transform.Transform`.
 
     Args:
       name: of FRONT_ENDS.
@@ -97,9 +97,9 @@ class FrontEndPieces:
         }
 
     def items(self, record: Mapping) -> list[np.ndarray]:
-        """Pieces `[length, 2]`, or so many together; the last item may have fewer."""
-        found, together = stereo_pieces(record, self._length, self._rate), self._together
-        return [found[k : k + together].reshape(-1, 2) for k in range(0, len(found), together)]
+        """Returns pieces `[length, 2]`, or so many joined; the last item may have fewer."""
+        stereo, together = stereo_pieces(record, self._length, self._rate), self._together
+        return [stereo[k : k + together].reshape(-1, 2) for k in range(0, len(stereo), together)]
 
     @property
     def _together(self) -> int:
@@ -110,7 +110,7 @@ class FrontEndPieces:
         return items
 
     def prepare(self, items: Array) -> Array:
-        """Pieces `[B, N, 2]` -> frames of all of them `[B T, 2, F]`."""
+        """Turns pieces `[B, N, 2]` into the frames of all of them, `[B T, 2, F]`."""
         rows = self._front_end(items)
         if self._reading['mono'] == 'duplicate':
             alike = (items[..., 0] == items[..., 1]).all(axis=-1)[:, None, None]
@@ -119,23 +119,23 @@ class FrontEndPieces:
         return rows.reshape(-1, *rows.shape[2:])
 
     def notes(self, record: Mapping) -> list[str]:
-        """What a user should know of how a clip was read."""
+        """Says what a user should know about how a clip was read."""
         audio, rate = record['audio'], record['sample_rate']
         mono = audio.any() and np.array_equal(audio[:, 0], audio[:, -1])
-        told = {
+        notes = {
             f'sound of {rate} Hz is resampled to {self._rate} Hz': rate != self._rate,
             'the sound is silent': not audio.any(),
             'the sound is mono: the difference of its channels is a '
             f'{self._reading["mono"]} channel': mono,
         }
         return [
-            *(note for note, holds in told.items() if holds),
+            *(note for note, holds in notes.items() if holds),
             *piece_notes(record, self._reading['piece_s']),
         ]
 
 
 class OpenL3Windows:
-    """Windows of a second of one channel to OpenL3's spectrograms; see `transform.Transform`.
+    """The transform from windows of a second to OpenL3's spectrograms; see `transform.Transform`.
 
     Args:
       reading: `version` (of openl3), `hop_s`, `centre`, `max_windows`.
@@ -161,7 +161,7 @@ class OpenL3Windows:
         }
 
     def items(self, record: Mapping) -> list[np.ndarray]:
-        """Windows `[48000, 1]`."""
+        """Returns windows `[48000, 1]` of the channels' mean."""
         mono = record['audio'].mean(axis=1)
         sound = resampled(mono, record['sample_rate'], openl3.SAMPLE_RATE_HZ)
         hop_s, most = float(self._reading['hop_s']), self._reading['max_windows']
@@ -174,13 +174,13 @@ class OpenL3Windows:
         return items
 
     def notes(self, record: Mapping) -> list[str]:
-        """What a user should know of how a clip was read."""
+        """Says what a user should know about how a clip was read."""
         audio, rate = record['audio'], record['sample_rate']
         wanted, channels = openl3.SAMPLE_RATE_HZ, record.get('channels', audio.shape[1])
-        told = {
+        notes = {
             f'{channels} channels are mixed down to one': channels > 2,
             f'sound of {rate} Hz is resampled to {wanted} Hz': rate != wanted,
             'sound of less than a second is completed by zeros': len(audio) < rate,
             'the sound is silent': not audio.any(),
         }
-        return [note for note, holds in told.items() if holds]
+        return [note for note, holds in notes.items() if holds]

@@ -21,37 +21,37 @@ from avsc_jax.input_pipeline.pooling import network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.transform import Transform, cut_items
 
-Items = dict[str, Any]  # source -> array [T, ...], or the items of the run that it is
+Items = dict[str, Any]  # name of a source -> array [T, ...], or the items of a run as a source
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """A network with its variables, and which of its outputs is meant."""
+    """A network with its variables, and the output that is taken."""
 
     model: nn.Module
     variables: Mapping
     output: Literal['probs', 'features', 'embedding']
 
-    def __call__(self, given: Mapping[str, jax.Array]) -> jax.Array:
-        """`[B, C]` or `[B, D]`."""
+    def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns probabilities `[B, C]`, or features or an embedding `[B, D]`."""
         alone = not isinstance(self.model.input_spec, Mapping)
-        first, out = self.model.apply(self.variables, given['image'] if alone else dict(given))
+        first, out = self.model.apply(self.variables, inputs['image'] if alone else dict(inputs))
         if self.output == 'probs':
             return jax.nn.softmax(first.astype(jnp.float32))
         return first if self.output == 'features' else out['embedding']
 
-    def by_row(self, given: Mapping[str, jax.Array]) -> jax.Array:
-        """The same of a symbolic number of rows, of which networks cannot ask the length."""
+    def by_row(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
+        """Applies the network to each row by itself: the number of rows may be symbolic."""
 
         def one(row: Mapping[str, jax.Array]) -> jax.Array:
             return self({name: array[None] for name, array in row.items()})[0]
 
-        return jax.vmap(one)(dict(given))
+        return jax.vmap(one)(dict(inputs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """A transform, and the frozen encoder that takes its rows if there is one."""
+class SystemInput:
+    """One input of a system: a transform and, optionally, the frozen encoder of its rows."""
 
     transform: Transform
     encoder: Network | None = None
@@ -63,7 +63,7 @@ class Source:
 
     @property
     def takes(self) -> str:
-        """Of a record; see Transform."""
+        """The part of a record that is taken; see Transform."""
         return self.transform.takes
 
     @property
@@ -72,32 +72,32 @@ class Source:
         return self.transform.facts
 
     def items(self, record: Mapping) -> np.ndarray:
-        """The cut items of a record `[T, *item]`; on the host."""
+        """Returns the cut items of a record `[T, *item]`, on the host."""
         return cut_items(self.transform, record)
 
     def prepared(self, items: jax.Array) -> jax.Array:
-        """`[T, *item]` -> `[rows of all items, ...]`; T may be symbolic."""
+        """Turns items `[T, *item]` into rows `[R, ...]`; T may be symbolic."""
         rows = jax.vmap(lambda item: self.transform.prepare(item[None]))(items)
         return jnp.reshape(rows, (-1, *rows.shape[2:]))
 
     def __call__(self, items: jax.Array) -> jax.Array:
-        """`[T, *item]` -> embeddings `[T, D]`, or what is prepared."""
+        """Turns items `[T, *item]` into embeddings `[T, D]` or, without an encoder, into rows."""
         rows = self.prepared(items)
         return rows if self.encoder is None else self.encoder.by_row({'image': rows})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class System:
-    """A run: the items of a clip in, the probabilities of its rows `[R, C]` out."""
+    """A finished run: items of a clip in, the probabilities `[R, C]` of its rows out."""
 
     network: Network
     settings: Mapping  # the run's preprocessing
     stats: Mapping[str, np.ndarray] | None
-    sources: Mapping[str, 'Source | System']
+    sources: Mapping[str, 'SystemInput | System']
 
     @property
     def names(self) -> dict[str, str]:
-        """Each input of the network -> its source."""
+        """Maps each input of the network to its source."""
         alone = [name for name in self.sources if name not in self._encoders]
         return self._features | ({'image': alone[0]} if alone else {})
 
@@ -107,31 +107,31 @@ class System:
 
     @property
     def _features(self) -> dict[str, str]:
-        """The same, of the inputs that are encoders' embeddings or frames of a front end."""
+        """Maps the inputs that are embeddings or a front end's frames to their source."""
         named = self.settings.get('inputs')
         return dict(named or {f'features/{name}': name for name in self._encoders})
 
     def items(self, record: Mapping) -> Items:
-        """Of a decoded record."""
+        """Returns the items of a decoded record, by source."""
         return {name: source.items(record) for name, source in self.sources.items()}
 
     def inputs(self, items: Items) -> dict[str, jax.Array]:
-        """The network's inputs `[R, ...]` by their names."""
+        """Returns the network's inputs `[R, ...]` by name."""
         made = {name: source(items[name]) for name, source in self.sources.items()}
         embedded = {name: x[None] for name, x in made.items() if name in self._encoders}
         pooled = network_inputs(self.settings, embedded, self.stats) if embedded else {}
         return pooled | {name: made[of] for name, of in self.names.items() if name not in pooled}
 
     def __call__(self, items: Items) -> jax.Array:
-        """What the network makes of each row of a clip."""
+        """Returns the network's output for each row of a clip."""
         return self.network.by_row(self.inputs(items))
 
 
-def of_encoder(spec: EncoderSpec, weights_dir: Path) -> Source:
-    """A frozen encoder with its transform, or a front end whose frames the network takes."""
+def of_encoder(spec: EncoderSpec, weights_dir: Path) -> SystemInput:
+    """Makes the input of a frozen encoder with its transform, or of a front end."""
     if spec.name in FRONT_ENDS:
-        return Source(spec.transform)
+        return SystemInput(spec.transform)
     model = models.create_model(spec.name, **spec.network)
     head = 'keep' if model.num_classes else 'drop'
     variables = weights.load(model, spec.name, spec.weights, weights_dir, head=head)
-    return Source(spec.transform, Network(model, variables, 'features'))
+    return SystemInput(spec.transform, Network(model, variables, 'features'))

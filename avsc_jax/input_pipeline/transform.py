@@ -1,7 +1,7 @@
-"""What stands between a record and a network, for every caller: training, predict, explain, export.
+"""Transforms of records into the inputs of networks, for training, predict, explain and export.
 
 A transform takes the items of a record on the host, such as pieces of sound or pictures, and turns
-them into rows of a network's input on the device. Its facts say the same in plain data.
+them into rows of a network's input on the device. Its facts describe that in plain data.
 """
 
 import math
@@ -18,20 +18,20 @@ from avsc_jax.input_pipeline import images
 from avsc_jax.types import Array
 
 Takes = Literal['audio', 'frames', 'media']
-# What a transform takes -> where a record has it.
+# What a transform takes -> the field of a record.
 FIELDS = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
 
 
 class Transform(Protocol):
-    """From a record to the rows of a network's input.
+    """The interface of what turns a record into rows of a network's input.
 
     `prepare(cut(items))` is traceable. Between the two are *cut items*, all of one shape: another
     program can make them without this package, since they are only cut or resized.
 
     Attributes:
-      takes: of a record: its sound, its frames, or pictures of its video file.
+      takes: the part of a record: its sound, its frames, or pictures of its video file.
       item: shape and type of a cut item.
-      facts: the same in plain data.
+      facts: the transform in plain data, for other programs.
     """
 
     @property
@@ -44,20 +44,20 @@ class Transform(Protocol):
     def facts(self) -> Mapping: ...
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
-        """The items of a record, on the host; their sizes may differ."""
+        """Returns the items of a record, on the host; their sizes may differ."""
 
     def cut(self, items: Array) -> Array:
-        """Items of one size `[B, ...]` -> cut items `[B, *item]`, of any type."""
+        """Cuts items of one size `[B, ...]` to `[B, *item]`, of any type."""
 
     def prepare(self, items: Array) -> Array:
-        """Cut items `[B, *item]` -> their rows `[R, ...]`, those of the first item first."""
+        """Turns cut items `[B, *item]` into rows `[R, ...]`, those of the first item first."""
 
     def notes(self, record: Mapping) -> list[str]:
-        """What a user should know of how a record was read."""
+        """Says what a user should know about how a record was read."""
 
 
 def cut_items(transform: Transform, record: Mapping) -> np.ndarray:
-    """The cut items of a record `[T, *item]`; the items must be of one size."""
+    """Returns the cut items of a record `[T, *item]`; the items must be of one size."""
     items = np.stack(transform.items(record))
     if items.shape[1:] == transform.item.shape and items.dtype == transform.item.dtype:
         return items
@@ -65,17 +65,17 @@ def cut_items(transform: Transform, record: Mapping) -> np.ndarray:
 
 
 class Squares:
-    """Squares out of the middle of resized pictures, for CLIP and ImageNet networks.
+    """The transform of frames for CLIP and ImageNet networks: resize, centre crop, normalise.
 
     Args:
-      source: of the network's weights, which says how pictures are resized and scaled.
+      source: the network's published weights, which say how pictures are resized and scaled.
       size: side of the square.
     """
 
     takes: Takes = 'frames'
 
     def __init__(self, source: weights.Source, size: int):
-        # None of networks of sound only
+        # these are None only for networks of sound
         assert source.interpolation and source.mean and source.std
         self._resize, self._interpolation = source.resize, source.interpolation
         self._mean, self._std, self._size = source.mean, source.std, size
@@ -90,11 +90,11 @@ class Squares:
         }
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
-        """The frames of the record."""
+        """Returns the frames of the record."""
         return record['frames']
 
     def cut(self, items: Array) -> Array:
-        """uint8 frames `[B, H, W, 3]` -> squares of whole numbers."""
+        """Resizes and crops uint8 frames `[B, H, W, 3]` to squares of whole numbers."""
         return images.resize_and_crop(
             items,
             self._size,
@@ -104,19 +104,19 @@ class Squares:
         )
 
     def prepare(self, items: Array) -> Array:
-        """Squares as the weights expect them."""
+        """Normalises squares as the weights expect them."""
         return images.normalize(items.astype(jnp.float32), self._mean, self._std)
 
     def notes(self, record: Mapping) -> list[str]:
-        """None: any picture is read alike."""
+        """Returns no notes: all pictures are read alike."""
         return []
 
 
 class OpenL3Pictures:
-    """Pictures as OpenL3's network takes them, which are made on the host.
+    """The transform of pictures for OpenL3's network, all on the host.
 
     Args:
-      frames: the rule by which they were picked from a video file; None: those of the record.
+      frames: the rule that picks them from a video file; None takes those of the record.
       size: side of the square.
     """
 
@@ -133,7 +133,7 @@ class OpenL3Pictures:
         }
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
-        """Squares `[size, size, 3]`."""
+        """Returns squares `[size, size, 3]`."""
         if self.takes == 'media':
             return record['media_frames']
         return [media.openl3_pictures(frame, self._size) for frame in record['frames']]
@@ -147,5 +147,5 @@ class OpenL3Pictures:
         return items
 
     def notes(self, record: Mapping) -> list[str]:
-        """None: any picture is read alike."""
+        """Returns no notes: all pictures are read alike."""
         return []

@@ -1,9 +1,9 @@
-"""Every network by name: `create_model('clip_rn101', width=8)` and what can be asked about it.
+"""Creates and describes every network by name: `create_model('clip_rn101', width=8)`.
 
 Each network's file ends with `MODELS`, name -> constructor, and `SOURCES`, name -> published
 weights, which are gathered on first use; and with `RULES` and `IGNORE`, by which weights are
-converted. A file whose rules depend on what else a state holds has a function `renamed` besides.
-A file that cannot be imported takes only its own networks with it.
+converted. If a weight's name depends on the other names in its file, a function `renamed` is
+applied first. When a file cannot be imported, only its own networks are missing.
 
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
@@ -37,16 +37,32 @@ class _Gathered(NamedTuple):
 
 
 def list_models() -> list[str]:
-    """Every name that `create_model` takes, sorted; a file that cannot be imported is warned of."""
+    """Lists every name that `create_model` takes, sorted; warns of files it cannot import.
+
+    Example:
+      >>> 'resnest50d' in list_models()
+      True
+    """
     return sorted(_constructors())
 
 
 def create_model(name: str, **options: Any) -> nn.Module:
-    """The network of this name; options are the fields of its Linen module.
+    """Creates the network of this name.
+
+    Args:
+      name: one of `list_models()`.
+      options: fields of its Linen module, in place of their defaults.
 
     Raises:
       ValueError: there is no such network, or it has no such option.
       ImportError: there is none, but a file cannot be imported; that file's error is the cause.
+
+    Example:
+      >>> model = create_model('resnet50', num_classes=10)
+      >>> out = jax.eval_shape(model.init_with_output, jax.random.key(0), model.input_spec)
+      >>> (logits, intermediates), variables = out
+      >>> logits.shape, intermediates['embedding'].shape
+      ((1, 10), (1, 2048))
     """
     constructors = _constructors()
     if name not in constructors:
@@ -65,35 +81,73 @@ def create_model(name: str, **options: Any) -> nn.Module:
 
 
 def input_spec(name: str, **options: Any) -> Any:
-    """Shape and type of the input, or a dict of them, for a batch of one."""
+    """Returns shape and type of a network's input, or a dict of them, for a batch of one.
+
+    Example:
+      >>> input_spec('resnet50').shape
+      (1, 224, 224, 3)
+    """
     return create_model(name, **options).input_spec
 
 
 def init(model: str | nn.Module, key: int | jax.Array = 0) -> dict:
-    """Fresh variables of a network, or of the one of this name, from a seed or a PRNG key."""
+    """Draws fresh variables for a network.
+
+    Args:
+      model: the network or its name.
+      key: a PRNG key or a seed.
+
+    Example:
+      >>> variables = jax.eval_shape(lambda key: init('resnet50', key), jax.random.key(0))
+      >>> sorted(variables)
+      ['batch_stats', 'params']
+    """
     model = create_model(model) if isinstance(model, str) else model
     key = jax.random.key(key) if isinstance(key, int) else key
     return model.lazy_init(key, model.input_spec)
 
 
 def variable_shapes(model: nn.Module) -> dict:
-    """The variables' tree with a `jax.ShapeDtypeStruct` at each leaf; computes nothing."""
+    """Returns the tree of variables with a `jax.ShapeDtypeStruct` at each leaf; computes nothing.
+
+    Example:
+      >>> variable_shapes(create_model('resnet50'))['params']['conv1']['kernel'].shape
+      (7, 7, 3, 64)
+    """
     return jax.eval_shape(lambda spec: model.init(jax.random.key(0), spec), model.input_spec)
 
 
 def count_parameters(name: str, **options: Any) -> int:
-    """Number of trainable values, found without allocating or compiling anything."""
+    """Counts a network's trainable values; allocates and compiles nothing.
+
+    Example:
+      >>> count_parameters('resnest50d', num_classes=10)
+      25454730
+    """
     shapes = variable_shapes(create_model(name, **options))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes['params']))
 
 
 def published_sources() -> dict[str, Source]:
-    """Every network of which weights are published -> where they come from."""
+    """Returns the published weights of every network that has some: name -> Source.
+
+    Example:
+      >>> published_sources()['openl3_audio'].publisher
+      'marl/openl3'
+    """
     return _gathered().sources
 
 
 def source_of(name: str) -> Source:
-    """The published weights of a network; an error that lists the networks which have some."""
+    """Returns where the published weights of a network come from.
+
+    Raises:
+      ValueError: no weights are published for it; the message lists the networks with weights.
+
+    Example:
+      >>> source_of('clip_vit_b32').licence
+      'MIT'
+    """
     sources = published_sources()
     if name not in sources:
         _raise_unknown(f'no weights are published for {name}; there are {", ".join(sources)}')
@@ -101,7 +155,15 @@ def source_of(name: str) -> Source:
 
 
 def rules_of(model: nn.Module) -> Rules:
-    """How published weights are converted for a network, as its file says."""
+    """Returns the rules by which published weights are converted for a network.
+
+    Raises:
+      ValueError: no weights are published for networks of this kind.
+
+    Example:
+      >>> rules_of(create_model('resnet50')).rules[0].match('conv1.weight')
+      ('params/conv1/kernel',)
+    """
     file = sys.modules.get(type(model).__module__)
     if not hasattr(file, 'RULES'):
         family = type(model).__module__.rpartition('.')[2]
@@ -114,16 +176,16 @@ def _constructors() -> dict[str, Callable[..., nn.Module]]:
 
 
 def _raise_unknown(sentence: str) -> NoReturn:
-    """The error of a name that is in no file, or in one that cannot be imported."""
+    """Raises the error of an unknown name, which may be in a file that cannot be imported."""
     failures = _gathered().failures
     if not failures:
         raise ValueError(sentence)
     first, *more = failures.values()
     cause = ExceptionGroup('files of networks', [first, *more]) if more else first
-    raise ImportError(f'{sentence}; {_told(failures)}') from cause
+    raise ImportError(f'{sentence}; {_not_imported(failures)}') from cause
 
 
-def _told(failures: Mapping[str, Exception]) -> str:
+def _not_imported(failures: Mapping[str, Exception]) -> str:
     files = (f'{path} ({type(e).__name__}: {e})' for path, e in failures.items())
     return f'not imported: {", ".join(files)}'
 
@@ -135,12 +197,12 @@ def _gathered() -> _Gathered:
         name = f'{__name__}.{file.name}'
         try:
             module = importlib.import_module(name)
-        except Exception as error:  # any: the other files are no worse for it
+        except Exception as error:  # of any kind: the other files are not affected
             gathered.failures[importlib.util.find_spec(name).origin] = error
             continue
         gathered.constructors.update(getattr(module, 'MODELS', {}))
         gathered.sources.update(getattr(module, 'SOURCES', {}))
     if gathered.failures:
-        message = f'some networks are left out; {_told(gathered.failures)}'
+        message = f'some networks are left out; {_not_imported(gathered.failures)}'
         warnings.warn(message, RuntimeWarning, stacklevel=4)  # whoever called a public function
     return gathered

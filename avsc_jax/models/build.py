@@ -1,4 +1,4 @@
-"""Networks as configs and checkpoints describe them."""
+"""Makes the networks that configs describe, and the shapes of their checkpoints."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from avsc_jax import models
 
 
 def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
-    """The network of a config's `model` section, with a head as wide as the data has classes."""
+    """Makes the network of a config's `model` section, with a head for the data's classes."""
     options = {name: value for name, value in settings.items() if name != 'name'}
     wanted = options.pop('num_classes', num_classes)
     if wanted != num_classes:
@@ -20,5 +20,5 @@ def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
 
 
 def checkpoint_shapes(model: nn.Module) -> dict:
-    """As a checkpoint holds them: with `batch_stats`, empty where a network has none."""
+    """Returns the shapes of a checkpoint's variables; `batch_stats` may be empty."""
     return {'batch_stats': {}} | models.variable_shapes(model)

@@ -16,7 +16,7 @@ ENCODERS = {'clip_rn50x4': 640, 'clip_rn101': 512, 'clip_vit_b32': 512}
 
 
 class Branch(nn.Module):
-    """What one encoder's features pass before they meet the others'."""
+    """Two layers on one encoder's features, before these are joined with the others'."""
 
     widths: tuple[int, int]
     dropout: float

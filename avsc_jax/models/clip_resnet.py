@@ -42,7 +42,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """The mean of the map attends to the mean and to every place of the map."""
+    """Attention pooling: the map's mean attends to itself and to every place of the map."""
 
     heads: int
     output_dim: int
@@ -69,12 +69,12 @@ class AttentionPool(nn.Module):
 
 
 class ClipResNet(nn.Module):
-    """Image -> embedding, not normalised; with `num_classes`, a linear head on the embedding.
+    """CLIP's ResNet: image to embedding, not normalised; with `num_classes`, a linear head on it.
 
     Attributes:
       width: channels after the stem; the last stage has 32 times as many.
       layers: bottlenecks in each of the four stages.
-      heads: of the attention pooling; None, one for each 64 channels.
+      heads: of the attention pooling; None gives one for each 64 channels.
       image_size: side of the square input, a multiple of 32.
       dtype: of the arithmetic; parameters, statistics and the embedding are float32.
 
@@ -153,7 +153,7 @@ RULES = (
     *linear(r'visual\.attnpool\.([qkvc]_proj)', r'attnpool/\1'),
 )
 
-# The text tower, the temperature, and what the archives say about themselves.
+# The text tower, the temperature, and the archives' facts about themselves.
 IGNORE = (
     r'visual\..*\.num_batches_tracked',
     r'transformer\..*',

@@ -16,14 +16,14 @@ from avsc_jax.types import Array, Float, Int
 
 
 class ClipText(nn.Module):
-    """Token ids -> embedding, not normalised, read where a text's first `END` stands.
+    """CLIP's text tower: token ids to the embedding at a text's first `END`, not normalised.
 
-    The attention is causal, so that what stands after it (OpenAI pads with 0, Hugging Face with
-    `END`) does not matter and needs no mask.
+    The attention is causal, so that the padding after it (0 at OpenAI, `END` at Hugging Face) does
+    not matter and needs no mask.
 
     Attributes:
       width: of the tokens; the projection brings it to `output_dim`.
-      heads: of the attention; None, one for each 64 of the width.
+      heads: of the attention; None gives one for each 64 of the width.
 
     Source: Radford et al. 2021, Section 2.4; the modules carry Hugging Face's names.
     """
@@ -94,7 +94,7 @@ HF_RULES = (
 
 RULES = OPENAI_RULES + HF_RULES
 
-# The image tower, the temperature, and what the archives say about themselves.
+# The image tower, the temperature, and the archives' facts about themselves.
 IGNORE = (
     r'visual\..*',
     r'vision_model\..*',
@@ -104,7 +104,7 @@ IGNORE = (
     r'input_resolution|context_length|vocab_size|attn_mask',
 )
 
-# The text towers lie in the image towers' files, and were trained with the same pictures.
+# The text towers are in the image towers' files, and were trained with the same pictures.
 SOURCES = {
     f'{name}_text': dataclasses.replace(source, shares=name)
     for name, source in (clip_resnet.SOURCES | clip_vit.SOURCES).items()

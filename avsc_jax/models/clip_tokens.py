@@ -1,4 +1,4 @@
-"""Texts for CLIP's text towers: what a class is called, and the token ids of that."""
+"""Texts for CLIP's text towers: prompts that name the classes, and their token ids."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -10,8 +10,8 @@ START, END = VOCABULARY - 2, VOCABULARY - 1
 
 STYLES = {'literal': '{literal}', 'spaces': '{spaces}', 'photo': 'a photo of a {spaces}'}
 
-# Enough for the ten scenes in every style without a vocabulary file: in CLIP's vocabulary, which
-# never joins two words, each of these is one token. Source: `openai/CLIP`, simple_tokenizer.py.
+# Token ids for the ten scenes in every style, without a vocabulary file: each of these words is one
+# token of CLIP's vocabulary, which never joins two. Source: `openai/CLIP`, simple_tokenizer.py.
 WORDS = {
     '_': 318,
     'a': 320,
@@ -34,11 +34,11 @@ WORDS = {
 
 
 def prompts(classes: Iterable[str], style: str) -> list[str]:
-    """A text for each class.
+    """Makes a text for each class.
 
     Args:
-      style: 'literal' takes the name as it is, with its underscores; 'spaces' has none; 'photo'
-        is the sentence that CLIP's authors use.
+      style: 'literal' keeps the name with its underscores; 'spaces' replaces these; 'photo' is the
+        sentence that CLIP's authors use.
 
     Source: Okazaki et al. 2021 say raw class names; Radford et al. 2021, Section 3.1.4.
     """
@@ -48,7 +48,7 @@ def prompts(classes: Iterable[str], style: str) -> list[str]:
 
 
 def token_ids(texts: Sequence[str]) -> np.ndarray:
-    """int32 `[N, 77]`: each text in lower case between START and END, then zeros.
+    """Encodes texts as int32 `[N, 77]`: lower case between START and END, then zeros.
 
     Words other than those of the scenes need instant-clip-tokenizer, which brings the vocabulary.
     """

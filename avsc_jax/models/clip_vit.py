@@ -18,11 +18,11 @@ from avsc_jax.types import Array, Float
 
 
 class ClipVit(nn.Module):
-    """Image -> embedding, not normalised; with `num_classes`, a linear head on the embedding.
+    """CLIP's ViT: image to embedding, not normalised; with `num_classes`, a linear head on it.
 
     Attributes:
       width: of the tokens; the projection brings it to `output_dim`.
-      heads: of the attention; None, one for each 64 of the width.
+      heads: of the attention; None gives one for each 64 of the width.
       image_size: side of the square input, a multiple of `patch_size`.
       dtype: of the arithmetic; parameters and the embedding are float32.
 
@@ -73,7 +73,7 @@ class ClipVit(nn.Module):
 
 
 def flax_clip() -> ModuleType:
-    """Hugging Face's Flax CLIP; version 5 of transformers dropped it."""
+    """Imports Hugging Face's Flax CLIP, which version 5 of transformers dropped."""
     import transformers
 
     if int(transformers.__version__.split('.')[0]) >= 5:
@@ -81,7 +81,7 @@ def flax_clip() -> ModuleType:
             f'transformers {transformers.__version__} is installed, which has no Flax models; '
             "CLIP's ViT needs version 4: pip install 'transformers>=4.57,<5'"
         )
-    # Else the first module built logs that Flax classes go away in version 5.
+    # The first module built would log that Flax classes go away in version 5.
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     from transformers.models.clip import modeling_flax_clip
@@ -91,7 +91,7 @@ def flax_clip() -> ModuleType:
 
 
 def openai_layers(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a transformer's layers, with one matrix for queries, keys and values."""
+    """Returns the rules of a transformer's layers, with one matrix for queries, keys and values."""
     layer, path = rf'{source}\.resblocks\.(\d+)', rf'{path}/encoder/layers/\1'
     attention = tuple(f'params/{path}/self_attn/{part}_proj' for part in 'qkv')
     return (
@@ -109,7 +109,7 @@ def openai_layers(source: str, path: str) -> tuple[Rule, ...]:
 
 
 def hugging_face_layers(tower: str) -> tuple[Rule, ...]:
-    """The rules of a transformer's layers, whose names Flax's module shares."""
+    """Returns the rules of a transformer's layers with the names of Hugging Face's Flax module."""
     layer, path = rf'{tower}\.encoder\.layers\.(\d+)', rf'{tower}/encoder/layers/\1'
     return (
         *linear(rf'{layer}\.self_attn\.([qkv]_proj|out_proj)', rf'{path}/self_attn/\2'),

@@ -14,11 +14,11 @@ from avsc_jax.types import Array, Float
 class ClipZeroShot(nn.Module):
     """Scaled cosine between an encoder's features and the text features of each class.
 
-    Its head is not trained but made of texts, by `text_head`.
+    Its head is not trained but made from texts, by `text_head`.
 
     Attributes:
-      encoder: whose features it takes, `width` wide.
-      logit_scale: what CLIP's own temperature was at the end of its training, its upper bound.
+      encoder: the network whose features are taken, `width` wide.
+      logit_scale: CLIP's own scale at the end of its training, its upper bound.
 
     Source: Radford et al. 2021, Section 3.1.2; Okazaki et al. 2021, Section 2.3.
     """
@@ -46,7 +46,7 @@ class ClipZeroShot(nn.Module):
 
 
 def text_head(embedding: Float[Array, 'C D']) -> dict:
-    """The network's variables, of a text embedding for each class."""
+    """Makes the network's variables from a text embedding for each class."""
     return {'params': {'head': {'kernel': _unit(embedding).T}}}
 
 

@@ -1,5 +1,7 @@
-"""EfficientNet, its Lite kind and EfficientNetV2. Module names are timm's, with `blocks.1.0`
-written `blocks_1_0`, and `head` for its `classifier`."""
+"""EfficientNet, EfficientNet-Lite and EfficientNetV2.
+
+Module names are timm's, with `blocks.1.0` written `blocks_1_0`, and `head` for its `classifier`.
+"""
 
 import dataclasses
 import functools
@@ -21,12 +23,12 @@ from avsc_jax.types import Array, Float
 
 
 class Stage(NamedTuple):
-    """Blocks of one kind, the first of which may have a stride; before the multipliers.
+    """A stage before the multipliers: blocks of one kind, the first of which may have a stride.
 
     Attributes:
       kind: `plain` convolution, `fused` or `inverted` bottleneck, or `separable`, not expanded.
       expansion: channels inside the block to channels of its input.
-      squeeze: width of squeeze-and-excitation to channels of the block's input; 0, there is none.
+      squeeze: width of squeeze-and-excitation to channels of the block's input; 0 for none.
     """
 
     kind: str
@@ -80,12 +82,15 @@ class Block(nn.Module):
 
 
 class EfficientNet(Backbone, kw_only=True):
-    """Attributes:
-      stages: as the family's smallest network has them.
-      channel_multiplier, depth_multiplier: what makes the larger networks of it.
+    """Stages of inverted bottlenecks, scaled in width and depth.
+
+    Attributes:
+      stages: those of the family's smallest network.
+      channel_multiplier, depth_multiplier: scale width and depth for the larger networks.
       stem_features: channels after the first convolution, before the multiplier.
-      tensorflow: padding and epsilon of the weights that were trained in TensorFlow.
-      drop_path_rate: in equal steps from 0 at the first block; a next one would reach it.
+      tensorflow: padding and epsilon of weights that were trained in TensorFlow.
+      drop_path_rate: grows in equal steps from 0 at the first block, and would be reached by one
+        block more.
 
     Source: Tan and Le 2019, Table 1 and Section 3.3; Tan and Le 2021, Table 4.
     """
@@ -132,14 +137,14 @@ class EfficientNet(Backbone, kw_only=True):
 
 
 def _conv_norm(x, conv, norm, features, *, kernel=1, stride=1, groups=1, tensorflow, train):
-    """A convolution and its norm, under these names in the module that calls."""
+    """Applies a convolution and its norm, as submodules of these names."""
     padding = 'SAME' if tensorflow else kernel // 2
     x = Conv(features, (kernel, kernel), (stride, stride), padding, groups, name=conv)(x)
     return BatchNorm(epsilon=1e-3 if tensorflow else 1e-5, name=norm)(x, train=train)
 
 
 def _multiple_of_8(channels):
-    """The nearest multiple of 8 that is not more than a tenth smaller.
+    """Returns the nearest multiple of 8 that is not more than a tenth smaller.
 
     Source: `round_filters` of the authors' code.
     """

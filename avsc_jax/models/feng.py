@@ -15,14 +15,14 @@ from avsc_jax.models.clip_late_fusion import Branch
 from avsc_jax.models.openl3_baseline import AUDIO, VIDEO, EmbeddingNetwork
 from avsc_jax.types import Array, Float
 
-WEIGHT_BOUND = 0.1  # of the first values of the second answer's weight
+WEIGHT_BOUND = 0.1  # of the initial weights of the second answer
 
 
 class FengNetwork(EmbeddingNetwork, kw_only=True):
-    """Embeddings of clips; those with a time axis are averaged over it."""
+    """The base of networks on embeddings of clips, averaged over time if they have a time axis."""
 
     def clips(self, inputs: Mapping[str, Array]) -> dict[str, Float[Array, 'B D']]:
-        """Each input by its name."""
+        """Returns each input by name, without a time axis."""
         means = {
             name: x.mean(axis=1) if x.ndim == 3 else x
             for name, x in inputs.items()
@@ -33,14 +33,14 @@ class FengNetwork(EmbeddingNetwork, kw_only=True):
     def classified(
         self, x: list[Float[Array, 'B D']], head: nn.Module
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
-        """(logits, out) by the head; without classes, the embedding comes first."""
+        """Returns (logits, out), or without classes (embedding, out)."""
         embedding = jnp.concatenate(x, axis=-1).astype(jnp.float32)
         logits = head(embedding) if self.num_classes else embedding
         return logits, {'embedding': embedding}
 
 
 class FeatureFusion(FengNetwork, kw_only=True):
-    """The inputs are joined before their common branch (`early`), or behind a branch of each.
+    """Fusion of features: inputs are joined before a common branch (`early`) or after their own.
 
     Attributes:
       widths: outputs of all branches together, and of the layer before the head.
@@ -67,7 +67,7 @@ class FeatureFusion(FengNetwork, kw_only=True):
 
 
 class LateFusion(FengNetwork, kw_only=True):
-    """Each input is classified for itself, and then the answers are, or their mean is taken.
+    """Late fusion: inputs are classified apart, then their answers are classified or averaged.
 
     Attributes:
       widths: outputs of each branch, and of the layer behind it.
@@ -91,7 +91,7 @@ class LateFusion(FengNetwork, kw_only=True):
 
 
 class LateHead(nn.Module):
-    """The equal parts of an embedding are classified apart, and their answers joined by `rule`."""
+    """Classifies the equal parts of an embedding apart and joins their answers by `rule`."""
 
     num_classes: int
     parts: tuple[str, ...]
@@ -110,8 +110,8 @@ class WeightedFusion(FengNetwork, kw_only=True):
 
     Attributes:
       scalar: one weight for all classes.
-      of_probabilities: the answers are weighted as probabilities. Their sum is still no more than
-        the logits of the loss.
+      of_probabilities: the answers are weighted as probabilities; the loss still takes their sum
+        as logits.
 
     Source: Feng, Sec. 3.3.
     """
@@ -120,7 +120,7 @@ class WeightedFusion(FengNetwork, kw_only=True):
     of_probabilities: bool = False
 
     def learned(self, params: Mapping) -> dict[str, Float[Array, 'C']]:
-        """What a report shows of the trained network: a weight for each class, or for all."""
+        """Returns the learned weight, for each class or for all, under its title in a report."""
         _, second = self.embeddings
         return {f"weight of {second}'s answer": params['head']['weight']}
 
@@ -144,7 +144,7 @@ class WeightedFusion(FengNetwork, kw_only=True):
 
 
 class WeightedHead(nn.Module):
-    """The two halves of an embedding are classified apart, the second with a weight of its own."""
+    """Classifies the halves of an embedding apart and adds the second answer by a weight."""
 
     num_classes: int
     parts: tuple[str, str]

@@ -1,4 +1,4 @@
-"""The form of a network for inference: norms that are no more than a part of the layer before."""
+"""Folds BatchNorms into the layers before them, for inference."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,12 +24,12 @@ NORM_LEAVES = (
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """A network whose BatchNorms, where they follow a convolution or a matrix, lie in its values.
+    """A network for inference with BatchNorms folded into the layers before them.
 
-    It is called as the network is, `apply(variables, inputs) -> (logits, out)`, but not to train.
+    It is called like the network, `apply(variables, inputs) -> (logits, out)`, but cannot train.
 
     Attributes:
-      layers: path of each BatchNorm that is left out -> path of the layer in whose values it lies.
+      layers: path of each BatchNorm that is folded -> path of the layer that it is folded into.
     """
 
     model: nn.Module
@@ -43,7 +43,7 @@ class Folded:
         if train:
             raise ValueError(
                 'a network with folded BatchNorms cannot be trained (train=True): train the one '
-                'that was given to fold_batchnorm, and fold it then'
+                'that was given to fold_batchnorm, and fold it afterwards'
             )
         with_new_bias = set(self.layers.values())
 
@@ -61,12 +61,12 @@ class Folded:
 
 
 def fold_batchnorm(model: nn.Module, variables: Mapping) -> tuple[Folded, dict]:
-    """The network for inference with BatchNorms folded into the layers whose output they take.
+    """Folds BatchNorms into the convolutions and linear layers whose output they take.
 
     What a BatchNorm does with running statistics is linear, so the layer before it can do it: its
     kernel is scaled, and its bias (a new one, where it has none) shifted. A BatchNorm that takes
     anything else, such as an activation or a sum, stays. A layer's output must go to its norm only.
-    What is given stays as it is.
+    The given variables are not changed.
     """
     followed = _followed(model, variables)
     leaves = traverse_util.flatten_dict(dict(variables))
@@ -87,11 +87,11 @@ def fold_batchnorm(model: nn.Module, variables: Mapping) -> tuple[Folded, dict]:
 
 
 def _followed(model: nn.Module, variables: Mapping) -> dict[Path, tuple[Path, float]]:
-    """Path of a BatchNorm -> path of the layer whose output it takes, and the norm's epsilon.
+    """Maps a BatchNorm's path to the path of the layer whose output it takes, and its epsilon.
 
-    The network is traced, and a norm's input is the same tracer as a layer's output, or it is not.
+    The network is traced: a norm takes a layer's output if its input is the same tracer.
     """
-    outputs, found = [], {}  # the tracers stay, so that no later one can be taken for them
+    outputs, followed = [], {}  # tracers are kept, so that no later one can be taken for them
     leaves = traverse_util.flatten_dict(dict(variables))
 
     def look(method, args, kwargs, context):
@@ -99,7 +99,7 @@ def _followed(model: nn.Module, variables: Mapping) -> dict[Path, tuple[Path, fl
         if isinstance(module, BatchNorm):
             layers = [path for y, path in outputs if y is args[0]]
             if layers:
-                found[module.path] = layers[0], module.epsilon
+                followed[module.path] = layers[0], module.epsilon
         y = method(*args, **kwargs)
         if isinstance(module, Conv | Linear):
             outputs.append((y, module.path))
@@ -107,8 +107,8 @@ def _followed(model: nn.Module, variables: Mapping) -> dict[Path, tuple[Path, fl
 
     with _intercepted(look):
         jax.eval_shape(model.apply, variables, model.input_spec)
-    # a frozen part that a network applies for itself keeps its norms: it has no parameters here
-    return {norm: layer for norm, layer in found.items() if ('params', *norm, 'scale') in leaves}
+    # a frozen part that a network applies by itself keeps its norms: they are not among `params`
+    return {norm: layer for norm, layer in followed.items() if ('params', *norm, 'scale') in leaves}
 
 
 def _last_axis(vector, like):
@@ -116,7 +116,7 @@ def _last_axis(vector, like):
 
 
 def _intercepted(change: Callable) -> Any:
-    """A context in which `change` stands before every module's `__call__`."""
+    """Returns a context in which `change` wraps every module's `__call__`."""
 
     def calls_only(method, args, kwargs, context):
         if context.method_name != '__call__':

@@ -1,5 +1,8 @@
-"""Hou's dual-stream network: attention and convolutions over OpenL3's embeddings of the sound, a
-ResNet on ten pictures, and attention over both."""
+"""Hou's dual-stream network: sound and pictures by streams of their own, joined by attention.
+
+The sound's stream is attention and convolutions over OpenL3's embeddings, the other a ResNet on ten
+pictures.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -28,8 +31,8 @@ AUDIO_LAYERS = (
 AUDIO_HEADS, FUSION_HEADS = 8, 16
 
 
-class Encoder(nn.Module):
-    """Attention and a position-wise network, each added to what came in and normalised.
+class EncoderLayer(nn.Module):
+    """Attention and a position-wise network, each followed by a shortcut and a norm.
 
     Attributes:
       scaled: scores are divided by the root of a head's width, as usual; the source does not.
@@ -44,7 +47,7 @@ class Encoder(nn.Module):
     def __call__(
         self, queries: Float[Array, 'B T D'], values: Float[Array, 'B T2 D']
     ) -> tuple[Float[Array, 'B T D'], Float[Array, 'B T2']]:
-        """The result, and how much each value counts: the mean over heads and queries."""
+        """Returns the result, and the mean weight of each value over heads and queries."""
         batch, _, width = queries.shape
         q, k, v = (
             Linear(width, name=name)(x).reshape(batch, -1, self.heads, width // self.heads)
@@ -63,7 +66,7 @@ class Encoder(nn.Module):
 
 
 class AudioBranch(nn.Module):
-    """Frames' embeddings -> about a tenth as many vectors, 10 for the 96 of a clip.
+    """The stream of sound: frames' embeddings to a tenth as many vectors, 10 for a clip's 96.
 
     Attributes:
       filters: of the four convolutions.
@@ -74,7 +77,7 @@ class AudioBranch(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, 'B T D'], *, train: bool) -> Float[Array, 'B T2 D2']:
-        x, _ = Encoder(AUDIO_HEADS, self.scaled, name='encoder')(x, x)
+        x, _ = EncoderLayer(AUDIO_HEADS, self.scaled, name='encoder')(x, x)
         x = x[..., None]
         layers = zip(self.filters, AUDIO_LAYERS, strict=True)
         for n, (filters, (kernel, strides, pooled)) in enumerate(layers, start=1):
@@ -86,18 +89,18 @@ class AudioBranch(nn.Module):
 
 
 class DualStream(nn.Module, kw_only=True):
-    """One vector a second of sound and of picture, joined, classified, and the answers pooled.
+    """Vectors of sound and picture for each second, joined and classified; answers are pooled.
 
     Attributes:
-      fusion: 'attention' among the joined vectors, 'none' but a layer, or vectors of one kind ask
-        (`image_queries`, `audio_queries`) and those of the other answer.
+      fusion: 'attention' over the joined vectors, a linear layer ('none'), or attention with
+        queries of one kind ('image_queries', 'audio_queries') and values of the other.
       embedding_size, frames: of the sound; 96 frames fit 10 pictures.
       layers, width: of the ResNet.
       filters: of the first three convolutions of the sound.
       features: of each vector of either kind.
-      scaled: see `Encoder`.
+      scaled: see `EncoderLayer`.
       dtype: of the ResNet's maps; all else is float32.
-      remat: the ResNet's blocks are computed again for their gradients.
+      remat: the ResNet's blocks are computed again for their gradients, to save memory.
 
     Source: Hou et al. 2021, Sec. 1 and Figure 1; layers and variants are those of its code.
     """
@@ -143,7 +146,7 @@ class DualStream(nn.Module, kw_only=True):
         return _mean_and_largest(answers), out
 
     def part(self, name: Literal['resnet']) -> nn.Module:
-        """The network by itself whose variables lie under this name here."""
+        """Returns the part of the network with this name, as a network of its own."""
         return {'resnet': self._resnet}[name](parent=None)
 
     def _resnet(self, **where) -> ResNet:
@@ -151,7 +154,7 @@ class DualStream(nn.Module, kw_only=True):
         return ResNet(num_classes=0, **options, **where)
 
     def _seen(self, images, *, train):
-        """A vector for each picture, from mean and maximum of the ResNet's last map."""
+        """Returns a vector for each picture, from mean and maximum of the ResNet's last map."""
         resnet = self._resnet(name='resnet')
         last = resnet(images.reshape(-1, *images.shape[2:]), train=train)[1]['layer4']
         flat = last.reshape(last.shape[0], -1, last.shape[-1]).astype(jnp.float32)
@@ -161,20 +164,20 @@ class DualStream(nn.Module, kw_only=True):
         return x.reshape(*images.shape[:2], -1)
 
     def _fused(self, audio, image):
-        """Vectors of both and, for `out`, how much each second is attended to."""
+        """Returns vectors of both and, for `out`, the attention to each second."""
         if self.fusion == 'none':
             joined = jnp.concatenate([audio, image], axis=-1)
             return nn.relu(Linear(self.features, name='fusion')(joined)), {}
         if self.fusion == 'attention':
-            asking = answering = jnp.concatenate([audio, image], axis=-1)
+            queries = values = jnp.concatenate([audio, image], axis=-1)
         else:
             order = 1 if self.fusion == 'audio_queries' else -1
-            asking, answering = (audio, image)[::order]
-        fused, weights = Encoder(FUSION_HEADS, self.scaled, name='fusion')(asking, answering)
+            queries, values = (audio, image)[::order]
+        fused, weights = EncoderLayer(FUSION_HEADS, self.scaled, name='fusion')(queries, values)
         return fused, {'attention': weights}
 
     def _checked(self, inputs):
-        """(embeddings, images), or an error if the network is not made for such."""
+        """Returns (embeddings, images); raises ValueError where their shapes do not fit."""
         for name in self.input_spec:
             if name not in inputs:
                 raise ValueError(f'no input {name} among {", ".join(sorted(inputs))}')
@@ -187,20 +190,20 @@ class DualStream(nn.Module, kw_only=True):
         if images.shape[1] < 1 or steps(frames.shape[1]) != images.shape[1]:
             raise ValueError(
                 f'{frames.shape[1]} frames of audio_embedding fit {steps(frames.shape[1])} images, '
-                f'{images.shape[1]} were given; of a 1 s item, tile 6 frames to 96'
+                f'{images.shape[1]} were given; of a 1 s item, repeat the 6 frames to 96'
             )
         return frames, images
 
 
 def steps(frames: int) -> int:
-    """How many vectors the sound's branch makes of as many frames."""
+    """Returns how many vectors the stream of sound makes of so many frames."""
     for _, (stride, _), pooled in AUDIO_LAYERS:
         frames = (frames - 1) // stride + 1 - pooled
     return frames
 
 
 def _mean_and_largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:
-    """Their sum, over the second axis."""
+    """Returns the sum of mean and maximum over the second axis."""
     return x.mean(axis=1) + largest(x)
 
 

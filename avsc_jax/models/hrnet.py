@@ -1,6 +1,8 @@
-"""HRNets: branches of several resolutions side by side, mixed again and again. Module names are
-the source's, with `stage2.0.branches.1.0` written `stage2_0/branches_1_0`, and `head` for its
-`classifier`."""
+"""HRNets: branches of several resolutions side by side, mixed again and again.
+
+Module names are the source's, with `stage2.0.branches.1.0` written `stage2_0/branches_1_0`, and
+`head` for its `classifier`.
+"""
 
 import functools
 
@@ -54,13 +56,15 @@ class HighResolutionModule(nn.Module):
 
 
 class HRNet(Backbone, kw_only=True):
-    """Attributes:
+    """One to four branches of falling resolution, merged into one map at the end.
+
+    Attributes:
       width: channels of the branch of highest resolution.
-      first_width, first_blocks: of the bottlenecks before the branches.
-      modules: of the stages with two, three and four branches.
+      first_width, first_blocks: width and number of the bottlenecks before the branches.
+      modules: number of modules in the stages with two, three and four branches.
       blocks: in each branch of a module.
-      head_width: of the bottleneck on top of the first branch; of the next ones, 2, 4, 8 times.
-      num_features: of the embedding.
+      head_width: of the bottleneck on top of the first branch; 2, 4, 8 times that on the next ones.
+      num_features: width of the embedding.
 
     Source: Wang et al. 2020 (deep high-resolution representation learning), Section 3 and the
     classification head of Fig. 4 (c).
@@ -96,7 +100,7 @@ class HRNet(Backbone, kw_only=True):
         return self.classified(x, out, train=train)
 
     def _with_one_more_branch(self, maps, name, *, train):
-        """A branch of half the last one's resolution; the first time, from maps of other widths."""
+        """Adds a branch of half the last one's resolution; the first call also sets the width."""
         new = _halved(maps[-1], self.width * 2 ** len(maps), f'{name}_{len(maps)}_0', train=train)
         if len(maps) == 1 and maps[0].shape[-1] != self.width:
             first = _conv_norm(maps[0], self.width, f'{name}_0', kernel_size=3, train=train)
@@ -104,7 +108,7 @@ class HRNet(Backbone, kw_only=True):
         return [*maps, nn.relu(new)]
 
     def _merged(self, maps, *, train):
-        """One map from all branches, from high to low resolution."""
+        """Merges all branches into one map, from high to low resolution."""
         merged = None
         for branch, x in enumerate(maps):
             width = self.head_width * 2**branch
@@ -120,7 +124,7 @@ class HRNet(Backbone, kw_only=True):
 
 
 def _conv_norm(x, features, name, *, train, kernel_size=1, stride=1, use_bias=False):
-    """A convolution and its norm, as parts of the module that calls."""
+    """Applies a convolution and its norm, as submodules `<name>_0` and `<name>_1`."""
     x = Conv(
         features,
         (kernel_size, kernel_size),
@@ -136,17 +140,17 @@ _halved = functools.partial(_conv_norm, kernel_size=3, stride=2)
 
 
 def _enlarged(x, factor, shape):
-    """Each value `factor` by `factor` times, cut to the sides of `shape`.
+    """Repeats each value `factor` by `factor` times, and cuts the map to the sides of `shape`.
 
-    Halving rounds odd sides up, so the enlarged map may overhang; timm takes only images whose
-    sides are multiples of 32, where none does.
+    Halving rounds odd sides up, so that the enlarged map may be larger; not so for images whose
+    sides are multiples of 32, the only ones that timm takes.
     """
     x = jnp.repeat(jnp.repeat(x, factor, axis=1), factor, axis=2)
     return x[:, : shape[1], : shape[2]]
 
 
 def _block_rules(source: str, path: str, part: str) -> tuple[Rule, ...]:
-    r"""The rules of a residual block; `part` is the number of the group that is captured here."""
+    r"""Returns the rules of a residual block; `part` refers to the group captured here."""
     return (
         *convolution(rf'{source}\.(conv\d)', rf'{path}/{part}'),
         *batch_norm(rf'{source}\.(bn\d)', rf'{path}/{part}'),
@@ -156,7 +160,7 @@ def _block_rules(source: str, path: str, part: str) -> tuple[Rule, ...]:
 
 
 def _conv_norm_rules(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a convolution and its norm, the first two of a list."""
+    """Returns the rules of a convolution and its norm, the first two of a list."""
     return (
         *convolution(rf'{source}\.0', f'{path}_0'),
         *batch_norm(rf'{source}\.1', f'{path}_1'),

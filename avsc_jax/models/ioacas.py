@@ -1,5 +1,8 @@
-"""IOA-CAS's networks: two that classify frames of sound by convolutions along frequency, and the
-hybrid, which joins a second's frames by attention and adds what is seen."""
+"""IOA-CAS's networks: two that classify frames of sound, and a hybrid of sound and picture.
+
+The two have convolutions along frequency. The hybrid joins a second's frames of sound by attention,
+and adds the picture's embedding.
+"""
 
 import functools
 from collections.abc import Mapping
@@ -18,10 +21,10 @@ BLOCKS = 4
 
 
 class Block(nn.Module):
-    """Twice the channels at half the length.
+    """A convolutional block with twice the channels at half the length.
 
-    The convolutions are matrix products over a place and its neighbours: XLA's own, narrow as
-    these are, take twice as long on CPU. The attributes are those of `FrameNetwork`.
+    The convolutions are matrix products over a place and its neighbours: XLA's own take twice as
+    long on CPU for so few channels. The attributes are those of `FrameNetwork`.
     """
 
     residual: bool
@@ -45,10 +48,7 @@ class Block(nn.Module):
 
 
 def _halved(x, pooling):
-    """The larger, or the mean, of every two places, of which the first lies outside.
-
-    So does the very last one, where a place would be left over.
-    """
+    """Pools places in pairs, after padding one in front and, for an even number, one behind."""
     outside = 0.0 if pooling == 'mean' else -jnp.inf
     x = jnp.pad(x, ((0, 0), (1, 1 - x.shape[1] % 2), (0, 0)), constant_values=outside)
     first, second = x[:, ::2], x[:, 1::2]
@@ -56,15 +56,14 @@ def _halved(x, pooling):
 
 
 class FrameNetwork(nn.Module, kw_only=True):
-    """One frame of a front end -> scene; a clip's answer is the mean over its frames'.
+    """A network of one frame of a front end; a clip's answer is the mean over its frames.
 
     Attributes:
       num_filters: of the front end: 256, or the scalogram's 290.
-      residual: each block adds a 1x1 convolution of what came in (1D-ResNet); else DCNN.
-      shortcut_norm: that convolution has a norm too.
-      sum_last: it is added behind the ReLU, as the table reads word for word, instead of before.
-      pooling: at the end of each block; places outside never are the largest, and count as 0 in
-        means.
+      residual: each block adds a 1x1 convolution of its input (1D-ResNet); else DCNN.
+      shortcut_norm: the 1x1 convolution has a norm too.
+      sum_last: the shortcut is added after the ReLU, as the table literally says, not before.
+      pooling: at the end of each block; padding is never the maximum, and counts as 0 in means.
       hidden: outputs of the linear layers.
       dtype: of the arithmetic; parameters, statistics, embedding and logits are float32.
 
@@ -115,12 +114,12 @@ class FrameNetwork(nn.Module, kw_only=True):
 
 
 class AttentionPooling(nn.Module):
-    """Vectors along time -> (their weighted mean, the weights).
+    """Attention pooling: vectors along time to (their weighted mean, the weights).
 
     Attributes:
-      kind: how the weights come about. 'additive': softmax of u · tanh(W h + b). 'dot_product':
-        every vector asks all, by scaled dot products, and the mean of their answers is the result;
-        that is one weighted mean by the mean weights, so the values are computed of it alone.
+      kind: how weights are computed. 'additive': softmax of u · tanh(W h + b). 'dot_product': the
+        mean over time of scaled dot-product self-attention; that equals one weighted mean by the
+        mean weights, so that the values are computed from it alone.
       width: of W, or of queries and keys.
 
     Source: Lin et al. 2017 (self-attentive sentence embedding), Eq. (5); Vaswani et al. 2017,
@@ -147,15 +146,16 @@ class AttentionPooling(nn.Module):
 
 
 class Hybrid(nn.Module, kw_only=True):
-    """Embeddings of a second's frames of sound and of its picture -> (logits, out).
+    """The hybrid: classifies the embeddings of a second's frames of sound and of its picture.
 
-    `out['attention']` are the frames' weights.
+    `out['attention']` holds the frames' weights.
 
     Attributes:
-      audio_size, image_size: of the embeddings; 2048, 1280 or 768 of the picture, by its network.
-      frames: of sound in a second; any number will do.
+      audio_size, image_size: widths of the embeddings; the picture's network gives 2048, 1280 or
+        768.
+      frames: of sound in a second; the network takes any number.
       attention, attention_width: see `AttentionPooling`.
-      hidden: outputs of the first of the two layers behind.
+      hidden: outputs of the first of the two layers after the attention.
       dtype: as in `FrameNetwork`.
 
     Source: Wang et al. 2021 (IOA-CAS), Figure 1 and Sec. 2.3.1.
@@ -192,7 +192,7 @@ class Hybrid(nn.Module, kw_only=True):
         return Linear(self.num_classes, name='head')(out['embedding']), out
 
     def _checked(self, inputs):
-        """(frames of sound, picture) in the network's type, or an error if it takes no such."""
+        """Returns (frames, picture) in the network's type; raises where shapes do not fit."""
         for name in self.input_spec:
             if name not in inputs:
                 raise ValueError(f'no input {name} among {", ".join(sorted(inputs))}')

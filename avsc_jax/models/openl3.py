@@ -1,4 +1,4 @@
-"""OpenL3's networks of a second's log-mel spectrogram and of a picture, under Keras's names."""
+"""OpenL3's networks of a second's log-mel spectrogram and of a picture, with Keras's names."""
 
 import functools
 import re
@@ -20,16 +20,16 @@ from avsc_jax.types import Array, Float
 
 
 class OpenL3(nn.Module, kw_only=True):
-    """Spectrograms or pictures -> (embedding, out): four blocks of two 3x3 convolutions.
+    """OpenL3's network of spectrograms or pictures: four blocks of two 3x3 convolutions.
 
-    With `num_classes`, a linear head on the embedding.
+    It gives (embedding, out); with `num_classes`, a linear head is put on the embedding.
 
     Attributes:
       kind: 'audio' takes [256, 199, 1] of `audio.frontends.openl3_mel256`; 'image' takes pictures
         of three channels in [-1, 1].
       window: of the last pooling, over which the larger embedding takes the maximum.
-      embedding_size: the last block's channels, of which the maximum over the whole map is taken
-        (512), or as many for each window of the map (6144 of a spectrogram, 8192 of a picture).
+      embedding_size: 512, the last block's channels, each by its maximum over the whole map; or
+        by its maximum in each window of the map (6144 for a spectrogram, 8192 for a picture).
       widths: channels of the four blocks.
       dtype: of the arithmetic; parameters, statistics and the embedding are float32.
 
@@ -99,18 +99,18 @@ class OpenL3(nn.Module, kw_only=True):
 
 
 def renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The state with its norms and its convolutions each counted from 1.
+    """Renames a state so that its norms and its convolutions are each counted from 1.
 
-    Keras counts on over all networks that a process makes, so a published file begins anywhere.
+    Keras counts over all networks that a process makes, so a published file begins at any number.
     """
-    found = {name: match for name in state if (match := COUNTED.fullmatch(name))}
+    matches = {name: match for name in state if (match := COUNTED.fullmatch(name))}
     numbers = {}
-    for match in found.values():
+    for match in matches.values():
         numbers.setdefault(match[1], []).append(int(match[2] or 0))
     first = {kind: min(counted) for kind, counted in numbers.items()}
     return {
         f'{match[1]}_{int(match[2] or 0) - first[match[1]] + 1}{match[3]}'
-        if (match := found.get(name))
+        if (match := matches.get(name))
         else name: value
         for name, value in state.items()
     }
@@ -125,8 +125,8 @@ MODELS = {
     ),
 }
 
-# Conversion from Keras's names, as they lie in the .h5 files. A file holds the weights alone, or a
-# whole model with its weights in this group.
+# Conversion from Keras's names in the .h5 files. A file holds the weights alone, or a whole model
+# with its weights in this group.
 GROUP = r'(?:model_weights/)?'
 COUNTED = re.compile(rf'({GROUP}(?:batch_normalization|conv2d))(?:_(\d+))?(/.*)')
 NORM = rf'{GROUP}(batch_normalization_\d+)/(?:.*/)?'

@@ -1,6 +1,7 @@
 """The official DCASE 2021 1B baseline: small networks of OpenL3's embeddings of sound and picture.
 
-`EmbeddingNetwork` is also what Feng's networks (feng.py) are built on."""
+`EmbeddingNetwork` is also the base of Feng's networks (feng.py).
+"""
 
 import dataclasses
 import functools
@@ -25,7 +26,7 @@ VIDEO = nn.FrozenDict(image_embedding=WIDTH)
 
 
 class EmbeddingNetwork(nn.Module, kw_only=True):
-    """Embeddings -> (logits, out); a subclass adds its layers.
+    """The base of networks that take embeddings; a subclass adds its layers.
 
     Attributes:
       embeddings: name of each input -> its width, in the order of concatenation.
@@ -47,7 +48,7 @@ class EmbeddingNetwork(nn.Module, kw_only=True):
         }
 
     def checked(self, inputs: Mapping[str, Array]) -> list[Float[Array, 'B D']]:
-        """The embeddings in the network's type, or an error if it is not made for such."""
+        """Returns the embeddings in the network's type; raises where shapes do not fit."""
         for name, width in self.embeddings.items():
             if name not in inputs:
                 raise ValueError(f'no input {name} among {", ".join(sorted(inputs))}')
@@ -87,13 +88,13 @@ class Subnetwork(EmbeddingNetwork, kw_only=True):
 class LateFusion(EmbeddingNetwork, kw_only=True):
     """B03: two linear layers, with nothing between them, on the stems of trained B01 and B02.
 
-    The stems are frozen, so they are no parameters: they lie among `batch_stats`, where
+    The stems are frozen, so they are no parameters: they are among `batch_stats`, where
     `with_stems` puts them. They normalise by their running statistics in training too.
 
     Attributes:
       stem_width: outputs of each stem, and of the layer that joins them.
 
-    Source: as `Subnetwork`.
+    Source: that of `Subnetwork`.
     """
 
     stem_width: int = 128
@@ -119,7 +120,7 @@ class LateFusion(EmbeddingNetwork, kw_only=True):
 
 
 def with_stems(variables: Mapping, trained: Mapping[str, Mapping]) -> dict:
-    """B03's variables with the stems of trained subnetworks.
+    """Replaces the stems in B03's variables by those of trained subnetworks.
 
     Args:
       trained: name of the input -> variables of the subnetwork that takes it alone.
@@ -145,7 +146,7 @@ def joined(
     video: Mapping[str, np.ndarray],
     combined: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """One state for `convert('openl3_baseline_audio_video', ...)` from the three files' states."""
+    """Joins three files' states to one for `convert('openl3_baseline_audio_video', ...)`."""
     files = {'audio_embedding': audio, 'image_embedding': video, 'joined': combined}
     return {
         f'{file}.{name}': value for file, state in files.items() for name, value in state.items()
@@ -153,7 +154,7 @@ def joined(
 
 
 def _frozen(rule):
-    """The rule of a leaf of B03's stems, which it keeps by the names of its inputs."""
+    """Returns the rule of a leaf of B03's stems, which are named after its inputs."""
     path = rule.paths.replace('stem/', '')
     return dataclasses.replace(
         rule, pattern=rf'(\w+_embedding)\.{rule.pattern}', paths=rf'batch_stats/\1/{path}'
@@ -188,5 +189,5 @@ RULES = (
     *linear(r'joined\.model\.1', 'head'),
 )
 
-# Of a subnetwork whose stem B03 takes, the rest.
+# The layers of a subnetwork above the stem that B03 takes.
 IGNORE = (r'.*\.num_batches_tracked', r'\w+_embedding\.model\.(5|8|9|12)\..*')

@@ -1,5 +1,7 @@
-"""RegNetX: bottlenecks of grouped convolutions, their sizes found by a search. Module names are
-timm's, with `s1.b1` written `s1_b1`, and `head` for its `head.fc`."""
+"""RegNetX: bottlenecks of grouped convolutions, with sizes from a search.
+
+Module names are timm's, with `s1.b1` written `s1_b1`, and `head` for its `head.fc`.
+"""
 
 import functools
 
@@ -57,7 +59,9 @@ class Bottleneck(nn.Module):
 
 
 class RegNetX(Backbone, kw_only=True):
-    """Attributes:
+    """Four stages of bottlenecks with grouped convolutions.
+
+    Attributes:
       widths: channels in each of the four stages, multiples of `group_width`.
       layers: blocks in each of the four stages.
       group_width: channels of one group of the 3x3 convolutions.

@@ -1,5 +1,7 @@
-"""ResNeSts: ResNets whose 3x3 convolution is two, mixed by what each channel attends to. Module
-names are the source's, with `layer1.0` written `layer1_0`, and `head` for its `fc`."""
+"""ResNeSts: ResNets whose 3x3 convolutions are split in two, mixed by attention over channels.
+
+Module names are the source's, with `layer1.0` written `layer1_0`, and `head` for its `fc`.
+"""
 
 import functools
 
@@ -74,7 +76,7 @@ class ResNeSt(ResNet, kw_only=True):
     Attributes:
       stem_width: channels of the stem's first two convolutions; the third has twice as many.
 
-    Source: Zhang et al. 2020 (the "fast" variants leave out what is not here).
+    Source: Zhang et al. 2020, without what only the "fast" variants have.
     """
 
     stem_width: int = 32

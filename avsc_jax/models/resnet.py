@@ -1,5 +1,7 @@
-"""ResNets, and the residual blocks that other families build on. Module names are the source's,
-with `layer1.0` written `layer1_0`, and `head` for its `fc`."""
+"""ResNets, and the residual blocks that other families build on.
+
+Module names are the source's, with `layer1.0` written `layer1_0`, and `head` for its `fc`.
+"""
 
 import functools
 
@@ -59,7 +61,7 @@ class Bottleneck(nn.Module):
 def projected(
     x: Float[Array, 'B H W K'], features: int, stride: int, *, train: bool
 ) -> Float[Array, 'B H2 W2 K2']:
-    """The shortcut of the block that calls: x, or its projection if that has another shape."""
+    """Returns the shortcut of a block: x, or its projection where the shape changes."""
     if stride == 1 and x.shape[-1] == features:
         return x
     x = Conv(features, strides=(stride, stride), name='downsample_0')(x)
@@ -67,10 +69,12 @@ def projected(
 
 
 class ResNet(Backbone, kw_only=True):
-    """Attributes:
+    """Four stages of residual blocks.
+
+    Attributes:
       layers: blocks in each of the four stages.
-      bottleneck: of the kind with three convolutions, not two.
-      width: channels inside of the first stage's blocks, doubled in each later stage.
+      bottleneck: blocks have three convolutions, not two.
+      width: channels inside the first stage's blocks, doubled in each later stage.
       drop_path_rate: of the last block; it grows from 0 at the first.
 
     Source: He et al. 2016, Table 1, with the stride in the 3x3 convolution (torchvision, timm).
@@ -100,12 +104,12 @@ class ResNet(Backbone, kw_only=True):
         return self.classified(x, out, train=train)
 
     def stem(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
-        """The layers before the pooling."""
+        """Applies the layers before the pooling."""
         x = Conv(self.width, (7, 7), (2, 2), padding=3, name='conv1')(x)
         return nn.relu(BatchNorm(name='bn1')(x, train=train))
 
     def block(self, **options) -> nn.Module:
-        """One residual block."""
+        """Makes one residual block."""
         return (Bottleneck if self.bottleneck else BasicBlock)(**options)
 
 

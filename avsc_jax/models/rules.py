@@ -1,4 +1,4 @@
-"""What a rule of conversion is: where a source network's parameter goes among Flax variables.
+"""Rules of conversion: which Flax variable each parameter of a source network becomes.
 
 A network file lists its rules as `RULES`; `weights.convert` applies them.
 """
@@ -12,22 +12,23 @@ import numpy as np
 
 
 def as_it_is(value: np.ndarray) -> np.ndarray:
-    """For vectors, embeddings, and matrices that are stored [inputs, outputs]."""
+    """Returns the value: vectors, embeddings, and matrices stored as [inputs, outputs]."""
     return value
 
 
 def outputs_last(value: np.ndarray) -> np.ndarray:
-    """PyTorch's [out, in, *window] -> Flax's [*window, in, out]."""
+    """Transposes PyTorch's [out, in, *window] to Flax's [*window, in, out]."""
     return value.transpose(*range(2, value.ndim), *reversed(range(value.ndim)[:2]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    r"""Source names that match `pattern` fill the leaf, or in equal parts the leaves, `paths`.
+    r"""A rule by which source names that match `pattern` fill the leaf or leaves `paths`.
 
     Attributes:
       paths: with the collection, `params/...` or `batch_stats/...`; `\1` is the pattern's group 1.
-      layout: from the source's order of axes to Flax's.
+        Several leaves take equal parts of the value.
+      layout: changes the source's order of axes to Flax's.
     """
 
     pattern: str
@@ -35,18 +36,18 @@ class Rule:
     layout: Callable[[np.ndarray], np.ndarray] = as_it_is
 
     def match(self, name: str) -> tuple[str, ...]:
-        """The paths that this name fills; none if the rule is not for it."""
+        """Returns the paths that a source name fills; none if it does not match."""
         match = re.fullmatch(self.pattern, name)
         paths = (self.paths,) if isinstance(self.paths, str) else self.paths
         return tuple(match.expand(path) for path in paths) if match else ()
 
 
 class Rules(NamedTuple):
-    """All that a network's file says of conversion.
+    """The rules of a network's conversion, the names to ignore, and a renaming before them.
 
     Attributes:
       ignore: patterns of names that are passed over.
-      renamed: what is done first to a state, where a name depends on what else the state holds.
+      renamed: applied first, where a name depends on the other names in the state.
     """
 
     rules: tuple[Rule, ...]
@@ -55,17 +56,17 @@ class Rules(NamedTuple):
 
 
 def convolution(source: str, path: str) -> tuple[Rule, ...]:
-    """The rule of a convolution or a matrix without bias."""
+    """Returns the rule of a convolution or a matrix without bias."""
     return (Rule(rf'{source}\.weight', f'params/{path}/kernel', outputs_last),)
 
 
 def linear(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a fully connected layer."""
+    """Returns the rules of a fully connected layer."""
     return (*convolution(source, path), Rule(rf'{source}\.bias', f'params/{path}/bias'))
 
 
 def layer_norm(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a norm without running statistics."""
+    """Returns the rules of a norm without running statistics."""
     return (
         Rule(rf'{source}\.weight', f'params/{path}/scale'),
         Rule(rf'{source}\.bias', f'params/{path}/bias'),
@@ -73,7 +74,7 @@ def layer_norm(source: str, path: str) -> tuple[Rule, ...]:
 
 
 def batch_norm(source: str, path: str) -> tuple[Rule, ...]:
-    """The rules of a norm with running statistics."""
+    """Returns the rules of a norm with running statistics."""
     return (
         *layer_norm(source, path),
         Rule(rf'{source}\.running_mean', f'batch_stats/{path}/mean'),

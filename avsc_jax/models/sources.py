@@ -1,4 +1,4 @@
-"""Where pretrained weights come from, and what their networks expect of a picture."""
+"""Published pretrained weights: their origin, and the preprocessing that they expect."""
 
 import dataclasses
 
@@ -11,14 +11,14 @@ class Source:
 
     Attributes:
       url: the publisher's file; None where no hash of it is known for certain.
-      sha256: of that file.
-      git_sha1: of that file, as git names it: of `blob`, its size and its content.
-      hub: the same weights as safetensors, repository and file on huggingface.co.
+      sha256: of the publisher's file.
+      git_sha1: of the publisher's file as a git blob.
+      hub: the same weights as safetensors: owner, repository and file on huggingface.co.
       shares: the network whose file holds these weights too.
-      image_size: and what follows is None for a network of sound.
-      resize: what becomes `image_size / crop_fraction` before the crop to `image_size`;
-        'openl3' stands for all of `data.media.openl3_pictures`.
-      mean, std: of the channels R, G, B, pixels being in [0, 1].
+      image_size: side of the square input; None, like all of preprocessing, for a network of sound.
+      resize: 'short side' or 'both sides' become `image_size / crop_fraction` before the crop to
+        `image_size`; 'openl3' stands for all of `data.media.openl3_pictures`.
+      mean, std: of the channels R, G, B, for pixels in [0, 1].
     """
 
     publisher: str
@@ -38,16 +38,16 @@ class Source:
 
     @property
     def addresses(self) -> list[str]:
-        """Of the same weights; the first is where they are fetched from."""
-        found = [self.url] if self.url else []
+        """The URLs of the weights, of which the first is used for downloads."""
+        urls = [self.url] if self.url else []
         if self.hub:
             owner, repository, file = self.hub.split('/', 2)
-            found.append(f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}')
-        return found
+            urls.append(f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}')
+        return urls
 
 
 def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
-    """Radford et al. 2021; OpenAI's addresses hold each file's SHA-256."""
+    """Returns the source of one of OpenAI's CLIP files, whose URL holds its SHA-256."""
     return Source(
         publisher='openai/CLIP',
         licence='MIT',
@@ -66,7 +66,7 @@ def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
 def timm(
     name: str, licence: str, interpolation: str, crop_fraction: float, image_size: int = 224
 ) -> Source:
-    """Wightman's copies on the hub; the figures are timm 1.0.31's `default_cfg`."""
+    """Returns the source of a file of timm's on the hub, as in timm 1.0.31's `default_cfg`."""
     return Source(
         publisher='huggingface/pytorch-image-models',
         licence=licence,
@@ -84,7 +84,10 @@ def timm(
 
 
 def openl3(kind: str, git_sha1: str) -> Source:
-    """Cramer et al. 2019, trained on environmental sound; of branch `models` of marl/openl3."""
+    """Returns the source of OpenL3's 'audio' or 'image' network, trained on environmental sound.
+
+    Source: Cramer et al. 2019; the files are in the branch `models` of marl/openl3.
+    """
     of_pictures = kind == 'image'
     return Source(
         publisher='marl/openl3',

@@ -1,5 +1,8 @@
-"""Swin Transformer: attention within windows that are shifted in every second block. Module names
-are timm's, with `layers.1.blocks.0` written `layers_1_blocks_0`, and `head` for its `head.fc`."""
+"""Swin Transformer: attention within windows that are shifted in every second block.
+
+Module names are timm's, with `layers.1.blocks.0` written `layers_1_blocks_0`, and `head` for its
+`head.fc`.
+"""
 
 import functools
 
@@ -21,7 +24,7 @@ OTHER_REGION = -100.0  # added to the attention between places that the shift br
 
 
 class WindowAttention(nn.Module):
-    """Every place of a window attends to all of it, with a bias for each relative position.
+    """Attention within each window, with a bias for each relative position.
 
     Source: Liu et al. 2021, Section 3.2, Eq. (4).
     """
@@ -33,7 +36,7 @@ class WindowAttention(nn.Module):
     def __call__(
         self, x: Float[Array, 'B W N D'], mask: Float[np.ndarray, 'W2 N N']
     ) -> Float[Array, 'B W N D']:
-        """Attends; the mask is added to the weights and is for each window, or one for all."""
+        """Attends; the mask, for each window or one for all, is added to the scores."""
         batch, windows, places, width = x.shape
         shape = ((2 * self.window[0] - 1) * (2 * self.window[1] - 1), self.heads)
         table = self.param(
@@ -50,7 +53,7 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with a GELU between them."""
+    """Two linear layers with a GELU between them."""
 
     @nn.compact
     def __call__(self, x: Float[Array, 'B H W D']) -> Float[Array, 'B H W D']:
@@ -59,11 +62,11 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each on normalised values and added to what came in.
+    """Attention and an MLP, each after a norm and with a shortcut.
 
     Attributes:
-      window: places that attend to each other; no more than the map has.
-      shifted: by half a window, but not along a side that one window spans.
+      window: side of the windows, no longer than the map's.
+      shifted: windows are shifted by half, but not along a side that one window spans.
     """
 
     heads: int
@@ -77,7 +80,7 @@ class Block(nn.Module):
         window = tuple(min(self.window, side) for side in size)
         shift = tuple(self.window // 2 if self.shifted and self.window < n else 0 for n in size)
         y = jnp.roll(_norm('norm1', x), (-shift[0], -shift[1]), axis=(1, 2))
-        # As in the source, zeros that fill the last windows up are attended to.
+        # As in the source, zeros that complete the last windows are attended to.
         y = _pad_to_multiple(y, window)
         padded = y.shape[1:3]
         mask = _shift_mask(padded, window, shift)
@@ -89,7 +92,7 @@ class Block(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Two by two places become one of twice the width.
+    """Merges two by two places into one of twice the width.
 
     Source: Liu et al. 2021, Section 3.1; the order of the four is that of the published weights.
     """
@@ -104,9 +107,11 @@ class PatchMerging(nn.Module):
 
 
 class Swin(Backbone, kw_only=True):
-    """Attributes:
+    """Stages of blocks with window attention, on patches of the image.
+
+    Attributes:
       image_size: a multiple of `patch_size`. Pictures of any other size are refused, as in the
-        source; windows into which a map cannot be divided are filled up with zeros.
+        source; zeros complete windows at the edge of a map.
       drop_path_rate: of the last block; it grows from 0 at the first. The paper trains with 0.2.
 
     Source: Liu et al. 2021, Section 3.
@@ -144,7 +149,7 @@ class Swin(Backbone, kw_only=True):
         return self.classified(_norm('norm', x), out, train=train)
 
     def checked(self, images: Float[Array, 'B H W K']) -> Float[Array, 'B H W K']:
-        """The images in the network's type, or an error if they are not of its size."""
+        """Returns the images in the network's type; raises ValueError for those of another size."""
         if images.shape[1:3] != (self.image_size,) * 2 or self.image_size % self.patch_size:
             raise ValueError(
                 f'images are {images.shape[1]}x{images.shape[2]}, the network was made for '
@@ -155,7 +160,7 @@ class Swin(Backbone, kw_only=True):
 
 
 def _norm(name, x):
-    """LayerNorm; its statistics are float32."""
+    """Applies a LayerNorm, with statistics in float32."""
     return nn.LayerNorm(epsilon=1e-5, dtype=x.dtype, use_fast_variance=False, name=name)(x)
 
 
@@ -165,7 +170,7 @@ def _pad_to_multiple(x, window):
 
 
 def _split(x, window):
-    """[B, H, W, D] -> [B, windows, places of a window, D]; for arrays of numpy too."""
+    """Splits [B, H, W, D] into [B, windows, places of a window, D]; for numpy's arrays too."""
     batch, height, width, features = x.shape
     rows, columns = window
     x = x.reshape(batch, height // rows, rows, width // columns, columns, features)
@@ -173,14 +178,14 @@ def _split(x, window):
 
 
 def _join(x, size, window):
-    """What `_split` split."""
+    """Joins windows to a map of this size; the inverse of `_split`."""
     (height, width), (rows, columns) = size, window
     x = x.reshape(x.shape[0], height // rows, width // columns, rows, columns, -1)
     return x.swapaxes(2, 3).reshape(x.shape[0], height, width, -1)
 
 
 def _relative_positions(window):
-    """Row of the bias table for each pair of places of a window."""
+    """Returns the row of the bias table for each pair of places of a window."""
     rows, columns = (n.ravel() for n in np.mgrid[: window[0], : window[1]])
     down = rows[:, None] - rows[None] + window[0] - 1
     right = columns[:, None] - columns[None] + window[1] - 1
@@ -188,10 +193,10 @@ def _relative_positions(window):
 
 
 def _shift_mask(size, window, shift):
-    """[windows, places, places]: 0 where two places of the shifted map were neighbours before."""
+    """Returns [windows, places, places]: 0 where shifted places were neighbours before."""
     if not any(shift):
         return np.zeros((1, *[window[0] * window[1]] * 2), np.float32)
-    # Along each side: what no shift reached, the last window's own part, and what came around.
+    # Regions along each side: all but the last window, its unshifted part, and its wrapped part.
     regions = [
         (np.arange(n) >= n - w).astype(int) + (np.arange(n) >= n - s)
         for n, w, s in zip(size, window, shift, strict=True)
@@ -225,7 +230,7 @@ RULES = (
     *linear(r'head\.fc', 'head'),
 )
 
-# What follows from the window alone; older files hold it.
+# Values that follow from the window's size, in older files.
 IGNORE = (rf'{BLOCK}\.(attn_mask|attn\.relative_position_index)',)
 
 SOURCES = {

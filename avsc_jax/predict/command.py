@@ -17,10 +17,9 @@ from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.predictor import Predictor, load
 from avsc_jax.predict.resume import Journal
-from avsc_jax.report import files as pages
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import multihost
-from avsc_jax.runtime.files import printable, write_arrays
+from avsc_jax.runtime.files import printable, write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
 
@@ -192,4 +191,4 @@ def _explain(
         one.notes,
         predictor.warnings,
     )
-    pages.write(path.parent, {path.name: page})
+    write_texts(path.parent, {path.name: page})

@@ -17,11 +17,11 @@ from scipy.ndimage import map_coordinates
 from avsc_jax.data import media
 from avsc_jax.input_pipeline.pooling import network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
-from avsc_jax.input_pipeline.system import Network, Source, System
+from avsc_jax.input_pipeline.system import Network, System, SystemInput
 from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.predictor import Member, Predictor
-from avsc_jax.report.explanation import Explanation, Picture, Sound
+from avsc_jax.report.explanation import Explanation, Picture, Spectrum
 from avsc_jax.runs import load
 
 PICTURES = 4
@@ -67,7 +67,7 @@ class Maps(NamedTuple):
     """
 
     network: str
-    source: Source
+    source: SystemInput
     places: np.ndarray
     heat: np.ndarray
 
@@ -95,7 +95,7 @@ class Eye(NamedTuple):
     """
 
     name: str
-    source: Source
+    source: SystemInput
     look: Callable
     prepare: Callable
 
@@ -129,7 +129,7 @@ class Lens:
     def _direct(self, window: Mapping, heat: np.ndarray) -> list[Maps]:
         """The maps of the run's own network, of which there is one for each row or picture."""
         source = self._system.sources[self._system.names['image']]
-        assert isinstance(source, Source)  # a run or an encoder gives embeddings, not images
+        assert isinstance(source, SystemInput)  # a run or an encoder gives embeddings, not images
         if FIELDS[source.takes] not in window:  # of the mean that stands in its place
             return []
         if source.takes == 'audio':
@@ -171,14 +171,14 @@ class Lens:
         return back(np.pad(gradient, [(0, more)] + [(0, 0)] * (gradient.ndim - 1)))[0]
 
 
-def _encoders(source: Source | System) -> list[tuple[Source, Network]]:
+def _encoders(source: SystemInput | System) -> list[tuple[SystemInput, Network]]:
     """Items and network of the encoder that a source is; none of a front end, or of plain items."""
-    if isinstance(source, Source):
+    if isinstance(source, SystemInput):
         return [(source, source.encoder)] if source.encoder else []
     plain = [
         items
         for name, items in source.sources.items()
-        if isinstance(items, Source) and not items.encoder and name not in FRONT_ENDS
+        if isinstance(items, SystemInput) and not items.encoder and name not in FRONT_ENDS
     ]
     return [(plain[0], source.network)] if len(plain) == len(source.sources) == 1 else []
 
@@ -188,7 +188,7 @@ def _spread(count: int) -> np.ndarray:
     return media.evenly_spaced(count, min(count, PICTURES))
 
 
-def _pieces(source: Source, count: int) -> tuple[np.ndarray, int]:
+def _pieces(source: SystemInput, count: int) -> tuple[np.ndarray, int]:
     """Where those pieces of sound begin in s that lie side by side, and every which one does."""
     rate = source.facts['sample_rate_hz']
     length_s = source.item.shape[0] / rate
@@ -227,7 +227,7 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     return np.clip(255 * image + 0.5, 0, 255).astype(np.uint8)
 
 
-def _placed(heat: np.ndarray, source: Source, height: int, width: int) -> np.ndarray:
+def _placed(heat: np.ndarray, source: SystemInput, height: int, width: int) -> np.ndarray:
     """The heat of what a network sees of a picture, at its place in the whole picture."""
     rows, columns = _part_seen(source, height, width)
     top, left = (height - rows) // 2, (width - columns) // 2
@@ -237,7 +237,7 @@ def _placed(heat: np.ndarray, source: Source, height: int, width: int) -> np.nda
     return placed
 
 
-def _part_seen(source: Source, height: int, width: int) -> tuple[int, int]:
+def _part_seen(source: SystemInput, height: int, width: int) -> tuple[int, int]:
     """Height and width of the middle of a picture that is left after resize and crop."""
     crop, resize = source.facts.get('crop'), source.facts['resize']
     if crop is None or source.takes == 'media':
@@ -253,7 +253,7 @@ def _part_seen(source: Source, height: int, width: int) -> tuple[int, int]:
     return side, side
 
 
-def _sound(window: Mapping, heard: Sequence[Maps]) -> Sound:
+def _sound(window: Mapping, heard: Sequence[Maps]) -> Spectrum:
     """The spectrum of the window, and over it the sum of all maps of it."""
     audio, rate = window['audio'].mean(axis=1), window['sample_rate']
     hop, high = max(1, -(-len(audio) // COLUMNS)), min(rate / 2, 24000)
@@ -270,7 +270,7 @@ def _sound(window: Mapping, heard: Sequence[Maps]) -> Sound:
     times_s = np.arange(power.shape[1]) * hop / rate
     heat = sum((_heard(m, bands_hz, times_s) for m in heard), np.zeros(power.shape))
     shown = (heat / (heat.max() or 1)).astype(np.float32) if heard else None
-    return Sound(librosa.power_to_db(power), bands_hz, shown)
+    return Spectrum(librosa.power_to_db(power), bands_hz, shown)
 
 
 def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:

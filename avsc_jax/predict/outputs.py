@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from avsc_jax import tables
-from avsc_jax.report import files
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_texts
 
 # Flags that name a file to write -> the endings that it may have.
 WRITTEN = {
@@ -54,7 +53,7 @@ def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str])
         for w in line['timeline']:
             times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
             writer.writerow([name, *times, w['scene'], *map(repr, w['probs'])])
-    files.write(path.parent, {path.name: text.getvalue()})
+    write_texts(path.parent, {path.name: text.getvalue()})
 
 
 def clip_ids(lines: Sequence[Mapping]) -> list[str]:

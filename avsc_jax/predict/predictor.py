@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from avsc_jax import ensemble, tables
 from avsc_jax.data.windows import Wants
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
 from avsc_jax.predict.answer import KINDS, Answer
 from avsc_jax.predict.media_files import Prediction
@@ -231,7 +231,7 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     if not (model / 'members.json').exists():
         return Predictor(model.name, [Member(model.name, model, weights_dir)], warnings)
     facts = folder.read_json('members.json')
-    config = ConfigDict(folder.read_json('config.json'))
+    config = ConfigDict(folder.config)
     members = [Member(_label(m), _found(model, m['folder']), weights_dir) for m in facts]
     weights = _weights(folder, config)
     decision = functools.partial(_decided, config, facts, weights, members[0].classes)

@@ -24,7 +24,7 @@ PICTURES_PER_S = 10.0  # the densest rule of all takes no more
 SOUND, PICTURE = 'sound', 'picture'
 
 
-class Sound(NamedTuple):
+class SoundBlock(NamedTuple):
     """A block of samples [N, 2]."""
 
     samples: np.ndarray
@@ -122,7 +122,7 @@ class Tape:
                     self._tracks[kind].is_open = False
                 self._changed.notify_all()
 
-    def add_sound(self, sound: Sound) -> None:
+    def add_sound(self, sound: SoundBlock) -> None:
         """Samples, which follow those before."""
         first = self._samples
         self._samples += len(sound.samples)
@@ -224,7 +224,7 @@ class Tape:
         return 0.0 if self._began is None else self._clock() - self._began
 
 
-def _joined(blocks: Sequence[tuple[float, Sound]], start_s: float, end_s: float) -> dict:
+def _joined(blocks: Sequence[tuple[float, SoundBlock]], start_s: float, end_s: float) -> dict:
     """The samples from one time to another, with what is known of them."""
     first_s, block = blocks[0]
     samples = np.concatenate([block.samples for _, block in blocks])

@@ -14,7 +14,7 @@ import numpy as np
 
 from avsc_jax.data import media
 from avsc_jax.data.windows import Wants
-from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, Sound, Tape
+from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, SoundBlock, Tape
 
 LOUDEST = 16.0  # bytes of another sample type, read as floats, are far beyond
 CHUNK_BYTES = 1 << 14
@@ -94,7 +94,7 @@ class Raw:
                 rest = data[whole:]
                 samples = np.frombuffer(data[:whole], '<f4').reshape(-1, self.channels)
                 if tracks and whole:
-                    tape.add_sound(Sound(self._checked(samples), self.rate_hz, self.channels))
+                    tape.add_sound(SoundBlock(self._checked(samples), self.rate_hz, self.channels))
 
     def _checked(self, samples: np.ndarray) -> np.ndarray:
         worst = np.abs(samples).max()
@@ -189,7 +189,7 @@ class _SoundReader:
     def __call__(self, frame: av.AudioFrame) -> None:
         for block in self._resampler.resample(frame):
             samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
-            self._tape.add_sound(Sound(_stereo(samples), self._rate_hz, self._channels))
+            self._tape.add_sound(SoundBlock(_stereo(samples), self._rate_hz, self._channels))
 
 
 class _PictureReader:

@@ -1,8 +1,8 @@
-"""A table of predictions, scored: as a dictionary, as text, as report.json and report.html.
+"""Reports on a table of predictions: a dictionary of scores, its text, report.json and report.html.
 
-`make` scores, `trained` tells of a run that has nothing to score, `line` gives one of several
-systems its line, `text` prints, `write` leaves the two files. Every number names its granularity;
-the headline is the clip where clips can be formed.
+`make` scores a table, `trained` reports on a run that has nothing to score, `line` scores one of
+several systems, `text` gives the text for a console, `write` writes the two files. Every number
+names its granularity; the headline is that of clips, if clips can be formed.
 
 The names are those of `__init__.pyi`. Each is imported on first use, for `score --help` lists the
 papers' tables without loading JAX, and only `write` needs matplotlib.

@@ -1,7 +1,7 @@
-"""Systems side by side: what tells them apart, and whether it is more than chance.
+"""Compares systems on the same clips: where they differ, and whether by more than chance.
 
-`common` finds the clips that all answer, `make` compares, `text` says it on a console, `write`
-leaves a page and the numbers. All others are compared with the first.
+`common` selects the clips that all tables have, `make` compares, `text` gives the text for a
+console, `write` writes a page and the numbers. Each system is compared with the first.
 """
 
 import json
@@ -15,34 +15,40 @@ import numpy as np
 from scipy.stats import binomtest
 
 from avsc_jax import metrics, tables
-from avsc_jax.report import files
 from avsc_jax.report.console import COLUMNS, columns, cut, figure, interval, number, words
 from avsc_jax.report.scores import METRICS, cautions, groups, labelled, plain, rows
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_texts
 
-LEVEL = 0.05  # p values above it are told as chance
+LEVEL = 0.05  # a difference with a larger p value is reported as chance
 FEW = 10  # clips, and settings, that a console shows
 TERMS = {name: metric.terms for name, metric in METRICS.items()}
-CELL = 28  # characters of a setting there
+CELL = 28  # characters of a setting on a console
 
 Members = Mapping[str, tables.Predictions]
 
 
 def common(members: Members) -> tuple[dict[str, tables.Predictions], list[str]]:
-    """Tables of those clips that all have, and a warning where some have others too."""
-    found = {name: tables.pool(table) for name, table in members.items()}
-    clips = [{*table.clip_id} for table in found.values()]
+    """Pools tables to clips and keeps the clips that all of them have.
+
+    Returns:
+      The tables, and a warning if clips were left out.
+
+    Raises:
+      ValueError: no clip is in all tables.
+    """
+    pooled = {name: tables.pool(table) for name, table in members.items()}
+    clips = [{*table.clip_id} for table in pooled.values()]
     shared, every = set.intersection(*clips), set.union(*clips)
     if shared == every:
-        return found, []
-    told = ', '.join(f'{name} on {len(of):,}' for name, of in zip(found, clips, strict=True))
+        return pooled, []
+    counts = ', '.join(f'{name} on {len(of):,}' for name, of in zip(pooled, clips, strict=True))
     if not shared:
         raise ValueError(
-            f'no clip is in all tables: they report on different ones ({told}); give systems that '
-            'were scored on the same clips'
+            f'no clip is in all tables: they report on different ones ({counts}); give systems '
+            'that were scored on the same clips'
         )
-    found = {name: rows(t, np.isin(t.clip_id, [*shared])) for name, t in found.items()}
-    return found, [f'reported on different clips ({told}): only the {len(shared):,} in all count']
+    kept = {name: rows(t, np.isin(t.clip_id, [*shared])) for name, t in pooled.items()}
+    return kept, [f'reported on different clips ({counts}): only the {len(shared):,} in all count']
 
 
 def make(
@@ -51,19 +57,19 @@ def make(
     settings: Mapping[str, Mapping[str, str]] | None = None,
     warned: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """Log loss and accuracy of tables of the same clips, and how the first differs from the others.
+    """Scores tables of the same clips and tests how the first differs from each other one.
 
     Args:
-      members: name to table, in the order of the subtraction, rows in one order; clips of unknown
-        scene are left out.
-      systems: what each is, as text by title.
-      settings: that differ -> the value of each member that has it, as text.
-      warned: what is to be said beside what the tables' own reports warn of.
+      members: name to table, rows in one order; the others are subtracted from the first. Clips of
+        unknown scene are left out.
+      systems: name to a description, as text by title.
+      settings: a setting that differs -> its value, as text, by member.
+      warned: warnings besides those of the tables' own reports.
 
     Returns:
-      `scores` of each; `tests`, of the first and each other: `metrics.paired_test`, McNemar's, and
-      `per_class` the paired test again (None: no clips); `apart`, the clips from those that they
-      answer most differently; and `systems` and `settings` as given.
+      `scores` of each; `tests` of the first against each other one: `metrics.paired_test`,
+      McNemar's, and `per_class` the paired test again (None: no clips); `apart`, the clips that
+      they answer most differently; and `systems` and `settings` as given.
     """
     members = labelled(members)
     ours, *_ = members.values()
@@ -85,13 +91,13 @@ def make(
 
 
 def text(comparison: Mapping[str, Any]) -> str:
-    """The comparison for a console; its last lines are one plain sentence for each pair."""
+    """Returns the comparison for a console; it ends with one sentence for each pair."""
     lines = [part for line in comparison['warnings'] for part in _wrapped(f'! {line}')]
     for name, facts in comparison['systems'].items():
         lines.append(name)
-        for title, told in facts.items():
+        for title, fact in facts.items():
             indents = {'initial_indent': f'  {title:<12}', 'subsequent_indent': ' ' * 14}
-            lines += textwrap.wrap(told, COLUMNS, **indents)
+            lines += textwrap.wrap(fact, COLUMNS, **indents)
     overall, *tables = _tables(comparison)
     lines += [*columns(*overall[1:]), *_wrapped(_method(comparison))]
     for title, head, cells in tables:
@@ -107,7 +113,7 @@ def write(comparison: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes comparison.html and comparison.json; returns the page's path."""
     from avsc_jax.report import html, plots  # matplotlib takes a second, and only writing needs it
 
-    told = plain(comparison)
+    values = plain(comparison)
     first, *others = comparison['scores']
     page = html.render(
         'comparison.html',
@@ -118,7 +124,7 @@ def write(comparison: Mapping[str, Any], folder: str | Path) -> Path:
         method=_method(comparison),
         drawings=[
             plots.differences(
-                f'{first} minus {name}', told['classes'], told['tests'][name]['per_class']
+                f'{first} minus {name}', values['classes'], values['tests'][name]['per_class']
             )
             for name in others
         ],
@@ -126,9 +132,9 @@ def write(comparison: Mapping[str, Any], folder: str | Path) -> Path:
     )
     contents = {
         'comparison.html': page,
-        'comparison.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
+        'comparison.json': json.dumps(values, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
     }
-    files.write(folder, contents)
+    write_texts(folder, contents)
     return Path(folder) / 'comparison.html'
 
 
@@ -140,16 +146,16 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
 
 
 def _test(ours: tables.Predictions, theirs: tables.Predictions, group: np.ndarray) -> dict:
-    """The first against another, in all and class by class."""
+    """Tests a system against another, over all clips and class by class."""
     labels, probs = ours.label, (ours.probs, theirs.probs)
     mine, other = (each.argmax(axis=1) == labels for each in probs)
     alone = int((mine & ~other).sum()), int((other & ~mine).sum())
     per_class = []
     for scene in range(len(ours.meta['classes'])):
-        of = labels == scene
-        of_scene = (*(each[of] for each in probs), labels[of], group[of])
-        per_class.append(metrics.paired_test(*of_scene, terms=TERMS) if of.any() else None)
-    # Source: McNemar 1947; exact: heads and tails among the clips that only one gets right.
+        inside = labels == scene
+        of_scene = (*(each[inside] for each in probs), labels[inside], group[inside])
+        per_class.append(metrics.paired_test(*of_scene, terms=TERMS) if inside.any() else None)
+    # Source: McNemar 1947, exact: a binomial test of the clips that only one system gets right.
     p_value = float(binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
     return {
         **metrics.paired_test(*probs, labels, group, terms=TERMS),
@@ -160,7 +166,7 @@ def _test(ours: tables.Predictions, theirs: tables.Predictions, group: np.ndarra
 
 
 def _apart(members: Members) -> list[dict[str, Any]]:
-    """The clips, those first whose true scene the systems give the most different chances."""
+    """Lists clips by how differently the systems rate the true scene, the largest gap first."""
     first, *_ = members.values()
     places, classes = np.arange(len(first.label)), first.meta['classes']
     chances = np.stack([t.probs[places, t.label] / t.probs.sum(axis=1) for t in members.values()])
@@ -181,17 +187,17 @@ def _apart(members: Members) -> list[dict[str, Any]]:
 
 
 def _tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, head and rows of what console and page show."""
+    """Returns title, head and rows of the tables that console and page show."""
     names = list(comparison['scores'])
     numbers = [str(n + 1) for n in range(len(names))]
-    told = ', '.join(f'{n}: {name}' for n, name in zip(numbers, names, strict=True))
-    found = [
+    legend = ', '.join(f'{n}: {name}' for n, name in zip(numbers, names, strict=True))
+    shown = [
         ('', [f'clip, {comparison["clips"]:,} items', *map(words, METRICS)], _overall(comparison))
     ]
     gaps = [f'1-{n} ± s.e.' for n in numbers[1:]]
     losses, shares = ([f'{kind} {n}' for n in numbers] for kind in ('log loss', 'acc. %'))
     head = ['class', 'items', *losses, *gaps, *shares, *gaps]
-    found.append((f'Every class; {told}', head, _by_class(comparison)))
+    shown.append((f'Every class; {legend}', head, _by_class(comparison)))
     if comparison['apart']:
         apart = [
             [
@@ -202,14 +208,14 @@ def _tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[li
             for clip in comparison['apart']
         ]
         title = 'Clips answered most differently: answer, chance of the true scene'
-        found.append((title, ['clip', 'scene', *numbers], apart))
+        shown.append((title, ['clip', 'scene', *numbers], apart))
     if comparison['settings']:
         cells = [
             [key, *(values.get(name, '–') for name in names)]
             for key, values in comparison['settings'].items()
         ]
-        found.append(('Settings that differ', ['setting', *numbers], cells))
-    return found
+        shown.append(('Settings that differ', ['setting', *numbers], cells))
+    return shown
 
 
 def _overall(comparison: Mapping[str, Any]) -> list[list[str]]:
@@ -263,7 +269,7 @@ def _by_class(comparison: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _class_gap(test: Mapping[str, Any] | None) -> tuple[str, str]:
-    """'-0.310 ± 0.020' of the log loss, and of the accuracy in percent."""
+    """Formats the differences of log loss and accuracy, each as '-0.310 ± 0.020'."""
     if test is None:
         return '–', '–'
     return tuple(
@@ -273,7 +279,7 @@ def _class_gap(test: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _gap(metric: str, difference: float | None, sign: str = '') -> str:
-    """A difference of a metric; '–' where there is one location only."""
+    """Formats the difference of a metric; '–' if it is undefined."""
     if difference is None:
         return '–'
     return (
@@ -284,8 +290,8 @@ def _gap(metric: str, difference: float | None, sign: str = '') -> str:
 def _method(comparison: Mapping[str, Any]) -> str:
     return (
         f'interval, s.e.: bootstrap over {comparison["over"]}; p: sign flips of their sums; right '
-        'alone: clips that only the one or only the other gets right, of which McNemar’s exact '
-        'test is'
+        'alone: clips that only the first or only the second gets right, which McNemar’s exact '
+        'test compares'
     )
 
 
@@ -308,5 +314,5 @@ def _sentence(first: str, second: str, loss: metrics.Paired, over: str) -> str:
     gap = f'{better} has a lower log loss than {worse}, by {abs(loss.difference):.3f}'
     chance = f'with probability {loss.p_value:.2g}, over {over}'
     if loss.p_value > LEVEL:
-        return f'{gap}, but chance alone gives as much {chance}: they are not told apart.'
+        return f'{gap}, but chance alone gives as much {chance}: the difference is not significant.'
     return f'{gap}; chance alone gives as much {chance}.'

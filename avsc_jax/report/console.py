@@ -1,4 +1,4 @@
-"""A report as text for a console, and how its numbers are written everywhere."""
+"""Writes a report as text for a console; formats numbers for all reports."""
 
 import math
 import textwrap
@@ -7,11 +7,11 @@ from typing import Any
 
 from avsc_jax.report.scores import METRICS
 
-COLUMNS, CLASS_LINES = 100, 12  # of the console
+COLUMNS, CLASS_LINES = 100, 12  # width of the console, and classes shown
 
 
 def text(report: Mapping[str, Any]) -> str:
-    """The report for a console: warnings, headline beside the paper's, and the classes."""
+    """Returns a report for a console: warnings, headline beside the paper's, and classes."""
     about, paper = report['about'], report['paper']
     lines = [f'! {line}' for line in about['warnings']]
     weights = ', '.join(f'{name} {origin}' for name, origin in about['weights'].items())
@@ -30,66 +30,66 @@ def text(report: Mapping[str, Any]) -> str:
         lines += textwrap.wrap(source, COLUMNS, subsequent_indent='    ')
     for granularity, score in report['scores'].items():
         if granularity != headline:
-            told = ', '.join(
+            shown = ', '.join(
                 f'{words(name)} {figure(name, score[f"{name}_micro"])} '
                 f'(macro {figure(name, score[f"{name}_macro"])})'
                 for name in METRICS
             )
-            line = f'{granularity}, {score["items"]:,} items: {told}'
+            line = f'{granularity}, {score["items"]:,} items: {shown}'
             lines += textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
     if report['best_epoch'] is not None:
         lines.append(f'epoch {report["best_epoch"]} kept, of {len(report["history"])}')
     for title, values in report.get('learned', {}).items():
-        told = ', '.join(f'{name} {value:.3f}' for name, value in values.items())
-        lines += textwrap.wrap(f'{title}: {told}', COLUMNS, subsequent_indent='  ')
+        shown = ', '.join(f'{name} {value:.3f}' for name, value in values.items())
+        lines += textwrap.wrap(f'{title}: {shown}', COLUMNS, subsequent_indent='  ')
     if report.get('members'):
         lines += _member_lines(report['members'])
     return '\n'.join([*lines, *(_class_lines(report) if headline else ())])
 
 
 def unscored(report: Mapping[str, Any]) -> str:
-    """What stands in place of the scores of a run that has none."""
+    """Explains why a run has no scores."""
     loss = number(report['history'][-1]['train_loss'])
     return f'no score: all labelled clips were trained on; training loss {loss} at the end'
 
 
 def number(value: float | None, digits: int = 3, scale: float = 1) -> str:
-    """A figure for people; an undefined one is a dash."""
+    """Formats a number; an undefined one becomes a dash."""
     return '–' if value is None else f'{scale * value:.{digits}f}'
 
 
 def percent(value: float | None) -> str:
-    """0.909 -> '90.9 %'."""
+    """Formats a share: 0.909 -> '90.9 %'."""
     return '–' if value is None else f'{100 * value:.1f} %'
 
 
 def words(name: str) -> str:
-    """'log_loss' -> 'log loss'."""
+    """Turns a metric's name into words: 'log_loss' -> 'log loss'."""
     return name.replace('_', ' ')
 
 
 def figure(name: str, value: float | None) -> str:
-    """The value of a metric of METRICS, as it is shown."""
+    """Formats the value of a metric of METRICS."""
     return percent(value) if METRICS[name].percents else number(value)
 
 
 def interval(bounds: Sequence[float | None], scale: float = 1, digits: int = 3) -> str:
-    """(0.25, 0.31) -> '[0.250, 0.310]'; nothing where there was one group only."""
+    """Formats an interval: (0.25, 0.31) -> '[0.250, 0.310]'; an undefined one is empty."""
     if bounds[0] is None:
         return ''
     return f'[{scale * bounds[0]:.{digits}f}, {scale * bounds[1]:.{digits}f}]'
 
 
 def spread(score: Mapping[str, Any]) -> str:
-    """What the intervals of one granularity are over."""
+    """Says what the intervals of one granularity are and which groups they are drawn over."""
     if score['groups'] < 2:
         return f'no intervals: all items are of one {score["over"][:-1]}'
-    names = '' if score['over'] == 'locations' else ' (the names tell no locations)'
+    names = '' if score['over'] == 'locations' else ' (the names contain no locations)'
     return f'in brackets: 95 % intervals, bootstrap over {score["groups"]:,} {score["over"]}{names}'
 
 
 def published(paper: Mapping[str, Any] | None, name: str) -> str:
-    """'0.273 (+0.008)': the paper's `log_loss` or `accuracy`, and ours minus it."""
+    """Formats the paper's `log_loss` or `accuracy`, and ours minus it: '0.273 (+0.008)'."""
     if not paper or paper.get(name) is None:
         return ''
     percents = METRICS[name].percents
@@ -101,13 +101,13 @@ def published(paper: Mapping[str, Any] | None, name: str) -> str:
 
 
 def paper_level(paper: Mapping[str, Any], headline: str) -> str:
-    """'paper', or 'paper (second)' where its number is not one of the headline's level."""
+    """Returns 'paper', or 'paper (second)' if its number has another level than the headline."""
     level = paper.get('granularity', 'clip')
     return 'paper' if level == headline else f'paper ({level})'
 
 
 def paper_source(paper: Mapping[str, Any]) -> str:
-    """Where the published number stands and what it counts; says so if ours is another thing."""
+    """Says where the published number stands, its level and average, and whether ours has them."""
     source = ', '.join(str(paper[key]) for key in ('row', 'source') if key in paper)
     kind = f'{paper.get("granularity", "clip")} level, {paper.get("average", "micro")}'
     gaps = paper['difference'].values()
@@ -115,7 +115,7 @@ def paper_source(paper: Mapping[str, Any]) -> str:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines for a console: the first column to the left, the others to the right."""
+    """Formats a table for a console: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         '  '.join([f'{name:<{widths[0]}}', *map(str.rjust, cells, widths[1:])]).rstrip()
@@ -124,19 +124,19 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table's lines as Markdown whose columns are even on a console too."""
+    """Formats a table as Markdown, padded so that columns align in plain text too."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ['-' * width for width in widths], *rows]
     return [f'| {" | ".join(map(str.ljust, line, widths))} |' for line in lines]
 
 
 def cut(name: str, width: int) -> str:
-    """A name that is no longer than that."""
+    """Shortens a name to a width, ending in '…' if it was longer."""
     return name if len(name) <= width else f'{name[: width - 1]}…'
 
 
 def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | None) -> list[str]:
-    """The headline: ours, micro and macro with intervals, and the paper's."""
+    """Lines of the headline: ours, micro and macro with intervals, and the paper's."""
     theirs = paper_level(paper, granularity) if paper else ''
     rows = [(f'{granularity}, {score["items"]:,} items', 'micro', 'macro', theirs)]
     for name, metric in METRICS.items():
@@ -159,7 +159,7 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
 
 
 def _member_lines(members: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line a member of an ensemble, the ensemble last."""
+    """Lines of an ensemble: one for each member, the ensemble last."""
     first = f'member ({members[0]["level"]})'
     head = ''.join(f'{words(name):>11}{"macro":>9}' for name in METRICS)
     lines = [f'{first:<33}{head}{"max p":>8}']
@@ -174,7 +174,7 @@ def _member_lines(members: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _class_lines(report: Mapping[str, Any]) -> list[str]:
-    """The per-class table; of many classes the ones with the lowest recall."""
+    """Lines of the per-class table; of many classes those with the lowest recall."""
     table = report['scores'][report['headline']]['per_class']
     rows = [
         (name, table['support'][index], {key: table[key][index] for key in table['macro']})

@@ -1,4 +1,4 @@
-"""Why a system says what it says of a clip: one self-contained HTML page, and what it shows."""
+"""Explains a system's answers for a clip on one self-contained HTML page."""
 
 import base64
 import dataclasses
@@ -15,7 +15,7 @@ from avsc_jax.report.console import number
 from avsc_jax.report.plots import BLUE, GREEN, INK, ORANGE, WIDE, _cut, _panels, _style, _svg
 from avsc_jax.runtime.files import printable
 
-TOP = 5  # scenes that are named
+TOP = 5  # likeliest scenes that are shown
 PICTURE_SIDE = 480
 COLORS = (BLUE, ORANGE, GREEN, '#cc79a7', '#56b4e9')  # Okabe and Ito's
 KINDS = {'sound': 'the sound', 'picture': 'the pictures'}
@@ -23,11 +23,13 @@ KINDS = {'sound': 'the sound', 'picture': 'the pictures'}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of the window, bytes `[H, W, 3]`, and how much each place says for the scene.
+    """A picture of a window, and how much each of its places speaks for the likeliest scene.
 
     Attributes:
-      heat: float32 `[H, W]`, 0 to 1, which is the most in all pictures of the window; None: the
-        network has no map.
+      time_s: its time in the file.
+      image: uint8 `[H, W, 3]`.
+      heat: float32 `[H, W]`, 0 to 1, the maximum over all pictures of the window; None: the network
+        has no map.
     """
 
     time_s: float
@@ -36,11 +38,12 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sound:
-    """The window's spectrum `[bands, columns]` in dB, lowest band first.
+class Spectrum:
+    """The sound of a window, and how much each place of its spectrum speaks for the scene.
 
     Attributes:
-      bands_hz: the bands' centres.
+      level: spectrum `[bands, columns]` in dB, lowest band first.
+      bands_hz: centres of the bands.
       heat: as `Picture.heat`, in the spectrum's shape.
     """
 
@@ -51,15 +54,15 @@ class Sound:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """Of one window.
+    """The explanation of a system's answer for one window of a file.
 
     Attributes:
-      start_s, end_s: of the window in its file.
-      probs: `[C]`, of the system with all that the window has.
-      without: 'sound' or 'picture' -> the same without it, where there are both.
-      parts: of an ensemble, a member's name -> what it says by itself.
+      start_s, end_s: start and end of the window in its file.
+      probs: the system's probabilities `[C]`, from sound and pictures.
+      without: 'sound' or 'picture' -> probabilities without it, if the window has both.
+      parts: member of an ensemble -> its own probabilities.
       pictures, sound: what the system sees and hears, with heat maps for the likeliest scene.
-      attention: places in time in s, and how much each counts, 1 on average; None: it has none.
+      attention: times in s, and how much each counts, 1 on average; None: no attention.
       maps: 'picture' or 'sound' -> the networks whose maps are shown.
     """
 
@@ -69,13 +72,13 @@ class Explanation:
     without: Mapping[str, np.ndarray]
     parts: Mapping[str, np.ndarray]
     pictures: Sequence[Picture]
-    sound: Sound | None
+    sound: Spectrum | None
     attention: tuple[np.ndarray, np.ndarray] | None
     maps: Mapping[str, Sequence[str]]
 
     @property
     def top(self) -> int:
-        """The likeliest scene, of which all maps are."""
+        """Index of the likeliest scene, which all maps are for."""
         return int(self.probs.argmax())
 
 
@@ -87,13 +90,15 @@ def document(
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> str:
-    """The whole page. Names of files and classes are untrusted, and escaped.
+    """Renders the page of one file; names of files and classes are escaped.
 
     Args:
+      file: its name.
+      classes: names of the scenes.
       timeline: start and end of each window in s, and its probabilities `[C]`.
-      explanations: of some of the windows.
-      notes: on how the file was read.
-      warnings: of the system's training.
+      explanations: explanations of some of the windows.
+      notes: notes on how the file was read.
+      warnings: warnings of the system's report.
     """
     classes = [printable(name) for name in classes]
     several = len(timeline) > 1
@@ -106,49 +111,49 @@ def document(
         scenes=_bars(classes, np.mean([probs for *_, probs in timeline], axis=0)),
         notes=notes,
         timeline=_timeline(classes, timeline) if several else '',
-        explanations=[_window(classes, told) for told in explanations],
+        explanations=[_window(classes, explanation) for explanation in explanations],
     )
 
 
 def clock(time_s: float) -> str:
-    """75.5 -> '1:15.5'."""
+    """Formats a time: 75.5 -> '1:15.5'."""
     minutes, seconds = divmod(round(time_s, 1), 60)
     return f'{minutes:.0f}:{seconds:04.1f}'.removesuffix('.0')
 
 
-def _window(classes: Sequence[str], told: Explanation) -> dict[str, Any]:
-    """What speaks for one window's likeliest scene, as explanation.html shows it."""
-    scene, heard = classes[told.top], told.sound
+def _window(classes: Sequence[str], window: Explanation) -> dict[str, Any]:
+    """Returns the values of one window for explanation.html."""
+    scene, sound = classes[window.top], window.sound
     spectra = []
-    if heard:
-        spectra.append(('Spectrum', _spectrum(heard.level, 'magma')))
-    if heard and heard.heat is not None:
-        spectra.append((f'What speaks for {scene}', _spectrum(heard.heat, 'inferno', (0, 1))))
+    if sound:
+        spectra.append(('Spectrum', _spectrum(sound.level, 'magma')))
+    if sound and sound.heat is not None:
+        spectra.append((f'What speaks for {scene}', _spectrum(sound.heat, 'inferno', (0, 1))))
     heats = {
-        'picture': [picture.heat for picture in told.pictures],
-        'sound': [heard and heard.heat],
+        'picture': [picture.heat for picture in window.pictures],
+        'sound': [sound and sound.heat],
     }
     heats = {kind: [heat for heat in of if heat is not None] for kind, of in heats.items()}
     return {
         'scene': scene,
-        'span': f'{clock(told.start_s)} to {clock(told.end_s)}',
-        'bars': _bars(classes, told.probs),
+        'span': f'{clock(window.start_s)} to {clock(window.end_s)}',
+        'bars': _bars(classes, window.probs),
         'without': [
-            (f'without {KINDS[kind]}', _share(told, probs), _answer(classes, probs))
-            for kind, probs in told.without.items()
+            (f'without {KINDS[kind]}', _share(window, probs), _answer(classes, probs))
+            for kind, probs in window.without.items()
         ],
         'members': [
-            (name, number(probs[told.top]), _answer(classes, probs))
-            for name, probs in told.parts.items()
+            (name, number(probs[window.top]), _answer(classes, probs))
+            for name, probs in window.parts.items()
         ],
-        'pictures': [(clock(picture.time_s), _heated(picture)) for picture in told.pictures],
-        'spectra': [(caption, _framed(image, told)) for caption, image in spectra],
+        'pictures': [(clock(picture.time_s), _heated(picture)) for picture in window.pictures],
+        'spectra': [(caption, _framed(image, window)) for caption, image in spectra],
         'maps': {
-            kind: {'networks': told.maps[kind], 'speaks': any(heat.any() for heat in of)}
+            kind: {'networks': window.maps[kind], 'speaks': any(heat.any() for heat in of)}
             for kind, of in heats.items()
             if of
         },
-        'attention': _attention(told),
+        'attention': _attention(window),
     }
 
 
@@ -157,30 +162,31 @@ def _bars(classes: Sequence[str], probs: np.ndarray) -> list[tuple[str, float]]:
     return [(classes[k], float(probs[k])) for k in best]
 
 
-def _share(told: Explanation, probs: np.ndarray) -> str:
-    """'0.100 (-0.600)': what is left for the likeliest scene, and what was lost or gained."""
-    return f'{number(probs[told.top])} ({probs[told.top] - told.probs[told.top]:+.3f})'
+def _share(window: Explanation, probs: np.ndarray) -> str:
+    """Formats the likeliest scene's probability by `probs`, and its change: '0.100 (-0.600)'."""
+    share = probs[window.top]
+    return f'{number(share)} ({share - window.probs[window.top]:+.3f})'
 
 
 def _answer(classes: Sequence[str], probs: np.ndarray) -> str:
     return f'{classes[probs.argmax()]} {number(probs.max())}'
 
 
-def _attention(told: Explanation) -> str:
-    if told.attention is None:
+def _attention(window: Explanation) -> str:
+    if window.attention is None:
         return ''
-    times_s, weights = told.attention
+    times_s, weights = window.attention
     with _style():
         figure, (axes,) = _panels((WIDE, 170), (34, 40), ((60, 1060),))
         axes.set_title('Attention over time')
         axes.step(times_s, weights, where='mid', color=BLUE)
         axes.axhline(1, color=INK, ls=(0, (4, 3)), lw=1)
-        axes.set(xlabel='s', xlim=(told.start_s, told.end_s), ylim=(0, 1.1 * weights.max()))
+        axes.set(xlabel='s', xlim=(window.start_s, window.end_s), ylim=(0, 1.1 * weights.max()))
         return _svg(figure, 'Attention over time')
 
 
 def _timeline(classes: Sequence[str], timeline: Sequence[tuple[float, float, np.ndarray]]) -> str:
-    """The likeliest scenes of all windows, stacked; a window ends where the next one starts."""
+    """Plots the likeliest scenes of all windows, stacked; each window ends at the next one."""
     starts = [start for start, *_ in timeline]
     edges = np.array([*starts, timeline[-1][1]])
     probs = np.stack([probs for *_, probs in timeline])
@@ -201,7 +207,7 @@ def _timeline(classes: Sequence[str], timeline: Sequence[tuple[float, float, np.
 
 
 def _heated(picture: Picture) -> str:
-    """The picture, dim where it does not speak for the scene and warm where it does."""
+    """Returns the picture, dim where it does not speak for the scene and warm where it does."""
     height, width = picture.image.shape[:2]
     size = tuple(
         max(1, round(PICTURE_SIDE * side / max(width, height))) for side in (width, height)
@@ -221,13 +227,13 @@ def _spectrum(values: np.ndarray, colors: str, limits: tuple | None = None) -> s
     return _uri((255 * matplotlib.colormaps[colors](share[::-1])[..., :3]).astype(np.uint8), 'PNG')
 
 
-def _framed(image: str, told: Explanation) -> str:
-    """A spectrum's image with its axes, time and pitch."""
-    bands = told.sound.bands_hz
+def _framed(image: str, window: Explanation) -> str:
+    """Adds axes of time and pitch to the image of a spectrum."""
+    bands = window.sound.bands_hz
     marks = [hz for hz in (200, 1000, 3000, 8000, 20000) if bands[0] < hz < bands[-1]]
     with _style():
         figure, (axes,) = _panels((WIDE, 210), (8, 40), ((60, 1060),))
-        axes.set(xlabel='s', xlim=(told.start_s, told.end_s), ylim=(-0.5, len(bands) - 0.5))
+        axes.set(xlabel='s', xlim=(window.start_s, window.end_s), ylim=(-0.5, len(bands) - 0.5))
         places = np.interp(marks, bands, np.arange(len(bands)))
         axes.set_yticks(places, [f'{hz / 1000:g} kHz' for hz in marks])
         box = 'x="60" y="8" width="1000" height="162" preserveAspectRatio="none"'

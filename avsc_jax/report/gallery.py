@@ -1,4 +1,4 @@
-"""Clips whose scene the sound tells and the picture does not, darkest first, as one HTML page.
+"""Shows the clips whose scene is right from sound and wrong from pictures, darkest first.
 
 Source: Okazaki et al. 2021, Fig. 2: dim scenes that A02 knows and V02 does not, beside C04.
 """
@@ -14,8 +14,9 @@ from avsc_jax import tables
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.report import files, html
+from avsc_jax.report import html
 from avsc_jax.report.console import percent
+from avsc_jax.runtime.files import write_texts
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
 THUMBNAIL_WIDTH = 400
@@ -31,12 +32,16 @@ def write(
     picture: str,
     count: int = 24,
 ) -> int:
-    """Writes the page; returns how many clips `sound` names and `picture` does not.
+    """Writes the page; returns how many clips `sound` has right and `picture` wrong.
 
     Args:
-      members: tables of the same clips; those of frames and seconds are pooled to clips.
+      members: name to table, of the same clips; those of frames and seconds are pooled to clips.
       dataset: has the frames of these clips in `split`. All are decoded once, for the brightness.
+      sound, picture: names of two members.
       count: clips shown at most.
+
+    Raises:
+      ValueError: a member is missing, no clip has a true scene, or a clip is not in the split.
     """
     for role in (sound, picture):
         if role not in members:
@@ -44,20 +49,19 @@ def write(
     if sound == picture:
         raise ValueError(f'{sound!r} cannot be both the sound and the picture; name two tables')
     pooled = tables.aligned(tables.pool(table) for table in members.values())
-    label = np.max([table.label for table in pooled], axis=0)  # -1 where none knows it
+    label = np.max([table.label for table in pooled], axis=0)  # -1 where no table knows it
     if not (known := label >= 0).any():
         raise ValueError(f'none of the {len(label)} clips has a true scene; give it with --truth')
     clips, label = pooled[0].clip_id[known].tolist(), label[known]
     probs = {name: table.probs[known] for name, table in zip(members, pooled, strict=True)}
-
     records = dataset.records(split, fields=('frames',))
     index, brightness = _brightness(records, clips, f'{split} of {dataset.name}')
     darkest = np.argsort(brightness, kind='stable')
     right = {role: (probs[role].argmax(axis=1) == label)[darkest] for role in (sound, picture)}
-    found = darkest[right[sound] & ~right[picture]]
+    chosen = darkest[right[sound] & ~right[picture]]
     classes = pooled[0].meta['classes']
     cards = []
-    for row in found[:count]:
+    for row in chosen[:count]:
         frames = records[index[row]]['frames']
         cards.append(
             {
@@ -70,55 +74,56 @@ def write(
                 ),
             }
         )
-    sentence = _sentence(right, len(found))
-    if len(cards) < len(found):
+    sentence = _sentence(right, len(chosen))
+    if len(cards) < len(chosen):
         sentence += f' The {len(cards)} darkest are shown.'
     title = f'{sound} right, {picture} wrong'
     page = html.render('gallery.html', title=title, warnings=(), sentence=sentence, cards=cards)
-    files.write(path.parent, {path.name: page})
-    return len(found)
+    write_texts(path.parent, {path.name: page})
+    return len(chosen)
 
 
 def _brightness(records: Records, clips: Sequence[str], where: str) -> tuple[list[int], np.ndarray]:
-    """Place of each clip among the records, and mean luma of its frames."""
+    """Returns the place of each clip among the records, and the mean luma of its frames."""
     wanted = set(clips)
 
-    def look(place: int) -> tuple[str, int, float]:
+    def measure(place: int) -> tuple[str, int, float]:
         clip_id = records.outline(place)['clip_id']
         frames = records[place]['frames'] if clip_id in wanted else [np.zeros((1, 1, 3))]
         return clip_id, place, np.mean([frame.mean(axis=(0, 1)) @ LUMA for frame in frames])
 
-    looked = read_ahead(look, range(len(records)))
-    looked = tqdm(looked, desc='brightness', total=len(records), unit='clip')
-    found = {clip_id: (place, luma) for clip_id, place, luma in looked}
-    if missing := [clip_id for clip_id in clips if clip_id not in found]:
+    measured = read_ahead(measure, range(len(records)))
+    measured = tqdm(measured, desc='brightness', total=len(records), unit='clip')
+    by_clip = {clip_id: (place, luma) for clip_id, place, luma in measured}
+    if missing := [clip_id for clip_id in clips if clip_id not in by_clip]:
         raise ValueError(
             f'{len(missing)} of {len(clips)} clips are not in {where}: {", ".join(missing[:3])}; '
             'name the --dataset and --split that the tables are of'
         )
-    places, luma = zip(*map(found.get, clips), strict=True)
+    places, luma = zip(*map(by_clip.get, clips), strict=True)
     return list(places), np.array(luma)
 
 
-def _sentence(right: Mapping[str, np.ndarray], found: int) -> str:
-    """How many clips there are, and how often sound and picture are right in dark and light.
+def _sentence(right: Mapping[str, np.ndarray], count: int) -> str:
+    """Counts the chosen clips, and says how often sound and picture are right in dark and light.
 
     Args:
       right: for the sound, then for the picture, whether it is right; the darkest clip first.
+      count: number of chosen clips.
     """
-    (sound, heard), (picture, seen) = right.items()
-    num = len(heard)
+    (sound, sound_right), (picture, picture_right) = right.items()
+    num = len(sound_right)
     halves = ' and '.join(
-        f'in the {name} half {sound} is right in {percent(heard[half].mean())}, '
-        f'{picture} in {percent(seen[half].mean())}'
+        f'in the {name} half {sound} is right in {percent(sound_right[half].mean())}, '
+        f'{picture} in {percent(picture_right[half].mean())}'
         for name, half in (('dark', slice(0, (num + 1) // 2)), ('light', slice(num // 2, None)))
     )
-    clips = f'{found:,} of {num:,} clips' if found else f'none of the {num:,} clips'
-    return f'{sound} tells the scene and {picture} does not in {clips}; {halves}.'
+    clips = f'{count:,} of {num:,} clips' if count else f'none of the {num:,} clips'
+    return f'{sound} is right and {picture} is wrong in {clips}; {halves}.'
 
 
 def _thumbnail(frame: np.ndarray) -> str:
-    """A small JPEG of the frame in base64."""
+    """Returns a small JPEG of the frame in base64."""
     height = max(1, round(frame.shape[0] * THUMBNAIL_WIDTH / frame.shape[1]))
     small = media.resize_picture(frame, height, THUMBNAIL_WIDTH)
     return base64.b64encode(media.encode_jpeg(small, quality=75)).decode()
@@ -127,7 +132,7 @@ def _thumbnail(frame: np.ndarray) -> str:
 def _answers(
     probs: Mapping[str, np.ndarray], label: int, classes: Sequence[str]
 ) -> list[tuple[str, str, float]]:
-    """Each member's answer, and below it what it gives the true scene if that is another."""
+    """Lists each member's answer; below a wrong one, the true scene with its probability."""
     rows = []
     for name, each in probs.items():
         answer = int(each.argmax())

@@ -1,4 +1,4 @@
-"""Pages by the templates beside: single files, in which nothing from outside becomes markup."""
+"""Renders HTML pages from the templates of this folder; all values are escaped."""
 
 import functools
 
@@ -8,7 +8,7 @@ from markupsafe import Markup
 from avsc_jax.report import console
 from avsc_jax.runtime.files import printable
 
-# How the console writes numbers and sentences, by their names there.
+# Functions of the console that templates use as filters, by name.
 FILTERS = (
     console.number,
     console.percent,
@@ -22,15 +22,15 @@ FILTERS = (
 
 
 def render(template: str, **values: object) -> str:
-    """The page that a template of `templates/` makes of plain values, all of which are escaped."""
+    """Renders a template of `templates/` with plain values, all of which are escaped."""
     return _environment().get_template(template).render(values)
 
 
 def own(markup: str) -> Markup:
-    """Marks what this package drew or wrote itself as safe: the only place that does.
+    """Marks markup that this package wrote itself as safe; nothing else may do so.
 
-    Names, tables, configs and messages never come here; templates, and `format` of what comes
-    back, escape them.
+    Never for names, tables, configs and messages: templates, and `format` of the result, escape
+    those.
     """
     return Markup(markup)
 
@@ -52,5 +52,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _shown(value: object) -> str:
-    """Every value of a template goes through here before it is escaped."""
+    """Removes control characters from a value of a template, before it is escaped."""
     return value if isinstance(value, Markup) else printable(value)

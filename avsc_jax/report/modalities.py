@@ -1,7 +1,9 @@
-"""A fusion beside its sound and its picture alone: who is right where, and what fusing changes.
+"""Compares a fusion with its audio and video alone: which is right where, and what fusing changes.
 
-`make` counts, `text` prints, `write` leaves a page, the numbers as JSON, and all answers as a
-table. Source: Feng, Sec. 3.2, which compares the classes and asks where modalities conflict.
+`make` counts, `text` gives the text for a console, `write` writes a page, the numbers as JSON, and
+all answers as a table.
+
+Source: Feng, Sec. 3.2, which compares the classes and asks where modalities conflict.
 """
 
 import csv
@@ -15,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from avsc_jax import metrics, tables
-from avsc_jax.report import files
 from avsc_jax.report.console import columns, figure, words
 from avsc_jax.report.scores import METRICS, cautions, labelled, plain
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_texts
 
 ROLES = ('fusion', 'audio', 'video')
 SCORES = ('precision', 'recall', 'f1')
-CASES = {  # which modalities are right alone: (audio, video)
+CASES = {  # which modalities are right by themselves: (audio, video)
     'both': (True, True),
     'audio only': (True, False),
     'video only': (False, True),
@@ -31,7 +32,7 @@ CASES = {  # which modalities are right alone: (audio, video)
 
 
 def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:
-    """Counts clips by what fusion, audio and video make of them, for every class and overall.
+    """Counts clips by which of fusion, audio and video are right, for every class and overall.
 
     Args:
       members: a table for each of ROLES, of the same clips in the same order; clips of unknown
@@ -42,6 +43,9 @@ def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:
       minus that of the better modality; `cells`, the eight combinations of right and wrong with
       their `clips` in all and `by_class`; names of the clips that are `rescued` (only fusion is
       right) and `lost` (fusion is wrong, a modality alone right); `answers`, a row a clip.
+
+    Raises:
+      ValueError: the tables have other names than ROLES.
     """
     if {*members} != {*ROLES}:
         raise ValueError(
@@ -73,7 +77,7 @@ def make(members: Mapping[str, tables.Predictions]) -> dict[str, Any]:
 
 
 def text(result: Mapping[str, Any]) -> str:
-    """The comparison for a console."""
+    """Returns the comparison for a console."""
     lines = [f'! {line}' for line in result['warnings']]
     items = f'clip, {result["clips"]:,} items'
     lines.append(f'{items:<24}' + ''.join(f'{words(name):>12}' for name in METRICS))
@@ -92,7 +96,7 @@ def write(result: Mapping[str, Any], folder: str | Path) -> Path:
     answers = io.StringIO()
     writer = csv.writer(answers, delimiter='\t', lineterminator='\n')
     writer.writerows([('clip_id', 'scene_label', *ROLES), *result['answers']])
-    told = {key: value for key, value in result.items() if key != 'answers'}
+    counts = {key: value for key, value in result.items() if key != 'answers'}
     page = html.render(
         'modalities.html',
         sentences=_sentences(result),
@@ -103,10 +107,10 @@ def write(result: Mapping[str, Any], folder: str | Path) -> Path:
     )
     contents = {
         'modalities.html': page,
-        'modalities.json': json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
+        'modalities.json': json.dumps(counts, indent=1, allow_nan=False, ensure_ascii=False) + '\n',
         'modalities.tsv': answers.getvalue(),
     }
-    files.write(folder, contents)
+    write_texts(folder, contents)
     return Path(folder) / 'modalities.html'
 
 
@@ -122,7 +126,7 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
 def _cells(
     right: Mapping[str, np.ndarray], labels: np.ndarray, num_classes: int
 ) -> list[dict[str, Any]]:
-    """The clips of each case, first those that fusion gets right and then those it gets wrong."""
+    """Counts the clips of each case that fusion gets right, and then those it gets wrong."""
     cells = []
     for audio, video in CASES.values():
         for fusion in (True, False):
@@ -134,7 +138,7 @@ def _cells(
 
 
 def _tables(result: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Title, head and rows of the two tables that console and page show."""
+    """Returns title, head and rows of the two tables that console and page show."""
     return [
         (
             'Precision, recall, F1, %; M: fusion, A: audio, V: video; gain of M-F over the better',
@@ -176,7 +180,7 @@ def _by_case(result: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _cases(result: Mapping[str, Any]) -> dict[str, tuple[list[int], list[int]]]:
-    """Case -> clips of each class that fusion gets right, and those it gets wrong."""
+    """Returns case -> numbers of clips, by class, that fusion gets right and gets wrong."""
     counts = [cell['by_class'] for cell in result['cells']]
     return dict(zip(CASES, zip(counts[::2], counts[1::2], strict=True), strict=True))
 

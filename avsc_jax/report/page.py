@@ -1,19 +1,20 @@
-"""A report as one self-contained HTML page: inline CSS and SVG, no script, no network."""
+"""Renders a report as one self-contained HTML page: inline CSS and SVG, no script, no network."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.report import files, html, plots
+from avsc_jax.report import html, plots
 from avsc_jax.report.console import figure, interval, number, words
 from avsc_jax.report.scores import METRICS
+from avsc_jax.runtime.files import write_texts
 
 Table = tuple[list[str], list[list[str]]]  # head and rows
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """The whole page. Everything that comes from names, files or configs is escaped."""
+    """Renders the page; names and texts from files and configs are escaped."""
     return html.render(
         'report.html',
         report=report,
@@ -24,7 +25,7 @@ def page(report: Mapping[str, Any]) -> str:
 
 
 def _members(members: Sequence[Mapping[str, Any]]) -> Table:
-    """The members of an ensemble, the ensemble last."""
+    """Returns the table of an ensemble's members, the ensemble last."""
     level = members[0]['level'] if members else ''
     head = [f'member ({level})']
     head += [text for name in METRICS for text in (words(name), 'macro')]
@@ -40,7 +41,7 @@ def _members(members: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _levels(scores: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Every metric of every level, with its interval."""
+    """Returns the table of every metric at every level, with its interval."""
     head, rows = ['level and average', 'items'], []
     for name in METRICS:
         head += [words(name), '95 %', *(['not renormalised'] if name == 'log_loss' else [])]
@@ -56,13 +57,13 @@ def _levels(scores: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def document(title: str, parts: Iterable[str], css: str = '') -> str:
-    """A page with this title and these parts, which are HTML, in the style of all reports."""
+    """Renders a page in the style of all reports from parts that are safe HTML already."""
     return html.render('document.html', title=title, parts=map(html.own, parts), css=html.own(css))
 
 
 def write(report: Mapping[str, Any], folder: str | Path) -> Path:
     """Writes report.json and report.html into a folder, each beside and then renamed."""
-    files.write(
+    write_texts(
         folder,
         {
             'report.json': json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + '\n',

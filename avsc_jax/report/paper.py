@@ -1,8 +1,8 @@
-"""The result tables of the papers, row by row: theirs, ours, and how ours came about.
+"""Rebuilds the result tables of the papers with our numbers beside the published ones.
 
-The published scores, the networks and the members of ensembles are read off the configs; what no
-config holds, and the shape of the tables, stands in `report.published`. `make` gathers a table,
-`text` writes it as Markdown.
+Published scores, networks and members of ensembles come from the configs; `report.published` holds
+the layout of the tables and numbers that no config has. `make` gathers a table, `text` formats it
+as Markdown.
 """
 
 import functools
@@ -39,7 +39,14 @@ CONFIGS = (
 
 
 class System(NamedTuple):
-    """What makes a row: a config of this file, with the tokens that tell its rows apart."""
+    """The config behind a row of a table.
+
+    Attributes:
+      file: name of the config file, without `.py`.
+      tokens: its tokens, of those axes in which the file's rows differ.
+      defaults: the first token of each of these axes.
+      config: the config with all tokens.
+    """
 
     file: str
     tokens: tuple[str, ...]
@@ -53,12 +60,12 @@ class System(NamedTuple):
 
     @property
     def members(self) -> list[str]:
-        """Rows that an ensemble is made of, as often as there are folds."""
-        found = [_config(self.config.members[name].config) for name in _members(self.config)]
-        return [config.paper.row for config in found] * (self.config.get('folds') or 1)
+        """Rows of an ensemble's members, repeated for each fold."""
+        configs = [_config(self.config.members[name].config) for name in _members(self.config)]
+        return [config.paper.row for config in configs] * (self.config.get('folds') or 1)
 
     def folders(self, runs: Path) -> list[Path]:
-        """Where `avsc_jax.main` puts a run by itself: on TAU, on whatever there is, on the demo."""
+        """Default run folders of `avsc_jax.main`: of `tau`, of no data token, and of `demo`."""
         pairs = zip(self.tokens, self.defaults, strict=True)
         axes = [(token, '') if token == default else (token,) for token, default in pairs]
         names = itertools.product(('tau', '', 'demo'), *axes)
@@ -67,12 +74,12 @@ class System(NamedTuple):
 
 @functools.cache
 def systems() -> dict[str, System]:
-    """Row of the tables -> the config that makes it.
+    """Returns the system of each row of the tables.
 
-    Where several do, it is the one of fewest members, and of those the one with most defaults.
+    If several configs make a row, it is the one with fewest members and then with most defaults.
     """
     wanted = {row for table in TABLES.values() for row in table.rows.values()}
-    found = {}
+    by_row = {}
     for file in CONFIGS:
         axes = importlib.import_module(f'avsc_jax.configs.{file}').VARIANTS.values()
         made = {}
@@ -82,11 +89,11 @@ def systems() -> dict[str, System]:
                 made.setdefault(config.paper.row, []).append((tokens, config))
         made = {row: min(ways, key=_num_members) for row, ways in made.items()}
         columns = zip(*(tokens for tokens, _ in made.values()), strict=True)
-        told = [len(set(column)) > 1 for column in columns]
-        defaults = tuple(itertools.compress((axis[0] for axis in axes), told))
+        differ = [len(set(column)) > 1 for column in columns]
+        defaults = tuple(itertools.compress((axis[0] for axis in axes), differ))
         for row, (tokens, config) in made.items():
-            found[row] = System(file, tuple(itertools.compress(tokens, told)), defaults, config)
-    return found
+            by_row[row] = System(file, tuple(itertools.compress(tokens, differ)), defaults, config)
+    return by_row
 
 
 def _num_members(way: tuple[Sequence[str], ConfigDict]) -> int:
@@ -94,22 +101,22 @@ def _num_members(way: tuple[Sequence[str], ConfigDict]) -> int:
 
 
 def _members(config: ConfigDict) -> list[str]:
-    """What an ensemble is made of, by its own names."""
+    """Lists the names of an ensemble's members; empty for a single system."""
     return [name for group in config.get('groups', {}).values() for name in group]
 
 
 def _config(text: str) -> ConfigDict:
-    """That of 'configs/NAME.py:tokens'."""
+    """Returns the config that 'configs/NAME.py:tokens' names."""
     path, _, tokens = text.partition(':')
     return importlib.import_module(f'avsc_jax.configs.{Path(path).stem}').get_config(tokens)
 
 
 def make(name: str, runs: Path) -> dict[str, Any]:
-    """A table of a paper.
+    """Gathers a table of a paper.
 
     Args:
       name: one of TABLES.
-      runs: where the run folders are, each called as `avsc_jax.main` calls it by itself.
+      runs: the folder of the run folders, which have their default names.
 
     Returns:
       `title`, `columns`, `rows` (column to text) and `notes`: for every row that is not reproduced
@@ -118,8 +125,8 @@ def make(name: str, runs: Path) -> dict[str, Any]:
     table = TABLES[name]
     if not table.columns:
         return _by_class(table, runs)
-    found = [_row(*row, table.columns, runs) for row in table.rows.items()]
-    rows, notes = zip(*found, strict=True)
+    pairs = [_row(*row, table.columns, runs) for row in table.rows.items()]
+    rows, notes = zip(*pairs, strict=True)
     return {
         'title': table.title,
         'columns': table.columns,
@@ -129,14 +136,14 @@ def make(name: str, runs: Path) -> dict[str, Any]:
 
 
 def text(table: Mapping[str, Any]) -> str:
-    """The table as Markdown."""
+    """Formats a table as Markdown."""
     columns = table['columns']
     body = markdown(columns, [[row.get(c, '–') for c in columns] for row in table['rows']])
     return '\n'.join([f'**{table["title"]}**', '', *body, '', *(f'- {n}' for n in table['notes'])])
 
 
 def _row(name: str, row: str, columns: Sequence[str], runs: Path) -> tuple[dict[str, str], str]:
-    """The cells of a row, and what is to be said below the table."""
+    """Returns the cells of a row, and its note below the table."""
     system, run = systems()[row], _run(row, runs)
     parts, paper = system.members or [row], system.config.paper
     cells = {'row': name, 'system': _name(system), 'models': str(len(parts))}
@@ -162,7 +169,7 @@ def _row(name: str, row: str, columns: Sequence[str], runs: Path) -> tuple[dict[
 
 
 def _by_class(table: Table, runs: Path) -> dict[str, Any]:
-    """Scores of every class; a cell is ours / theirs."""
+    """Gathers a table of scores of every class; a cell is ours / theirs."""
     columns, notes = {}, []  # column -> row -> cell
     for name, row in table.rows.items():
         system, run, theirs = systems()[row], _run(row, runs), _quoted(row)
@@ -189,20 +196,22 @@ def _by_class(table: Table, runs: Path) -> dict[str, Any]:
 
 
 def _quoted(row: str) -> dict[str, dict[str, float]]:
-    """What the paper says of each class and, where it does, of their averages."""
+    """Returns the paper's scores of each class and, if it has them, of their averages."""
     table = published.FENG[row]
-    found = {name: {key: table[key][i] for key in table} for i, name in enumerate(SCENES)}
-    return found | (published.FENG_AVERAGES if 'support' in table else {})
+    scores = {name: {key: table[key][i] for key in table} for i, name in enumerate(SCENES)}
+    return scores | (published.FENG_AVERAGES if 'support' in table else {})
 
 
 def _classes(report: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
-    """Scores of each class and their averages, by name."""
+    """Returns a report's scores of each class and their averages, by name."""
     score = report['scores'][report['headline']]
     table, items = score['per_class'], {'support': score['items']}
     keys = ('precision', 'recall', 'f1', 'support')
-    found = {name: {key: table[key][i] for key in keys} for i, name in enumerate(report['classes'])}
+    by_class = {
+        name: {key: table[key][i] for key in keys} for i, name in enumerate(report['classes'])
+    }
     averages = {f'{name} avg': table[name] | items for name in ('macro', 'weighted')}
-    return found | averages | {'accuracy': {'f1': score['accuracy_micro']} | items}
+    return by_class | averages | {'accuracy': {'f1': score['accuracy_micro']} | items}
 
 
 def _figure(value: float | None) -> str:
@@ -210,7 +219,7 @@ def _figure(value: float | None) -> str:
 
 
 def _status(system: System, run: tuple[Path, dict[str, Any]] | None) -> tuple[str, str]:
-    """'reproduced', 'demo only' or 'not run', and where it is from or how it is made."""
+    """Returns 'reproduced', 'demo only' or 'not run', and the run's warnings or its command."""
     if run is None:
         return 'not run', f'`{system.command}`'
     folder, report = run
@@ -219,14 +228,14 @@ def _status(system: System, run: tuple[Path, dict[str, Any]] | None) -> tuple[st
 
 
 def _run(row: str, runs: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Folder and report of the row's run; one without warnings if there is one."""
-    found = [(f, _report(f / 'report.json')) for f in systems()[row].folders(runs)]
-    found = [(folder, report) for folder, report in found if report is not None]
-    return min(found, key=lambda run: bool(run[1]['about']['warnings']), default=None)
+    """Returns folder and report of the row's run, if possible one without warnings."""
+    reports = [(f, _report(f / 'report.json')) for f in systems()[row].folders(runs)]
+    scored = [(folder, report) for folder, report in reports if report is not None]
+    return min(scored, key=lambda run: bool(run[1]['about']['warnings']), default=None)
 
 
 def _report(file: Path) -> dict[str, Any] | None:
-    """That of a run which has scores."""
+    """Reads the report of a run; None if it is missing or has no scores."""
     if not file.exists():
         return None
     try:
@@ -253,7 +262,7 @@ def _name(system: System) -> str:
 
 @functools.cache
 def _parameters(row: str) -> int:
-    """How many the training of a single network finds."""
+    """Counts the trained parameters of a single network."""
     config = systems()[row].config
     if 'train' not in config.data:
         return 0

@@ -1,7 +1,7 @@
-"""The plots of a report as inline SVG.
+"""Draws the plots of a report as inline SVG.
 
-They are drawn in the colours below, which are then replaced by the page's CSS variables, so that
-the plots follow the reader's light or dark theme.
+The colours below are replaced by CSS variables of the page, so that the plots follow the reader's
+light or dark theme.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from matplotlib.ticker import MaxNLocator
 
 from avsc_jax.report import html
 
-# Okabe and Ito's colours: told apart by colour-blind readers. The first three stand in for the
-# page's ink, lines and card.
+# Okabe and Ito's colours, which colour-blind readers can distinguish. The first three stand for
+# the page's ink, lines and card.
 INK, LINE, CARD = '#010101', '#020202', '#030303'
 BLUE, ORANGE, GREEN = '#0072b2', '#e69f00', '#009e73'
 VARIABLES = {
@@ -60,12 +60,12 @@ STYLE = {
 WIDE, HALF = 1080, 510  # units of the drawings: CSS pixels in a card at full width
 
 
-# Of both, sound, picture and neither: colour, opacity, colour of the numbers on it.
+# For clips that both, sound, picture or neither get right: colour, opacity, colour of numbers.
 CASES = ((GREEN, 1, '#ffffff'), (BLUE, 1, '#ffffff'), (ORANGE, 1, '#1c2530'), (INK, 0.5, INK))
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
-    """Every plot the report has numbers for, as inline SVG by name."""
+    """Draws every plot that the report has numbers for; name -> inline SVG."""
     drawings = {}
     with _style():
         if report['history']:
@@ -82,10 +82,10 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
 def outcomes(
     classes: Sequence[str], cases: Mapping[str, Sequence[tuple[Sequence[int], Sequence[int]]]]
 ) -> str:
-    """Clips of every class, stacked: what fusion gets right (full) and wrong (pale) in each case.
+    """Draws the clips of every class, stacked by case; pale where fusion is wrong.
 
     Args:
-      cases: case -> its clips of each class that fusion gets right, and those it gets wrong.
+      cases: case -> numbers of clips, by class, that fusion gets right and gets wrong.
     """
     support = np.maximum(np.sum([pair for pair in cases.values()], axis=(0, 1)), 1)
     left, start = 50 + 7 * max(len(_cut(name)) for name in classes), np.zeros(len(classes))
@@ -121,10 +121,12 @@ def outcomes(
 def differences(
     title: str, classes: Sequence[str], tests: Sequence[Mapping[str, Any] | None]
 ) -> str:
-    """How two systems differ in each class: dots with bars of one paired standard error.
+    """Draws how two systems differ in each class: dots with bars of one paired standard error.
 
     Args:
-      tests: of each class, `metrics.paired_test` as dictionaries; None: no clips.
+      title: names the two.
+      classes: names of the classes.
+      tests: `metrics.paired_test` of each class as dictionaries; None: no clips.
     """
     left = 50 + 7 * max(len(_cut(name)) for name in classes)
     spans = ((left, (left + 1010) / 2), ((left + 1110) / 2, 1060))
@@ -133,9 +135,9 @@ def differences(
         for axes, key, scale, what in zip(
             panels, ('log_loss', 'accuracy'), (1, 100), ('log loss', 'accuracy, %'), strict=True
         ):
-            found = [test and test[key] for test in tests]
+            by_class = [test and test[key] for test in tests]
             gaps, errors = (
-                scale * _array([each and each[part] for each in found])
+                scale * _array([each and each[part] for each in by_class])
                 for part in ('difference', 'standard_error')
             )
             axes.axvline(0, color=INK, ls=(0, (4, 3)), lw=1)
@@ -152,7 +154,7 @@ def differences(
 
 
 def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
-    """Confusion matrix, recall and precision, and log loss: one row a class in all three."""
+    """Draws confusion matrix, recall and precision, and log loss: one row for each class."""
     counts, rows = np.array(score['confusion']), len(names)
     table = {key: _array(score['per_class'][key]) for key in ('recall', 'precision', 'log_loss')}
     step = 40 if rows <= 12 else max(400 // rows, 9)
@@ -207,9 +209,9 @@ def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
 
 
 def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
-    """Losses by epoch, and validation accuracy or, without it, the learning rate.
+    """Draws losses by epoch, and validation accuracy or, without it, the learning rate.
 
-    A dashed line stands at the epoch that was kept.
+    A dashed line marks the epoch that was kept.
     """
     epochs = [record['epoch'] for record in history]
     scored = any('valid_accuracy' in record for record in history)
@@ -250,7 +252,7 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
 
 
 def _reliability(bins: Mapping[str, Any], items: str) -> str:
-    """Accuracy against confidence, and how many items each bin holds."""
+    """Draws accuracy against confidence, and the number of items in each bin."""
     count, confidence, right = (_array(bins[k]) for k in ('count', 'confidence', 'accuracy'))
     edges = np.linspace(0, 1, len(count) + 1)
     figure, (curve,) = _panels((HALF, 390), (30, 142), ((44, 496),))
@@ -279,7 +281,7 @@ def _reliability(bins: Mapping[str, Any], items: str) -> str:
 
 
 def _cities(cities: Mapping[str, Mapping[str, Any]]) -> str:
-    """Accuracy of every city, best first, with the number of items."""
+    """Draws the accuracy of every city, best first, with the number of items."""
     ranked = sorted(cities.items(), key=lambda item: -item[1]['accuracy'])
     step = max(324 / len(ranked), 22)
     left = 50 + 7 * max(len(_cut(city)) for city in cities)
@@ -303,7 +305,7 @@ def _cities(cities: Mapping[str, Mapping[str, Any]]) -> str:
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # Measured in a font without, say, Chinese; the browser has its own.
+        # matplotlib's font lacks many scripts, such as Chinese; the browser shows the text.
         warnings.filterwarnings('ignore', message='Glyph .* missing')
         yield
 
@@ -314,7 +316,14 @@ def _panels(
     spans: Sequence[tuple[float, float]],
     figure: Figure | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Axes side by side; sizes in the drawing's units, margins above and below, spans in x."""
+    """Makes axes side by side.
+
+    Args:
+      size: width and height of the drawing in its units.
+      margins: margins above and below the axes.
+      spans: left and right end of each of the axes.
+      figure: the figure to add them to; None: a new one.
+    """
     (width, height), (top, bottom) = size, margins
     figure = figure or Figure(figsize=(width / 72, height / 72), facecolor='none')
     tall = (height - top - bottom) / height
@@ -336,7 +345,7 @@ def _cut(name: str) -> str:
 
 
 def _svg(figure: Figure, label: str, over: str = '') -> str:
-    """The figure as inline SVG that follows the page's theme and fonts; `over` is drawn last."""
+    """Converts a figure to inline SVG in the page's theme and fonts; `over` is drawn on top."""
     file = io.StringIO()
     FigureCanvasSVG(figure).print_svg(file)
     head, body = file.getvalue().split('viewBox="', 1)[1].split('"', 1)

@@ -1,4 +1,4 @@
-"""The papers' tables: their rows, their columns, and numbers in them that no config holds."""
+"""Layout of the papers' tables, and numbers in them that no config holds."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ FENG_AVERAGES = {  # Figure 3
 }
 
 
-# Wang et al. 2021 (IOA-CAS): what its tables say -> tokens of the configs.
+# Wang et al. 2021 (IOA-CAS): names in its tables -> tokens of the configs.
 IOA_FEATURES = {'log-mel': 'logmel', 'scalogram': 'scalogram', 'bark': 'bark'}
 IOA_SOUND = {'DCNN': 'dcnn1d', '1D-ResNet': 'resnet1d'}
 IOA_IMAGE = {
@@ -57,8 +57,8 @@ class Table(NamedTuple):
     """A table of a paper: a row for each system, or, without columns, one for each class.
 
     Attributes:
-      rows: what the paper calls a system -> what its config does.
-      columns: "paper: " stands before what is theirs.
+      rows: name of a system in the paper -> name of its row in our configs.
+      columns: those with published numbers begin with 'paper: '.
     """
 
     title: str

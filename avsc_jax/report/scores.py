@@ -1,4 +1,4 @@
-"""The scores of a table of predictions as plain dictionaries."""
+"""Scores a table of predictions, as plain dictionaries."""
 
 import dataclasses
 import math
@@ -14,17 +14,17 @@ from avsc_jax import metrics, tables
 from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import parse_clip_id
 
-WINDOW = re.compile(r'@[\d.]+s$')  # of a file of one's own, at the end of a clip's name
+WINDOW = re.compile(r'@[\d.]+s$')  # ends the clip id of a window of one's own file
 
 
 class Metric(NamedTuple):
     """A score of probabilities that reports show.
 
     Attributes:
-      terms: `(probs [N, C], labels [N]) -> [N]`, what it is the mean of; intervals and paired tests
-        draw from them.
-      percents: it is shown in per cent.
-      lower_is_better: as of a loss.
+      terms: `(probs [N, C], labels [N]) -> [N]`, the scores of items of which it is the mean;
+        intervals and paired tests draw from them.
+      percents: whether it is shown in per cent.
+      lower_is_better: true of a loss.
     """
 
     terms: metrics.Terms
@@ -32,7 +32,7 @@ class Metric(NamedTuple):
     lower_is_better: bool
 
 
-# In their order in tables; a row more is scored, drawn from, compared and shown like these.
+# In their order in tables. A metric added here is scored, compared and shown like the others.
 METRICS = {
     'log_loss': Metric(metrics.log_losses, percents=False, lower_is_better=True),
     'accuracy': Metric(metrics.hits, percents=True, lower_is_better=False),
@@ -49,20 +49,23 @@ def make(
     history: Sequence[Mapping[str, Any]] | None = None,
     learned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Scores a table at its own rows and, where it is not pooled, at its clips.
+    """Scores a table row by row and, if a clip has several rows, clip by clip.
 
     Args:
       table: rows whose label is unknown (-1) are left out, with a warning.
-      title: what was run.
+      title: name of the system.
       about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`.
-      also: other views of the same system, such as its single seconds, by name; scored beside.
+      also: other tables of the same system, such as its single seconds, by name; scored as well.
       paper: the published number: `row`, `source`, `log_loss`, `accuracy`, `granularity`, and
-        `average='macro'` where the paper means over classes.
-      history: one record an epoch; the last one with `best` is the epoch that was kept.
-      learned: numbers of the trained network that say something by themselves, by title and class.
+        `average='macro'` if the paper averages over classes.
+      history: one record for each epoch; the last one with `best` is the epoch that was kept.
+      learned: parameters of the trained network that are worth reading, by title and class.
 
     Returns:
       Plain dictionaries, lists, strings and numbers; None stands for a number that is undefined.
+
+    Raises:
+      ValueError: no row has a known label.
     """
     known = table.label >= 0
     if not known.any():
@@ -75,7 +78,7 @@ def make(
         cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
         table = _known(table)
     unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
-    if unlike.any() and not table.meta.get('calibrated'):  # clamped rows are meant not to
+    if unlike.any() and not table.meta.get('calibrated'):  # clamped rows need not sum to one
         cautions.append(
             f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
             'sum for every log loss but the one marked "not renormalised"'
@@ -105,9 +108,11 @@ def trained(
     history: Sequence[Mapping[str, Any]],
     learned: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """The report of a run that has trained on all there is: it has no score and no headline.
+    """Reports on a run that has trained on all labelled clips, so that nothing is left to score.
 
-    Args: as of `make`; `meta` is what a table of its predictions would say.
+    Args:
+      title, about, history, learned: as in `make`.
+      meta: `meta` of a table of its predictions.
     """
     return _report(
         title=title,
@@ -122,21 +127,23 @@ def trained(
 
 
 def line(name: str, table: tables.Predictions, level: str | None = None) -> dict[str, Any]:
-    """A system among others: its scores and its mean confidence.
+    """Scores one of several systems: its metrics and its mean confidence.
 
     Args:
-      level: of the scores, such as 'second'; None: the headline's.
+      name: title of the system.
+      table: its predictions.
+      level: granularity of the scores, such as 'second'; None: the headline's.
     """
     report = make(table, title=name, about={})
     level = level or report['headline']
     score = report['scores'][level]
     keys = [f'{name}_{average}' for name in METRICS for average in ('micro', 'macro')]
-    told = {key: score[key] for key in (*keys, 'mean_confidence')}
-    return {'name': report['title'], 'level': level} | told
+    values = {key: score[key] for key in (*keys, 'mean_confidence')}
+    return {'name': report['title'], 'level': level} | values
 
 
 def plain(value: Any) -> Any:
-    """The same in JSON's own types: lists for arrays, None for NaN and infinity."""
+    """Converts a value to JSON's types: arrays to lists, NaN and infinity to None."""
     if hasattr(value, '_asdict'):
         value = value._asdict()
     if isinstance(value, Mapping):
@@ -151,7 +158,11 @@ def plain(value: Any) -> Any:
 
 
 def labelled(members: Mapping[str, tables.Predictions]) -> dict[str, tables.Predictions]:
-    """Tables of the same clips without those of unknown scene, which no two can be compared on."""
+    """Leaves out the clips of unknown scene, on which systems cannot be compared.
+
+    Raises:
+      ValueError: no clip has a known scene.
+    """
     known = next(iter(members.values())).label >= 0
     if not known.any():
         raise ValueError(
@@ -162,16 +173,19 @@ def labelled(members: Mapping[str, tables.Predictions]) -> dict[str, tables.Pred
 
 
 def cautions(members: Mapping[str, tables.Predictions]) -> list[str]:
-    """What the tables' own reports warn of, each once."""
+    """Collects the warnings of the tables' own reports, each once."""
     about = (table.meta.get('about', {}) for table in members.values())
     lines = (printable(line) for facts in about for line in facts.get('warnings', ()))
     return list(dict.fromkeys(lines))
 
 
 def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
-    """The group of each clip, and what groups are: locations, or clips if the names tell none.
+    """Groups clips by location, or one by one if their names do not contain locations.
 
     The windows of one file, clip.mp4@10s and clip.mp4@20s, are one clip.
+
+    Returns:
+      The group of each clip, and 'locations' or 'clips'.
     """
     names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
     if all(names):
@@ -180,7 +194,7 @@ def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
 
 
 def rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:
-    """Those of a table where `keep` is true."""
+    """Returns the rows of a table where `keep` is true."""
     return dataclasses.replace(
         table,
         clip_id=table.clip_id[keep],
@@ -196,9 +210,9 @@ def _report(
     about: Mapping[str, Any],
     meta: Mapping[str, Any],
     history: Sequence[Mapping[str, Any]],
-    **found: Any,
+    **results: Any,
 ) -> dict[str, Any]:
-    """What was `found`, and what it was found with."""
+    """Joins results with the description of data, training and software behind them."""
     best = [record['epoch'] for record in history if record.get('best')]
     return plain(
         {
@@ -213,7 +227,7 @@ def _report(
                 },
                 'warnings': list(dict.fromkeys(map(printable, about.get('warnings', ())))),
             },
-            **found,
+            **results,
             'history': [dict(record) for record in history],
             'best_epoch': best[-1] if best else None,
             'calibrated': bool(meta.get('calibrated', False)),
@@ -231,12 +245,12 @@ def _granularity(table: tables.Predictions) -> str:
 
 
 def _known(table: tables.Predictions) -> tables.Predictions:
-    """Its rows that have a label."""
+    """Returns the rows that have a label."""
     return rows(table, table.label >= 0)
 
 
 def _scores(table: tables.Predictions) -> dict[str, Any]:
-    """Everything that is counted at one granularity."""
+    """Computes all scores of one granularity."""
     probs, labels = table.probs, table.label
     group, over = groups(table.clip_id)
     score = {
@@ -245,7 +259,7 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
         'over': over,
         'groups': len(set(group)),
     }
-    with warnings.catch_warnings():  # rows that do not sum to one are told once, by make
+    with warnings.catch_warnings():  # make warns of rows that do not sum to one
         warnings.simplefilter('ignore', UserWarning)
         for average in ('micro', 'macro'):
             for name, (terms, *_) in METRICS.items():
@@ -279,7 +293,7 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
 
 
 def _beside(paper: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
-    """The published numbers with ours minus theirs, at their granularity and average."""
+    """Adds to the published numbers ours minus theirs, at their granularity and average."""
     average = paper.get('average', 'micro')
     ours = scores.get(paper.get('granularity', 'clip'), {})
     difference = {

@@ -1,10 +1,10 @@
-"""Files of a submission to DCASE 2021, task 1B: written from a table, and checked line by line.
+"""Writes and checks the files of a submission to DCASE 2021, task 1B.
 
 Source: the challenge's submission page (at most four systems a team; label, output and meta sheet
-of each). The columns and the names in the sheet are those of task 1's own validator
-(toni-heittola/dcase2020_task1_submission_validator, which 1A's sheets of 2021 still follow, such as
-valeoai/SP4ASC's); no sheet of 2021's 1B was at hand, and `visual_features`, for what 1B adds,
-and `parameters_of_subsystems` are our names.
+of each). The columns and the names in the sheet are those of the validator of task 1
+(toni-heittola/dcase2020_task1_submission_validator, which sheets of task 1A of 2021 still follow,
+such as valeoai/SP4ASC's). No sheet of task 1B was available: `visual_features` and
+`parameters_of_subsystems` are our names.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from avsc_jax.scenes import SCENES
 COLUMNS = ('filename', 'scene_label', *SCENES)
 OUTPUT = '.output.csv'
 LABEL = re.compile(r'[^\W_]+_[^\W_]+_task1b_[1-4]')
-EVALUATION_ITEMS = 72_000  # of 2021, called by a number each
-SUM_TOLERANCE = 1e-3  # what rounding to four decimals or more can do to the sum of a row
-MAX_LINE, MAX_ROWS = 4_096, 200_000  # a file that is anything else is not read whole
-PLACEHOLDER = 'FILL IN'  # what only the authors know
+EVALUATION_ITEMS = 72_000  # in 2021; their names are numbers
+SUM_TOLERANCE = 1e-3  # error of a row's sum after rounding to four decimals
+MAX_LINE, MAX_ROWS = 4_096, 200_000  # characters and rows; longer files are not read to the end
+PLACEHOLDER = 'FILL IN'  # for the authors to replace
 DESCRIPTION = (
     'input_sampling_rate',
     'acoustic_features',
@@ -48,13 +48,16 @@ def write(
     """Writes `<label>.output.csv` and `<label>.meta.yaml`; returns their paths.
 
     Args:
-      table: one row an item, over the ten scenes, rows that sum to one.
-      folder: made where it is missing.
+      table: one row for each item, over the ten scenes; rows sum to one.
+      folder: made if it is missing.
       label: `Surname_INST_task1b_1`, the last number being 1 to 4.
-      system: `name`; `members`, name to number of parameters; `scores`, those of the development
-        set at one granularity, as `report.make(...)['scores']['clip']` has them, or None;
-        `description`, with any of DESCRIPTION. May hold `abbreviation` (10 characters),
-        `external_datasets` and `source_code`.
+      system: `name`; `members`, name to number of parameters; `scores` of the development set at
+        one granularity, as in `report.make(...)['scores']['clip']`, or None; `description`, with
+        any of DESCRIPTION. May hold `abbreviation` (10 characters), `external_datasets` and
+        `source_code`.
+
+    Raises:
+      ValueError: label, classes or description are wrong, or `check` objects to the table.
     """
     if not LABEL.fullmatch(label):
         raise ValueError(
@@ -78,24 +81,24 @@ def write(
     output, meta = folder / f'{label}{OUTPUT}', folder / f'{label}.meta.yaml'
     beside = folder / f'{label}.part.csv'
     tables.write(named, beside)
-    if wrong := check(beside, table.clip_id):
+    if faults := check(beside, table.clip_id):
         beside.unlink()
-        raise ValueError(f'{output} is not written: {"; ".join(wrong)}')
+        raise ValueError(f'{output} is not written: {"; ".join(faults)}')
     meta.write_text(content, encoding='utf-8')
     beside.replace(output)
     return [output, meta]
 
 
 def sheet(label: str, system: Mapping[str, object]) -> dict[str, object]:
-    """The meta sheet; accuracies are per cent, log loss and accuracy means over the classes."""
+    """Returns the meta sheet; accuracy is in per cent, overall scores are means over classes."""
     surname, institute, *_ = label.split('_')
     scores = system.get('scores')
     members = {name: int(count) for name, count in system['members'].items()}
-    known = {'ensemble_method_subsystem_count': len(members), **system.get('description', {})}
-    strange = sorted({*known} - {*DESCRIPTION})
-    if strange:
+    about = {'ensemble_method_subsystem_count': len(members), **system.get('description', {})}
+    unknown = sorted({*about} - {*DESCRIPTION})
+    if unknown:
         raise ValueError(
-            f'the description of the system has {", ".join(strange)}; the sheet has '
+            f'the description of the system has {", ".join(unknown)}; the sheet has '
             f'{", ".join(DESCRIPTION)}'
         )
     return {
@@ -119,7 +122,7 @@ def sheet(label: str, system: Mapping[str, object]) -> dict[str, object]:
             ],
         },
         'system': {
-            'description': {name: known.get(name, PLACEHOLDER) for name in DESCRIPTION},
+            'description': {name: about.get(name, PLACEHOLDER) for name in DESCRIPTION},
             'complexity': {
                 'total_parameters': sum(members.values()),
                 'parameters_of_subsystems': members,
@@ -151,13 +154,13 @@ def _results(scores: Mapping[str, Mapping]) -> dict[str, object]:
 def check(
     path: Path, items: Collection[str] | None = None, truth: Mapping[str, str] | None = None
 ) -> list[str]:
-    """All that is wrong with an output file, a sentence each; empty when it may be submitted.
+    """Lists the faults of an output file, one sentence each; empty if it may be submitted.
 
     Args:
-      path: the file, which may hold anything; it is read a line at a time.
-      items: names that must be there once each, with or without folder and `.wav`. Where neither
-        they nor `truth` are given, names that are all numbers must be as many as those of 2021.
-      truth: true scene of every item (`tables.truth`), whose items serve where `items` is None.
+      path: the file, which may hold anything; it is read line by line.
+      items: names that must occur once each, with or without folder and `.wav`. Without them and
+        `truth`, names that are all numbers must be as many as those of 2021.
+      truth: true scene of every item (`tables.truth`); its items are used if `items` is None.
     """
     path, faults = Path(path), _Faults()
     if path.name.endswith(OUTPUT) and not LABEL.fullmatch(path.name.removesuffix(OUTPUT)):
@@ -181,19 +184,21 @@ def check(
 
 
 def costs(path: Path, truth: Mapping[str, str], count: int = 10) -> str:
-    """The items that cost most log loss (renormalised), as text; what cannot be scored is left out.
+    """Lists the items with the largest log loss (renormalised), as text.
+
+    Items without a known scene or valid probabilities are left out.
 
     Args:
       path: an output file.
       truth: true scene of items, from `tables.truth`.
-      count: lines at most.
+      count: number of items listed.
     """
     losses = []
     for row in _rows(Path(path), _Faults()):
         scene = truth.get(row.item)
         if scene in row.probs and 0 < row.total < math.inf:  # NaN is not
             share = min(max(row.probs[scene] / row.total, 1e-15), 1)
-            losses.append((math.log(1 / share), row.item, f'{scene}, said {row.answer}'))
+            losses.append((math.log(1 / share), row.item, f'{scene}, answered {row.answer}'))
     if not losses:
         return 'no item has a known scene'
     total, worst = sum(loss for loss, *_ in losses), heapq.nlargest(count, losses)
@@ -207,7 +212,7 @@ def costs(path: Path, truth: Mapping[str, str], count: int = 10) -> str:
 
 
 def read_items(path: Path) -> list[str]:
-    """Names of items from a text file, one a line, or from the first column of a DCASE list."""
+    """Reads names of items from a text file, one a line, or the first column of a DCASE list."""
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
@@ -220,14 +225,14 @@ def read_items(path: Path) -> list[str]:
 
 
 class _Faults:
-    """What was found: sentences, and faults with their number and first three offenders."""
+    """Faults of a file: sentences, and kinds of faults with their number and first three cases."""
 
     def __init__(self):
-        self._said: list[str] = []
+        self._sentences: list[str] = []
         self._offenders: dict[str, tuple[int, list[str]]] = {}
 
     def say(self, sentence: str) -> None:
-        self._said.append(printable(sentence))
+        self._sentences.append(printable(sentence))
 
     def add(self, fault: str, offender: str) -> None:
         count, first = self._offenders.get(fault, (0, []))
@@ -235,19 +240,25 @@ class _Faults:
         self._offenders[fault] = count + 1, first
 
     def sentences(self) -> list[str]:
-        return self._said + [
+        return self._sentences + [
             f'{count:,} {fault}: {", ".join(first)}' + (', ...' if count > 3 else '')
             for fault, (count, first) in self._offenders.items()
         ]
 
 
 class _Row(NamedTuple):
-    """A row with as many fields as there are columns."""
+    """A complete row of an output file.
 
-    name: str  # for people
+    Attributes:
+      name: names the row in messages.
+      label: None if the file has no such column.
+      probs: scene -> probability, NaN if the field is no number.
+    """
+
+    name: str
     item: str
-    label: str | None  # None: no such column
-    probs: dict[str, float]  # of the scenes that have a column; NaN where there is no number
+    label: str | None
+    probs: dict[str, float]
 
     @property
     def total(self) -> float:
@@ -259,7 +270,7 @@ class _Row(NamedTuple):
 
 
 def _rows(path: Path, faults: _Faults) -> Iterator[_Row]:
-    """The rows that can be taken apart; what is wrong with the header and the others is noted."""
+    """Yields the complete rows; adds the faults of the header and of other rows to `faults`."""
     if not path.is_file():
         raise FileNotFoundError(f'{path} is not a file; give the path of an output file')
     with path.open(encoding='utf-8-sig', errors='replace') as file:
@@ -308,7 +319,7 @@ def _check_row(row: _Row, faults: _Faults) -> None:
     outside = [p for p in row.probs.values() if not 0 <= p <= 1]
     whole = len(row.probs) == len(SCENES) and not outside
     if outside:
-        faults.add('rows hold what is no number from 0 to 1', f'{row.name} {outside[0]:.6g}')
+        faults.add('rows hold no number from 0 to 1', f'{row.name} {outside[0]:.6g}')
     elif whole and abs(row.total - 1) > SUM_TOLERANCE:
         faults.add('rows do not sum to one', f'{row.name} {row.total:.6g}')
     if row.label is not None and row.label not in SCENES:
@@ -326,6 +337,6 @@ def _number(text: str) -> float:
 
 
 def _item(name: str) -> str:
-    """'audio/0.wav' -> '0'; cut where it is longer than any name can be."""
+    """Strips folder and suffix: 'audio/0.wav' -> '0'; at most 200 characters are kept."""
     name = name.strip().replace('\\', '/').rpartition('/')[2]
     return re.sub(r'\.(wav|mp4)$', '', name)[:200]

@@ -1,1 +1,1 @@
-"""Run folders: what a trained system leaves, and what predict, score and export open."""
+"""Run folders: training writes them; predict, score, export and ensembles open them."""

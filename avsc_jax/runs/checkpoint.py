@@ -1,4 +1,4 @@
-"""Best and last checkpoints of a run, by Orbax."""
+"""Best and last checkpoints of a run, written by Orbax."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +14,11 @@ from avsc_jax.runs.state import TrainState
 
 
 class Checkpoints:
-    """`folder/best/STEP` (params and batch statistics) and `folder/last/STEP` (the whole state).
+    """Checkpoints `folder/best/STEP` (variables) and `folder/last/STEP` (the whole state).
 
-    `last` also holds the run's history as JSON, and the losses of the steps done since. Orbax
-    writes beside and renames, so a killed run leaves whole checkpoints only. `best` is written
-    first: a `last` never speaks of a best that is not there.
+    `last` also holds the run's history as JSON, and the losses of the unfinished epoch. Orbax
+    writes a temporary folder and renames it, so a killed run leaves complete checkpoints only.
+    `best` is written first, so that the history in `last` never names a missing best.
     """
 
     def __init__(self, folder: Path):
@@ -38,30 +38,35 @@ class Checkpoints:
         *,
         is_best: bool,
     ) -> None:
-        """Saves the end of an epoch, or a moment within one.
+        """Saves the state at the end of an epoch, or within one.
 
-        All processes call it with the same, and Orbax has each write its share.
+        All processes call it with the same arguments, and each writes its share.
 
         Args:
-          history: one dict a finished epoch.
-          losses: of the steps of the unfinished one.
+          history: one dict for each finished epoch.
+          losses: one for each step of the unfinished epoch.
+          is_best: whether the state becomes the best one, too.
         """
         step = int(state.step)
         if jax.process_count() > 1:  # to Orbax, a process's own arrays would be different ones
             devices = sorted(jax.devices(), key=lambda device: device.process_index)
             mesh = Mesh(np.asarray(devices), ('all',))
             state = multihost_utils.host_local_array_to_global_array(state, mesh, PartitionSpec())
-        # A try killed between the two saves has left this step's best already, bit for bit.
+        # A process killed between the two saves has left the same best of this step already.
         if is_best and step != self._best.latest_step():
             self._best.save(step, args=ocp.args.StandardSave(state.variables), force=True)
-        told = {'epochs': history, 'losses': [float(loss) for loss in losses]}
+        progress = {'epochs': history, 'losses': [float(loss) for loss in losses]}
         arguments = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(told)
+            state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(progress)
         )
         self._last.save(step, args=arguments, force=True)
 
     def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict], list[float]] | None:
-        """The newest state, history and losses, or None; `like` gives the shapes."""
+        """Returns the newest state, history and losses, or None if there is no checkpoint.
+
+        Args:
+          like: a state of the same shapes.
+        """
         step = self._last.latest_step()
         if step is None:
             return None
@@ -72,7 +77,14 @@ class Checkpoints:
         return restored['state'], restored['history']['epochs'], restored['history']['losses']
 
     def restore_best(self, like: dict) -> tuple[dict, int]:
-        """The best epoch's variables and their step."""
+        """Returns the best epoch's variables and their step.
+
+        Args:
+          like: variables of the same shapes.
+
+        Raises:
+          FileNotFoundError: there is no checkpoint.
+        """
         step = self._best.latest_step()
         if step is None:
             raise FileNotFoundError(
@@ -82,12 +94,12 @@ class Checkpoints:
         return _read(self._best, step, arguments, self.folder / 'best'), step
 
     def last_step(self) -> int | None:
-        """Step of the newest whole checkpoint."""
+        """Step of the newest complete checkpoint, or None."""
         return self._last.latest_step()
 
 
 def _abstract(tree):
-    """Shapes on the first device, so that a checkpoint opens on any number of devices."""
+    """Places shapes on the first device, so that a checkpoint opens on any number of devices."""
     sharding = SingleDeviceSharding(jax.local_devices()[0])
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
@@ -100,5 +112,5 @@ def _read(manager, step, arguments, folder: Path):
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ValueError(
             f'checkpoint {folder / str(step)} cannot be read ({first_line[:200]}); delete that '
-            'folder to go on from what is left, or give another --workdir'
+            'folder to go on without it, or give another --workdir'
         ) from error

@@ -12,8 +12,8 @@ from avsc_jax.runtime.files import write_text
 class History:
     """One dict per epoch, in `metrics.jsonl` and as TensorBoard scalars of the first process.
 
-    The file is written whole each time, beside and renamed: after a kill it is cut back to what
-    the last checkpoint knows, so a resumed run ends with the very file of an uninterrupted one.
+    The whole file is written anew each time. A resumed run restarts it with the history of the
+    last checkpoint, so it ends with the same file as an uninterrupted one.
     """
 
     def __init__(self, folder: Path):
@@ -23,7 +23,7 @@ class History:
         self._events: SummaryWriter | None = None
 
     def restart(self, lines: list[dict]) -> None:
-        """Goes on after these lines."""
+        """Replaces the history by these lines."""
         self.lines = list(lines)
         self._write()
 

@@ -1,4 +1,4 @@
-"""Finished runs: opened whole, or as frozen encoders whose embeddings other systems take."""
+"""Opens finished runs, as systems or as frozen encoders whose embeddings other systems take."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from avsc_jax import models
-from avsc_jax.input_pipeline import media, system
+from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.runs.run_folder import RunFolder, best_variables
@@ -23,19 +23,27 @@ from avsc_jax.runtime.files import link, whole
 from avsc_jax.weights.cache import default_weights_dir
 
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
-# What `load_run` reads of a run.
+# The parts of a run folder that `load_run` reads.
 KEPT = ('config.json', 'classes.json', 'preprocessing.json', 'stats.npz', 'checkpoints/best')
 
-Preprocess = FeatureInputs | media.Inputs | FeaturesAndFrames
+Preprocess = FeatureInputs | media_inputs.Inputs | FeaturesAndFrames
 
 
 def load_run(
     folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
 ) -> tuple[nn.Module, dict, Preprocess, tuple[str, ...]]:
-    """Opens a finished run: `(model, variables, preprocess, classes)`.
+    """Opens a finished run; `model.apply(variables, preprocess(record))` gives a record's logits.
 
-    `model.apply(variables, preprocess(record))` gives the logits of a record's rows. The variables
-    are those of the best epoch. Encoders come from `weights_dir` by SHA-256.
+    Args:
+      folder: the run folder.
+      weights_dir: the folder of weights files, in which encoders must have the SHA-256 of the run;
+        None: `default_weights_dir()`.
+
+    Returns:
+      `(model, variables, preprocess, classes)`, with the variables of the best epoch.
+
+    Raises:
+      FileNotFoundError: the run, or the weights of an encoder, are not complete.
     """
     run = RunFolder(Path(folder))
     classes = tuple(run.read_json('classes.json'))
@@ -43,18 +51,18 @@ def load_run(
     model, variables = best_variables(run)
     stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
     if 'encoders' not in settings:
-        preprocess = media.make(settings, stats)
+        preprocess = media_inputs.make(settings, stats)
     else:
         weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
         made = [_spec(run, about).make(weights_dir) for about in settings['encoders']]
         preprocess = FeatureInputs(settings, made, stats)
         if 'size' in settings:
-            preprocess = FeaturesAndFrames(preprocess, media.make(settings))
+            preprocess = FeaturesAndFrames(preprocess, media_inputs.make(settings))
     return model, variables, preprocess, classes
 
 
 def _spec(run: RunFolder, about: Mapping) -> 'EncoderSpec | RunSpec':
-    """The encoder that a run's preprocessing tells of."""
+    """Returns the encoder that a run's preprocessing describes."""
     if 'run' not in about:
         return EncoderSpec(**about)
     return RunSpec(about['name'], run.path / about['run'])
@@ -62,11 +70,11 @@ def _spec(run: RunFolder, about: Mapping) -> 'EncoderSpec | RunSpec':
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """As `EncoderSpec`, of a run whose `out['embedding']` another system takes.
+    """A run as an encoder: another system takes its `out['embedding']`; see `EncoderSpec`.
 
-    Args:
-      name: of the encoder in that system.
-      folder: of the run.
+    Attributes:
+      name: the encoder's name in that system.
+      folder: the run folder.
     """
 
     name: str
@@ -84,7 +92,7 @@ class RunSpec:
 
     @property
     def augmentation(self) -> dict[str, dict]:
-        """Of the run's training: op -> its settings, in which JSON has made lists of tuples."""
+        """Augmentation of the run's training: op -> settings, with JSON's lists as tuples."""
         return {
             op: {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
             for op, settings in self.config['augment'].items()
@@ -92,7 +100,7 @@ class RunSpec:
 
     @functools.cached_property
     def weights(self) -> str:
-        """A hash of all that its embeddings depend on."""
+        """Hash of everything that the embeddings depend on."""
         digest = hashlib.sha256()
         for file in _files(self.folder):
             digest.update(str(file.relative_to(self.folder)).encode())
@@ -101,18 +109,18 @@ class RunSpec:
 
     @property
     def takes(self) -> str:
-        """See EncoderSpec.takes."""
+        """Field of a record that the run takes; see EncoderSpec.takes."""
         specs = [EncoderSpec(**about) for about in self.settings.get('encoders', ())]
-        alone = 'audio' if 'front_end' in self.settings else 'frames'
-        found = {spec.takes for spec in specs} or {alone}
-        if len(found) > 1:
+        own = 'audio' if 'front_end' in self.settings else 'frames'
+        fields = {spec.takes for spec in specs} or {own}
+        if len(fields) > 1:
             raise ValueError(
-                f'{self.folder} takes {" and ".join(sorted(found))}; give a run of one'
+                f'{self.folder} takes {" and ".join(sorted(fields))}; give a run that takes one'
             )
-        return found.pop()
+        return fields.pop()
 
     def network(self) -> tuple[nn.Module, dict]:
-        """The run's network, and its variables after the best epoch."""
+        """Returns the run's network and its variables after the best epoch."""
         return best_variables(RunFolder(self.folder))
 
     @property
@@ -121,15 +129,15 @@ class RunSpec:
         return models.count_parameters(options.pop('name'), num_classes=0, **options)
 
     def key(self, fingerprint: str) -> str:
-        """Hash of this run and of the data it sees."""
+        """Returns a hash of this run and of the data it sees."""
         return hashlib.sha256(f'{self.weights} {fingerprint}'.encode()).hexdigest()[:12]
 
     def make(self, weights_dir: Path) -> 'RunEncoder':
-        """The encoder."""
+        """Returns the encoder."""
         return RunEncoder(self, weights_dir)
 
     def kept(self, owner: RunFolder) -> 'RunSpec':
-        """The same, from what the run folder of the system that takes it keeps of it."""
+        """Copies what is needed of the run into the owner's run folder; returns the copy's spec."""
         place = owner.path / 'parts' / self.name
         if not place.exists():
             with whole(place) as beside:
@@ -140,12 +148,12 @@ class RunSpec:
         return RunSpec(self.name, place)
 
     def to_json(self) -> dict:
-        """For the preprocessing of the run that keeps it."""
+        """Returns the entry for `preprocessing.json` of the run that keeps it."""
         return {'name': self.name, 'run': f'parts/{self.name}', 'weights': self.weights}
 
 
 class RunEncoder(Encoder):
-    """A jitted network up to its head, with its run's preprocessing; see Encoder."""
+    """The encoder of a run: its preprocessing and its jitted network up to the head."""
 
     def __init__(self, spec: RunSpec, weights_dir: Path, devices: list | None = None):
         mesh = self._spread(spec, devices)
@@ -156,24 +164,24 @@ class RunEncoder(Encoder):
         self._encode = jax.jit(functools.partial(embedding, model), compiler_options=options)
 
     def items(self, record: Mapping) -> list[np.ndarray]:
-        """The rows that the run makes of a record: frames of sound, or pictures."""
+        """Returns the rows that the run makes of a record: frames of sound, or pictures."""
         return list(self._preprocess(record))
 
     def notes(self, record: Mapping) -> list[str]:
-        """See Encoder.notes."""
+        """Returns notes on how the record was read; see Encoder.notes."""
         notes = getattr(self._preprocess, 'notes', None)
         return notes(record) if notes else []
 
     @property
     def items_per_call(self) -> int:
-        """See Encoder.items_per_call."""
+        """Rows that one call encodes, on all devices; see Encoder.items_per_call."""
         return ROWS_PER_CALL * self._num_devices
 
 
 def _files(folder: Path) -> list[Path]:
-    """All that KEPT names there."""
-    found = (folder / kept for kept in KEPT)
-    return sorted(f for place in found for f in (place, *place.rglob('*')) if f.is_file())
+    """Lists the files of a run folder that KEPT names, or that lie in folders it names."""
+    paths = (folder / kept for kept in KEPT)
+    return sorted(f for path in paths for f in (path, *path.rglob('*')) if f.is_file())
 
 
 def load_system(
@@ -182,12 +190,16 @@ def load_system(
     *,
     output: Literal['probs', 'embedding'] = 'probs',
 ) -> system.System:
-    """The system of a run folder; see `training.load_run`."""
+    """Opens a finished run as one traceable system, encoders included; see `load_run`.
+
+    Args:
+      output: what the system returns.
+    """
     run = RunFolder(Path(folder))
     settings = run.read_json('preprocessing.json')
     stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
     weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-    sources: dict[str, system.Source | system.System] = {}
+    sources: dict[str, system.SystemInput | system.System] = {}
     for about in settings.get('encoders', ()):
         if 'run' in about:
             part = load_system(run.path / about['run'], weights_dir, output='embedding')
@@ -195,8 +207,8 @@ def load_system(
         else:
             sources[about['name']] = system.of_encoder(EncoderSpec(**about), weights_dir)
     if 'front_end' in settings:
-        sources['audio'] = system.Source(media.Sound(settings, stats))
+        sources['audio'] = system.SystemInput(media_inputs.SpectrogramInputs(settings, stats))
     elif 'size' in settings:
-        sources['frame'] = system.Source(media.Frames(settings))
-    stats = stats if 'encoders' in settings else None  # else its source has them
+        sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
+    stats = stats if 'encoders' in settings else None  # otherwise its source has them
     return system.System(system.Network(*best_variables(run), output), settings, stats, sources)

@@ -1,4 +1,4 @@
-"""The run folder: all that predict, score, export and ensembles need of a trained system."""
+"""The run folder: everything that predict, score, export and ensembles need of a system."""
 
 import hashlib
 import json
@@ -20,9 +20,9 @@ PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'n
 
 
 class RunFolder:
-    """Paths and files of one run; the first process writes every file beside and renames it.
+    """Paths and files of one run; only the first process writes, and each file atomically.
 
-    `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
+    It holds `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
     `checkpoints/best|last`, `metrics.jsonl`, `tensorboard/`, `predictions/<split>.npz`,
     `report.json|html`, and `DONE`, written last.
     """
@@ -53,45 +53,53 @@ class RunFolder:
         self._write('DONE', 'the run is complete\n')
 
     def begin(self, config: Mapping) -> None:
-        """Makes the folder, which all processes share, and writes the config into it."""
+        """Makes the folder, which all processes share, and writes the config into it.
+
+        Raises:
+          FileNotFoundError: this process does not see what the first one has written.
+        """
         if multihost.is_first():
             (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
         self.write_json('config.json', config)
         multihost.wait('begun')
         if not (self.path / 'config.json').exists():
             raise FileNotFoundError(
-                f'{self.path} does not hold what the first process has written there; give a '
-                '--workdir that all processes share'
+                f'{self.path} does not hold what the first process has written; give a --workdir '
+                'that all processes share'
             )
 
     def check(self, config: Mapping) -> None:
-        """An error if the folder holds a run with another config."""
+        """Raises ValueError if the folder holds a run with another config."""
         if not (self.path / 'config.json').exists():
             return
-        found, wanted = self.config, json.loads(json.dumps(config))
-        if found != wanted:
+        existing, wanted = self.config, json.loads(json.dumps(config))
+        if existing != wanted:
             raise ValueError(
-                f'{self.path} holds a run with another config ({_difference(found, wanted)}); '
+                f'{self.path} holds a run with another config ({_difference(existing, wanted)}); '
                 'give another --workdir, or delete that folder'
             )
 
     def record_environment(self, data: str, weights: Mapping[str, str]) -> None:
-        """Writes versions, devices, data and weights; a run goes on only with the same data."""
+        """Writes versions, devices, data and weights to `environment.json`.
+
+        Raises:
+          ValueError: the run was begun with other data or weights.
+        """
         used = {'data': data, 'weights': dict(weights)}
         if (self.path / 'environment.json').exists():
-            found = self.read_json('environment.json')
-            found = {name: found.get(name) for name in used}
-            if found != used:
+            existing = self.read_json('environment.json')
+            existing = {name: existing.get(name) for name in used}
+            if existing != used:
                 raise ValueError(
                     f'{self.path} was begun with other data or weights '
-                    f'({_difference(found, used, "environment")}); give another --workdir'
+                    f'({_difference(existing, used, "environment")}); give another --workdir'
                 )
-        here = {
+        environment = {
             'python': platform.python_version(),
             'versions': versions(),
             'devices': [str(device) for device in jax.devices()],
         }
-        self.write_json('environment.json', here | used)
+        self.write_json('environment.json', environment | used)
 
     def write_json(self, name: str, content: Any) -> None:
         self._write(name, json.dumps(content, indent=2) + '\n')
@@ -108,16 +116,20 @@ class RunFolder:
             raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
 
     def stats(self, measure: Callable[[], Mapping[str, np.ndarray]] | None = None) -> dict:
-        """The fitted normalisation; the first process measures it where it is not there yet."""
+        """Returns the fitted normalisation, after the first process has measured it if needed.
+
+        Raises:
+          FileNotFoundError: it has not been measured, and `measure` is None.
+        """
         if measure is not None:
             self._write_arrays('stats.npz', measure)
             multihost.wait('stats')
-        if found := self._arrays('stats.npz'):
-            return found
+        if stats := self._arrays('stats.npz'):
+            return stats
         raise FileNotFoundError(f'{self.path / "stats.npz"} is missing: train the run again')
 
     def means(self, measure: Callable[[], Mapping[str, np.ndarray]] | None = None) -> dict:
-        """Of inputs that encoders give, over the training rows; none in older runs."""
+        """Returns the means of encoders' features over the training rows; empty in older runs."""
         if measure is not None:
             self._write_arrays('means.npz', measure)
         return self._arrays('means.npz')
@@ -133,8 +145,8 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             return {}
-        with np.load(file, allow_pickle=False) as found:
-            return dict(found)
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
 
     def _write(self, name: str, text: str) -> None:
         if multihost.is_first():
@@ -142,7 +154,7 @@ class RunFolder:
 
 
 def versions() -> dict[str, str | None]:
-    """Of the packages that numbers depend on."""
+    """Returns the versions of the packages that numbers depend on; None if not installed."""
     return {name: _version(name) for name in PACKAGES}
 
 
@@ -153,7 +165,7 @@ def config_hash(config: Mapping) -> str:
 
 
 def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
-    """The network of a run, and its variables after the best epoch."""
+    """Returns the network of a run and its variables after the best epoch."""
     model = build.make_model(run.config['model'], num_classes=run.num_classes)
     shapes = build.checkpoint_shapes(model)
     variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)
@@ -161,7 +173,7 @@ def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
 
 
 def default_path(config_filename: str, fold: int | None = None) -> Path:
-    """'configs/clip_fusion.py:demo,strict' and 3 -> runs/clip_fusion-demo-strict-fold3."""
+    """Names a run folder: 'configs/clip_fusion.py:demo' and 3 -> runs/clip_fusion-demo-fold3."""
     path, _, tokens = config_filename.partition(':')
     last = [] if fold is None else [f'fold{fold}']
     return Path('runs', '-'.join([Path(path).stem, *filter(None, tokens.split(',')), *last]))
@@ -174,9 +186,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _difference(found: Any, wanted: Any, place: str = 'config') -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in sorted({*found, *wanted}):
-            if found.get(name) != wanted.get(name):
-                return _difference(found.get(name), wanted.get(name), f'{place}.{name}')
-    return f'{place} is {found!r} there and {wanted!r} now'
+def _difference(existing: Any, wanted: Any, place: str = 'config') -> str:
+    """Says which value differs first between two nested dictionaries."""
+    if isinstance(existing, dict) and isinstance(wanted, dict):
+        for name in sorted({*existing, *wanted}):
+            if existing.get(name) != wanted.get(name):
+                return _difference(existing.get(name), wanted.get(name), f'{place}.{name}')
+    return f'{place} was {existing!r} and is now {wanted!r}'

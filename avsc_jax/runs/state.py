@@ -1,4 +1,4 @@
-"""What training carries from step to step."""
+"""The state of training."""
 
 import flax.linen as nn
 import jax
@@ -8,10 +8,10 @@ from flax import struct
 
 
 class TrainState(struct.PyTreeNode):
-    """A pytree without a device axis: it is saved, restored and passed on as it is.
+    """Variables, optimizer state, step and random key of training, as a pytree.
 
-    `key` never changes; every step folds in its own number, so that a resumed run draws what an
-    uninterrupted one would have drawn.
+    It has no device axis, so it can be saved and restored as it is. `key` never changes: every
+    step folds in its own number, so that a resumed run draws the same as an uninterrupted one.
     """
 
     step: jax.Array
@@ -28,7 +28,7 @@ class TrainState(struct.PyTreeNode):
     def create(
         cls, model: nn.Module, optimizer: optax.GradientTransformation, *, seed: int
     ) -> 'TrainState':
-        """Freshly initialised; inputs are zeros of the model's own `input_spec`."""
+        """Returns a freshly initialised state, for inputs of the model's `input_spec`."""
         init_key, key = jax.random.split(jax.random.key(seed))
 
         @jax.jit

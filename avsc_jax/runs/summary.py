@@ -1,4 +1,4 @@
-"""What a run is, in words: its data, protocol, weights, network, and how two of them differ."""
+"""Describes runs in words: data, protocol, weights, network, and how several runs differ."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -18,27 +18,27 @@ from avsc_jax.runtime.files import printable
 
 
 def run_of(path: Path) -> RunFolder | None:
-    """The run folder that a path is, or that a table lies in."""
+    """Returns the run folder at a path, or the one whose table is at the path; None if neither."""
     folder = path if path.is_dir() else path.parent / '..'
     is_run = path.is_dir() or path.absolute().parent.name == 'predictions'
     return RunFolder(folder) if is_run and (folder / 'config.json').is_file() else None
 
 
 def facts(table: tables.Predictions, run: RunFolder | None) -> dict[str, str]:
-    """What a system is, as text by title, as far as its table and its run folder tell."""
+    """Describes a system by its table and, if known, its run folder: title -> text."""
     about = table.meta.get('about', {})
-    told = {'data': about.get('data'), 'protocol': about.get('protocol')}
+    texts = {'data': about.get('data'), 'protocol': about.get('protocol')}
     made = {name: table.meta.get(name) for name in ('split', 'step')}
     if run:
         data = run.read_json('environment.json')['data']
-        told = {'run': str(run.path), 'network': _network(run), **told, 'data': data}
+        texts = {'run': str(run.path), 'network': _network(run), **texts, 'data': data}
         made['config hash'] = run.config_hash
-    told['scored'] = ', '.join(f'{name} {value}' for name, value in made.items() if value)
-    return {title: printable(line) for title, line in told.items() if line}
+    texts['scored'] = ', '.join(f'{name} {value}' for name, value in made.items() if value)
+    return {title: printable(line) for title, line in texts.items() if line}
 
 
 def _network(run: RunFolder) -> str:
-    """Its name and its parameters; those of all members of an ensemble."""
+    """Names a run's network and counts its parameters; of an ensemble, those of all members."""
     config = run.config
     if config['kind'] != 'ensemble':
         name = config['model']['name']
@@ -53,53 +53,53 @@ def _network(run: RunFolder) -> str:
 
 
 def other_data(runs: Mapping[str, RunFolder]) -> list[str]:
-    """A warning if the runs were trained on different data; other cuts of the same clips pass."""
+    """Returns a warning if runs were trained on different data, other than cuts of one clip set."""
     trained_on = {name: run.read_json('environment.json')['data'] for name, run in runs.items()}
     try:
         if runs:
             check_data(runs.items(), next(iter(trained_on.values())))
     except ValueError:
-        told = (f'{name} on {data}' for name, data in trained_on.items())
-        return [f'trained on different data: {", ".join(told)}']
+        each = (f'{name} on {data}' for name, data in trained_on.items())
+        return [f'trained on different data: {", ".join(each)}']
     return []
 
 
 def settings(runs: Mapping[str, RunFolder]) -> dict[str, dict[str, str]]:
-    """Those that differ, as text: setting -> the value of each run that has it."""
+    """Returns the settings that differ between runs: setting -> run -> value as text."""
     configs = {name: _flat(run.config) for name, run in runs.items()}
-    keys = dict.fromkeys(key for of in configs.values() for key in of)
-    found = {key: {name: of[key] for name, of in configs.items() if key in of} for key in keys}
+    keys = dict.fromkeys(key for config in configs.values() for key in config)
+    by_key = {key: {name: c[key] for name, c in configs.items() if key in c} for key in keys}
     unlike = {
         key: values
-        for key, values in found.items()
+        for key, values in by_key.items()
         if len({*values.values()}) > 1 or len(values) < len(configs)
     }
-    return dict(sorted(unlike.items(), key=lambda item: -len(item[1])))  # first what all have
+    return dict(sorted(unlike.items(), key=lambda item: -len(item[1])))  # shared settings first
 
 
 def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
-    """{'model': {'name': 'x'}} -> {'model.name': 'x'}, without what a paper has published."""
-    found = {}
+    """Flattens {'model': {'name': 'x'}} to {'model.name': 'x'}, without a paper's numbers."""
+    flat = {}
     for name, value in config.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f'{prefix}{name}.')
+            flat |= _flat(value, f'{prefix}{name}.')
         elif not prefix.startswith('paper.'):
             text = value if isinstance(value, str) else json.dumps(value)
-            found[printable(f'{prefix}{name}')] = printable(text)
-    return found
+            flat[printable(f'{prefix}{name}')] = printable(text)
+    return flat
 
 
 def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str]) -> dict:
-    """What the report says of data, protocol and weights (network -> origin)."""
+    """Returns a report's `about`: data, protocol, weights (network -> origin) and warnings."""
     data, random = config.data, config.weights == 'random'
     warnings = sources.find(data.name).warnings(data, dataset)
     if config.get('begins_with') == '' and 'members' in config:
         why = 'as on all made-up data' if data.source == 'demo' else 'its pictures are not there'
-        warnings.append(f'the stage before is skipped ({", ".join(config.members)}): {why}')
+        warnings.append(f'the earlier stage is skipped ({", ".join(config.members)}): {why}')
     if dataset.left_out:
         warnings.append(
-            f'{len(dataset.left_out)} clips are left out, whose files were broken when the data '
-            'was built: the scores do not compare with published ones'
+            f'{len(dataset.left_out)} clips are left out, because their files were broken when the '
+            'data was built: the scores do not compare with published ones'
         )
     if random and begins_published(config):
         warnings.append(
@@ -109,7 +109,7 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
     elif any(origin.startswith('random:') for origin in used.values()):
         warnings.append('random encoders, not pretrained: the scores are not those of the system')
         if config.kind == 'zero_shot':
-            warnings.append('random encoders know no words: their zero-shot prediction is chance')
+            warnings.append('random encoders know no words: zero-shot predictions are at chance')
     return {
         'data': dataset.name,
         'protocol': protocol(config, dataset),
@@ -119,33 +119,34 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
 
 
 def begins_published(config: ConfigDict) -> bool:
-    """Whether training begins with published weights, if those are wanted, not with a run."""
+    """Whether the config has training begin with published weights, not with another run's."""
     return 'pretrained' in config and not config.get('begins_with')
 
 
 def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
-    """Who trains, selects and reports on what, in a sentence."""
+    """Says in a sentence which splits are trained, selected and reported on."""
     splits = splits_used(config)
-    last = config.get('select') == 'last'  # epoch; then nothing is selected
+    last = config.get('select') == 'last'  # the last epoch is kept, so no epoch is selected
     verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
     splits = {part: split for part, split in splits.items() if part != 'valid' or not last}
-    told = ', '.join(
+    sentence = ', '.join(
         f'{verbs[part]} {dataset.title(split)} ({dataset.num_records(split)} records)'
         for part, split in splits.items()
     )
     if config.kind == 'zero_shot':
-        told = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {told}'
+        sentence = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {sentence}'
     elif last:
-        told += '; the last epoch is kept' + ('' if 'test' in splits else '; nothing is scored')
+        sentence += '; the last epoch is kept'
+        sentence += '' if 'test' in splits else '; nothing is scored'
     elif config.data.valid == config.data.test:
-        told += '; selected on the reported split'
+        sentence += '; selected on the reported split'
     if 'fold' in config.data:
-        told += f'; {folds.NUM_FOLDS} folds that share no location, listed in folds.tsv'
-    return told
+        sentence += f'; {folds.NUM_FOLDS} folds that share no location, listed in folds.tsv'
+    return sentence
 
 
 def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
-    """How many numbers are `trained`, and how many the frozen `encoders` have."""
+    """Counts parameters: those that are `trained`, and those of the frozen `encoders`."""
     model = build.make_model(config['model'], num_classes=num_classes)
     trained = sum(leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params']))
     encoders = {**config.get('encoders', {}), **config.get('text_encoder', {})}
@@ -155,7 +156,12 @@ def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
 
 
 def check_data(runs: Iterable[tuple[str, RunFolder]], wanted: str) -> None:
-    """Checks that runs, each with its name, saw this data, or other records of the same clips."""
+    """Raises ValueError unless all runs saw this data, or other records of the same clips.
+
+    Args:
+      runs: names and run folders.
+      wanted: data as in `environment.json`.
+    """
     for name, run in runs:
         seen = run.read_json('environment.json')['data']
         if seen != wanted and not sources.same_clips(seen, wanted):

@@ -1,1 +1,1 @@
-"""What every command needs and what knows nothing of scenes: errors, processes, compiler, files."""
+"""Services for every command that do not depend on scenes: errors, processes, compiler, files."""

@@ -1,4 +1,4 @@
-"""What every command shares: an error is one sentence and a non-zero exit code."""
+"""Runs a command so that an error is one sentence and a non-zero exit code."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 
 def main(function: Callable[[list[str]], int | None]) -> int:
-    """Runs `function(arguments)`; returns the process's exit code.
+    """Runs `function(arguments)` and returns the process's exit code.
 
-    ValueError, OSError and FloatingPointError carry a sentence for the user and are printed as it.
-    Everything else is a fault of ours and keeps its traceback, as do all errors with
+    ValueError, OSError and FloatingPointError carry a sentence for the user, which is printed.
+    Other errors are faults of this program and keep their traceback, as do all with
     AVSC_TRACEBACK=1.
     """
     try:

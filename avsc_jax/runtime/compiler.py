@@ -1,11 +1,11 @@
-"""What XLA is told when it compiles for the CPU; other platforms need no telling.
+"""Options for XLA when it compiles for the CPU; other platforms use its defaults.
 
 The options are those of jax 0.10 to 0.12. Measurements are in benchmarks/NOTES.md.
 """
 
 import jax
 
-# A barrier (`layers.conv_cpu.materialize`) ends a fusion only where it is not taken out before.
+# A barrier (`layers.conv_cpu.materialize`) ends a fusion only if it is not removed before.
 _BARRIERS = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 # XLA has two libraries of kernels. YNNPACK sums over leading axes 10 times as fast as Eigen, which
 # training does for every norm and bias; Eigen's convolutions are faster, their gradients 4 times.
@@ -14,7 +14,7 @@ _INFERENCE = ''  # Eigen alone
 
 
 def options(*, training: bool) -> dict[str, str]:
-    """`compiler_options` of `jax.jit` for a function that trains a network, or only runs it."""
+    """Returns `compiler_options` for `jax.jit` of a function that trains or only runs a network."""
     if jax.default_backend() != 'cpu':
         return {}
     return _BARRIERS | {

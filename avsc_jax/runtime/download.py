@@ -1,7 +1,7 @@
-"""Files over HTTP: resumed by range, verified by size and hash, several at a time.
+"""Downloads files over HTTP: resumed by range, verified by size and hash, several at a time.
 
-A file grows as `<path>.part` and takes its name only when it is whole. A killed process goes on
-where it was, if a hash is given to notice that the file has changed meanwhile.
+A file grows as `<path>.part` and is renamed once it is complete. A killed download is resumed if a
+hash is given, which shows whether the server's file has changed meanwhile.
 """
 
 import collections
@@ -32,7 +32,7 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)  # answers worth another attempt
 
 
 class File(NamedTuple):
-    """What to fetch and where to, and what is known of it: bytes, hexadecimal digests."""
+    """A file to fetch: its address and path and, if known, its size and hexadecimal hashes."""
 
     url: str
     path: Path
@@ -42,10 +42,10 @@ class File(NamedTuple):
 
 
 class _Failure(Exception):
-    """A failed attempt, for which another may do; carries what was seen."""
+    """A failed attempt that is worth another one."""
 
-    def __init__(self, seen: str, wait_s: float = 0.0):
-        super().__init__(seen)
+    def __init__(self, reason: str, wait_s: float = 0.0):
+        super().__init__(reason)
         self.wait_s = wait_s
 
 
@@ -58,27 +58,33 @@ def fetch(
     sha256: str | None = None,
     attempts: int = 5,
 ) -> Path:
-    """Fetches one file, unless it is at `path` already, and returns `path`.
+    """Fetches one file to `path`, unless it is complete there, and returns `path`.
 
     Args:
       url: http or https.
       path: its folder is made if missing.
-      num_bytes: its size; not a byte more is stored.
-      md5: hexadecimal digest, compared with the bytes received.
-      sha256: likewise.
-      attempts: in a row without a new byte.
+      num_bytes: the file's size; not a byte more is stored.
+      md5, sha256: hexadecimal digests that the bytes must have.
+      attempts: how many may fail in a row without a new byte.
+
+    Raises:
+      ValueError: the address is not http or https.
+      OSError: the file could not be fetched, or the disk has no room for it.
     """
     file = File(url, Path(path), num_bytes, md5, sha256)
     return fetch_all([file], attempts=attempts)[0]
 
 
 def fetch_all(files: Iterable[File], *, at_once: int = 4, attempts: int = 5) -> list[Path]:
-    """Fetches files like `fetch`, with one progress bar; what fails is told when the rest is there.
+    """Fetches several files like `fetch`, with one progress bar.
 
     Args:
-      files: those that are whole already are left alone.
-      at_once: connections.
-      attempts: for each file, in a row without a new byte.
+      files: complete ones are left alone.
+      at_once: number of connections.
+      attempts: as in `fetch`, for each file.
+
+    Raises:
+      ValueError, OSError: as in `fetch`; one that fails does not keep the others from arriving.
     """
     files = [file._replace(path=Path(file.path)) for file in files]
     for file in files:
@@ -108,7 +114,7 @@ def fetch_all(files: Iterable[File], *, at_once: int = 4, attempts: int = 5) -> 
 
 
 def _check_space(files: list[File]) -> None:
-    """Fails before the first byte, not at the last."""
+    """Raises OSError before the first download if a disk has no room for all files."""
     needed: collections.Counter[Path] = collections.Counter()
     for file in files:
         if file.num_bytes and not (file.path.exists() and _size(file.path) == file.num_bytes):
@@ -139,24 +145,24 @@ def _fetch(file: File, attempts: int, bar: tqdm, stopped: threading.Event) -> No
     with locked(file.path):
         if content.is_whole_at(file.path):  # another process has fetched it meanwhile
             return
-        # without a hash nobody could tell whether the server's file is still the same
+        # without a hash, a change of the server's file would go unnoticed
         if content.hashes and 0 < _size(part) <= (file.num_bytes or sys.maxsize):
             content.read(part)
-        failures, furthest, seen = 0, content.size, ''
+        failures, furthest, reason = 0, content.size, ''
         while True:
-            before, wait_s = seen, 0.0
+            before, wait_s = reason, 0.0
             try:
                 if not 0 < content.size == file.num_bytes:
                     _receive(content, part)
-                if not (seen := content.wrong()):
+                if not (reason := content.difference()):
                     part.replace(file.path)
                     return
                 content.restart()
                 part.unlink()
-                if seen == before:
-                    break  # those are the server's bytes; asking again would not change them
+                if reason == before:
+                    break  # the server sends the same wrong bytes again
             except _Failure as failure:
-                seen, wait_s = str(failure), failure.wait_s
+                reason, wait_s = str(failure), failure.wait_s
             failures = 1 if content.size > furthest else failures + 1
             furthest = max(furthest, content.size)
             back_off_s = BACK_OFF_S * 2 ** (failures - 1)
@@ -164,13 +170,13 @@ def _fetch(file: File, attempts: int, bar: tqdm, stopped: threading.Event) -> No
             if failures >= attempts or stopped.wait(wait_s):
                 break
         raise OSError(
-            f'{file.url} was not fetched to {file.path}: {seen}; check the address and the '
+            f'{file.url} was not fetched to {file.path}: {reason}; check the address and the '
             'connection and give the same command again, which keeps what is there'
         )
 
 
 def _receive(content: '_Content', part: Path) -> None:
-    """One connection: appends to the part what is missing, or starts it anew."""
+    """Opens one connection and appends the missing bytes to the part, or starts it again."""
     headers = {'User-Agent': 'avsc_jax'}
     if content.size and (content.hashes or content.etag):
         headers['Range'] = f'bytes={content.size}-'
@@ -182,12 +188,12 @@ def _receive(content: '_Content', part: Path) -> None:
             _append(content, part, answer)
     except urllib.error.HTTPError as error:
         if error.code == 416 and any(content.file[2:]):
-            return  # nothing lies beyond what is there; its size and hash tell whether it is whole
-        seen = f'the server answers {error.code} ({error.reason})'
+            return  # the part has all bytes; its size and hash are checked next
+        reason = f'the server answers {error.code} ({error.reason})'
         if error.code not in BUSY:
-            raise OSError(f'{content.file.url}: {seen}; check the address') from error
+            raise OSError(f'{content.file.url}: {reason}; check the address') from error
         wait_s = error.headers.get('Retry-After', '')
-        raise _Failure(seen, float(wait_s) if wait_s.isdecimal() else 0.0) from error
+        raise _Failure(reason, float(wait_s) if wait_s.isdecimal() else 0.0) from error
     except urllib.error.URLError as error:
         raise _Failure(f'no connection ({error.reason})') from error
     except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
@@ -220,7 +226,7 @@ def _append(content: '_Content', part: Path, answer: http.client.HTTPResponse) -
 
 
 class _Content:
-    """The bytes of a file that are on the disk: how many, and their hashes."""
+    """Number and hashes of the bytes of a file that are on the disk."""
 
     def __init__(self, file: File, bar: tqdm, stopped: threading.Event):
         self.file, self.bar, self.stopped, self.size, self.etag = file, bar, stopped, 0, ''
@@ -241,22 +247,22 @@ class _Content:
         self.bar.update(len(block))
 
     def read(self, path: Path) -> None:
-        """Counts what is stored at the path."""
+        """Counts the bytes stored at the path."""
         with path.open('rb') as stored:
             while block := stored.read(BLOCK_BYTES):
                 self.count(block)
 
     def is_whole_at(self, path: Path) -> bool:
-        """Whether the finished file is there; else nothing is counted."""
+        """Whether the complete file is at the path; counts its bytes if so, else none."""
         if path.exists() and self.file.num_bytes in (None, _size(path)):
             self.read(path)
-            if not self.wrong():
+            if not self.difference():
                 return True
             self.restart()
         return False
 
-    def wrong(self) -> str:
-        """What differs from what is known of the file; empty where nothing does."""
+    def difference(self) -> str:
+        """Says in which size or hash the bytes differ from the file's; empty if in none."""
         num_bytes = self.file.num_bytes
         if num_bytes is not None and self.size != num_bytes:
             which = 'more' if self.size > num_bytes else 'less'
@@ -264,12 +270,12 @@ class _Content:
         for name, digest in self.hashes.items():
             known = getattr(self.file, name).lower()
             if digest.hexdigest() != known:
-                return f'the {name} of what came is {digest.hexdigest()}, not {known}'
+                return f'the {name} of the received bytes is {digest.hexdigest()}, not {known}'
         return ''
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Like urllib's, without its ways to local files and FTP, which a server may redirect to."""
+    """Returns urllib's opener without local files and FTP, to which a server might redirect."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,

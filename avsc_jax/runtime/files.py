@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, one writer at a time; names and lists as text."""
+"""Writes files atomically, one writer at a time; shows names and lists as text."""
 
 import contextlib
 import fcntl
@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """Gives a path to write to, which takes the place of `path` when the block ends well.
+    """Yields a temporary path, which replaces `path` when the block ends without an error.
 
-    A writer that fails or is killed leaves at `path` what was there before. A folder is written
-    likewise, where `path` is no folder yet.
+    A writer that fails or is killed leaves `path` as it was. A folder can be written in the same
+    way if `path` is no folder yet.
 
         with whole(path) as beside:
             beside.write_text(text)
@@ -37,19 +37,27 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file as UTF-8, whole, with the line ends that the text has."""
+    """Writes a text file atomically, as UTF-8 and with the text's own line ends."""
     with whole(path) as beside:
         beside.write_text(text, encoding='utf-8', newline='')
 
 
+def write_texts(folder: str | Path, contents: Mapping[str, str]) -> None:
+    """Writes texts by file name into a folder, which is made; each whole."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        write_text(folder / name, content)
+
+
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Writes a binary file, whole."""
+    """Writes a binary file atomically."""
     with whole(path) as beside:
         beside.write_bytes(content)
 
 
 def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
-    """Writes an uncompressed .npz archive, whole."""
+    """Writes an uncompressed .npz archive atomically."""
     with whole(path) as beside, beside.open('wb') as file:
         # numpy's annotations let any name be the option allow_pickle
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -57,7 +65,7 @@ def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds `<path>.lock`; whoever else wants it waits. A killed holder lets go."""
+    """Holds the lock `<path>.lock`, after waiting for its holder; a killed process releases it."""
     lock = Path(f'{path}.lock')
     while True:
         with lock.open('w') as file:
@@ -67,7 +75,7 @@ def locked(path: Path) -> Iterator[None]:
                 print(f'waiting for another process at {path}', file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(lock, file):
-                continue  # the last holder has removed what we waited for
+                continue  # the last holder has removed this lock file
             try:
                 yield
             finally:
@@ -83,7 +91,7 @@ def _is_at(path: Path, file: TextIO) -> bool:
 
 
 def link(source: Path, target: Path) -> None:
-    """Gives a file a second name, which takes no space; a copy where there are no hard links."""
+    """Makes `target` a hard link to a file, or a copy where hard links are not supported."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -91,10 +99,10 @@ def link(source: Path, target: Path) -> None:
 
 
 def printable(value: object) -> str:
-    """A name from a file, without the control characters that could move a terminal's cursor."""
+    """Replaces characters that could control a terminal, for names that come from files."""
     return ''.join(c if c.isprintable() else '�' for c in str(value))
 
 
 def some(items: Sequence, most: int = 3) -> str:
-    """The first few of a list, for a sentence: `'a, b, c, ...'`."""
+    """Lists the first few items for a sentence: `'a, b, c, ...'`."""
     return ', '.join(map(str, items[:most])) + ', ...' * (len(items) > most)

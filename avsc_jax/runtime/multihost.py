@@ -1,4 +1,4 @@
-"""Several processes that do one job together: who writes, and where they wait for each other."""
+"""Several processes that do one job: which one writes, and where they wait for each other."""
 
 import atexit
 import itertools
@@ -16,9 +16,13 @@ _waits = itertools.count()
 
 
 def initialize() -> None:
-    """Joins the other processes; call it before anything touches a device.
+    """Joins the other processes; must be called before any device is used.
 
-    JAX finds them by itself on TPU pods, Slurm and Open MPI. Elsewhere `VARIABLES` name them.
+    JAX finds them by itself on TPU pods, Slurm and Open MPI. Elsewhere the environment variables
+    VARIABLES name them.
+
+    Raises:
+      ValueError: the processes did not find each other.
     """
     address, *numbers = (os.environ.get(name) for name in VARIABLES)
     try:
@@ -35,31 +39,35 @@ def initialize() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that prints and writes; a lone one is."""
+    """Whether this process prints and writes; a single process does."""
     return jax.process_index() == 0
 
 
 def wait(place: str) -> None:
-    """Waits until every process has come to this place; a lone one goes on."""
+    """Waits until every process has reached this place; a single process does not wait.
+
+    Raises:
+      OSError: another process has ended.
+    """
     if jax.process_count() > 1:
-        # The coordinator's barrier, for devices may give up long before the first one arrives.
+        # The coordinator's barrier: one on devices may time out before the first process arrives.
         barrier = ocp.multihost.get_barrier_sync_fn()
         try:
             barrier(key=f'{place} {next(_waits)}', timeout_ms=1000 * LONGEST_WAIT_S)
         except RuntimeError as error:
             raise OSError(
-                f'another process has ended before it came here ({place}); see what it printed, '
+                f'another process has ended before it reached {place!r}; read what it printed, '
                 'and start all of them again'
             ) from error
 
 
 def finish() -> None:
-    """Parts from the other processes once all have come to the end."""
+    """Leaves the other processes once all have reached the end."""
     jax.distributed.shutdown()
 
 
 def _leave_at_once() -> None:
-    """Ends a process that failed; JAX would have it wait for the others, who wait for it."""
+    """Ends a failed process at once; JAX would let it wait for others that wait for it."""
     if jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()

@@ -10,8 +10,8 @@ import numpy as np
 
 from avsc_jax import report, tables
 from avsc_jax.ensemble.recipes import RECIPES
-from avsc_jax.report import comparison, files, modalities, submission
-from avsc_jax.runtime.files import printable
+from avsc_jax.report import comparison, modalities, submission
+from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
 
@@ -126,7 +126,7 @@ def _paper(options: argparse.Namespace) -> int:
     print(page)
     if options.out:
         name = f'{options.paper}.md'
-        files.write(options.out, {name: page + '\n'})
+        write_texts(options.out, {name: page + '\n'})
         print(f'\nwrote {Path(options.out) / name}')
     return 0
 

@@ -25,10 +25,9 @@ from avsc_jax.predict import dataset as clips
 from avsc_jax.predict import predictor as systems
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.predictor import Predictor
-from avsc_jax.report import files
 from avsc_jax.report.console import columns, markdown, number, percent
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime.files import printable
+from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
 RECORDS_PER_BATCH = 8
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     print(text(found))
     if options.out:
         suffix = options.out.suffix
-        files.write(options.out.parent, {options.out.name: WRITERS[suffix](found)})
+        write_texts(options.out.parent, {options.out.name: WRITERS[suffix](found)})
         print(f'wrote {options.out}')
     return 0
 
@@ -105,7 +104,7 @@ def _check(options: argparse.Namespace) -> None:
 def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A run's name, its data, and its scores of clips under each condition that it can meet."""
     folder = RunFolder(run)
-    data = ConfigDict(folder.read_json('config.json')['data'])
+    data = ConfigDict(folder.config['data'])
     dataset = sources.open_dataset(data, options.data_dir)
     split = options.split or data.get('test')
     if not split:

@@ -1,11 +1,11 @@
-"""Predictions tables: one row of class probabilities a frame, second or clip, and their files.
+"""Predictions tables: one row of class probabilities for each frame, second or clip.
 
-Training ends by writing a table, scoring starts by reading some.
+Training writes a table for each split; scoring and ensembles read them.
 """
 
-from avsc_jax.tables.files import SUFFIXES, read, truth, with_truth, write
 from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, seconds
 from avsc_jax.tables.predictions import Predictions
+from avsc_jax.tables.table_files import SUFFIXES, read, truth, with_truth, write
 
 __all__ = [
     'SUFFIXES',

@@ -1,7 +1,6 @@
-"""Tables of several members become one: brought in line, mixed, calibrated on another split.
+"""Mixes the tables of several members into one: aligns, averages and calibrates them.
 
-A group of members is a dictionary of name to table. What is done to the numbers is in
-`avsc_jax.ensemble`.
+Members are a dictionary of name to table. The arithmetic is in `avsc_jax.ensemble`.
 """
 
 import dataclasses
@@ -17,19 +16,33 @@ Members = Mapping[str, tables.Predictions]
 
 
 def alike(members: Members, pooled: bool = False) -> dict[str, tables.Predictions]:
-    """The same items in the same order in all; clips where frames would meet seconds."""
+    """Returns the tables with the same items in the same order, and with every known label.
+
+    Args:
+      members: tables of the same clips.
+      pooled: whether to pool them to clips; done anyway if their granularities differ.
+    """
     kinds = {table.meta.get('granularity') for table in members.values()}
-    found = list(members.values())
+    values = list(members.values())
     if pooled or len(kinds) > 1:
-        found = [tables.pool(table) for table in found]
-    found = tables.aligned(found)
-    label = np.max([table.label for table in found], axis=0)  # -1 where none knows it
-    found = [dataclasses.replace(table, label=label) for table in found]
-    return dict(zip(members, found, strict=True))
+        values = [tables.pool(table) for table in values]
+    values = tables.aligned(values)
+    label = np.max([table.label for table in values], axis=0)  # -1 where no table knows it
+    values = [dataclasses.replace(table, label=label) for table in values]
+    return dict(zip(members, values, strict=True))
 
 
 def paired(fit: Members, members: Members, by_name: bool) -> dict[str, tables.Predictions]:
-    """The members as they are on the split to fit on, found by name or else by order."""
+    """Returns each member's table of the split to fit on.
+
+    Args:
+      fit: tables of the split to fit on.
+      members: tables of the split to report on.
+      by_name: whether the two are matched by name, or else by order.
+
+    Raises:
+      ValueError: the members or their classes differ, or a label to fit on is unknown.
+    """
     if len(fit) != len(members) or (by_name and fit.keys() != members.keys()):
         raise ValueError(
             f'the tables to fit on are {listed(fit)}, those to report on {listed(members)}; give '
@@ -52,23 +65,26 @@ def paired(fit: Members, members: Members, by_name: bool) -> dict[str, tables.Pr
 
 
 def fit_weights(fit: Members) -> np.ndarray:
-    """The weights in steps of 0.05 that are best on these tables."""
+    """Finds the weights in steps of 0.05 with the lowest log loss on these tables."""
     return best_weights(stacked(fit), first(fit).label)
 
 
 def mix_halves(members: Members, half: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The weighted mean whose weights never saw what they mix, and the weights of both halves.
+    """Averages each half of the rows with weights that are fitted on the other half.
 
     Args:
       members: tables of the same items.
-      half: 0 or 1 for each row; its rows get the weights that are best on the other's.
+      half: 0 or 1 for each row.
+
+    Returns:
+      Probabilities `[N, C]`, and the weights of both halves.
     """
-    probs, found = np.empty_like(first(members).probs), []
+    probs, weights = np.empty_like(first(members).probs), []
     for number in (0, 1):
-        mine = half == number
-        found.append(fit_weights(_rows(members, ~mine)))
-        probs[mine] = mix(_rows(members, mine), 'weights', found[-1], clamp=None)
-    return probs, found
+        inside = half == number
+        weights.append(fit_weights(_rows(members, ~inside)))
+        probs[inside] = mix(_rows(members, inside), 'weights', weights[-1], clamp=None)
+    return probs, weights
 
 
 def mix(members: Members, recipe: str, weights: np.ndarray | None, clamp: str | None) -> np.ndarray:
@@ -86,14 +102,14 @@ def fuse(
     weights: np.ndarray | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """Mixes the probabilities of members: every decision of score, ensembles and predict.
+    """Mixes the probabilities of members by a recipe; score, ensembles and predict all use it.
 
     Args:
       probs: member, or role of the recipe -> `[N, C]`.
       recipe: `name`, a key of RECIPES, and options of its function.
       classes: the C names in the order of the columns.
-      weights: one a member; None: all alike.
-      options: of the recipe's function, in place of the recipe's own.
+      weights: one for each member; None: equal ones.
+      options: options of the recipe's function, in place of those in `recipe`.
 
     Returns:
       Probabilities `[N, C]`; a clamped row need not sum to one.
@@ -106,22 +122,36 @@ def fuse(
 def fit_calibration(
     kind: str, probs: np.ndarray, fit: Members
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """A calibration that is best for this mix of the tables to fit on, and its numbers as text."""
+    """Fits a calibration to the mixed probabilities of the tables to fit on.
+
+    Args:
+      kind: one of CALIBRATIONS.
+      probs: `[N, C]`, the mix.
+      fit: tables that hold its labels.
+
+    Returns:
+      A function that calibrates probabilities, and its numbers as text.
+    """
     groups, adjust = CALIBRATIONS[kind](probs, first(fit).label)
     shown = ' | '.join(' '.join(f'{x:.4g}' for x in np.atleast_1d(group)) for group in groups)
-    # NaN in a clamp keeps what it finds.
+    # NaN in a clamp keeps the values of its interval.
     return (lambda mixed: adjust(mixed, *groups)), f'{kind} {shown.replace("nan", "kept")}'
 
 
 def overlap(fit: Members, members: Members) -> str | None:
-    """A warning when clips are fitted on and reported on."""
+    """Returns a warning if some clips are both fitted on and reported on."""
     reported = {*first(members).clip_id}
     both = len(reported & {*first(fit).clip_id})
     return f'fitted on {both} of the {len(reported)} clips it is reported on' if both else None
 
 
 def about(members: Members, steps: str, cautions: Iterable[str]) -> dict[str, object]:
-    """What the tables' own `about` says of data, protocol, weights and warnings, joined."""
+    """Joins the `about` of the members' tables: data, protocol, weights and warnings.
+
+    Args:
+      steps: how the mix was made, added to the protocol.
+      cautions: further warnings.
+    """
     abouts = {name: table.meta.get('about', {}) for name, table in members.items()}
 
     def joined(key: str, unknown: str) -> str:
@@ -143,17 +173,17 @@ def about(members: Members, steps: str, cautions: Iterable[str]) -> dict[str, ob
 
 
 def first(members: Members) -> tables.Predictions:
-    """Any member's table: what they share, such as labels and classes, can be read off it."""
+    """Returns any member's table, for what they share, such as labels and classes."""
     return next(iter(members.values()))
 
 
 def listed(names: Iterable[str]) -> str:
-    """'a, b, c'."""
+    """Joins names for a sentence: 'a, b, c'."""
     return ', '.join(map(str, names))
 
 
 def _rows(members: Members, keep: np.ndarray) -> dict[str, tables.Predictions]:
-    """Some rows of every member."""
+    """Returns the rows of every member where `keep` is true."""
     columns = ('clip_id', 'segment', 'label', 'probs')
     return {
         name: dataclasses.replace(table, **{c: getattr(table, c)[keep] for c in columns})

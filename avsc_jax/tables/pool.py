@@ -1,4 +1,4 @@
-"""Rows of tables joined: frames and pieces to seconds and clips, tables to the same items."""
+"""Pools frames and pieces of tables to seconds and clips, and aligns tables of the same items."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,14 +10,23 @@ from avsc_jax.tables.predictions import FIELDS, Predictions, keys_of
 
 
 def pool(table: Predictions, rule: str = 'mean') -> Predictions:
-    """One row a clip, of all its rows; clips in the order of their first row, segment -1.
+    """Joins all rows of each clip; clips keep the order of their first row and have segment -1.
 
     Args:
       rule: 'mean' of the probabilities, or their 'product', divided by its sum: its largest class
         is the one that the baseline of DCASE 2021, task 1B, decides for.
+
+    Raises:
+      ValueError: another rule, or rows of one clip with different labels.
+
+    Example:
+      >>> probs = np.array([[0.75, 0.25], [0.5, 0.5]])
+      >>> table = Predictions(['a', 'a'], [0, 1], [0, 0], probs, {'classes': ['bus', 'tram']})
+      >>> pool(table).probs.tolist(), pool(table, 'product').probs.round(3).tolist()
+      ([[0.625, 0.375]], [[0.75, 0.25]])
     """
     if rule not in _RULES:
-        raise ValueError(f'no rule of pooling is called {rule!r}; give one of {" ".join(_RULES)}')
+        raise ValueError(f'no pooling rule is called {rule!r}; give one of {" ".join(_RULES)}')
     clip_id, first, group = np.unique(table.clip_id, return_index=True, return_inverse=True)
     unlike = np.unique(table.clip_id[table.label != table.label[first][group]])
     if len(unlike):
@@ -36,8 +45,8 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
 
 
 def _product(probs: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
-    """Products of the rows of each group, divided by their sums."""
-    logs = np.log(np.maximum(probs, np.finfo(np.float32).tiny))  # what softmax rounds to 0 is less
+    """Multiplies the rows of each group and divides the products by their sum."""
+    logs = np.log(np.maximum(probs, np.finfo(np.float32).tiny))  # float32 softmax may round to 0
     counts = np.bincount(group, minlength=num_groups)
     logs = ensemble.pool(logs, group, num_groups) * counts[:, None]
     powers = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -51,10 +60,19 @@ _RULES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 
 
 def seconds(table: Predictions, count: int = 10) -> Predictions:
-    """One frame a second: of a clip of T frames, second k of `count` has frame int(k T / count).
+    """Picks one frame for each second: frame int(k T / count) of T for second k of `count`.
 
-    So the baseline of DCASE 2021, task 1B, scores one-second items. Clips in the order of their
-    first row; the segment of a row is its second.
+    The baseline of DCASE 2021, task 1B, scores one-second items in this way. Clips keep the order
+    of their first row; the segment of a row is its second.
+
+    Raises:
+      ValueError: the frames of a clip are not numbered 0, 1, 2 ...
+
+    Example:
+      >>> frames = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])  # two a second
+      >>> table = Predictions(['a'] * 4, range(4), [0] * 4, frames, {'classes': ['bus', 'tram']})
+      >>> seconds(table, count=2).probs.tolist()
+      [[0.9, 0.1], [0.7, 0.3]]
     """
     _, first, group, frames = np.unique(
         table.clip_id, return_index=True, return_inverse=True, return_counts=True
@@ -65,7 +83,7 @@ def seconds(table: Predictions, count: int = 10) -> Predictions:
     if len(uneven):
         raise ValueError(
             f'the frames of {some(np.unique(table.clip_id[uneven]).tolist())} are not numbered '
-            '0, 1, 2 ...; give a table of frames, all that a clip has'
+            '0, 1, 2 ...; give a table with all frames of each clip'
         )
     chosen = starts[:, None] + np.arange(count)[None] * frames[:, None] // count
     rows = rows[chosen[np.argsort(first)].ravel()]
@@ -79,16 +97,27 @@ def seconds(table: Predictions, count: int = 10) -> Predictions:
 
 
 def grouped(table: Predictions, count: int) -> Predictions:
-    """One row for each `count` rows, their mean: the seconds of a table of frames.
+    """Averages each `count` rows in turn, such as the frames of each second.
 
-    The rows of a clip stand together, frame by frame; segment k is of frames k * count and on.
+    Args:
+      table: the rows of a clip follow each other, frame by frame.
+      count: row k of a clip becomes part of segment k // count.
+
+    Raises:
+      ValueError: the rows of a clip are not in this order or are no multiple of `count`.
+
+    Example:
+      >>> frames = np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5], [0.25, 0.75]])
+      >>> table = Predictions(['a'] * 4, range(4), [0] * 4, frames, {'classes': ['bus', 'tram']})
+      >>> grouped(table, 2).probs.tolist()
+      [[0.5, 0.5], [0.375, 0.625]]
     """
     first = slice(None, None, count)
     places = table.segment - np.arange(len(table.segment)) % count
     if len(places) % count or (places != np.repeat(places[first], count)).any():
         raise ValueError(
-            f'the rows are not {count} frames of each second, one after the other: was the sound '
-            'cut into pieces of another length?'
+            f'the rows are not {count} frames of each second in order; cut sound and pictures into '
+            'pieces of one length'
         )
     return Predictions(
         clip_id=table.clip_id[first],
@@ -108,7 +137,18 @@ VIEWS = {'openl3_baseline': baseline_views}
 
 
 def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
-    """The tables with rows in the first one's order; an error unless they hold the same items."""
+    """Returns the tables with their rows in the order of the first one's.
+
+    Raises:
+      ValueError: items, classes, granularity or known labels differ.
+
+    Example:
+      >>> meta = {'classes': ['bus', 'tram']}
+      >>> ours = Predictions(['a', 'b'], [-1, -1], [0, 1], np.array([[0.9, 0.1]] * 2), meta)
+      >>> theirs = Predictions(['b', 'a'], [-1, -1], [1, 0], np.array([[0.4, 0.6]] * 2), meta)
+      >>> aligned([ours, theirs])[1].clip_id.tolist()
+      ['a', 'b']
+    """
     first, *others = tables
     keys = keys_of(first)
     result = [first]
@@ -134,7 +174,7 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
         if len(clash):
             raise ValueError(
                 f'table {number} and the first have different true labels in {len(clash)} rows: '
-                f'{some([keys[index] for index in clash])}; give tables of one truth'
+                f'{some([keys[index] for index in clash])}; give tables with the same labels'
             )
         result.append(Predictions(**moved, meta=table.meta))
     return result

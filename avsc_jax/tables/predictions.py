@@ -61,7 +61,7 @@ class Predictions:
         if twice:
             raise ValueError(
                 f'{len(twice)} rows repeat the clip and segment of another: {some(twice)}; '
-                'each must be there once'
+                'give each once'
             )
 
 

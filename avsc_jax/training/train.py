@@ -14,7 +14,7 @@ from avsc_jax import losses, report, tables, weights
 from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, records, sources
 from avsc_jax.data.batches import Rows, num_batches
-from avsc_jax.input_pipeline import examples, media
+from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import run_folder, summary
@@ -221,7 +221,7 @@ def check_channels(config: ConfigDict, model: nn.Module) -> None:
     """Raises ValueError if a network of media takes pictures of other channels than it gets."""
     if 'size' not in config:
         return
-    reader = media.make(examples.preprocessing(config, ()))
+    reader = media_inputs.make(examples.preprocessing(config, ()))
     item = jax.ShapeDtypeStruct((1, *reader.item.shape), reader.item.dtype)
     given = jax.eval_shape(reader.prepare, item).shape[-1]
     spec = model.input_spec

@@ -7,8 +7,8 @@ from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.weights.cache import convert_file, download, download_all, identify, load
 from avsc_jax.weights.conversion import convert
-from avsc_jax.weights.files import SUFFIXES, fingerprint, read, write
 from avsc_jax.weights.random import random_variables
+from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, read, write
 
 __all__ = [
     'SOURCES',

@@ -14,18 +14,23 @@ from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.weights.conversion import convert_for
-from avsc_jax.weights.files import (
-    SUFFIXES,
-    fingerprint,
-    git_fingerprint,
-    is_converted,
-    read,
-)
 from avsc_jax.weights.random import random_variables
+from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint, is_converted, read
 
 
 def identify(name: str, folder: str | os.PathLike) -> str:
-    """SHA-256 of the weights file of network `name` in a folder."""
+    """Returns the SHA-256 of a network's weights file in a folder.
+
+    Raises:
+      FileNotFoundError: there is none; the message says how to get it.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = pathlib.Path(folder, 'resnet50.safetensors').write_bytes(b'')
+      ...     identify('resnet50', folder)[:8]
+      'e3b0c442'
+    """
     return fingerprint(_existing(name, Path(folder)))
 
 
@@ -38,11 +43,25 @@ def load(
     head: str = 'keep',
     key: int | jax.Array = 0,
 ) -> dict:
-    """Variables of a network that goes by `name`.
+    """Returns a network's variables: random ones, or those of its weights file.
 
     Args:
+      model: the network.
+      name: its weights file is called `name` and one of SUFFIXES.
       origin: `random:SEED`, or the SHA-256 that the weights file in the folder must have.
-      head: `drop` passes over the file's last layer, and draws the network's (if any) from `key`.
+      folder: the folder of weights files; not read for random variables.
+      head: `drop` ignores the file's last layer, and draws the network's (if any) from `key`.
+      key: a PRNG key or a seed.
+
+    Raises:
+      FileNotFoundError: the folder has no weights of this network.
+      ValueError: the file has another SHA-256, or holds other weights.
+
+    Example:
+      >>> from avsc_jax import models
+      >>> model = models.create_model('clip_late_fusion')
+      >>> sorted(load(model, 'clip_late_fusion', 'random:0', folder='weights'))
+      ['batch_stats', 'params']
     """
     kind, _, seed = origin.partition(':')
     if kind == 'random':
@@ -60,7 +79,25 @@ def load(
 def convert_file(
     model: nn.Module, path: Path, *, head: str = 'keep', key: int | jax.Array = 0
 ) -> dict:
-    """Variables of a network from a weights file, its publisher's or a converted one."""
+    """Returns a network's variables from a weights file, its publisher's or a converted one.
+
+    Args:
+      head, key: as in `convert`.
+
+    Raises:
+      ValueError: the file cannot be read, or holds other weights.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from avsc_jax import models
+      >>> model = models.create_model('clip_late_fusion')
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'fusion.safetensors')
+      ...     write(random_variables(model, seed=0), path, {'source': 'random:0'})
+      ...     variables = convert_file(model, path)
+      >>> sorted(variables)
+      ['batch_stats', 'params']
+    """
     state = read(path)
     try:
         return convert_for(model, state, head=head, key=key)
@@ -69,9 +106,20 @@ def convert_file(
 
 
 def download(name: str, folder: str | os.PathLike) -> Path:
-    """The weights file of network `name` in a folder; fetched from its publisher if it lacks.
+    """Returns the path of a network's weights file in a folder; fetches it if it is missing.
 
-    A file that is there stays; it must have the published hash where it has the published name.
+    An existing file is kept; if it has the published name, it must have the published hash.
+
+    Raises:
+      OSError: it could not be fetched.
+      ValueError: no weights are published for the network, or an existing file has another hash.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = pathlib.Path(folder, 'resnet50.npz').write_bytes(b'')  # one's own, so not fetched
+      ...     download('resnet50', folder).name
+      'resnet50.npz'
     """
     source, folder = source_of(name), Path(folder)
     path, published = _find(name, folder), folder / _file_name(name, source.addresses[0])
@@ -89,7 +137,14 @@ def download(name: str, folder: str | os.PathLike) -> Path:
 
 
 def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
-    """`download` for several networks; says on the console what it was, how big, and whose."""
+    """Downloads the weights of several networks; prints licence, publisher, size and hash of each.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = pathlib.Path(folder, 'resnet50.npz').write_bytes(b'')  # one's own, so not fetched
+      ...     download_all(['resnet50'], folder)
+    """
     for name in names:
         source = source_of(name)
         print(f'{name}: {source.licence} licence, from {source.publisher}', file=sys.stderr)

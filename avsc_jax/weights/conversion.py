@@ -25,13 +25,26 @@ def convert(
     key: int | jax.Array = 0,
     **options,
 ) -> dict:
-    """Flax variables of the network `name` from parameters under the source network's names.
-
-    A state whose names are Flax paths (`params/...`) is taken as it is, equally strictly.
+    """Converts a source network's parameters to Flax variables.
 
     Args:
-      head: `drop` passes over the source's last layer, and draws ours (if any) from `key`.
-      options: of `models.create_model`, where the weights are of a network of another size.
+      name: one of `models.list_models()`.
+      state: arrays by the source network's own parameter names, or by Flax paths (`params/...`),
+        which must fit just as strictly.
+      head: `drop` ignores the source's last layer, and draws ours (if any) from `key`.
+      key: a PRNG key or a seed.
+      options: options of `models.create_model`, such as another size.
+
+    Raises:
+      ValueError: parameters are missing, unexpected or of the wrong shape; it lists them all.
+
+    Example:
+      >>> from avsc_jax import models
+      >>> from flax import traverse_util
+      >>> variables = random_variables(models.create_model('clip_late_fusion'), seed=0)
+      >>> state = traverse_util.flatten_dict(variables, sep='/')  # 'params/head/bias' and so on
+      >>> convert('clip_late_fusion', state)['params']['head']['bias'].shape
+      (10,)
     """
     return convert_for(models.create_model(name, **options), state, head=head, key=key)
 

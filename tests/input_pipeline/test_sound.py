@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax.input_pipeline import media, preprocess, sound
+from avsc_jax.input_pipeline import media_inputs, preprocess, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec
-from avsc_jax.input_pipeline.system import Source
+from avsc_jax.input_pipeline.system import SystemInput
 
 RATE = 48000
 # Length of a sound in s -> its pieces of a second.
@@ -31,14 +31,14 @@ HITACHI = {
 @pytest.fixture(scope='module')
 def ioa():
     """The encoder, and its compiled half of an exported system."""
-    return IOA.make(None), jax.jit(Source(IOA.transform).prepared)
+    return IOA.make(None), jax.jit(SystemInput(IOA.transform).prepared)
 
 
 @pytest.fixture(scope='module')
 def hitachi():
     """The same of a network's own spectra."""
-    made = media.make(HITACHI)
-    return made, jax.jit(Source(made).prepared)
+    made = media_inputs.make(HITACHI)
+    return made, jax.jit(SystemInput(made).prepared)
 
 
 def record(length_s, *, rate=RATE, channels=2):
@@ -79,7 +79,7 @@ def test_frames_of_a_front_end_are_the_same_in_extraction_predict_and_exported_s
     extracted = encoder(items)
     assert encoder.count(items) == len(extracted) == 6 * SECONDS[length_s]
     predicted = preprocess.FeatureInputs({}, [encoder])(clip)['features/ioacas_logmel']
-    exported = prepared(Source(IOA.transform).items(clip))
+    exported = prepared(SystemInput(IOA.transform).items(clip))
     np.testing.assert_array_equal(predicted, extracted)
     np.testing.assert_allclose(exported, extracted, atol=1e-5)
 
@@ -91,14 +91,14 @@ def test_spectra_are_the_same_in_training_predict_and_exported_systems(length_s,
     assert made.count(stored.outline) == SECONDS[length_s]
     parts = [made.read(stored, 0, k)['audio'] for k in range(SECONDS[length_s])]
     trained = np.asarray(made.prepare_batch(None, {'audio': np.stack(parts)})['image'])
-    exported = prepared(Source(made).items(clip))
+    exported = prepared(SystemInput(made).items(clip))
     np.testing.assert_allclose(made(clip), trained, atol=1e-4)
     np.testing.assert_allclose(exported, trained, atol=1e-4)
 
 
 @pytest.mark.parametrize('length_s', [0.3, 0.97, 2.5, 9.97])
 def test_openl3_s_windows_are_the_same_in_extraction_and_exported_systems(length_s):
-    clip, source = record(length_s), Source(OPENL3.transform)
+    clip, source = record(length_s), SystemInput(OPENL3.transform)
     items = OPENL3.transform.items(clip)
     extracted = OPENL3.transform.prepare(np.stack(items))
     np.testing.assert_array_equal(source.items(clip), items)
@@ -141,5 +141,5 @@ def test_mono_sound_and_other_rates_are_cut_alike():
 def test_what_cutting_adds_or_leaves_out_is_a_note(length_s, note):
     clip = record(length_s)
     assert sound.piece_notes(clip, 1.0) == note
-    assert media.make(HITACHI).notes(clip) == note
+    assert media_inputs.make(HITACHI).notes(clip) == note
     assert IOA.transform.notes(clip) == note

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import models
-from avsc_jax.models.hou import AudioBranch, Encoder, steps
+from avsc_jax.models.hou import AudioBranch, EncoderLayer, steps
 
 TINY = {
     'embedding_size': 232,  # the least that four convolutions leave something of is 231
@@ -79,7 +79,7 @@ def test_the_sound_s_maps_have_the_source_s_shapes():
 
 @pytest.mark.parametrize('scaled', [False, True])
 def test_the_encoder_is_worked_out_by_hand(scaled):
-    draw, encoder = np.random.default_rng(0), Encoder(heads=2, scaled=scaled)
+    draw, encoder = np.random.default_rng(0), EncoderLayer(heads=2, scaled=scaled)
     queries, values = draw.standard_normal((1, 3, 4), 'f4'), draw.standard_normal((1, 5, 4), 'f4')
     params = jax.tree.map(
         lambda x: draw.standard_normal(x.shape, 'f4'),
@@ -170,7 +170,7 @@ def test_a_picture_s_vector_is_of_mean_and_maximum_before_the_norm():
 def test_one_kind_of_vectors_asks_the_other(name, queries, values):
     model, given = models.create_model(name, **TINY), variables(name)
     _, out = jax.jit(model.apply)(given, inputs(2))
-    encoder = Encoder(heads=16, scaled=False)
+    encoder = EncoderLayer(heads=16, scaled=False)
     attend, params = jax.jit(encoder.apply), {'params': given['params']['fusion']}
     fused, weights = attend(params, out[queries], out[values])
     np.testing.assert_allclose(out['fused'], fused, rtol=1e-4, atol=1e-5)

@@ -21,7 +21,7 @@ from avsc_jax.data.windows import Wants
 from avsc_jax.predict import flags, stream_sources
 from avsc_jax.predict import stream as live
 from avsc_jax.predict.answer import Answer
-from avsc_jax.predict.stream_buffer import AHEAD_S, Sound, Tape
+from avsc_jax.predict.stream_buffer import AHEAD_S, SoundBlock, Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 
 RATE = 8000
@@ -232,7 +232,7 @@ def tape_of(clock):
 
 
 def sound(seconds, level=0.1):
-    return Sound(np.full((int(seconds * RATE), 2), level, np.float32), RATE, 2)
+    return SoundBlock(np.full((int(seconds * RATE), 2), level, np.float32), RATE, 2)
 
 
 def test_a_fast_source_waits_for_the_tagger_and_loses_no_second():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from avsc_jax.report import explanation
-from avsc_jax.report.explanation import Explanation, Picture, Sound
+from avsc_jax.report.explanation import Explanation, Picture, Spectrum
 
 CLASSES = ['park', 'tram', '<b>bus</b>', 'metro', 'airport', 'mall']
 PARK = np.array([0.7, 0.1, 0.1, 0.05, 0.03, 0.02])
@@ -25,7 +25,7 @@ def picture(heat=None, time_s=0.5):
 
 def sound(heat=None):
     level = np.linspace(-80, 0, 96 * 600).reshape(96, 600)
-    return Sound(level, np.geomspace(20, 23000, 96), heat)
+    return Spectrum(level, np.geomspace(20, 23000, 96), heat)
 
 
 def told(**parts):
@@ -154,7 +154,7 @@ def test_a_picture_is_warm_where_its_heat_is_and_dim_elsewhere():
 def test_low_pitches_are_below():
     level = np.zeros((96, 600))
     level[:10] = 1
-    heard = Sound(level, np.geomspace(20, 23000, 96), None)
+    heard = Spectrum(level, np.geomspace(20, 23000, 96), None)
     ((_, spectrum),) = images(page(told(sound=heard)))
     assert spectrum.size == (600, 96)
     assert sum(spectrum.getpixel((0, 95))) > sum(spectrum.getpixel((0, 0)))

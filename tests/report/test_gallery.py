@@ -89,7 +89,7 @@ def test_seconds_and_frames_meet_at_the_clip(tmp_path):
 def test_the_numbers_above_it_are_of_all_clips(tmp_path):
     # dark: e, c, d; light: d, b, a; the one in the middle counts in both
     sentence = (
-        'A02 tells the scene and V02 does not in 3 of 5 clips; '
+        'A02 is right and V02 is wrong in 3 of 5 clips; '
         'in the dark half A02 is right in 66.7 %, V02 in 33.3 % and '
         'in the light half A02 is right in 66.7 %, V02 in 66.7 %.'
     )

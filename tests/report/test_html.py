@@ -135,7 +135,7 @@ def explanation_page(name, folder):
         without={'sound': probs[::-1]},
         parts={name('member'): probs},
         pictures=[explanation.Picture(0.5, np.zeros((9, 16, 3), np.uint8), heat)],
-        sound=explanation.Sound(np.eye(9, 16), np.geomspace(20, 20000, 9), 0 * heat),
+        sound=explanation.Spectrum(np.eye(9, 16), np.geomspace(20, 20000, 9), 0 * heat),
         attention=(np.arange(3.0), np.ones(3)),
         maps={'picture': [name('network')], 'sound': [name('listener')]},
     )

@@ -179,11 +179,11 @@ def all_at_once(rows):
         ),
         (
             lambda rows: set_cell(rows, 3, 5, '-0.04'),
-            ['1 rows hold what is no number from 0 to 1: line 4 (2) -0.04'],
+            ['1 rows hold no number from 0 to 1: line 4 (2) -0.04'],
         ),
         (
             lambda rows: set_cell(rows, 3, 5, 'x'),
-            ['1 rows hold what is no number from 0 to 1: line 4 (2) nan'],
+            ['1 rows hold no number from 0 to 1: line 4 (2) nan'],
         ),
         (
             lambda rows: rows.__delitem__(slice(1, 6)),
@@ -288,7 +288,7 @@ def test_the_costliest_items_come_first_and_the_share_is_of_all(rows, tmp_path):
         f'log loss {losses / 10:.4f} over 10 items of known scene; '
         f'of it {share:.0%} is from these 2:'
     )
-    assert text[1] == '   3.219  3: tram, said metro_station'
+    assert text[1] == '   3.219  3: tram, answered metro_station'
     assert len(text) == 3
     assert submission.costs(save(tmp_path, rows), {}) == 'no item has a known scene'
 

@@ -210,7 +210,7 @@ def test_a_part_that_is_whole_already_only_takes_its_name(server, tmp_path, know
 
 def test_a_wrong_byte_is_an_error_and_leaves_nothing(server, tmp_path):
     server.plan['a'] = ['byte']
-    refused(server, tmp_path, f'md5 of what came is .*, not {MD5}', **WHOLE)
+    refused(server, tmp_path, f'md5 of the received bytes is .*, not {MD5}', **WHOLE)
     assert names(tmp_path) == []
     assert len(server.asked['a']) == 2  # the same bytes twice are the server's
     server.plan['a'] = ['byte', '']

@@ -318,7 +318,7 @@ def test_two_systems_are_compared_over_locations(folder, capsys):
     assert lines[6].split() == ['p,', 'two-sided', '0.25', '1']
     assert lines[-1] == (
         'ours has a lower log loss than theirs, by 0.310, but chance alone gives as much with '
-        'probability 0.25, over 3 locations: they are not told apart.'
+        'probability 0.25, over 3 locations: the difference is not significant.'
     )
     assert score.main(['--compare', 'ours=a.npz', 'theirs=a.csv']) == 0
     assert capsys.readouterr().out.endswith('ours and theirs have the same log loss.\n')

@@ -174,7 +174,7 @@ def test_a_dot_in_a_name_is_no_extension(tmp_path):
         (lines('a', header=('filename', *scenes.SCENES[:-1])), 'missing class columns: tram;'),
         (lines('a', header=('filename', *scenes.SCENES, 'zoo')), 'unknown class columns: zoo;'),
         (lines('a', header=('filename', *scenes.SCENES, 'bus')), 'doubled class columns: bus;'),
-        (lines('a', header=('file', *scenes.SCENES)), 'one must be of filename '),
+        (lines('a', header=('file', *scenes.SCENES)), 'name the clips in one of filename '),
         (lines('a').replace('0.1818', 'O.1818'), 'data row 1: could not convert .*O.1818'),
         (lines('a', 'b') + 'c\tbus\n', 'data row 3 has 2 fields for 12 columns'),
         (lines('a', 'a.wav'), r"1 rows repeat .*\('a', -1\)"),

@@ -79,13 +79,13 @@ def test_a_stage_without_run_and_pictures_is_skipped_and_the_report_says_so(
         made.members.places.run = str(image.path)
     assert dependencies.has_stage(made, data_dir)
     warnings = image.read_json('report.json')['about']['warnings']
-    assert 'the stage before is skipped (places): as on all made-up data' in warnings
+    assert 'the earlier stage is skipped (places): as on all made-up data' in warnings
     dataset = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
     assert not any('skipped' in line for line in summary.about(made, dataset, {})['warnings'])
     with made.unlocked():
         made.begins_with, made.data.source = '', 'tau'
     told = summary.about(made, dataset, {})['warnings']
-    assert 'the stage before is skipped (places): its pictures are not there' in told
+    assert 'the earlier stage is skipped (places): its pictures are not there' in told
 
 
 def test_a_dry_run_names_the_parts_that_come_first(

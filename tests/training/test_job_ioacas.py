@@ -143,5 +143,5 @@ def test_clips_of_unlike_length_are_one_sentence(tmp_path):
         }
         for name, n in (('whole', 96000), ('short', 48000))
     ]
-    with pytest.raises(ValueError, match='short has not as much for ioacas_bark'):
+    with pytest.raises(ValueError, match='short gives ioacas_bark another number of frames'):
         feature_cache._encoded(clips, [encoder])

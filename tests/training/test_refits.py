@@ -11,7 +11,7 @@ from absl.testing import flagsaver
 
 from avsc_jax import tables
 from avsc_jax.data import folds, sources
-from avsc_jax.input_pipeline import encoders, examples, media
+from avsc_jax.input_pipeline import encoders, examples, media_inputs
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.training import initial_weights, sweep, train
 
@@ -81,8 +81,8 @@ def test_features_of_folds_are_those_of_the_stored_splits(
 def test_media_rows_are_those_of_the_fold(config, data_dir):
     dataset = sources.open_dataset(config(fold=1).data, data_dir)
     front_end = {'name': 'hitachi_logmel', 'sample_rate_hz': 48000}
-    reader = media.make({'piece_s': 1.0, 'front_end': front_end, 'size': (32, 24)})
-    rows = media.rows(dataset, 'test', reader)
+    reader = media_inputs.make({'piece_s': 1.0, 'front_end': front_end, 'size': (32, 24)})
+    rows = media_inputs.rows(dataset, 'test', reader)
     outlines = dataset.outlines('test')
     assert rows.clip_id == [o['clip_id'] for o in outlines for _ in range(2)]
     record = dataset.records('test')[4]

@@ -23,7 +23,7 @@ from avsc_jax.data.media.source import (
     SOUNDS,
     TITLES,
     VIDEOS,
-    Source,
+    MediaFile,
     check_whole,
 )
 from avsc_jax.data.media.still import (
@@ -48,10 +48,10 @@ __all__ = (
     'TITLES',
     'VIDEOS',
     'Frames',
+    'MediaFile',
     'Pick',
     'PictureTrack',
     'SoundTrack',
-    'Source',
     'audio_bit_depth',
     'audio_channels',
     'check_picture_size',

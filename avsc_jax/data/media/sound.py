@@ -12,7 +12,7 @@ import soundfile
 from avsc_jax.data.media.source import (
     MAX_DURATION_S,
     MAX_SAMPLE_RATE_HZ,
-    Source,
+    MediaFile,
     checked,
     name_of,
     one_sentence,
@@ -23,7 +23,7 @@ from avsc_jax.data.media.timeline import GAP_S, Clock
 _UNTOLD_S = 0.25  # sound that may be lacking: packets hold more than the decoder gives
 
 
-def read_audio(source: Source) -> tuple[np.ndarray, int]:
+def read_audio(source: MediaFile) -> tuple[np.ndarray, int]:
     """Decodes the first sound track to two channels: (float32 [N, 2], sample rate in Hz).
 
     Mono is doubled, more than two channels are mixed down by FFmpeg's standard matrix. Wav and
@@ -53,7 +53,7 @@ class SoundTrack:
         than it.
     """
 
-    def __init__(self, source: Source, *, max_duration_s: float | None = None):
+    def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
         self._source, self._name = source, name_of(source)
         self._is_pcm = bool((format_ := _pcm_format(source)) and format_[0] <= 2)
         if self._is_pcm:
@@ -124,7 +124,9 @@ class SoundTrack:
 
 
 @contextlib.contextmanager
-def _opened_sound(source: Source) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
+def _opened_sound(
+    source: MediaFile,
+) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
     with opened(source) as (container, name):
         if not container.streams.audio:
             raise ValueError(f'{name} has no sound track')
@@ -180,7 +182,7 @@ def _sound_blocks(
                 yield _stereo(samples)
 
 
-def audio_channels(source: Source) -> int:
+def audio_channels(source: MediaFile) -> int:
     """Channels of the first sound track, of which `read_audio` makes two."""
     if format_ := _pcm_format(source):
         return format_[0]
@@ -190,7 +192,7 @@ def audio_channels(source: Source) -> int:
         return container.streams.audio[0].codec_context.channels
 
 
-def audio_bit_depth(source: Source) -> int:
+def audio_bit_depth(source: MediaFile) -> int:
     """Returns the FLAC depth that keeps a sound file's values: 16, or 24 where it holds more.
 
     Lossy formats have no depth of their own and get 16; 32-bit wav is cut to 24.
@@ -200,12 +202,12 @@ def audio_bit_depth(source: Source) -> int:
 
 
 @contextlib.contextmanager
-def _opened_pcm(source: Source) -> Iterator[tuple[soundfile.SoundFile, str]]:
+def _opened_pcm(source: MediaFile) -> Iterator[tuple[soundfile.SoundFile, str]]:
     with one_sentence(source), soundfile.SoundFile(checked(source)) as sound:
         yield sound, name_of(source)
 
 
-def _pcm_format(source: Source) -> tuple[int, str] | None:
+def _pcm_format(source: MediaFile) -> tuple[int, str] | None:
     """Channels and sample type of a wav or FLAC source; None for any other format."""
     if hasattr(source := checked(source), 'read'):
         magic = source.read(12)

@@ -20,7 +20,7 @@ VIDEOS = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts
 SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.aiff', '.aif')
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
-Source = str | os.PathLike | BinaryIO
+MediaFile = str | os.PathLike | BinaryIO
 
 
 class _Titles(TypedDict, total=False):
@@ -31,7 +31,7 @@ class _Titles(TypedDict, total=False):
 TITLES: _Titles = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
 
 
-def check_whole(source: Source) -> None:
+def check_whole(source: MediaFile) -> None:
     """Refuses wav, avi, mp4 and mkv files that end before their own headers say.
 
     Decoders let some of them pass, as if they were short.
@@ -74,7 +74,7 @@ def _claimed_end(file: BinaryIO, size: int) -> int:
 
 
 @contextlib.contextmanager
-def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]:
+def opened(source: MediaFile) -> Iterator[tuple[av.container.InputContainer, str]]:
     target = checked(source)
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
@@ -84,7 +84,7 @@ def opened(source: Source) -> Iterator[tuple[av.container.InputContainer, str]]:
         yield container, name_of(source)
 
 
-def checked(source: Source) -> Source:
+def checked(source: MediaFile) -> MediaFile:
     """The source, rewound if it is a file object, once it is known to hold something."""
     if hasattr(source, 'read'):
         size = source.seek(0, io.SEEK_END)
@@ -98,13 +98,13 @@ def checked(source: Source) -> Source:
     return source
 
 
-def name_of(source: Source) -> str:
+def name_of(source: MediaFile) -> str:
     is_path = isinstance(source, str | os.PathLike)
     return str(source) if is_path else str(getattr(source, 'name', 'the media stream'))
 
 
 @contextlib.contextmanager
-def one_sentence(source: Source) -> Iterator[None]:
+def one_sentence(source: MediaFile) -> Iterator[None]:
     """Turns what the libraries raise about bad media into one ValueError that names the file."""
     try:
         yield

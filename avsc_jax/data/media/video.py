@@ -12,7 +12,7 @@ import numpy as np
 from av.stream import Disposition
 
 from avsc_jax.data.media.frame_rules import pick_frames
-from avsc_jax.data.media.source import MAX_DURATION_S, Source, name_of, opened
+from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
 from avsc_jax.data.media.still import check_picture_size, scaled
 
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
@@ -42,7 +42,7 @@ class Pick(NamedTuple):
 
 
 def read_frames(
-    source: Source,
+    source: MediaFile,
     rule: str,
     *,
     short_side: int | None = None,
@@ -70,7 +70,7 @@ class PictureTrack:
       duration_s: of the track; its frames are taken as evenly spaced over it.
     """
 
-    def __init__(self, source: Source, *, max_duration_s: float | None = None):
+    def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
         self._source, self._name = source, name_of(source)
         with _opened_pictures(source) as (container, stream):
             codec, tick = stream.codec_context, stream.time_base
@@ -240,7 +240,7 @@ class _Part:
 
 @contextlib.contextmanager
 def _opened_pictures(
-    source: Source,
+    source: MediaFile,
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     with opened(source) as (container, name):
         cover = Disposition.attached_pic  # of an album

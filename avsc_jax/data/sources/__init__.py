@@ -42,7 +42,7 @@ def named(text: str, data_dir: Path) -> records.Dataset:
 
 def media_files(
     dataset: records.Dataset, data_dir: Path, media_dir: Path | None
-) -> Callable[[str], media.Source]:
+) -> Callable[[str], media.MediaFile]:
     """Clip id -> its video file, among those that the data set was built from.
 
     Args:
@@ -62,7 +62,7 @@ def media_files(
             )
         return MediaFiles(folder)
 
-    def video(clip_id: str) -> media.Source:
+    def video(clip_id: str) -> media.MediaFile:
         with lock:  # many threads ask, one looks
             place = files()
         return place.source(f'video/{clip_id}.mp4')

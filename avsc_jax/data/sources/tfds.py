@@ -49,8 +49,8 @@ class Tau(Source):
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
         """Made-up clips, and folds."""
         fold = (
-            'reported on a fold of its own, not on the official one: published scores are of '
-            'other clips'
+            'reported on a fold made here, not on the official one: published scores are of other '
+            'clips'
         )
         return super().warnings(data, dataset) + [fold] * ('fold' in data)
 

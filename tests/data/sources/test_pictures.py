@@ -12,7 +12,7 @@ from PIL import Image
 from avsc_jax.data import media, sources
 from avsc_jax.data.batches import epoch_order
 from avsc_jax.data.sources import pictures
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 
 COLOURS = {'airfield': (200, 30, 30), 'bridge': (30, 200, 30), 'zoo': (30, 30, 200)}
 

@@ -24,9 +24,25 @@ HEADER_ENTRY = 'avsc_jax'
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Name -> array of a weights file of one of SUFFIXES; nothing in the file is executed.
+    """Reads the arrays of a weights file by name; executes nothing in the file.
 
     Names and layouts are the file's own. bfloat16, which numpy lacks, becomes float32.
+
+    Args:
+      path: a file of one of SUFFIXES.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: another suffix, or a file that cannot be read.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'weights.npz')
+      ...     np.savez(path, bias=np.zeros(3))
+      ...     state = read(path)
+      >>> state['bias'].tolist()
+      [0.0, 0.0, 0.0]
     """
     path = Path(path)
     suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
@@ -47,7 +63,16 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file, in hexadecimal.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'empty')
+      ...     _ = path.write_bytes(b'')
+      ...     fingerprint(path)[:8]
+      'e3b0c442'
+    """
     with Path(path).open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -61,10 +86,20 @@ def git_fingerprint(path: str | Path) -> str:
 
 
 def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> None:
-    """Writes Flax variables as safetensors, each under its path; whole.
+    """Writes Flax variables as safetensors, each under its path.
 
     Args:
-      about: what the header tells of them.
+      variables: a nested dict of arrays.
+      path: ends in `.safetensors`; the file appears once it is complete.
+      about: goes into the file's header, such as where the weights come from.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'weights.safetensors')
+      ...     write({'params': {'head': {'bias': np.zeros(3)}}}, path, {'source': 'zeros'})
+      ...     list(read(path))
+      ['params/head/bias']
     """
     leaves = traverse_util.flatten_dict(variables, sep='/')
     # safetensors writes an array's memory in the order in which it lies there

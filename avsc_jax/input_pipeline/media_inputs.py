@@ -32,9 +32,9 @@ from avsc_jax.types import Array
 
 Batch = dict[str, Array]
 
-ROWS_PER_CALL = 16  # of what is prepared outside of training; pictures of 456 x 456 are large
+ROWS_PER_CALL = 16  # outside of training; pictures of 456 x 456 are large
 
-# What a config's `augment` section may name, in the order in which it is applied.
+# The operations of a config's `augment` section, in the order in which they are applied.
 WAVEFORM = (spectrogram.random_gain,)
 SPECTRUM = (spectrogram.frequency_mask, spectrogram.time_mask)
 PICTURE = (
@@ -48,14 +48,14 @@ NORMALIZED = (image.random_erasing,)
 Op = Callable[[jax.Array, Array], Array]
 
 
-class Sound:
-    """Pieces of a record's sound, as pictures of their spectrum.
+class SpectrogramInputs:
+    """Spectrograms of the pieces of a record's sound, as the input of a network.
 
     Args:
       settings: the run folder's preprocessing: `piece_s`, `front_end` (`name`, `sample_rate_hz`
         and other options) and `size` (bands and columns after the resize).
       stats: `mean` and `std` of each channel (see `measure`); None leaves values as they are.
-      augmentation: op -> its settings.
+      augmentation: operation -> its settings.
     """
 
     takes_stats = True
@@ -79,7 +79,7 @@ class Sound:
 
     @property
     def facts(self) -> dict:
-        """See Transform."""
+        """The transform in plain data, for other programs."""
         stats = self._stats
         return piece_facts(self._length, self._rate) | {
             'front_end': frontends.facts(**self.settings['front_end']),
@@ -91,7 +91,7 @@ class Sound:
         }
 
     def count(self, outline: Mapping) -> int:
-        """Rows of a record; the last piece may be padded or cut short by less than half."""
+        """Returns the number of a record's pieces, of which the last may be padded."""
         if outline['sample_rate'] != self._rate:
             raise ValueError(
                 f'{outline["clip_id"]} has {outline["sample_rate"]} Hz, the config wants '
@@ -104,7 +104,7 @@ class Sound:
         return {'audio': padded(records.sound(index, start, start + self._length), self._length)}
 
     def items(self, record: Mapping) -> np.ndarray:
-        """Pieces `[T, N, 2]` of the record's sound, whatever its sample rate."""
+        """Returns the pieces `[T, N, 2]` of the record's sound, whatever its sample rate."""
         return stereo_pieces(record, self._length, self._rate)
 
     def cut(self, items: Array) -> Array:
@@ -112,18 +112,18 @@ class Sound:
         return items
 
     def prepare(self, items: Array) -> Array:
-        """Pieces `[B, N, 2]` -> pictures `[B, bands, columns, channels]`."""
+        """Turns pieces `[B, N, 2]` into spectrograms `[B, bands, columns, channels]`."""
         return self.prepare_batch(None, {'audio': items})['image']
 
     def notes(self, record: Mapping) -> list[str]:
-        """What a user should know of how a record was read."""
+        """Says what a user should know about how a record was read."""
         return piece_notes(record, self.settings['piece_s'])
 
     def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
-        """`audio [B, N, K]` -> `image [B, bands, columns, channels]`.
+        """Replaces `audio [B, N, K]` by `image [B, bands, columns, channels]`.
 
         Args:
-          keys: one for each example; None where nothing is augmented.
+          keys: one for each example; None augments nothing.
         """
         x = self._front_end(_augmented(keys, self._waveform, batch['audio']))
         if self._stats is not None:  # before the masks, whose 0 is then the mean
@@ -133,33 +133,33 @@ class Sound:
         x = images.resize_bilinear(x, tuple(self.settings['size']))
         return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
 
-    def open(self, file: media.Source) -> dict:
-        """What `__call__` takes of a media file."""
+    def open(self, file: media.MediaFile) -> dict:
+        """Reads the sound that `__call__` takes from a media file."""
         audio, rate = media.read_audio(file)
         return {'audio': audio, 'sample_rate': rate}
 
     def __call__(self, record: Mapping) -> np.ndarray:
-        """Network inputs for each piece of a decoded record, whatever its sample rate."""
+        """Returns the network's input for each piece of a decoded record, at any sample rate."""
         return self.each([record])[0]['image']
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The same of several, by the input's name; they are prepared together."""
+        """Returns the inputs of several records by name, prepared together."""
         return _prepared(self._jitted, [self.items(record) for record in records])
 
 
-class Frames:
-    """A record's frames, each resized as a whole.
+class FrameInputs:
+    """Frames of a record, each resized as a whole, as the input of a network.
 
-    Frames are resized on the host: there they may differ in size, and Pillow takes 2 ms for one
-    of 796 x 448 where XLA takes 27 on the same cores. A `random_resized_crop` is cut on the device
+    Frames are resized on the host, where they may differ in size, and where Pillow takes 2 ms for
+    one of 796 x 448 and XLA 27 on the same cores. A `random_resized_crop` is cut on the device
     out of a larger `canvas`, to which the host resizes instead.
 
     Args:
       settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
         and, for crops, `canvas` (heights and widths), and `mean` and `std` of each channel, pixels
-        being in [0, 1]. `pictures`, where it is there, is how many evenly spaced frames of a record
-        make one row; else each frame is one.
-      augmentation: op -> its settings.
+        being in [0, 1]. `pictures`, if given, is how many evenly spaced frames of a record make one
+        row; else each frame is a row.
+      augmentation: operation -> its settings.
     """
 
     takes_stats = False
@@ -178,13 +178,13 @@ class Frames:
 
     @property
     def item(self) -> jax.ShapeDtypeStruct:
-        """See Transform."""
+        """Shape and type of one cut item."""
         together = (self._pictures,) if self._pictures else ()
         return jax.ShapeDtypeStruct((*together, *self._size, 3), np.uint8)
 
     @property
     def facts(self) -> dict:
-        """See Transform."""
+        """The transform in plain data, for other programs."""
         return {
             'resize': {'size': list(self._size), 'how': "the whole picture, Pillow's bilinear"},
             'pictures': self._pictures,  # of a clip, int((k + 0.5) n / count), that make one row
@@ -194,7 +194,7 @@ class Frames:
         }
 
     def count(self, outline: Mapping) -> int:
-        """Rows of a record: its frames, or the one that is made of them."""
+        """Returns the number of a record's rows: its frames, or one if `pictures` is given."""
         return 1 if self._pictures else outline['num_frames']
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
@@ -203,7 +203,7 @@ class Frames:
         return {'frame': self._together(records[index]['frames'], self._read_size)}
 
     def items(self, record: Mapping) -> np.ndarray:
-        """Frames of the network's size, or so many together: a row each."""
+        """Returns a record's rows at the network's size: frames, or one row of `pictures`."""
         frames = record['frames']
         if self._pictures:
             return self._together(frames, self._size)[None]
@@ -214,17 +214,17 @@ class Frames:
         return items
 
     def prepare(self, items: Array) -> Array:
-        """Bytes `[B, (T,) H, W, 3]` -> the network's input of that shape."""
+        """Turns bytes `[B, (T,) H, W, 3]` into the network's input of that shape."""
         return self.prepare_batch(None, {'frame': items})['image']
 
     def notes(self, record: Mapping) -> list[str]:
-        """None: any picture is read alike."""
+        """Returns no notes: all pictures are read alike."""
         return []
 
     def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
-        """`frame [B, (T,) H, W, 3]` of bytes -> `image` of that shape; see Sound.prepare_batch.
+        """Replaces the bytes `frame [B, (T,) H, W, 3]` by `image` of that shape.
 
-        Each picture of a row is augmented by a key of its own.
+        Each picture of a row is augmented by a key of its own; see SpectrogramInputs.prepare_batch.
         """
         shape = batch['frame'].shape
         if keys is not None and self._pictures:
@@ -237,18 +237,18 @@ class Frames:
         x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
         return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
 
-    def open(self, file: media.Source) -> dict:
-        """See Sound.open."""
+    def open(self, file: media.MediaFile) -> dict:
+        """Reads the frames that `__call__` takes from a media file."""
         settings = self.settings
-        found = media.read_frames(file, settings['frames'], short_side=settings['short_side'])
-        return {'frames': list(found.images)}
+        frames = media.read_frames(file, settings['frames'], short_side=settings['short_side'])
+        return {'frames': list(frames.images)}
 
     def __call__(self, record: Mapping) -> np.ndarray:
-        """Network inputs for each row of a decoded record."""
+        """Returns the network's input for each row of a decoded record."""
         return self.each([record])[0]['image']
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """See Sound.each."""
+        """Returns the inputs of several records by name, prepared together."""
         return _prepared(self._jitted, [self.items(record) for record in records])
 
     def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -257,7 +257,7 @@ class Frames:
         return np.stack([media.resize_picture(frames[place], *size) for place in places])
 
 
-Inputs = Sound | Frames
+Inputs = SpectrogramInputs | FrameInputs
 
 
 def make(
@@ -265,26 +265,26 @@ def make(
     stats: Mapping[str, np.ndarray] | None = None,
     augmentation: Mapping[str, Mapping] | None = None,
 ) -> Inputs:
-    """Sound where the settings name a front end, else frames."""
+    """Makes spectrogram inputs where the settings name a front end, else frame inputs."""
     if 'front_end' in settings:
-        return Sound(settings, stats, augmentation)
-    return Frames(settings, augmentation)
+        return SpectrogramInputs(settings, stats, augmentation)
+    return FrameInputs(settings, augmentation)
 
 
 def rows(
     dataset: Dataset, split: str, inputs: Inputs, beside: Mapping[str, np.ndarray] | None = None
 ) -> Rows:
-    """Every row of a split, in the order of its records; each is read when its batch is near.
+    """Lists the rows of a split in the order of its records; each is read before its batch is due.
 
     Args:
-      beside: arrays `[records, ...]`, of which each row gets the part of its record too.
+      beside: arrays `[records, ...]`; each row also gets the entry of its record.
     """
     records = dataset.records(split, fields=inputs.fields)
     outlines = dataset.outlines(split)
     counts = [inputs.count(outline) for outline in outlines]
     record = np.repeat(np.arange(len(counts)), counts)
     part = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-    # the only piece of a record is what the record is: a second of a clip, or a whole clip
+    # a record's only row covers what the record does: a second of a clip, or the whole clip
     whole = np.array([o['segment'] for o in outlines], np.int32)[record]
     label = np.array([o['label'] for o in outlines], np.int32)[record]
 
@@ -302,7 +302,7 @@ def rows(
 
 
 def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndarray]:
-    """Mean and deviation of each channel over all rows, as `inputs` without stats prepares them."""
+    """Measures mean and deviation of each channel over all rows; `inputs` must have no stats."""
 
     @jax.jit
     def moments(batch: Batch) -> tuple[Array, Array]:
@@ -310,11 +310,11 @@ def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndar
         return x.mean(axis=(1, 2)), x.var(axis=(1, 2))
 
     assert isinstance(rows.inputs, Stream)
-    found = []
+    measured = []
     for batch in rows.inputs.batches(*epoch_order(len(rows), batch_size)):
         mask = batch['mask']
-        found.append([np.asarray(each, np.float64)[mask] for each in moments(batch)])
-    means, variances = (np.concatenate(each) for each in zip(*found, strict=True))
+        measured.append([np.asarray(each, np.float64)[mask] for each in moments(batch)])
+    means, variances = (np.concatenate(each) for each in zip(*measured, strict=True))
     std = np.sqrt(variances.mean(axis=0) + means.var(axis=0))
     return {'mean': means.mean(axis=0).astype(np.float32), 'std': std.astype(np.float32)}
 
@@ -322,7 +322,7 @@ def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndar
 def _chosen(
     augmentation: Mapping[str, Mapping], *stages: tuple[Callable[..., Array], ...]
 ) -> list[dict[int, Op]]:
-    """For each stage the ops that a config names, with its settings, by their place in all."""
+    """Selects each stage's operations that a config names, keyed by their place among all."""
     names = [op.__name__ for stage in stages for op in stage]
     if unknown := sorted(set(augmentation) - set(names)):
         raise ValueError(
@@ -339,7 +339,7 @@ def _chosen(
 
 
 def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
-    """The size that frames are cropped from, once it is known that the crop fits the network."""
+    """Returns the size that frames are cropped from; the crop must have the network's size."""
     canvas, size = settings.get('canvas', ()), tuple(settings['size'])
     if not (
         isinstance(canvas, tuple | list)
@@ -350,16 +350,16 @@ def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
             f'canvas is {canvas!r}; a random_resized_crop needs the height and width of what it is '
             'cut from, such as --config.canvas="(480, 853)"'
         )
-    if (found := tuple(crop.get('size', ()))) != size:
+    if (cut := tuple(crop.get('size', ()))) != size:
         raise ValueError(
-            f'random_resized_crop has size {found}, the network takes {size}; give both the same, '
+            f'random_resized_crop has size {cut}, the network takes {size}; give both the same, '
             f'such as --config.augment.random_resized_crop.size="{size}"'
         )
     return tuple(canvas)
 
 
 def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: Array) -> Array:
-    """Applies the ops to each example by a key of its own; without keys, none."""
+    """Applies operations to each example by a key of its own; does nothing without keys."""
     if keys is None:
         return x
     for place, op in ops.items():
@@ -370,7 +370,7 @@ def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: Array) -> Array
 def _prepared(
     prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
-    """What `prepare` makes of the rows `[T, ...]` of each record, in calls of one size."""
+    """Prepares the rows `[T, ...]` of several records in calls of one size."""
     every = np.concatenate(rows)
     made = [np.asarray(prepare(part))[:count] for part, count in calls(every, most=ROWS_PER_CALL)]
     ends = np.cumsum([len(each) for each in rows])[:-1]
@@ -378,7 +378,7 @@ def _prepared(
 
 
 def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
-    """Parts of the arrays `[N, ...]`, and how many rows of each count: the rest is zeros.
+    """Yields parts of arrays `[N, ...]` with the number of their rows; the rest of a part is zeros.
 
     Parts are as long as a power of two, and `most` at most, so that few shapes are compiled.
     """
@@ -391,5 +391,5 @@ def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
 
 
 def _filled_up(length: int, array: np.ndarray) -> np.ndarray:
-    """With rows of zeros, to so many rows."""
+    """Pads an array with rows of zeros to a length."""
     return np.pad(array, [(0, length - len(array))] + [(0, 0)] * (array.ndim - 1))

@@ -1,6 +1,6 @@
-"""Predictions tables in files.
+"""Reading and writing predictions tables.
 
-`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are the tab-separated DCASE file, which keeps
+`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are DCASE's tab-separated file, which keeps
 clips and probabilities only.
 """
 
@@ -23,11 +23,25 @@ _MEDIA = ('.wav', '.flac', '.mp3', '.ogg', '.m4a', '.mp4', '.mkv', '.mov', '.avi
 
 
 def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Predictions:
-    """Reads `.npz`, the DCASE file or the course layout; warns when rows do not sum to 1.
+    """Reads a predictions table; warns when rows do not sum to 1.
 
     Args:
-      path: the suffix chooses the format.
+      path: a file of one of SUFFIXES: `.npz`, DCASE's text file, or the course layout, a text file
+        with the true scene in `scene_label` and the predicted one in `scene_pred`.
       classes: the columns that a text file must have, in any order; `.npz` brings its own.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: it holds no predictions table of these classes.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'clips.csv')
+      ...     _ = path.write_text('filename\\tbus\\ttram\\naudio/a.wav\\t0.9\\t0.1\\n')
+      ...     table = read(path, classes=['bus', 'tram'])
+      >>> table.clip_id.tolist(), table.probs.tolist()
+      (['a'], [[0.9, 0.1]])
     """
     path = _existing(path)
     with _naming(path):
@@ -37,7 +51,26 @@ def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Pr
 
 
 def write(table: Predictions, path: str | pathlib.Path) -> None:
-    """Writes the table, whole; the suffix chooses the format."""
+    """Writes a predictions table; the file appears once it is complete.
+
+    Args:
+      table: any table for `.npz`, one row a clip for a text file.
+      path: a file of one of SUFFIXES; an existing one is replaced.
+
+    Raises:
+      ValueError: another suffix, or segments that a text file cannot hold.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> probs = np.array([[0.75, 0.25]])
+      >>> table = Predictions(['a'], [-1], [0], probs, {'classes': ['bus', 'tram']})
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'clips.csv')
+      ...     write(table, path)
+      ...     lines = path.read_text().splitlines()
+      >>> [line.split() for line in lines]
+      [['filename', 'scene_label', 'bus', 'tram'], ['a', 'bus', '0.75', '0.25']]
+    """
     path = pathlib.Path(path)
     if _is_npz(path):
         columns = {name: getattr(table, name) for name in FIELDS}
@@ -57,7 +90,26 @@ def write(table: Predictions, path: str | pathlib.Path) -> None:
 
 
 def truth(path: str | pathlib.Path) -> dict[str, str]:
-    """True scene name of every clip_id in a fold file (columns filename_audio ... scene_label)."""
+    """Reads the true scene of each clip from a fold file, such as fold1_evaluate.csv.
+
+    Args:
+      path: a text file with a column of file names (filename_audio ...) and scene_label.
+
+    Returns:
+      clip_id -> name of the scene.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a column is missing, the file holds predictions, or a clip has two scenes.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'fold1_evaluate.csv')
+      ...     _ = path.write_text('filename_audio\\tscene_label\\naudio/a.wav\\tbus\\n')
+      ...     truth(path)
+      {'a': 'bus'}
+    """
     path = _existing(path)
     labels: dict[str, str] = {}
     with _naming(path):
@@ -80,7 +132,21 @@ def truth(path: str | pathlib.Path) -> dict[str, str]:
 
 
 def with_truth(table: Predictions, labels: Mapping[str, str]) -> Predictions:
-    """The same table with labels from `truth(path)`; an error when a clip or class is missing."""
+    """Returns the table with the labels that `truth` read.
+
+    Args:
+      table: any labels of its own are replaced.
+      labels: clip_id -> name of the scene.
+
+    Raises:
+      ValueError: a clip has no label, or a label is none of the table's classes.
+
+    Example:
+      >>> probs = np.array([[0.9, 0.1]])
+      >>> table = Predictions(['a'], [-1], [-1], probs, {'classes': ['bus', 'tram']})
+      >>> with_truth(table, {'a': 'tram'}).label.tolist()
+      [1]
+    """
     clips = list(dict.fromkeys(table.clip_id.tolist()))
     missing = [clip for clip in clips if clip not in labels]
     if missing:
@@ -94,7 +160,7 @@ def with_truth(table: Predictions, labels: Mapping[str, str]) -> Predictions:
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Puts the file's name in front of what is wrong with it."""
+    """Adds the file's name to a ValueError raised inside."""
     try:
         yield
     except ValueError as error:
@@ -125,7 +191,7 @@ def _read_npz(path: pathlib.Path) -> Predictions:
 
 
 def _rows(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a tab or comma separated file with any line ends."""
+    """Reads header and rows of a tab or comma separated file with any line ends."""
     lines = path.read_text(encoding='utf-8-sig').splitlines()
     if not lines:
         raise ValueError('the file is empty; it must start with a line of column names')
@@ -141,10 +207,12 @@ def _rows(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _name_column(header: list[str]) -> int:
-    found = [index for index, name in enumerate(header) if name in _NAMES]
-    if not found:
-        raise ValueError(f'the columns are {" ".join(header)}; one must be of {" ".join(_NAMES)}')
-    return found[0]
+    columns = [index for index, name in enumerate(header) if name in _NAMES]
+    if not columns:
+        raise ValueError(
+            f'the columns are {" ".join(header)}; name the clips in one of {" ".join(_NAMES)}'
+        )
+    return columns[0]
 
 
 def _clip_id(name: str) -> str:
@@ -154,7 +222,7 @@ def _clip_id(name: str) -> str:
 
 
 def _read_text(path: pathlib.Path, classes: list[str]) -> Predictions:
-    """The DCASE file, or the course layout, whose scene_label is the truth beside scene_pred."""
+    """Reads DCASE's file, or the course layout: scene_label is the truth, scene_pred the answer."""
     header, rows = _rows(path)
     name = _name_column(header)
     rest = [column for column in header if column not in (*_NAMES, 'scene_label', 'scene_pred')]

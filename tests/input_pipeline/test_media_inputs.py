@@ -9,7 +9,7 @@ from avsc_jax import models
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import epoch_order
 from avsc_jax.input_pipeline import examples
-from avsc_jax.input_pipeline import media as inputs
+from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.models import sources
 
 SOUND = {
