@@ -18,8 +18,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
-from avsc_jax.data import folds, records
-from avsc_jax.data.sources import folder, own_builds, pictures
+from avsc_jax.data import folds, records, sources
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
@@ -96,8 +95,7 @@ def main(arguments: list[str]) -> int:
         dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
     default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
-    if config.data.name == folder.NAME:
-        default = default.with_name(f'{default.name}-{config.data.config}')
+    default = default.with_name(default.name + sources.find(config.data.name).suffix(config.data))
     workdir = Path(FLAGS.workdir or default)
     if seeds and not FLAGS.dry_run:
         sweep.run_seeds(run, config, seeds, workdir)
@@ -146,7 +144,7 @@ def parse(arguments: list[str]) -> ConfigDict:
         FLAGS.config.kind = FLAGS.config.get('kind', 'train')
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
-    if FLAGS.fold is not None and FLAGS.config.data.name in pictures.SETS:
+    if FLAGS.fold is not None and not sources.find(FLAGS.config.data.name).has_folds:
         raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
@@ -189,40 +187,29 @@ def _check_field(config: ConfigDict, path: str) -> None:
 
 
 def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
-    """Decides between TAU and the demo, and what that changes; the result is locked.
+    """Decides which clips are read, such as TAU or the demo, and what that changes; locked.
 
     Args:
       named: the user named `data_dir`; then the demo is never chosen in place of TAU.
     """
-    data, source = config.data, config.data.source
-    if source == 'auto' and data.name == folder.NAME:
-        source = 'own'
-    if source == 'auto':
-        prepared = records.is_prepared(data.name, data.config, data_dir)
-        source = 'tau' if prepared or named else 'demo'
-    if source == 'tau' and not (config.kind == 'ensemble' or data.name in pictures.SETS):
-        records.open_dataset(data.name, data.config, data_dir)
+    data, source = config.data, sources.find(config.data.name)
     # the flag's own values are parts of the config, which the demo's settings change below
     overrides = copy.deepcopy(FLAGS['config'].override_values)
     with config.unlocked():
-        data.source = source
-        if source == 'demo':
-            data.config = 'demo_segments' if data.config == 'segments' else 'demo'
-            if FLAGS.weights != 'pretrained':
-                config.update(_demo_of(config))
-        config.weights = (
-            FLAGS.weights
-            if FLAGS.weights != 'auto'
-            else ('random' if source == 'demo' else 'pretrained')
-        )
+        source.choose(config, data_dir, named=named)
+        is_demo = data.source == 'demo'
+        if is_demo and FLAGS.weights != 'pretrained':
+            config.update(_demo_of(config))
+        config.weights = FLAGS.weights
+        if FLAGS.weights == 'auto':
+            config.weights = 'random' if is_demo else 'pretrained'
         if 'demo' in config:
             del config.demo
         config.update_from_flattened_dict(overrides)
         config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
         if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
             config.begins_with = ''
-        if data.name == folder.NAME:
-            own_builds.settle(config)
+        source.settle(config)
         if FLAGS.fold is not None:
             data.fold = FLAGS.fold
         if FLAGS.fold_file:

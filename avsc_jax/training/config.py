@@ -94,7 +94,7 @@ FIELDS = {
 }
 
 DATA_FIELDS = {
-    'name': Field((str,), REQUIRED, 'of the data set, such as tfds_tau'),
+    'name': Field((str,), REQUIRED, 'tfds_tau, own_data, or a module that defines a TFDS builder'),
     'config': Field((str,), '', 'of its builder'),
     'source': Field((str,), 'auto', 'tau, demo, or auto: TAU where it is prepared'),
     'items': Field((str,), 'clip', 'what one row is: frame, second or clip'),

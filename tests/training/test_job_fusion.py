@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from avsc_jax import tables
-from avsc_jax.data import media, records
+from avsc_jax.data import media, records, sources
 from avsc_jax.data.batches import Stream
 from avsc_jax.input_pipeline import examples
 from avsc_jax.models import build
@@ -204,7 +204,7 @@ def clip_sound(data_dir, clip_id):
     ],
 )
 def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
-    assert summary._same_clips(one, other) is summary._same_clips(other, one) is same
+    assert sources.same_clips(one, other) is sources.same_clips(other, one) is same
 
 
 def test_a_final_run_trains_on_all_clips_and_scores_nothing(

@@ -6,7 +6,7 @@ import pytest
 
 from avsc_jax import tables
 from avsc_jax.data import records
-from avsc_jax.input_pipeline.examples import media_files
+from avsc_jax.data.sources import media_files
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runs import run_folder
 from avsc_jax.runs.run_folder import RunFolder
