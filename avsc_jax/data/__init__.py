@@ -1,1 +1,1 @@
-"""Media, records, batches."""
+"""Reads media files and records, and makes batches of them."""

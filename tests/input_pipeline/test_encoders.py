@@ -137,7 +137,7 @@ def test_pictures_come_from_the_file_at_its_own_size(data_dir):
 def test_pictures_smaller_than_the_network_s_are_one_sentence(data_dir):
     file = min(data_dir.rglob('tfds_tau_demo*/video/*.mp4'))
     spec = EncoderSpec('openl3_image', {'frames': 'clip12'}, 'random:0')
-    with pytest.raises(ValueError, match='pictures are 256x144: OpenL3 takes sides of 224'):
+    with pytest.raises(ValueError, match='pictures are 256x144; OpenL3 needs sides of 224'):
         spec.pictures(file)
 
 

@@ -1,8 +1,8 @@
-"""Media files in, arrays out: the one frame picker and the one decoder.
+"""Decodes media files: sound to samples, films and pictures to RGB arrays.
 
-The dataset builder, the feature extractor and predict all read through here, so that a clip gives
-the same frames and samples everywhere. Files are untrusted: sizes are checked before memory is
-taken, only local files are opened, and whatever is wrong becomes a ValueError that names the file.
+The dataset builder, the feature extractor and predict all use it, so that a clip gives the same
+frames and samples everywhere. Files are untrusted: sizes are checked before memory is allocated,
+only local files are opened, and any defect becomes a ValueError that names the file.
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames

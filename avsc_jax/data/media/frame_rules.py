@@ -1,4 +1,4 @@
-"""The rules that pick frames of a clip, by name."""
+"""Rules that pick frames of a clip, by name."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def evenly_spaced(n: int, count: int) -> np.ndarray:
-    """Of n frames int((k + 0.5) n / count): the middle one of `count` equal parts."""
+    """Returns int((k + 0.5) n / count): of n frames, the middle ones of `count` equal parts."""
     return (2 * np.arange(count) + 1) * n // (2 * count)
 
 
@@ -16,7 +16,7 @@ def _even(count: int) -> Callable[[int, float], np.ndarray]:
 
 
 def _nearest(times_s: np.ndarray, n: int, duration_s: float) -> np.ndarray:
-    """The frames nearest to the times, frame i being shown at i * duration / n."""
+    """Returns the frames nearest to the times, frame i being shown at i * duration / n."""
     return np.minimum(np.floor(times_s * n / duration_s + 0.5), n - 1).astype(int)
 
 
@@ -26,24 +26,29 @@ def _second_centres(n: int, duration_s: float) -> np.ndarray:
 
 
 def _openl3(n: int, duration_s: float) -> np.ndarray:
-    """One frame for each OpenL3 sound frame: 96 of a 10 s clip, 6 of a 1 s clip."""
+    """Picks a frame for each of OpenL3's sound frames: 96 of a 10 s clip, 6 of a 1 s clip."""
     count = np.clip(round(10 * duration_s) - 4, 1, 96)
     return np.linspace(0, n - 1, int(count)).astype(int)
 
 
 def _hou(n: int, duration_s: float) -> np.ndarray:
-    """0.4, 1.4 ... 9.4 s of a clip; 0.05, 0.15 ... 0.95 s of a one-second piece."""
+    """Picks 0.4, 1.4 ... 9.4 s of a clip; 0.05, 0.15 ... 0.95 s of a one-second piece."""
     k = np.arange(10)
     return _nearest(0.05 + 0.1 * k if duration_s < 2 else 0.4 + k, n, duration_s)
 
 
 def _hitachi(n: int, duration_s: float) -> np.ndarray:
-    """12 frames of a clip; 5 of a one-second piece."""
+    """Picks 12 frames of a clip; 5 of a one-second piece."""
     return _even(5 if duration_s < 2 else 12)(n, duration_s)
 
 
 class FrameRule(NamedTuple):
-    """Which frames are taken: `indices(frames in the clip, its seconds)`, and that in words."""
+    """A rule that picks frames of a clip.
+
+    Attributes:
+      indices: number of frames, duration in seconds -> indices of the picked frames.
+      words: the same rule for readers.
+    """
 
     indices: Callable[[int, float], np.ndarray]
     words: str
@@ -71,12 +76,12 @@ FRAME_RULES = {
 
 
 def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
-    """Returns the indices of the frames that a rule takes, in showing order (repeats possible).
+    """Returns the indices of the frames that a rule picks, in showing order, perhaps repeated.
 
     Args:
       rule: a key of FRAME_RULES.
       num_frames: frames in the clip, at least 1.
-      duration_s: of the picture track; the frames are taken as evenly spaced over it.
+      duration_s: length of the picture track, over which the frames are evenly spaced.
     """
     if rule not in FRAME_RULES:
         raise ValueError(f'frame rule {rule!r} is not one of {", ".join(FRAME_RULES)}')
@@ -86,5 +91,5 @@ def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
 
 
 def frame_facts(rule: str | None, **more: Any) -> dict:
-    """A rule's name and words in plain data, for other programs; None: the record's own frames."""
+    """Returns a rule's name and words as plain data; None stands for a record's own frames."""
     return {'rule': rule, 'picks': FRAME_RULES[rule].words if rule else None, **more}

@@ -1,4 +1,4 @@
-"""Sound tracks, compressed or not, and the FLAC of records."""
+"""Decodes sound tracks, and encodes and decodes the FLAC of records."""
 
 import contextlib
 import io
@@ -20,14 +20,14 @@ from avsc_jax.data.media.source import (
 )
 from avsc_jax.data.media.timeline import GAP_S, Clock
 
-_UNTOLD_S = 0.25  # sound that may be lacking: packets hold more than the decoder gives
+_TOLERANCE_S = 0.25  # of missing sound: packets claim more than the decoder gives
 
 
 def read_audio(source: MediaFile) -> tuple[np.ndarray, int]:
     """Decodes the first sound track to two channels: (float32 [N, 2], sample rate in Hz).
 
-    Mono is doubled, more than two channels are mixed down by FFmpeg's standard matrix. Wav and
-    FLAC keep their exact values.
+    Mono is doubled; more than two channels are mixed down by FFmpeg's standard matrix. The values
+    of wav and FLAC are exact.
     """
     if (format_ := _pcm_format(source)) and format_[0] <= 2:
         with _opened_pcm(source) as (sound, name):
@@ -44,13 +44,13 @@ def read_audio(source: MediaFile) -> tuple[np.ndarray, int]:
 
 
 class SoundTrack:
-    """The first sound track of a file, of which parts are decoded one after the other.
+    """The first sound track of a file, whose parts are decoded in order.
 
     Attributes:
-      rate_hz: of its samples.
-      channels: of the source; a part has two, see read_audio.
-      duration_s: by the header; of a compressed track by its packets, which may hold a little more
-        than it.
+      rate_hz: sample rate.
+      channels: number in the source; a decoded part has two, see read_audio.
+      duration_s: length by the header; of a compressed track by its packets, which may claim a
+        little more than the decoder gives.
     """
 
     def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
@@ -70,9 +70,10 @@ class SoundTrack:
         self.duration_s = count / self.rate_hz
 
     def parts(self, spans: Sequence[tuple[float, float]]) -> Iterator[np.ndarray | ValueError]:
-        """The samples [N, 2] of each part, fewer where the track ends; or what is wrong with it.
+        """Yields the samples [N, 2] of each part, or a ValueError for a damaged part.
 
-        The track is decoded once; only the samples since the start of the last part are held.
+        A part is shorter where the track ends. The track is decoded once; only the samples since
+        the start of the last part are in memory.
 
         Args:
           spans: start and length of each part in seconds, in order.
@@ -89,22 +90,24 @@ class SoundTrack:
             held, first = np.concatenate(new)[drop:], first + drop
             part = held[: stop - start]
             gaps = np.isnan(part[:, 0])
-            lacking_s = min(stop / self.rate_hz, self.duration_s) - end / self.rate_hz
-            if not len(part) or lacking_s > _UNTOLD_S:
+            missing_s = min(stop / self.rate_hz, self.duration_s) - end / self.rate_hz
+            if not len(part) or missing_s > _TOLERANCE_S:
                 yield self._damaged('ends', end)
-            elif np.count_nonzero(gaps) > _UNTOLD_S * self.rate_hz:
+            elif np.count_nonzero(gaps) > _TOLERANCE_S * self.rate_hz:
                 yield self._damaged('has a gap', start + gaps.argmax())
             else:
                 yield np.nan_to_num(part)
 
     def _check_end(self, count: int) -> None:
-        """Whether the last sample is there: libsndfile reads nothing of a FLAC that is cut."""
+        """Raises ValueError if the last sample is missing: libsndfile decodes no cut FLAC file."""
         with _opened_pcm(self._source) as (sound, _):
             try:
                 sound.seek(count - 1)
             except soundfile.SoundFileError as error:
-                told = f'{self._name} is cut short: it does not hold the {count} samples'
-                raise ValueError(f'{told} that its header claims') from error
+                raise ValueError(
+                    f'{self._name} is cut short: it does not hold the {count} samples that its '
+                    'header claims'
+                ) from error
 
     def _damaged(self, how: str, sample: int) -> ValueError:
         at_s = sample / self.rate_hz
@@ -136,7 +139,7 @@ def _opened_sound(
 
 
 def _length_s(container: av.container.InputContainer, stream: av.AudioStream) -> float:
-    """How long a compressed track lasts, without decoding it; to within a few hundredths."""
+    """Returns the seconds of a compressed track by its packets, right to a few hundredths."""
     clock, end_s, tick = Clock(), 0.0, float(stream.time_base)
     for packet in container.demux(stream):
         if packet.size:
@@ -148,11 +151,11 @@ def _length_s(container: av.container.InputContainer, stream: av.AudioStream) ->
 def _sound_blocks(
     container: av.container.InputContainer, stream: av.AudioStream, *, timed: bool = False
 ) -> Iterator[np.ndarray]:
-    """Decoded samples [n, 2], at the rate of the file.
+    """Yields decoded samples [n, 2] at the file's own rate.
 
     Args:
-      timed: where time stamps have a gap comes silence, and for what cannot be decoded NaN; else
-        the one is passed over, and the other an error.
+      timed: fills gaps between time stamps with silence, and packets that cannot be decoded with
+        NaN; otherwise gaps are closed, and such packets raise an error.
     """
     codec, clock, count = stream.codec_context, Clock(), 0
     rate = codec.sample_rate
@@ -183,13 +186,11 @@ def _sound_blocks(
 
 
 def audio_channels(source: MediaFile) -> int:
-    """Channels of the first sound track, of which `read_audio` makes two."""
+    """Returns the number of channels of the first sound track, of which `read_audio` makes two."""
     if format_ := _pcm_format(source):
         return format_[0]
-    with opened(source) as (container, name):
-        if not container.streams.audio:
-            raise ValueError(f'{name} has no sound track')
-        return container.streams.audio[0].codec_context.channels
+    with _opened_sound(source) as (_, stream):
+        return stream.codec_context.channels
 
 
 def audio_bit_depth(source: MediaFile) -> int:
@@ -208,7 +209,7 @@ def _opened_pcm(source: MediaFile) -> Iterator[tuple[soundfile.SoundFile, str]]:
 
 
 def _pcm_format(source: MediaFile) -> tuple[int, str] | None:
-    """Channels and sample type of a wav or FLAC source; None for any other format."""
+    """Returns channels and sample type of a wav or FLAC source; None for any other format."""
     if hasattr(source := checked(source), 'read'):
         magic = source.read(12)
         source.seek(0)
@@ -222,9 +223,12 @@ def _pcm_format(source: MediaFile) -> tuple[int, str] | None:
 
 
 def encode_flac(samples: np.ndarray, sample_rate_hz: int, bits: int) -> bytes:
-    """Packs float32 [N, K] in [-1, 1) as FLAC of 16 or 24 bits, without loss at that depth."""
+    """Encodes float32 [N, K] in [-1, 1) as FLAC of 16 or 24 bits, lossless at that depth."""
     if bits not in (16, 24) or not len(samples):
-        raise ValueError(f'FLAC needs 16 or 24 bits and some samples, not {bits}, {len(samples)}')
+        raise ValueError(
+            f'FLAC needs 16 or 24 bits and at least one sample, not {bits} bits and '
+            f'{len(samples)} samples'
+        )
     full = 2.0 ** (bits - 1)
     integers = np.clip(np.rint(samples * full), -full, full - 1).astype(np.int32) << (32 - bits)
     buffer = io.BytesIO()
@@ -243,7 +247,7 @@ def decode_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndar
 
 
 def flac_length(data: bytes) -> int:
-    """Samples of each channel, by the file's header."""
+    """Returns the number of samples per channel by the file's header."""
     with _opened_pcm(io.BytesIO(data)) as (sound, _):
         return sound.frames
 

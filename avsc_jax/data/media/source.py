@@ -1,4 +1,4 @@
-"""Where media come from: limits, endings of names, and files opened safely or refused."""
+"""Opens untrusted media files safely, and holds their limits and known file name endings."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
 MAX_SAMPLE_RATE_HZ = 192_000
 
-# Endings of files, for those who look for some.
+# File name endings, for code that searches folders.
 VIDEOS = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
 SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.aiff', '.aif')
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
@@ -27,30 +27,32 @@ class _Titles(TypedDict, total=False):
     metadata_errors: str
 
 
-# Titles may be in any encoding, which PyAV takes by itself since 19.
+# Titles may be in any encoding, which PyAV accepts without this option since version 19.
 TITLES: _Titles = {'metadata_errors': 'replace'} if int(av.__version__.split('.')[0]) < 19 else {}
 
 
 def check_whole(source: MediaFile) -> None:
-    """Refuses wav, avi, mp4 and mkv files that end before their own headers say.
+    """Raises ValueError for a wav, avi, mp4 or mkv file that ends before its headers say.
 
-    Decoders let some of them pass, as if they were short.
+    Decoders read some of those without an error, as if they were short.
     """
     path = checked(source)
     with contextlib.nullcontext(path) if hasattr(path, 'read') else Path(path).open('rb') as file:
         size = file.seek(0, io.SEEK_END)
         end = _claimed_end(file, size)
     if end > size + 1:  # some writers count a padding byte that they leave out
-        raise ValueError(f'{name_of(source)} is cut short: {size:,} of {end:,} bytes')
+        raise ValueError(
+            f'{name_of(source)} is cut short: {size:,} of {end:,} bytes; copy it again'
+        )
 
 
 def _claimed_end(file: BinaryIO, size: int) -> int:
-    """Where a file of a size ends by its own headers; 0 where they do not tell."""
+    """Returns the size in bytes that a file's own headers claim; 0 if they claim none."""
     file.seek(0)
     head, end = file.read(16), 0
     if head[:4] == b'RIFF':
         claimed = int.from_bytes(head[4:8], 'little')
-        return 8 + claimed if claimed != 0xFFFFFFFF else 0  # written to a pipe: not known
+        return 8 + claimed if claimed != 0xFFFFFFFF else 0  # written to a pipe: unknown
     if head[:4] == b'\x1a\x45\xdf\xa3':  # Matroska: its header, and one segment with all the rest
         for _ in range(2):
             file.seek(min(end + 4, size))  # behind the part's name
@@ -75,6 +77,7 @@ def _claimed_end(file: BinaryIO, size: int) -> int:
 
 @contextlib.contextmanager
 def opened(source: MediaFile) -> Iterator[tuple[av.container.InputContainer, str]]:
+    """Opens a media file with FFmpeg; yields the container, and the file's name for errors."""
     target = checked(source)
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
@@ -85,13 +88,13 @@ def opened(source: MediaFile) -> Iterator[tuple[av.container.InputContainer, str
 
 
 def checked(source: MediaFile) -> MediaFile:
-    """The source, rewound if it is a file object, once it is known to hold something."""
+    """Returns the source, rewound if it is a file object, unless it is missing or empty."""
     if hasattr(source, 'read'):
         size = source.seek(0, io.SEEK_END)
         source.seek(0)
     else:
         if not Path(source).is_file():
-            raise FileNotFoundError(f'{source} does not exist or is no file; check the path')
+            raise FileNotFoundError(f'{source} does not exist or is not a file; check the path')
         size = Path(source).stat().st_size
     if not size:
         raise ValueError(f'{name_of(source)} is empty (0 bytes); copy it again')
@@ -105,7 +108,7 @@ def name_of(source: MediaFile) -> str:
 
 @contextlib.contextmanager
 def one_sentence(source: MediaFile) -> Iterator[None]:
-    """Turns what the libraries raise about bad media into one ValueError that names the file."""
+    """Turns the libraries' errors about bad media into one ValueError that names the file."""
     try:
         yield
     except (

@@ -1,4 +1,4 @@
-"""Still pictures: JPEG in records, files of one's own, and sizes."""
+"""Decodes, encodes and resizes still pictures."""
 
 import io
 import os
@@ -10,14 +10,14 @@ from avsc_jax.data.media.source import MAX_SIDE_PX, checked, name_of, one_senten
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """Packs an RGB picture [H, W, 3] uint8."""
+    """Encodes an RGB picture [H, W, 3] uint8."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, 'JPEG', quality=quality)
     return buffer.getvalue()
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """Returns the RGB picture [H, W, 3] uint8 of any picture file that Pillow reads."""
+    """Decodes the bytes of any picture file that Pillow reads to RGB [H, W, 3] uint8."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             check_picture_size('the picture', *image.size)
@@ -27,10 +27,10 @@ def decode_jpeg(data: bytes) -> np.ndarray:
 
 
 def read_picture(source: str | os.PathLike, short_side: int | None = None) -> np.ndarray:
-    """Decodes a still picture as [H, W, 3] uint8, turned as its camera was held.
+    """Decodes a picture file to RGB [H, W, 3] uint8, turned as its camera was held.
 
     Args:
-      short_side: see read_frames.
+      short_side: see Pick.
     """
     with one_sentence(source), Image.open(checked(source)) as image:
         check_picture_size(name_of(source), *image.size)
@@ -40,36 +40,40 @@ def read_picture(source: str | os.PathLike, short_side: int | None = None) -> np
 
 
 def resize_picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The whole picture [H, W, 3] uint8 at another size, by Pillow's antialiased bilinear."""
+    """Resizes a picture [H, W, 3] uint8, uncropped, by Pillow's antialiased bilinear filter."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """The size of a picture whose short side is no longer than that; see Pick."""
+    """Returns width and height after the picture is scaled down to a short side; see Pick."""
     scale = min(1.0, (short_side or MAX_SIDE_PX) / min(width, height))
     return round(width * scale), round(height * scale)
 
 
 def check_picture_size(name: str, width: int, height: int) -> None:
-    """An error, by the name of a file, where a picture is larger than any may be."""
+    """Raises ValueError, with the file's name, if a side is 0 or over MAX_SIDE_PX."""
     if not (0 < width <= MAX_SIDE_PX and 0 < height <= MAX_SIDE_PX):
         raise ValueError(f'{name} has {width} x {height} pixels; a side may be 1 to {MAX_SIDE_PX}')
 
 
 def openl3_pictures(images: np.ndarray, size: int) -> np.ndarray:
-    """Pictures `[..., H, W, 3]` of bytes as openl3 0.3.1 gives them to its network of size 224.
+    """Prepares pictures `[..., H, W, 3]` uint8 for OpenL3's image network, as openl3 0.3.1 does.
 
-    One that has the network's size is in [-1, 1]. A larger one is in [0, 1]; its short side
-    becomes 256 if it is more, bilinear and without antialias, and the square in its middle counts.
+    A picture of the network's size is scaled to [-1, 1]. A larger one is scaled to [0, 1]; its
+    short side is reduced to 8/7 of the size (256 for 224) if it is longer, bilinear and without
+    antialiasing, and the central square is cropped.
 
-    Source: openl3 0.3.1, which holds scikit-image below 0.15; 0.4 names what that did by default.
+    Args:
+      size: side of the network's input in pixels; 224 in openl3.
+
+    Source: openl3 0.3.1, which needs scikit-image below 0.15; openl3 0.4 spells out its defaults.
     """
     height, width = images.shape[-3:-1]
     short, most = min(height, width), size * 8 // 7
     if short < size:
-        raise ValueError(f'pictures are {width}x{height}: OpenL3 takes sides of {size} and more')
+        raise ValueError(f'pictures are {width}x{height}; OpenL3 needs sides of {size} or more')
     if (height, width) == (size, size):
         return images / np.float32(127.5) - 1
     scale = min(1.0, most / short)
@@ -78,7 +82,7 @@ def openl3_pictures(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def _middle(x: np.ndarray, axis: int, resized: int, size: int) -> np.ndarray:
-    """The middle `size` of an axis that is resized, bilinear and without antialias."""
+    """Resizes an axis, bilinear and without antialiasing, and crops its middle to `size`."""
     places = (np.arange(size) + resized // 2 - size // 2 + 0.5) * (x.shape[axis] / resized) - 0.5
     places = np.clip(places, 0, x.shape[axis] - 1)
     first = np.minimum(places.astype(int), x.shape[axis] - 2)

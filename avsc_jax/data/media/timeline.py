@@ -1,18 +1,21 @@
-"""Where sound and windows lie in time."""
+"""Positions of sound and of windows in a file."""
 
-GAP_S = 0.1  # between time stamps of sound, which are rounded
+GAP_S = 0.1  # time stamps of sound are rounded: a smaller difference is no gap
 
 
 class Clock:
-    """Where sound belongs by its time stamps, which have gaps, and begin anew in joined files.
-
-    Times are in seconds; what is `so_far` has been placed already.
-    """
+    """Turns time stamps of sound, which may have gaps or restart, into positions in the track."""
 
     def __init__(self):
         self._start_s: float | None = None
 
     def place(self, stamp_s: float | None, so_far_s: float) -> float:
+        """Returns the position in seconds of the sound that a time stamp belongs to.
+
+        Args:
+          stamp_s: time stamp; None if there is none. It restarts in files that were joined.
+          so_far_s: end of the sound that was placed before.
+        """
         if stamp_s is None:
             return so_far_s
         if self._start_s is None or stamp_s - self._start_s < so_far_s - GAP_S:

@@ -1,4 +1,4 @@
-"""Picture tracks: the frames that a rule picks, exactly, and nothing else decoded."""
+"""Decodes exactly those frames of a film that a rule picks."""
 
 import collections
 import contextlib
@@ -20,7 +20,7 @@ _REORDERED = 16  # pictures that H.264 may store before one that is shown before
 
 
 class Frames(NamedTuple):
-    """Pictures of one clip: images [T, H, W, 3] RGB, and where in the clip they lie."""
+    """Frames of a clip: RGB images [T, H, W, 3], frame numbers [T], and times [T] in seconds."""
 
     images: np.ndarray
     index: np.ndarray
@@ -28,12 +28,12 @@ class Frames(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """Which frames of a part are taken, and what becomes of them.
+    """A request for frames of a part, and their size.
 
     Attributes:
       rule: a key of FRAME_RULES.
-      short_side: pictures larger than this are scaled down to it (bicubic); None keeps the size.
-      resize: what becomes of each picture [H, W, 3] uint8 as soon as it is decoded.
+      short_side: larger pictures are scaled down to this short side (bicubic); None keeps the size.
+      resize: is applied to each picture [H, W, 3] uint8 as soon as it is decoded.
     """
 
     rule: str
@@ -48,26 +48,26 @@ def read_frames(
     short_side: int | None = None,
     resize: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Frames:
-    """Decodes the frames that a rule picks, exactly, and only the picture groups that hold them.
+    """Decodes exactly the frames that a rule picks, and only the picture groups that hold them.
 
     Args:
       source: a path, or a binary file object.
       rule, short_side, resize: see Pick.
     """
     track = PictureTrack(source)
-    (found,) = track.parts([(0.0, track.duration_s)], [Pick(rule, short_side, resize)])
-    if isinstance(found, ValueError):
-        raise found
-    return found[0]
+    (part,) = track.parts([(0.0, track.duration_s)], [Pick(rule, short_side, resize)])
+    if isinstance(part, ValueError):
+        raise part
+    return part[0]
 
 
 class PictureTrack:
-    """The first picture track of a file, of which parts are decoded when they are asked for.
+    """The first picture track of a file, whose parts are decoded on request.
 
-    In memory are the time stamps of its frames, and the pictures of one part.
+    In memory are the time stamps of all frames, and the pictures of one part.
 
     Attributes:
-      duration_s: of the track; its frames are taken as evenly spaced over it.
+      duration_s: length of the track, over which its frames are evenly spaced.
     """
 
     def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
@@ -112,18 +112,18 @@ class PictureTrack:
     def parts(
         self, spans: Sequence[tuple[float, float]], picks: Sequence[Pick]
     ) -> Iterator[list[Frames] | ValueError]:
-        """The frames of each part, one Frames a pick; or what is wrong with the part.
+        """Yields for each part one Frames per pick, or a ValueError for a damaged part.
 
         All parts are decoded in one pass over the file, and only the groups that hold a frame.
 
         Args:
-          spans: start and length of each part in seconds, in order. The length tells how many
-            frames there are; where the track ends before it, they are spread over what there is.
+          spans: start and length of each part in seconds, in order. The rule picks as many frames
+            as for the whole length also where the track ends earlier.
         """
         waiting = collections.deque(
             _Part(self._places(span, picks), picks, self._size) for span in spans
         )
-        wanted = sorted({place for part in waiting for place in part.lacks})
+        wanted = sorted({place for part in waiting for place in part.missing})
         for place, frame in self._pictures(wanted):
             if frame is not None:
                 check_picture_size(self._name, frame.width, frame.height)
@@ -131,11 +131,11 @@ class PictureTrack:
                 if part.first > place:
                     break
                 part.take(place, frame)
-            while waiting and not waiting[0].lacks:
-                yield waiting.popleft().found(self._name, self._seconds)
+            while waiting and not waiting[0].missing:
+                yield waiting.popleft().result(self._name, self._seconds)
 
     def _places(self, span: tuple[float, float], picks: Sequence[Pick]) -> list[np.ndarray]:
-        """Which frames, in showing order, each pick takes of a part."""
+        """Returns the frames, numbered in showing order, that each pick takes of a part."""
         start_s, length_s = span
         first, end = np.searchsorted(self._seconds, (start_s, start_s + length_s))
         if first == end:  # the one before is still shown
@@ -144,12 +144,12 @@ class PictureTrack:
         return [first + pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
 
     def _pictures(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame | None]]:
-        """Each of the wanted places in showing order with its frame; None if it does not come."""
+        """Yields each wanted place, in showing order, with its frame; None if it is damaged."""
         entries = np.minimum.accumulate([self._entry(place) for place in wanted[::-1]])[::-1]
         ahead = collections.deque(zip(entries.tolist(), wanted, strict=True))
         waiting: dict[int, int] = {}  # time stamp -> place, of frames whose group is being decoded
 
-        def in_demand(codec: av.VideoCodecContext, packets: Iterator) -> Iterator:
+        def needed(codec: av.VideoCodecContext, packets: Iterator) -> Iterator:
             is_gap = True
             for number, packet in enumerate(packets):
                 while ahead and ahead[0][0] <= number:
@@ -165,7 +165,7 @@ class PictureTrack:
 
         with _opened_pictures(self._source) as (container, stream):
             codec = stream.codec_context
-            packets = in_demand(codec, _filled(container, stream))
+            packets = needed(codec, _filled(container, stream))
             for frame in _leniently_decoded(codec, packets, numbered=self._numbered):
                 if frame is None:
                     yield from [(place, None) for place in waiting.values()]
@@ -178,10 +178,10 @@ class PictureTrack:
         yield from ((place, None) for place in (*waiting.values(), *(place for _, place in ahead)))
 
     def _entry(self, place: int) -> int:
-        """The packet at which decoding has to begin, for a frame.
+        """Returns the number of the packet at which decoding must begin to get a frame.
 
-        It is the last key frame both stored and shown before the frame: one stored after a key
-        frame but shown before it may lean on the group before (open groups).
+        It is the last key frame both stored and shown before the frame: a frame stored after a key
+        frame but shown before it may refer to the group before (open groups).
         """
         if self._numbered:
             return 0
@@ -191,44 +191,49 @@ class PictureTrack:
         return int(self._keys[k]) if k >= 0 else 0
 
     def _overdue(self, waiting: dict[int, int], pts: int | None) -> int | None:
-        """Takes out the first that waits, if it will not come after a frame of this time."""
+        """Removes and returns the first waiting place if a frame of this time shows it is lost."""
         first = next(iter(waiting.values()), None)
         if first is None or pts is None:
             return None
-        last_hope = self._shown[min(first + _REORDERED, len(self._shown) - 1)]
-        return waiting.pop(int(self._shown[first])) if pts > last_hope else None
+        latest = self._shown[min(first + _REORDERED, len(self._shown) - 1)]
+        return waiting.pop(int(self._shown[first])) if pts > latest else None
 
 
 class _Part:
-    """What is picked of a part of a track, while its pictures come in."""
+    """Collects the picked frames of one part of a track while they are decoded.
+
+    Attributes:
+      missing: places of frames that are still to come.
+      first: the earliest picked place.
+    """
 
     def __init__(self, picked: list[np.ndarray], picks: Sequence[Pick], size: tuple[int, int]):
         self._picked, self._picks = picked, picks
         self._sizes = [scaled(*size, pick.short_side) for pick in picks]
         self._images: list[np.ndarray | None] = [None for _ in picks]
         self._lost: list[int] = []
-        self.lacks = set(np.concatenate(picked).tolist())
-        self.first = min(self.lacks)
+        self.missing = set(np.concatenate(picked).tolist())
+        self.first = min(self.missing)
 
     def take(self, place: int, frame: av.VideoFrame | None) -> None:
-        """A frame, if it is wanted here; None: it will not come."""
-        if place not in self.lacks:
+        """Stores the frame at a place if it was picked; None if it is damaged."""
+        if place not in self.missing:
             return
-        self.lacks.remove(place)
+        self.missing.remove(place)
         if frame is None:
             self._lost.append(place)
             return
         for k, pick in enumerate(self._picks):
-            here = self._picked[k] == place
-            if here.any():
+            is_place = self._picked[k] == place
+            if is_place.any():
                 image = rgb(frame, self._sizes[k])
                 image = image if pick.resize is None else pick.resize(image)
                 if self._images[k] is None:
-                    self._images[k] = np.empty((len(here), *image.shape), image.dtype)
-                self._images[k][here] = image
+                    self._images[k] = np.empty((len(is_place), *image.shape), image.dtype)
+                self._images[k][is_place] = image
 
-    def found(self, name: str, seconds: np.ndarray) -> list[Frames] | ValueError:
-        """All that was picked, once nothing lacks."""
+    def result(self, name: str, seconds: np.ndarray) -> list[Frames] | ValueError:
+        """Returns one Frames per pick, once none is missing, or the error of a damaged frame."""
         if self._lost:
             at_s = seconds[self._lost[0]]
             return ValueError(f'{name} is damaged or cut short: no picture at {at_s:.2f} s')
@@ -258,7 +263,7 @@ def _filled(container: av.container.InputContainer, stream: av.VideoStream) -> I
 def _decoded(
     codec: av.VideoCodecContext, packets: Iterable[av.Packet], *, numbered: bool = False
 ) -> Iterator[av.VideoFrame]:
-    """Frames in showing order; numbered ones carry their place instead of a time stamp."""
+    """Yields frames in showing order; numbered ones carry their place instead of a time stamp."""
     place = itertools.count()
     for packet in itertools.chain(packets, [None]):
         for frame in codec.decode(packet):
@@ -270,7 +275,7 @@ def _decoded(
 def _leniently_decoded(
     codec: av.VideoCodecContext, packets: Iterator[av.Packet], *, numbered: bool
 ) -> Iterator[av.VideoFrame | None]:
-    """As _decoded; None in place of an error, when what came before it is out."""
+    """Yields the frames of _decoded, and None in place of an error, after all frames before it."""
     while True:
         try:
             yield from _decoded(codec, packets, numbered=numbered)
@@ -280,13 +285,13 @@ def _leniently_decoded(
         except av.FFmpegError as error:
             if isinstance(error, MemoryError):
                 raise
-            if not numbered:  # of what comes after an error, nobody knows the number
+            if not numbered:  # the numbers of frames after an error are unknown
                 with contextlib.suppress(av.FFmpegError):
                     yield from codec.decode(None)
             yield None
 
 
 def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """Scales and turns into RGB in one pass of swscale, then applies the camera's rotation."""
+    """Converts a frame to RGB [H, W, 3] uint8 of a width and height, then rotates it upright."""
     frame_rgb = frame.reformat(*size, format='rgb24', interpolation='BICUBIC')
     return np.rot90(frame_rgb.to_ndarray(), round(frame.rotation / 90))
