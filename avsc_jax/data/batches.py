@@ -9,13 +9,13 @@ import numpy as np
 
 
 def num_batches(num_rows: int, batch_size: int, drop_remainder: bool = False) -> int:
-    """How many batches an epoch has; one that is not full counts unless it is dropped."""
+    """Returns the number of batches in an epoch; a last one that is not full may be dropped."""
     if num_rows < 1 or batch_size < 1:
         raise ValueError(f'cannot make batches of {batch_size} from {num_rows} rows')
     if drop_remainder and num_rows < batch_size:
         raise ValueError(
             f'{num_rows} rows do not fill a batch of {batch_size}, and drop_remainder leaves out '
-            'what is not full; lower --config.batch_size'
+            'batches that are not full; lower --config.batch_size'
         )
     return num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
 
@@ -29,15 +29,16 @@ def epoch_order(
     drop_remainder: bool = False,
     one_of: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows form which batch: `(order [K, B] int32, mask [K, B] bool)`.
+    """Returns the rows of each batch of an epoch: `(order [K, B] int32, mask [K, B] bool)`.
 
-    B is `batch_size` rounded up to a `multiple` (the number of devices). Padded places have mask
-    False and point at row 0; no row is doubled, and none left out but as the arguments say.
+    B is `batch_size` rounded up to a `multiple`. Padded places have mask False and point at row 0;
+    every row is in one batch, unless the arguments leave it out.
 
     Args:
-      shuffle_by: the seeds of the permutation, such as (seed, epoch); None keeps the order.
+      multiple: number of devices that share a batch.
+      shuffle_by: seeds of the permutation, such as (seed, epoch); None keeps the order.
       drop_remainder: leaves out the rows of a last batch that is not full.
-      one_of: the group of each row `[N]`; only one row of each takes part, the first in order.
+      one_of: group of each row `[N]`; only the first row of each group, once shuffled, takes part.
     """
     rows = np.arange(num_rows)
     if shuffle_by is not None:
@@ -57,17 +58,17 @@ def epoch_order(
 
 
 def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Iterator:
-    """`load(item)` for each item, in order, by reader threads that stay a little ahead.
+    """Yields `load(item)` for each item, in order, by reader threads that stay a little ahead.
 
-    Decoders (Pillow, soundfile, array_record) leave the interpreter while they work, so threads
-    use all cores and share memory; the order does not depend on their number.
+    Decoders (Pillow, soundfile, array_record) release the interpreter lock, so threads use all
+    cores and share memory; the order does not depend on their number.
     """
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
 
 
 def one_ahead(items: Iterator) -> Iterator:
-    """The items; while one is used, a thread makes the next."""
+    """Yields the items; a thread makes the next one while one is in use."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:
@@ -76,17 +77,17 @@ def one_ahead(items: Iterator) -> Iterator:
 
 
 class Stream:
-    """Rows that do not fit on the device: each is loaded when its batch is near.
+    """Rows that do not fit on the device, each of which is loaded shortly before its batch.
 
     Args:
-      load: row index -> dict of arrays, all rows alike in shape.
+      load: row index -> dict of arrays, whose shapes are the same for all rows.
     """
 
     def __init__(self, load: Callable[[int], dict[str, np.ndarray]]):
         self.load = load
 
     def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """A batch `[B, ...]` with its mask for each line of `order [K, B]`."""
+        """Yields a batch `[B, ...]` with its mask for each line of `order [K, B]`."""
         rows = read_ahead(lambda place: self.load(int(order.flat[place])), range(order.size))
 
         def stacked() -> Iterator[dict[str, np.ndarray]]:
@@ -102,8 +103,8 @@ class Rows:
     """The examples of one split.
 
     Args:
-      segment: which frame or second of the clip a row is; -1 for whole clips.
-      inputs: arrays `[N, ...]` that fit on the device, or a Stream of such rows.
+      segment: frame or second of the clip that each row is; -1 for whole clips.
+      inputs: arrays `[N, ...]` that fit on the device, or a Stream of rows.
     """
 
     clip_id: list[str]

@@ -1,8 +1,8 @@
-"""Media decoded in worker processes, which may hang or die without taking the program along.
+"""Decodes media in worker processes, which may hang or die without harm to the program.
 
-A worker gets the names of files on its standard input and sends their windows by its standard
-output: the length of a JSON header, the header, and the bytes of the arrays that it tells of.
-Nothing that comes is run, and nothing is believed: a file may have taken the worker over.
+A worker reads file names from its standard input and writes their windows to its standard output:
+the length of a JSON header, the header, and the bytes of the arrays that the header lists. The
+parent checks all it reads and executes none of it: a hostile file may control the worker.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from avsc_jax.data.windows import Wants
 
 MAX_WORKERS = 8
 MAX_HEADER_BYTES = 1 << 20
-GRACE_S = 5.0  # after which a worker that hangs ends by itself, if no parent has stopped it
+GRACE_S = 5.0  # after the time limit; then a worker that no parent has stopped ends itself
 NUMBERS = {'start_s': float, 'end_s': float, 'sample_rate': int, 'channels': int}  # of a window
 ARRAYS = {
     'audio': (np.float32, (None, 2)),
@@ -50,12 +50,12 @@ COMMAND = (
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one file may take.
+    """Limits on decoding one file.
 
     Attributes:
-      seconds_per_window: wall clock until its next window comes.
-      memory_bytes: address space beyond what a worker has at its start.
-      duration_s: how long it may last.
+      seconds_per_window: wall clock time for each window.
+      memory_bytes: address space beyond what a worker uses at its start.
+      duration_s: length of the longest file.
     """
 
     seconds_per_window: float = 120.0
@@ -67,8 +67,8 @@ class Event(NamedTuple):
     """A window of a file, or its end.
 
     Attributes:
-      window: see windows.read; None: the file has ended.
-      error: of an end that is an error: a sentence that names the file.
+      window: see windows.read; None if the file has ended.
+      error: why decoding failed, in a sentence that names the file; None if it did not.
     """
 
     file: Path
@@ -79,13 +79,13 @@ class Event(NamedTuple):
 def decode(
     files: Iterable[Path], wants: Wants, *, workers: int | None = None, limits: Limits = Limits()
 ) -> Iterator[Event]:
-    """Yields the windows of all files, those of a file in order, and the end of each file.
+    """Yields the windows of all files, in order within a file, and the end of each file.
 
-    Files are read side by side. A worker is at most two windows ahead. Closing the generator ends
+    Files are decoded in parallel. A worker is at most two windows ahead. Closing the generator ends
     the workers.
 
     Args:
-      workers: processes; None: one a core, eight at most. No more are started than there are files.
+      workers: number of processes, at most one per file; None: one per core, at most eight.
     """
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     todo: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
@@ -119,11 +119,11 @@ def decode(
 
 
 class _Stopped(Exception):
-    """A worker is no more; why, as the end of a sentence."""
+    """A worker has ended; the message says why, without the name of the file."""
 
 
 class _Slot(threading.Thread):
-    """Gives one file after the other to a worker, after its death to a new one."""
+    """Feeds files to a worker one by one, and replaces a worker that has died."""
 
     def __init__(self, todo: queue.SimpleQueue, done: queue.Queue, wants: Wants, limits: Limits):
         super().__init__(daemon=True)
@@ -132,21 +132,21 @@ class _Slot(threading.Thread):
         self._is_closed, self._lock = False, threading.Lock()
 
     def run(self) -> None:
-        """Until there is no file left."""
+        """Decodes files until the queue gives None."""
         try:
             while (file := self._todo.get()) is not None and not self._is_closed:
                 self._done.put(Event(file, None, self._read(file)))
-        except Exception as error:  # a fault of ours; nobody must wait for this thread in vain
+        except Exception as error:  # a bug: `decode` must not wait for this thread forever
             self._done.put(error)
         self._replace(None)
 
     def close(self) -> None:
-        """Ends the worker, from another thread, and starts no other one."""
+        """Ends the worker for good; called from another thread."""
         self._is_closed = True
         self._replace(None)
 
     def _read(self, file: Path) -> str | None:
-        """Hands out the windows of a file; why it has ended, if that is an error."""
+        """Queues the windows of a file; returns the error that ended it, or None."""
         try:
             worker = self._worker or self._replace(_Worker(self._wants, self._limits))
             worker.ask(file)
@@ -168,7 +168,7 @@ class _Slot(threading.Thread):
 
 
 class _Worker:
-    """The parent's end of a process; what it raises is _Stopped."""
+    """The parent's end of a worker process; its methods raise only _Stopped."""
 
     def __init__(self, wants: Wants, limits: Limits):
         self._limits = limits
@@ -190,12 +190,12 @@ class _Worker:
         self._poll.register(self._process.stdout)
 
     def ask(self, file: Path) -> None:
-        """Tells the next file."""
-        with contextlib.suppress(BrokenPipeError):  # its death is told where an answer is missing
+        """Sends the name of the next file."""
+        with contextlib.suppress(BrokenPipeError):  # `answer` reports the death
             self._process.stdin.write(json.dumps(os.fspath(file)).encode() + b'\n')
 
     def answer(self) -> dict | str | None:
-        """The next window; or the file's end: None, or what is wrong with it."""
+        """Returns the next window, or at the file's end None or the error that ended it."""
         self._deadline = time.monotonic() + self._limits.seconds_per_window
         try:
             length = int.from_bytes(self._bytes(4), 'big')
@@ -207,11 +207,11 @@ class _Worker:
             return self._window(header)
         except _Stopped:
             raise
-        except Exception as error:  # anything may have come
-            raise _Stopped('the decoder sent what is no window, and was stopped') from error
+        except Exception as error:  # a worker may send anything
+            raise _Stopped('the decoder sent no valid window, and was stopped') from error
 
     def end(self) -> int:
-        """The code that it has ended with, now at the latest."""
+        """Kills the process if it still runs; returns its exit code."""
         with self._process as process:  # closes its pipes
             process.kill()
         return process.returncode
@@ -234,8 +234,8 @@ class _Worker:
         return window
 
     def _bytes(self, count: int) -> bytearray:
-        self._fill(memoryview(found := bytearray(count)))
-        return found
+        self._fill(memoryview(data := bytearray(count)))
+        return data
 
     def _fill(self, view: memoryview) -> None:
         while view:
@@ -256,7 +256,7 @@ class _Worker:
 
 
 def _num_bytes(name: str, shapes: list[list[int]]) -> int:
-    """Of arrays that a worker tells of, if they are such as a window may have."""
+    """Returns the size of announced arrays; raises ValueError if no window can have them."""
     dtype, pattern = ARRAYS[name]
     for shape in shapes:
         fits = len(shape) == len(pattern) and pattern[-1] in (None, shape[-1])
@@ -268,28 +268,28 @@ def _num_bytes(name: str, shapes: list[list[int]]) -> int:
 
 
 def work(settings: str) -> None:
-    """What a worker does, until its standard input ends, as it does when the parent dies."""
+    """Runs a worker until its standard input ends, as it does when the parent dies."""
     settings = json.loads(settings)
     wants, limits = Wants.from_json(settings['wants']), Limits(**settings['limits'])
     out = os.fdopen(os.dup(1), 'wb')
-    os.dup2(2, 1)  # whatever a library prints is no message
+    os.dup2(2, 1)  # what libraries print must not mix with messages
     names: queue.SimpleQueue[Path] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(names,), daemon=True).start()
-    wants.picks()  # loads what it takes before memory is limited
+    wants.picks()  # imports what it needs before memory is limited
     _limit(limits.memory_bytes)
     while True:
         file = names.get()
         message = {'error': None}
         try:
-            found = windows.read(file, wants, max_duration_s=limits.duration_s)
-            for window in _timed(found, limits):
+            parts = windows.read(file, wants, max_duration_s=limits.duration_s)
+            for window in _timed(parts, limits):
                 _send(out, window)
         except MemoryError:
             gib = limits.memory_bytes / 2**30
             message['error'] = f'{file} takes more than {gib:.1f} GiB of memory to decode'
         except Exception as error:  # libraries raise all sorts of things about bad media
-            told = str(error) if isinstance(error, ValueError | OSError) else repr(error)
-            message['error'] = told if str(file) in told else f'{file}: {told}'
+            reason = str(error) if isinstance(error, ValueError | OSError) else repr(error)
+            message['error'] = reason if str(file) in reason else f'{file}: {reason}'
         _send(out, message)
 
 
@@ -300,7 +300,7 @@ def _listen(names: queue.SimpleQueue) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """No more memory than this beyond what is taken, where that is known, and no core files."""
+    """Limits memory to this much beyond current use, where that is known; forbids core files."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(FileNotFoundError):
         pages = int(Path('/proc/self/statm').read_text().split()[0])
@@ -310,12 +310,12 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _timed(found: Iterator[dict], limits: Limits) -> Iterator[dict]:
-    """Lets the kernel end a worker that hangs, later than a parent would that is still there."""
+def _timed(parts: Iterator[dict], limits: Limits) -> Iterator[dict]:
+    """Lets the kernel end a worker that hangs, later than a living parent would."""
     limit_s = limits.seconds_per_window + GRACE_S
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
-        for window in found:
+        for window in parts:
             signal.setitimer(signal.ITIMER_REAL, 0)
             yield window
             signal.setitimer(signal.ITIMER_REAL, limit_s)
@@ -324,7 +324,7 @@ def _timed(found: Iterator[dict], limits: Limits) -> Iterator[dict]:
 
 
 def _send(out: BinaryIO, message: dict) -> None:
-    """A window, or the end of a file."""
+    """Writes a window, or the end of a file."""
     header = {name: value for name, value in message.items() if name not in ARRAYS}
     arrays = {
         name: message[name] if name in LISTS else [message[name]]

@@ -1,7 +1,7 @@
-"""Five folds of the development set that share no location, and a dataset whose splits are folds.
+"""Cuts the development set into five folds that share no location.
 
-Nothing is drawn: the same clips give the same folds everywhere. `fold` is the one that is reported
-on, the next one is that of `strict` selection, and a system is trained on the others.
+Nothing is random: the same clips give the same folds everywhere. A run reports on its `fold`, the
+`strict` protocol selects on the next one, and the others are for training.
 """
 
 import collections
@@ -22,7 +22,7 @@ STORED = ('train', 'test')  # the splits that the folds are made of
 
 
 def named(clip_id: str) -> ClipName:
-    """What a clip's name says of it."""
+    """Returns scene, city and location from a clip's name."""
     name = parse_clip_id(clip_id)
     if name is None:
         raise ValueError(
@@ -38,11 +38,11 @@ Naming = Callable[[str], ClipName]
 def assign(
     clip_ids: Sequence[str], num_folds: int = NUM_FOLDS, name_of: Naming = named
 ) -> np.ndarray:
-    """The fold of each clip `[N]`, balanced by class and by clip count.
+    """Returns the fold of each clip `[N]`, balanced by class and by clip count.
 
-    The largest location goes first. Each goes where the share of its scene's clips and the share
-    of all clips add up to least; of equals, to the lowest fold. Neither the order of `clip_ids`
-    matters, nor whether a clip is named once for each of its seconds.
+    Locations are assigned one by one, the largest first. Each goes to the fold where the share of
+    its scene's clips plus the share of all clips is smallest; of equals, to the lowest. The order
+    of `clip_ids` does not matter, nor whether a clip is named once for each of its seconds.
     """
     clips = collections.defaultdict(collections.Counter)
     for clip_id in sorted(set(clip_ids)):
@@ -50,10 +50,10 @@ def assign(
     total = sum(clips.values(), collections.Counter())
     folds, fold_of = [collections.Counter() for _ in range(num_folds)], {}
     for location in sorted(clips, key=lambda name: (-clips[name]['all'], name)):
-        here = clips[location]
-        shares = [sum(here[key] * fold[key] / total[key] for key in here) for fold in folds]
+        counts = clips[location]
+        shares = [sum(counts[key] * fold[key] / total[key] for key in counts) for fold in folds]
         fold_of[location] = shares.index(min(shares))
-        folds[fold_of[location]].update(here)
+        folds[fold_of[location]].update(counts)
     return np.array([fold_of[_location(name_of(clip_id))] for clip_id in clip_ids], int)
 
 
@@ -63,10 +63,10 @@ def check(
     num_folds: int = NUM_FOLDS,
     name_of: Naming = named,
 ) -> None:
-    """An error unless the folds are 0 ... num_folds - 1, none empty, and share no location."""
-    if unlike := sorted({*range(num_folds)} ^ set(map(int, folds))):
+    """Raises ValueError unless folds 0 ... num_folds - 1 all have clips and share no location."""
+    if wrong := sorted({*range(num_folds)} ^ set(map(int, folds))):
         raise ValueError(
-            f'fold {unlike[0]} is empty or unknown; each of 0 ... {num_folds - 1} must have clips '
+            f'fold {wrong[0]} is empty or unknown; each of 0 ... {num_folds - 1} must have clips '
             'of one location or more'
         )
     places = collections.defaultdict(set)
@@ -81,7 +81,7 @@ def check(
 
 
 def read(path: Path) -> dict[str, int]:
-    """Clip -> fold, from a tab-separated file with the columns clip_id and fold."""
+    """Reads the fold of each clip from a tab-separated file with the columns clip_id and fold."""
     try:
         text = Path(path).read_text('utf-8-sig')
     except FileNotFoundError as error:
@@ -89,7 +89,7 @@ def read(path: Path) -> dict[str, int]:
             f'there is no fold file {path}; without --fold_file the folds are computed'
         ) from error
     rows = csv.DictReader(text.splitlines(), delimiter='\t')
-    found, twice = {}, []
+    fold_of, repeated = {}, []
     for row in rows:
         clip_id, fold = row.get('clip_id'), row.get('fold') or ''
         if not clip_id or not fold.isdecimal():
@@ -97,13 +97,13 @@ def read(path: Path) -> dict[str, int]:
                 f'{path}, line {rows.line_num}: needs the tab-separated columns clip_id and fold, '
                 f'a number; it has {some([f"{k}={v!r}" for k, v in row.items()])}'
             )
-        twice += [clip_id] if clip_id in found else []
-        found[clip_id] = int(fold)
-    if twice:
+        repeated += [clip_id] if clip_id in fold_of else []
+        fold_of[clip_id] = int(fold)
+    if repeated:
         raise ValueError(
-            f'{path} names {len(twice)} clips twice: {some(twice)}; each must be there once'
+            f'{path} names {len(repeated)} clips twice: {some(repeated)}; each must be named once'
         )
-    return found
+    return fold_of
 
 
 def write(path: Path, clip_ids: Sequence[str], folds: Sequence[int]) -> None:
@@ -115,17 +115,17 @@ def write(path: Path, clip_ids: Sequence[str], folds: Sequence[int]) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldedDataset(Dataset):
-    """`train` and `test` of a dataset cut anew: its splits are folds.
+    """A dataset whose `train` and `test` are cut into folds, which are its splits.
 
     Args:
-      fold: is `test`; the next one is `validation`, the others are `train_inner`, and `train` is
-        all but `fold`.
-      found: the outline of each record of train+test.
-      folds: the fold of each.
+      fold: the fold that is `test`; the next one is `validation`, the others are `train_inner`, and
+        `train` is all but `fold`.
+      stored: the outline of each record of train+test.
+      folds: the fold of each of these records.
     """
 
     fold: int
-    found: list[dict]
+    stored: list[dict]
     folds: np.ndarray
 
     @property
@@ -135,25 +135,25 @@ class FoldedDataset(Dataset):
 
     @property
     def clip_ids(self) -> list[str]:
-        """Of each record of train+test."""
-        return [outline['clip_id'] for outline in self.found]
+        """The clip of each record of train+test."""
+        return [outline['clip_id'] for outline in self.stored]
 
     @property
     def fingerprint(self) -> str:
-        facts = (super().fingerprint, self.folds.tolist())  # those of five refits are alike
+        facts = (super().fingerprint, self.folds.tolist())  # otherwise five refits would be alike
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def num_records(self, split: str) -> int:
         return len(self._indices(split))
 
     def records(self, split: str, *, fields: tuple[str, ...] = ('audio', 'frames')) -> Records:
-        """Those of a split's folds, in the order in which they are stored."""
+        """Opens the records of a split's folds, in the order in which they are stored."""
         source = self.builder.as_data_source('+'.join(STORED))
         where = f'{self.title(split)} in {self.builder.data_dir}'
         return Records(source, where, self.command, fields, self._indices(split))
 
     def outlines(self, split: str) -> list[dict]:
-        return [self.found[index] for index in self._indices(split)]
+        return [self.stored[index] for index in self._indices(split)]
 
     def title(self, split: str) -> str:
         return _listed(self._parts(split))
@@ -178,45 +178,45 @@ class FoldedDataset(Dataset):
 
 
 def cut(dataset: Dataset, data: Mapping) -> Dataset:
-    """The dataset, cut into folds where a config's `data` section names a `fold`.
+    """Cuts a dataset into folds if a config's `data` section names a `fold`.
 
-    `fold_file`, where it names one, takes the place of the computed folds.
+    The folds are computed, or read from its `fold_file` if it names one.
     """
     if 'fold' not in data:
         return dataset
     if data['fold'] not in range(NUM_FOLDS):
         raise ValueError(f'there is no fold {data["fold"]}; there are 0 ... {NUM_FOLDS - 1}')
-    if lacking := [split for split in STORED if split not in dataset.builder.info.splits]:
+    if missing := [split for split in STORED if split not in dataset.builder.info.splits]:
         raise ValueError(
-            f'{dataset.name} has no split {lacking[0]!r}; folds are made of the development set, '
+            f'{dataset.name} has no split {missing[0]!r}; folds are made of the development set, '
             f'which is {" and ".join(STORED)}: leave --fold out'
         )
-    found = dataset.outlines('+'.join(STORED))
-    clip_ids = [outline['clip_id'] for outline in found]
-    name_of = {outline['clip_id']: _of_record(outline) for outline in found}.__getitem__
+    stored = dataset.outlines('+'.join(STORED))
+    clip_ids = [outline['clip_id'] for outline in stored]
+    name_of = {outline['clip_id']: _recorded_name(outline) for outline in stored}.__getitem__
     if 'fold_file' in data:
-        folds = _of_file(data['fold_file'], clip_ids, dataset.name)
+        folds = _folds_of_file(data['fold_file'], clip_ids, dataset.name)
     else:
         folds = assign(clip_ids, name_of=name_of)
     check(clip_ids, folds, name_of=name_of)
-    return FoldedDataset(dataset.builder, dataset.command, data['fold'], found, folds)
+    return FoldedDataset(dataset.builder, dataset.command, data['fold'], stored, folds)
 
 
-def _of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray:
-    """The fold of each clip `[N]` by a file, which must have all of them and no others."""
-    found, wanted = read(path), set(clip_ids)
-    for verb, these in (('lacks', wanted - found.keys()), ('names', found.keys() - wanted)):
+def _folds_of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray:
+    """Reads the fold of each clip `[N]` from a file, which must name exactly these clips."""
+    fold_of, wanted = read(path), set(clip_ids)
+    for verb, these in (('lacks', wanted - fold_of.keys()), ('names', fold_of.keys() - wanted)):
         if these:
             which = 'of' if verb == 'lacks' else 'that are not in'
             raise ValueError(
                 f'{path} {verb} {len(these)} clips {which} {name}: {some(sorted(these))}; it must '
                 f'have each of its {len(wanted)} clips once'
             )
-    return np.array([found[clip_id] for clip_id in clip_ids], int)
+    return np.array([fold_of[clip_id] for clip_id in clip_ids], int)
 
 
-def _of_record(outline: Mapping) -> ClipName:
-    """What a record says of its clip, whose id need not say it."""
+def _recorded_name(outline: Mapping) -> ClipName:
+    """Returns scene, city and location from a record's fields; its clip id need not name them."""
     if not outline['location']:
         raise ValueError(
             f'the record of {outline["clip_id"]!r} names no location; clips cannot be cut into '
@@ -226,10 +226,10 @@ def _of_record(outline: Mapping) -> ClipName:
 
 
 def _location(name: ClipName) -> str:
-    """Of airport-lisbon-1175-44106 'lisbon-1175'."""
+    """Returns 'lisbon-1175' for airport-lisbon-1175-44106."""
     return f'{name.city}-{name.location}' if name.city else name.location
 
 
 def _listed(folds: Sequence[int]) -> str:
-    """[2] -> 'fold 2', {0, 1} -> 'folds 0, 1'."""
+    """Returns 'fold 2' for [2], 'folds 0, 1' for [1, 0]."""
     return f'fold{"s" * (len(folds) > 1)} {", ".join(map(str, sorted(folds)))}'

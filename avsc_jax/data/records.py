@@ -24,17 +24,19 @@ FIELDS = (
 
 
 def default_data_dir() -> Path:
-    """Where TFDS keeps prepared datasets: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    """Returns the folder of TFDS's prepared datasets: TFDS_DATA_DIR or ~/tensorflow_datasets."""
     return Path(tfds.core.constants.DATA_DIR).expanduser()
 
 
 class Records(Sequence):
-    """One split, decoded on access; safe to read from several threads.
+    """The records of one split, decoded on access; safe to read from several threads.
 
     Args:
-      where: names the split in errors.
-      command: builds the data set again, for errors.
-      chosen: which of the source's records, in order; None: all.
+      source: stored records, as TFDS reads them.
+      where: name of the split for errors.
+      command: command that builds the data set again, for errors.
+      fields: which of 'audio' and 'frames' to decode.
+      chosen: indices into `source`, in order; None for all.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Records(Sequence):
         return len(self._chosen)
 
     def __getitem__(self, index: int) -> dict:
-        """The record's fields; 'audio' and 'frames' are decoded only when asked for.
+        """Returns a record's fields; 'audio' and 'frames' only if `fields` names them.
 
         `audio` float32 `[N, 2]` in [-1, 1), `sample_rate` Hz, `frames` list of uint8 RGB
         `[H, W, 3]`, `frame_times` s, `label` int (-1 unknown), `clip_id`, `segment` (-1 whole
@@ -71,7 +73,7 @@ class Records(Sequence):
         return record
 
     def outline(self, index: int) -> dict:
-        """What there is to read of a record: its plain fields, `num_frames` and `num_samples`."""
+        """Returns a record's plain fields, `num_frames` and `num_samples`; decodes nothing."""
         with self._opened(index) as stored:
             return _facts(stored) | {
                 'num_frames': len(stored['frames']),
@@ -79,18 +81,18 @@ class Records(Sequence):
             }
 
     def frame(self, index: int, number: int) -> np.ndarray:
-        """One frame of a record, uint8 RGB `[H, W, 3]`; no other is decoded."""
+        """Decodes only one frame of a record, uint8 RGB `[H, W, 3]`."""
         with self._opened(index) as stored:
             return media.decode_jpeg(stored['frames'][number])
 
     def sound(self, index: int, start: int, stop: int) -> np.ndarray:
-        """Samples start to stop of a record, float32 `[N, 2]`; only that part is decoded."""
+        """Decodes only samples start to stop of a record, float32 `[N, 2]`."""
         with self._opened(index) as stored:
             return media.decode_flac(stored['audio'], start, stop)
 
     @contextlib.contextmanager
     def _opened(self, index: int) -> Iterator[dict]:
-        """A record as it is stored; whatever is wrong with it becomes one sentence."""
+        """Yields a stored record; an error about it becomes one ValueError."""
         try:
             yield self._source[self._chosen[index]]
         except Exception as error:  # array_record and the decoders raise many kinds
@@ -105,7 +107,7 @@ class Dataset:
     """A prepared dataset on disk.
 
     Attributes:
-      command: builds it again, for errors.
+      command: command that builds it again, for errors.
     """
 
     builder: tfds.core.DatasetBuilder
@@ -126,7 +128,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the data was built anew with other content."""
+        """A digest that changes when the data is built again with other content."""
         splits = self.builder.info.splits
         facts = [(n, int(s.num_bytes), tuple(s.shard_lengths)) for n, s in sorted(splits.items())]
         return hashlib.sha256(repr((self.name, facts)).encode()).hexdigest()[:16]
@@ -142,12 +144,12 @@ class Dataset:
         return Records(source, f'{split} in {self.builder.data_dir}', self.command, fields)
 
     def outlines(self, split: str) -> list[dict]:
-        """The outline of each record of a split, for which all its bytes are read."""
+        """Returns the outline of each record of a split; reads all bytes of the split."""
         records = self.records(split)
         return list(read_ahead(records.outline, range(len(records))))
 
     def title(self, split: str) -> str:
-        """What a report calls a split."""
+        """Returns the name of a split for reports."""
         return split
 
     def _check(self, split: str) -> None:
@@ -158,7 +160,7 @@ class Dataset:
 
 
 def is_prepared(name: str, config: str, data_dir: Path) -> bool:
-    """Whether some version of the data set is there."""
+    """Returns whether any version of the data set is prepared."""
     return _version_dir(name, config, data_dir) is not None
 
 
@@ -166,8 +168,8 @@ def open_dataset(name: str, config: str, data_dir: Path, command: str = '') -> D
     """Opens the newest version of a data set that TFDS has prepared under `data_dir`.
 
     Args:
-      config: of the builder; '' of one that has none.
-      command: builds the data set, for errors; default: TFDS's own.
+      config: of the builder; '' if it has no configs.
+      command: command that builds the data set, for errors; default: TFDS's own.
     """
     named = '/'.join(filter(None, (name, config)))
     command = command or f'tfds build {named} --file_format=array_record --data_dir={data_dir}'

@@ -284,9 +284,7 @@ def test_nonsense_of_a_worker_is_an_error_and_no_array(tmp_path, monkeypatch, se
     )
     limits = Limits(memory_bytes=1 << 24)
     (event,) = decode([tmp_path / 'a.wav'], SOUND, workers=1, limits=limits)
-    assert (
-        event.error == f'{tmp_path / "a.wav"}: the decoder sent what is no window, and was stopped'
-    )
+    assert event.error == f'{tmp_path / "a.wav"}: the decoder sent no valid window, and was stopped'
     assert max(made, default=0) < 1 << 24
 
 

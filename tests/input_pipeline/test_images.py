@@ -83,9 +83,7 @@ def test_openl3_s_range_hangs_on_the_size():
     assert got.shape == (2, 224, 224, 3) and np.all(got == 1)
     black = media.openl3_pictures(np.zeros((1, 224, 224, 3), np.uint8), 224)
     assert np.all(black == -1)
-    with pytest.raises(
-        ValueError, match='pictures are 224x223; OpenL3 needs sides of 224 or more'
-    ):
+    with pytest.raises(ValueError, match='pictures are 224x223; OpenL3 needs sides of 224 or more'):
         media.openl3_pictures(white[:, :223], 224)
 
 
