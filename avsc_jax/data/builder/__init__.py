@@ -1,4 +1,4 @@
-"""Builders of data sets: from media files to records, in a way that goes on after a kill."""
+"""Builds data sets: media files in, records out; a killed build continues where it stopped."""
 
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig, record_features
 from avsc_jax.data.builder.clip_reader import Clip

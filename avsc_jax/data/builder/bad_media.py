@@ -1,4 +1,4 @@
-"""What the build says about clips whose files are missing or broken."""
+"""Reports clips whose files are missing or broken to the user of a build."""
 
 import contextlib
 import sys
@@ -12,7 +12,7 @@ MAX_LINES = 50  # on the console; the file has all
 
 
 def warn_of_missing(files: MediaFiles | FolderFiles, clips: Sequence[Clip]) -> None:
-    """Says before the first clip is decoded what the report will say hours later."""
+    """Warns of missing files before the build starts, rather than hours later in its report."""
     names = [name for clip in clips for name in (clip.audio, clip.video)]
     if missing := [name for name in names if name not in files]:
         print(
@@ -24,7 +24,7 @@ def warn_of_missing(files: MediaFiles | FolderFiles, clips: Sequence[Clip]) -> N
 
 @contextlib.contextmanager
 def notes_printed(files: MediaFiles | FolderFiles) -> Iterator[None]:
-    """Prints what was done to clips, also where the block fails: what is encoded is kept."""
+    """Prints what was changed in clips after the block, also after an error."""
     try:
         yield
     finally:
@@ -41,19 +41,19 @@ def report(
     skip: bool,
     flag: str = '--on_error=skip',
 ) -> None:
-    """Lists bad files in one place; raises ValueError unless they may be left out.
+    """Lists bad files on the console and in a file; raises ValueError unless they may be skipped.
 
     Args:
-      bad: clip ids, and (path, reason) of each one's bad files.
-      total: number of clips that were looked at.
-      path: of the list, a tab-separated file; removed if nothing is bad.
-      skip: the clips may be left out.
-      flag: that says so.
+      bad: clip id, and (path, reason) of each of its bad files.
+      total: number of clips, good and bad.
+      path: tab-separated list of bad files to write; removed if there are none.
+      skip: leaves the clips out instead of raising.
+      flag: how the user asks for `skip`, for the error.
     """
     if not bad:
         path.unlink(missing_ok=True)
         return
-    problems = [problem for _, found in bad for problem in found]
+    problems = [problem for _, files in bad for problem in files]
     rows = ['\t'.join(' '.join(text.split()) for text in problem) for problem in problems]
     path.write_text('path\treason\n' + ''.join(f'{row}\n' for row in rows))
     print('\n'.join(rows[:MAX_LINES]), file=sys.stderr)
@@ -63,7 +63,7 @@ def report(
     seen += f' (the first is {problems[0][0]}; all are listed in {path})'
     if not skip:
         raise ValueError(
-            f'{seen}; put whole ones there and give the same command again, which keeps the other '
-            f'clips, or build without these by {flag}'
+            f'{seen}; replace them and give the same command again, which keeps the other '
+            f'clips, or leave these out with {flag}'
         )
     print(f'left out: {seen}', file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A TFDS builder that writes records: sound as FLAC, pictures as JPEG, in ArrayRecord files.
+"""A TFDS builder of records: sound as FLAC, pictures as JPEG, in ArrayRecord files.
 
 It needs no TensorFlow: `tfds.data_source` or `builder.as_data_source` read the files.
 """
@@ -33,12 +33,12 @@ BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
 
 @dataclasses.dataclass(eq=False)
 class WindowConfig(tfds.core.BuilderConfig):
-    """What a record holds: windows of sound, and pictures of them.
+    """Settings of records that are windows of sound and of pictures.
 
     Attributes:
-      frames: a rule of media.FRAME_RULES.
-      short_side: larger pictures are scaled down to it.
-      window_s: length of what longer files are cut into.
+      frames: rule of media.FRAME_RULES that picks the pictures.
+      short_side: larger pictures are scaled down to this short side in pixels.
+      window_s: length of the windows into which longer files are cut.
     """
 
     frames: str = 'clip12'
@@ -48,22 +48,22 @@ class WindowConfig(tfds.core.BuilderConfig):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the content of a record depends on, besides its clip: arguments of `read`."""
+        """Arguments of `read`: what a record's content depends on besides its clip."""
         names = ('frames', 'short_side', 'window_s', 'sample_rate_hz')
         return {name: getattr(self, name) for name in names}
 
 
 class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes clips as records, by threads or Beam; a killed build goes on where it was.
+    """Writes clips as records, by threads or Beam; a killed build continues where it stopped.
 
     A data set is a subclass with a VERSION, the names of its `classes`, and `clips`. Its docstring
     is the description that is stored.
 
     Attributes:
-      workers: threads that decode, one clip each; None: one for each core.
-      on_error: 'skip' leaves clips out whose files are broken or missing; 'fail' is an error.
-      skip_flag: how a user asks for that, for the error.
-      read: a clip and the config's options in, its records out; raises BadMedia.
+      workers: number of decoding threads; None for one per core.
+      on_error: 'skip' leaves out clips whose files are broken or missing; 'fail' raises.
+      skip_flag: how a user asks for 'skip', for the error.
+      read: files, clip and the config's options -> records of the clip; raises BadMedia.
     """
 
     classes: Sequence[str]
@@ -79,9 +79,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def clips(
         self, dl_manager: tfds.download.DownloadManager
     ) -> tuple[MediaFiles | FolderFiles, dict[str, list[Clip]]]:
-        """The media, and the clips of each split; to be defined by the data set.
+        """Returns the media files and the clips of each split; the data set defines it.
 
-        Of `train_inner` and `validation` without a `train`, both become `train` too.
+        If `train_inner` or `validation` is among the splits and `train` is not, `train` is added
+        and has the clips of both.
         """
         raise NotImplementedError(f'{type(self).__name__} must define clips')
 
@@ -94,16 +95,16 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @classmethod
     def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
-        """The class's docstring, not a README that lies beside its module."""
+        """Describes the data set by its class's docstring, not by a README beside its module."""
         return dataset_metadata.DatasetMetadata(inspect.getdoc(cls), citation='', tags=[])
 
     def download_and_prepare(self, **kwargs: Any) -> None:
-        """TFDS's, by one process at a time; who comes second finds the data set finished."""
+        """Prepares the data set in one process at a time; others wait and use the result."""
         folder = Path(self.data_path)
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder):
-                # what a killed build left of TFDS's own; the spool holds all that is of use
+                # TFDS's leftovers of killed builds; all reusable work is in the spool
                 for left in folder.parent.glob(f'incomplete.*_{self.version}'):
                     shutil.rmtree(left)
                 super().download_and_prepare(**kwargs)
@@ -120,33 +121,25 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
         files, lists = self.clips(dl_manager)
-        with bad_media.notes_printed(files):
-            return self._stored_splits(dl_manager, download_config, files, lists)
-
-    def _stored_splits(
-        self,
-        dl_manager: tfds.download.DownloadManager,
-        download_config: tfds.download.DownloadConfig,
-        files: MediaFiles | FolderFiles,
-        lists: dict[str, list[Clip]],
-    ) -> list[tfds.core.SplitInfo]:
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
         config = self.builder_config or WindowConfig(name='')
         self._spool = Spool(folder, files, self.info.features, config.options, self.read)
         self._spool.forget_bad()
-        bad_media.warn_of_missing(files, list(itertools.chain(*self._lists.values())))
-        if download_config.beam_options or download_config.beam_runner:
-            stored = super()._generate_splits(dl_manager, download_config)
-            self._spool.check_filled(itertools.chain(*self._lists.values()))
-            self._report()
-        else:
-            shards = {
-                split: self._write_shards(split, clips, download_config.num_shards)
-                for split, clips in self._lists.items()
-            }
-            self._report()
-            stored = [self._linked(split, shards[split]) for split in shards]
+        clips = [*itertools.chain(*self._lists.values())]
+        bad_media.warn_of_missing(files, clips)
+        with bad_media.notes_printed(files):
+            if download_config.beam_options or download_config.beam_runner:
+                stored = super()._generate_splits(dl_manager, download_config)
+                self._spool.check_filled(clips)
+                self._report()
+            else:
+                shards = {
+                    split: self._write_shards(split, part, download_config.num_shards)
+                    for split, part in self._lists.items()
+                }
+                self._report()
+                stored = [self._linked(split, shards[split]) for split in shards]
         parts = [split for split in stored if split.name in TRAIN_PARTS]
         joins = parts and 'train' not in lists
         return [_joined('train', parts), *stored] if joins else stored
@@ -161,13 +154,13 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples(clips) for split, clips in self._lists.items()}
 
     def _generate_examples(self, clips: list[Clip]) -> Any:
-        """The way of many machines, which share the folders: a Beam transform."""
+        """Returns a Beam transform, which builds on many machines that share the folders."""
         import apache_beam as beam  # of the [beam] extra
 
         return beam.Create(enumerate(clips)) | beam.Reshuffle() | beam.FlatMap(self._spool.examples)
 
     def _write_shards(self, split: str, clips: list[Clip], num_shards: int | None) -> list[Shard]:
-        """Encodes what the spool lacks, in threads, and merges it shard by shard."""
+        """Encodes clips that are not yet in the spool, in threads, and merges them into shards."""
         length = math.ceil(len(clips) / num_shards) if num_shards else CLIPS_PER_SHARD
         groups = [clips[start : start + length] for start in range(0, len(clips), length)]
         finished = [self._spool.has_shard(group) for group in groups]
@@ -184,9 +177,9 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return [shard for shard in shards if shard]
 
     def _linked(self, split: str, shards: list[Shard]) -> tfds.core.SplitInfo:
-        """Takes finished shards into the data set."""
+        """Links finished shards into the data set."""
         if not shards:
-            raise ValueError(f'no clip of {split!r} has whole files; fetch them again')
+            raise ValueError(f'no clip of {split!r} has unbroken files; fetch them again')
         template = self._get_filename_template(split)
         for i, shard in enumerate(shards):
             target = template.sharded_filepath(shard_index=i, num_shards=len(shards))
@@ -199,12 +192,12 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _beside(self, name: str) -> Path:
-        """A path next to the data set, also while TFDS builds under another name."""
+        """Returns a path next to the finished data set, whatever name TFDS builds it under."""
         return Path(self.data_path).parent / f'{self.version}.{name}'
 
 
 def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
-    """What a record holds, for labels of these classes."""
+    """Returns the features of a record, whose label is one of these classes."""
     return tfds.features.FeaturesDict(
         {
             'clip_id': tfds.features.Text(),
@@ -222,7 +215,7 @@ def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
 
 
 def _joined(name: str, parts: list[tfds.core.SplitInfo]) -> tfds.core.SplitInfo:
-    """A split whose shards are links to the shards of its parts, in order."""
+    """Makes a split whose shards are links to the shards of its parts, in order."""
     template = parts[0].filename_template.replace(split=name)
     shards = [
         part.filename_template.sharded_filepath(shard_index=i, num_shards=part.num_shards)
@@ -233,14 +226,14 @@ def _joined(name: str, parts: list[tfds.core.SplitInfo]) -> tfds.core.SplitInfo:
         link = template.sharded_filepath(shard_index=i, num_shards=len(shards))
         Path(link).symlink_to(shard.name)
     lengths = [length for part in parts for length in part.shard_lengths]
-    # no bytes of its own: TFDS adds up the splits to tell the data set's size
+    # no bytes of its own: TFDS adds up the splits for the size of the data set
     return tfds.core.SplitInfo(
         name=name, shard_lengths=lengths, num_bytes=0, filename_template=template
     )
 
 
 def _ordered_map(function: Callable, items: Iterable, workers: int) -> Iterator:
-    """Like map(), in threads, with at most two results a worker held in memory."""
+    """Works like map(), in threads, with at most two results per worker in memory."""
     pool, pending = ThreadPoolExecutor(workers), collections.deque()
     try:
         for item in items:

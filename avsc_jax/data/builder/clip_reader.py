@@ -1,7 +1,7 @@
-"""A clip's files in, its records out; what is wrong with a file is named with its path.
+"""Reads a clip's files and returns its records; an error names the file.
 
-`read` takes a binaural recording and its film, which must be as they were published. `read_windows`
-takes any sound, film or picture and cuts it into windows of one length.
+`read` is for a binaural recording and its film, which must be as they were published.
+`read_windows` is for any sound, film or picture, and cuts it into windows of one length.
 """
 
 import contextlib
@@ -17,18 +17,20 @@ from avsc_jax.data import media
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles, Member
 from avsc_jax.scenes import parse_clip_id
 
-SAMPLE_RATE_HZ = 48000  # of what `read` takes
-MAX_DIFFERENCE_S = 1.0  # in length of sound and picture, before a note is taken
-SHORT = 0.95  # of a window; a file that lasts less is noted
+SAMPLE_RATE_HZ = 48000  # that `read` demands
+MAX_DIFFERENCE_S = 1.0  # in length of sound and picture without a note
+SHORT = 0.95  # share of a window; a shorter file is noted
 
 
 class Clip(NamedTuple):
-    """A labelled clip: the names of its files, '' where it has none.
+    """A labelled clip and the names of its files.
 
     Attributes:
-      scene: '' where it is unknown.
-      group: the place or recording that it is of, '' where its name says so.
-      split: the one that its list names, or ''.
+      audio: name of the sound file; '' if it has none.
+      video: name of the film or picture; '' if it has none.
+      scene: class; '' if unknown.
+      group: place or recording that it belongs to; '' if its id names the place.
+      split: split that its list names, or ''.
     """
 
     clip_id: str
@@ -40,7 +42,7 @@ class Clip(NamedTuple):
 
 
 class BadMedia(ValueError):
-    """Files that a clip cannot be made of: (path, reason) of each."""
+    """A clip's files are broken or missing; `problems` has (path, reason) of each."""
 
     def __init__(self, problems: Iterable[tuple[str, str]]):
         self.problems = [*problems]
@@ -50,7 +52,7 @@ class BadMedia(ValueError):
 def read(
     files: MediaFiles, clip: Clip, *, frames: str, short_side: int, seconds: bool
 ) -> list[dict]:
-    """Returns the clip's records: one, or one a second; raises BadMedia."""
+    """Returns the clip's only record, or with `seconds` one per second; raises BadMedia."""
     problems: dict[str, str] = {}
     with _noted(problems, clip.audio):
         source = files.source(clip.audio)
@@ -93,11 +95,11 @@ def read_windows(
     window_s: float,
     sample_rate_hz: int,
 ) -> list[dict]:
-    """Returns the clip's records, one a window; raises BadMedia.
+    """Returns the clip's records, one per window; raises BadMedia.
 
     Windows stand side by side; a rest of half a window or more gives another one, which ends where
     the file ends. A file that is shorter than a window gives one: its sound is repeated, its
-    pictures are picked over its length. So all records have equally much sound and equally many
+    pictures are picked over its length. So all records have the same length of sound and number of
     pictures.
     """
     problems: dict[str, str] = {}
@@ -119,13 +121,13 @@ def read_windows(
     with _noted(problems, clip.audio):
         if sound:
             bits = media.audio_bit_depth(files.root / clip.audio)
-            for record, samples in zip(records, _whole(sound.parts(spans)), strict=True):
+            for record, samples in zip(records, _checked(sound.parts(spans)), strict=True):
                 samples = _filled(samples, sound.rate_hz, sample_rate_hz, window_s)
                 record['audio'] = media.encode_flac(samples, sample_rate_hz, bits)
     with _noted(problems, clip.video):
         if pictures:
             parts = pictures.parts(spans, [media.Pick(frames, short_side)])
-            for record, (picked,) in zip(records, _whole(parts), strict=True):
+            for record, (picked,) in zip(records, _checked(parts), strict=True):
                 record |= _encoded(picked)
     if problems:
         raise BadMedia(problems.items())
@@ -151,7 +153,7 @@ class Still(NamedTuple):
 
 
 def _encoded(pictures: media.Frames) -> dict[str, Any]:
-    """The fields of a record that hold its pictures."""
+    """Returns the fields of a record that hold its pictures."""
     return {
         'frames': [media.encode_jpeg(image) for image in pictures.images],
         'frame_index': pictures.index,
@@ -163,7 +165,7 @@ def _binaural(source: Path | Member) -> np.ndarray:
     samples, rate = media.read_audio(source)
     if rate != SAMPLE_RATE_HZ:
         raise ValueError(f'{_name(source)} is sampled at {rate} Hz, not at {SAMPLE_RATE_HZ}')
-    # what a file is filled with before its content arrives; no microphone gives it
+    # a file that was never filled has only zeros; a microphone never gives that
     if not samples.any():
         raise ValueError(f'{_name(source)} is silent: every sample is zero')
     if np.array_equal(samples[:, 0], samples[:, 1]):
@@ -172,7 +174,7 @@ def _binaural(source: Path | Member) -> np.ndarray:
 
 
 def _check_lengths(clip: Clip, sound_s: float, times_s: np.ndarray) -> None:
-    """Sound and pictures of a clip are equally long, as far as the picked frames can tell."""
+    """Raises BadMedia if the picked frames show that sound and film differ in length."""
     if times_s[-1] >= sound_s:
         reason = f'lasts {sound_s:.1f} s, but {clip.video} shows a picture at {times_s[-1]:.1f} s'
         raise BadMedia([(clip.audio, f'{clip.audio} {reason}')])
@@ -205,7 +207,8 @@ def _pictures(path: Path) -> media.PictureTrack | Still:
     return media.PictureTrack(path)
 
 
-def _whole(parts: Iterable) -> Iterator:
+def _checked(parts: Iterable) -> Iterator:
+    """Yields the parts of a track; raises the first one that is an error."""
     for part in parts:
         if isinstance(part, ValueError):
             raise part
@@ -213,7 +216,7 @@ def _whole(parts: Iterable) -> Iterator:
 
 
 def _filled(samples: np.ndarray, from_hz: int, to_hz: int, window_s: float) -> np.ndarray:
-    """A window at another rate, as long as all are: what is shorter is repeated."""
+    """Resamples a window, and repeats one that is short up to the full length."""
     if from_hz != to_hz:
         samples = librosa.resample(samples, orig_sr=from_hz, target_sr=to_hz, axis=0)
     length = round(window_s * to_hz)
@@ -221,10 +224,10 @@ def _filled(samples: np.ndarray, from_hz: int, to_hz: int, window_s: float) -> n
 
 
 def _facts(clip: Clip, start_s: float | None, sample_rate_hz: int) -> dict:
-    """A record without sound and pictures.
+    """Returns a record without sound and pictures.
 
     Args:
-      start_s: None of the only window.
+      start_s: where its window begins; None for the only window.
     """
     return {
         'clip_id': clip.clip_id if start_s is None else f'{clip.clip_id}@{round(start_s, 2):g}s',
@@ -257,7 +260,7 @@ def _note_lengths(
 
 @contextlib.contextmanager
 def _noted(problems: dict[str, str], name: str) -> Iterator[None]:
-    """Takes note of what is wrong with a file."""
+    """Records an error of the block as the problem of a file, unless it has one."""
     try:
         yield
     except (ValueError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The files of a data set, wherever they lie: in folders, or still inside their zip archives."""
+"""Finds the files of a data set in folders or inside zip archives."""
 
 import collections
 import io
@@ -8,11 +8,11 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-MAX_MEMBER_BYTES = 1 << 30  # no clip, second or list is near it; a hostile archive may claim more
+MAX_MEMBER_BYTES = 1 << 30  # no file of a data set is near it; a hostile archive may claim more
 
 
 class Member(io.BytesIO):
-    """The bytes of a zip member; `name` tells where they came from."""
+    """The bytes of a zip member; `name` is the member and its archive, for errors."""
 
     def __init__(self, data: bytes, name: str):
         super().__init__(data)
@@ -26,7 +26,7 @@ class MediaFiles:
     once, and threads may read from it together.
     """
 
-    notes: Mapping[str, list[str]] = {}  # nothing is done to them; see FolderFiles
+    notes: Mapping[str, list[str]] = {}  # these files are never changed; see FolderFiles
 
     def __init__(self, root: Path):
         self.root = Path(root)
@@ -43,7 +43,9 @@ class MediaFiles:
         try:
             archive = zipfile.ZipFile(path)
         except zipfile.BadZipFile as error:
-            raise ValueError(f'{path} is no whole zip archive ({error}); fetch it again') from error
+            raise ValueError(
+                f'{path} is not a whole zip archive ({error}); fetch it again'
+            ) from error
         for info in archive.infolist():
             if not info.is_dir():
                 key = '/'.join(PurePosixPath(info.filename).parts[-2:])
@@ -59,10 +61,10 @@ class MediaFiles:
         return iter(self._places)
 
     def source(self, name: str) -> Path | Member:
-        """What avsc_jax.data.media reads: a path, or a zip member's bytes."""
+        """Returns a file as avsc_jax.data.media reads it: its path, or a zip member's bytes."""
         if (place := self._places.get(name)) is None:
             raise FileNotFoundError(
-                f'{name} is missing: neither under {self.root} nor in a zip there'
+                f'{name} is missing: it is neither under {self.root} nor in a zip file there'
             )
         if isinstance(place, Path):
             return place
@@ -76,27 +78,27 @@ class MediaFiles:
             raise ValueError(f'{where} is damaged ({error}); fetch the archive again') from error
 
     def stamp(self, name: str) -> list[int]:
-        """Numbers that change with the file; none where it is missing."""
+        """Returns numbers that change with the file's content; none if it is missing."""
         place = self._places.get(name)
         if isinstance(place, Path):
             return [place.stat().st_size, place.stat().st_mtime_ns]
         return [place[1].file_size, place[1].CRC] if place else []
 
     def read_text(self, filename: str) -> str | None:
-        """The text of the first file so called in any folder; None if there is none."""
-        found = sorted(name for name in self._places if name.rpartition('/')[2] == filename)
-        if not found:
+        """Returns the text of the first file of this name in any folder; None if there is none."""
+        names = sorted(name for name in self._places if name.rpartition('/')[2] == filename)
+        if not names:
             return None
-        source = self.source(found[0])
+        source = self.source(names[0])
         data = source.read_bytes() if isinstance(source, Path) else source.read()
         return data.decode('utf-8-sig')
 
 
 class FolderFiles:
-    """Files by their paths below a folder; takes note of what is done to them.
+    """Finds files by their paths below a folder, and collects notes on changes made to clips.
 
     Attributes:
-      notes: what was done -> the clips that it was done to.
+      notes: change that was made, such as resampling -> ids of the clips that it was made to.
     """
 
     def __init__(self, root: Path):
@@ -108,13 +110,13 @@ class FolderFiles:
         return not name or (self.root / name).is_file()
 
     def stamp(self, name: str) -> list[int]:
-        """See MediaFiles.stamp."""
+        """Returns numbers that change with the file's content; none if it is missing."""
         if not name or name not in self:
             return []
         facts = (self.root / name).stat()
         return [facts.st_size, facts.st_mtime_ns]
 
     def note(self, clip_id: str, done: str) -> None:
-        """Remembers that this was done to the clip."""
+        """Notes a change that was made to a clip."""
         with self._lock:
             self.notes[done].append(clip_id)

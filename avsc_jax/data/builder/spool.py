@@ -1,9 +1,9 @@
-"""Encoded clips of a build that is not finished, so that a killed build goes on where it was.
+"""Stores the encoded clips of an unfinished build, so that a killed build continues from them.
 
-A clip is encoded into a file of its own; when all clips of a shard are there, they are merged
-into the shard that the data set will consist of, and their files are removed. So the folder never
-takes much more room than the data set, and finished shards are linked into it, not copied.
-File names are digests of all that the content depends on: a changed source is encoded again.
+A clip is encoded into a file of its own; when all clips of a shard are encoded, they are merged
+into a shard of the data set and their files are removed. So the folder never takes much more room
+than the data set, and finished shards are linked into it, not copied. File names are digests of
+all that the content depends on: a changed source is encoded again.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ MAX_RECORDS_PER_CLIP = 1000
 
 
 class Shard(NamedTuple):
-    """A finished shard; `num_bytes` of its records, before the file format packs them."""
+    """A finished shard; `num_bytes` counts its records before the file format packs them."""
 
     path: Path
     num_examples: int
@@ -34,14 +34,14 @@ class Shard(NamedTuple):
 
 
 class Spool:
-    """The folder, and the way from a clip to its encoded records.
+    """The folder of encoded clips; encodes them and merges them into shards.
 
     Args:
-      folder: made if missing.
-      files: where the media are.
-      features: of the data set.
-      options: of `read`.
-      read: a clip in, its records out; raises BadMedia.
+      folder: where they are stored; made if missing.
+      files: media files of the clips.
+      features: features of the data set.
+      options: keyword arguments of `read`.
+      read: files, clip and options -> records of the clip; raises BadMedia.
     """
 
     def __init__(
@@ -57,44 +57,44 @@ class Spool:
         self._read = read
 
     def fill(self, clip: Clip) -> None:
-        """Encodes a clip unless it is there; what is wrong with its files is noted instead."""
+        """Encodes a clip unless it is stored; stores a note instead if its files are bad."""
         path = self._path(clip)
         if path.exists():
             return
         try:
-            found = self._read(self.files, clip, **self.options)
+            records = self._read(self.files, clip, **self.options)
         except clip_reader.BadMedia as error:
             note = json.dumps([clip.clip_id, error.problems]).encode()
             files.write_bytes(path.with_suffix('.bad'), note)
             return
         serializer = example_serializer.ExampleSerializer(self.features.get_serialized_info())
         encode = self.features.encode_example
-        records = [serializer.serialize_example(encode(record)) for record in found]
-        files.write_bytes(path, _pack(records))
+        encoded = [serializer.serialize_example(encode(record)) for record in records]
+        files.write_bytes(path, _pack(encoded))
 
     def forget_bad(self) -> None:
-        """Files that were bad in an earlier run get another chance."""
+        """Removes the notes of an earlier run, so that its bad files are read again."""
         for note in self.folder.glob('*.bad'):
             note.unlink()
 
     def bad(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """Clips that could not be encoded, with (path, reason) of each bad file."""
+        """Returns the clips that could not be encoded, with (path, reason) of each bad file."""
         notes = (json.loads(note.read_bytes()) for note in self.folder.glob('*.bad'))
         return sorted((clip_id, [(p, r) for p, r in problems]) for clip_id, problems in notes)
 
     def records(self, clip: Clip) -> list[bytes]:
-        """The serialised records of a clip that was filled; none if it is bad."""
+        """Returns the serialised records of a clip after `fill`; none if its files are bad."""
         path = self._path(clip)
         if path.with_suffix('.bad').exists():
             return []
-        if (records := _unpack(path.read_bytes())) is None:  # the power failed
+        if (records := _unpack(path.read_bytes())) is None:  # after a power failure
             path.unlink()
             self.fill(clip)
-            records = _unpack(path.read_bytes())  # no file now, if the source has become bad
+            records = _unpack(path.read_bytes())  # raises if the source is bad by now
         return records
 
     def check_filled(self, clips: Iterable[Clip]) -> None:
-        """Raises ValueError if others were to fill the spool and did so elsewhere."""
+        """Raises ValueError if other machines have encoded a clip into another folder."""
         for clip in clips:
             path = self._path(clip)
             if not path.exists() and not path.with_suffix('.bad').exists():
@@ -104,7 +104,7 @@ class Spool:
                 )
 
     def examples(self, numbered: tuple[int, Clip]) -> list[tuple[int, dict]]:
-        """Keyed examples of a clip and its number in the split; for Beam's workers."""
+        """Returns (key, example) of a clip and its number in the split, in Beam's workers."""
         number, clip = numbered
         self.fill(clip)
         decode = self.features.deserialize_example_np
@@ -117,11 +117,11 @@ class Spool:
     def merge(
         self, group: Sequence[Clip], write: Callable[[Path, Iterable[tuple[int, bytes]]], object]
     ) -> Shard | None:
-        """Turns filled clips into a shard; None if all of them are bad.
+        """Merges filled clips into a shard; returns None if all of them are bad.
 
         Args:
           group: all clips of the shard.
-          write: stores keyed records in a file.
+          write: writes (key, record) pairs to a file.
         """
         good = [clip for clip in group if not self._path(clip).with_suffix('.bad').exists()]
         if not good:
@@ -149,7 +149,7 @@ class Spool:
 
     def _path(self, clip: Clip) -> Path:
         stamps = [self.files.stamp(name) for name in (clip.audio, clip.video)]
-        # the names that spools have had from the first: a group only where there is one, no split
+        # keeps the names of earlier versions: with a group only if there is one, without a split
         names = [*clip[:4], *filter(None, [clip.group])]
         facts = json.dumps([self.options, names, stamps], sort_keys=True)
         return self.folder / f'{_digest(facts)}.clip'
@@ -163,12 +163,13 @@ def _digest(text: str) -> str:
 
 
 def _pack(records: list[bytes]) -> bytes:
-    """Lengths and records, after a checksum: a power failure may leave a file of zeros."""
+    """Joins lengths and records after a checksum: a power failure may leave a file of zeros."""
     body = b''.join(len(record).to_bytes(8, 'little') + record for record in records)
     return zlib.crc32(body).to_bytes(4, 'little') + body
 
 
 def _unpack(data: bytes) -> list[bytes] | None:
+    """Returns the records that `_pack` joined; None if the file is damaged."""
     check, body, records, start = data[:4], data[4:], [], 0
     if not body or check != zlib.crc32(body).to_bytes(4, 'little'):
         return None
