@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from avsc_jax.data import media
 
 MAX_DURATION_S = 24 * 3600.0
@@ -103,13 +101,9 @@ def _still(file: Path, audio: bool, picks: Mapping[str, media.Pick]) -> dict:
     no_sound = f'{file} is a still picture and has no sound'
     if not picks:
         raise ValueError(no_sound)
-    found = []
-    for pick in picks.values():
-        image = media.read_picture(file, pick.short_side)
-        image = image if pick.resize is None else pick.resize(image)
-        found.append(media.Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32)))
+    (part,) = media.StillTrack(file).parts([(0.0, 0.0)], [*picks.values()])
     missing = {'sound': no_sound} if audio else {}
-    return {'start_s': 0.0, 'end_s': 0.0, 'missing': missing, **_named(picks, found)}
+    return {'start_s': 0.0, 'end_s': 0.0, 'missing': missing, **_named(picks, part)}
 
 
 def _opened(kind: type[Track], file: Path, max_duration_s: float) -> Track | ValueError:

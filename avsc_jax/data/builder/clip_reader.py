@@ -5,7 +5,6 @@
 """
 
 import contextlib
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,24 +133,6 @@ def read_windows(
     return records
 
 
-class Still(NamedTuple):
-    """A picture in the way of a track that lasts as long as the sound."""
-
-    path: Path
-    duration_s = 0.0
-
-    def parts(
-        self, spans: Sequence[tuple[float, float]], picks: Sequence[media.Pick]
-    ) -> Iterator[list[media.Frames]]:
-        """The picture, once for each part, whatever the rule."""
-        images = [media.read_picture(self.path, pick.short_side) for pick in picks]
-        one = [
-            media.Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32))
-            for image in images
-        ]
-        return itertools.repeat(one, len(spans))
-
-
 def _encoded(pictures: media.Frames) -> dict[str, Any]:
     """Returns the fields of a record that hold its pictures."""
     return {
@@ -200,9 +181,9 @@ def _sound(files: FolderFiles, clip: Clip, rate_hz: int) -> media.SoundTrack:
     return track
 
 
-def _pictures(path: Path) -> media.PictureTrack | Still:
+def _pictures(path: Path) -> media.PictureTrack | media.StillTrack:
     if path.suffix.lower() in media.PICTURES:
-        return Still(path)
+        return media.StillTrack(path)
     media.check_whole(path)
     return media.PictureTrack(path)
 

@@ -36,7 +36,7 @@ from avsc_jax.data.media.still import (
     scaled,
 )
 from avsc_jax.data.media.timeline import window_starts
-from avsc_jax.data.media.video import Frames, Pick, PictureTrack, read_frames, rgb
+from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames, rgb
 
 __all__ = (
     'FRAME_RULES',
@@ -52,6 +52,7 @@ __all__ = (
     'Pick',
     'PictureTrack',
     'SoundTrack',
+    'StillTrack',
     'audio_bit_depth',
     'audio_channels',
     'check_picture_size',

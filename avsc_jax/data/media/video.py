@@ -5,6 +5,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import av
@@ -13,7 +14,7 @@ from av.stream import Disposition
 
 from avsc_jax.data.media.frame_rules import pick_frames
 from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
-from avsc_jax.data.media.still import check_picture_size, scaled
+from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
 
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
@@ -241,6 +242,24 @@ class _Part:
             Frames(images, places.astype(np.int32), seconds[places].astype(np.float32))
             for places, images in zip(self._picked, self._images, strict=True)
         ]
+
+
+class StillTrack(NamedTuple):
+    """A still picture as a track of one frame, which fits sound of any length."""
+
+    path: Path
+    duration_s = 0.0
+
+    def parts(
+        self, spans: Sequence[tuple[float, float]], picks: Sequence[Pick]
+    ) -> Iterator[list[Frames]]:
+        """Yields the picture for each part, whatever the rule."""
+        part = []
+        for pick in picks:
+            image = read_picture(self.path, pick.short_side)
+            image = image if pick.resize is None else pick.resize(image)
+            part.append(Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32)))
+        return itertools.repeat(part, len(spans))
 
 
 @contextlib.contextmanager
