@@ -14,12 +14,13 @@ Nothing is drawn: the same names give the same splits everywhere, and no group i
 import collections
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from avsc_jax.data import media
 from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.runtime.files import some
 
 HOLD = {
@@ -61,14 +62,9 @@ class Listing(NamedTuple):
     @property
     def digest(self) -> str:
         """Changes with every name, label, group and split, and with size and time of each file."""
-        facts = [(*item, *map(self._stamp, (item.audio, item.video))) for item in self.items]
+        stamp = FolderFiles(self.root).stamp
+        facts = [(*i, tuple(stamp(i.audio)), tuple(stamp(i.video))) for i in self.items]
         return hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
-
-    def _stamp(self, name: str) -> tuple[int, ...]:
-        path = self.root / name
-        if not name or not path.is_file():
-            return ()
-        return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def read(place: Path, needs: Sequence[str]) -> Listing:
@@ -152,37 +148,44 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _of_table(table: Path) -> Listing:
-    try:
-        lines = table.read_text('utf-8-sig').splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{table} is no text in UTF-8 ({error}); save it as such') from error
-    separator = next((s for s in '\t;' if lines and s in lines[0]), ',')
-    rows = csv.DictReader(lines, delimiter=separator)
-    column = _columns(table, [name.strip().lower() for name in rows.fieldnames or ()])
-    rows.fieldnames = [name.strip().lower() for name in rows.fieldnames]
-    items, wrong = [], []
-    for row in rows:
-        cell = {name: (row.get(of) or '').strip() for name, of in column.items()}
+    items, errors = [], []
+    for line, cells in _rows(table):
         try:
-            items.append(_of_row(cell))
+            items.append(_of_row(cells))
         except ValueError as error:
-            wrong.append(f'line {rows.line_num}: {error}')
-    items_of = collections.Counter(item.clip_id for item in items)
-    wrong += [f'{clip_id} is there {n} times' for clip_id, n in items_of.items() if n > 1]
-    if not wrong and not items:
-        raise ValueError(f'{table} has no lines below its header; give one for each clip')
-    if wrong:
+            errors.append(f'line {line}: {error}')
+    counts = collections.Counter(item.clip_id for item in items)
+    errors += [f'{clip_id} is named {n} times' for clip_id, n in counts.items() if n > 1]
+    if errors:
         raise ValueError(
-            f'{table} has {len(wrong)} lines that cannot be used ({some(wrong)}); each must have '
+            f'{table} has {len(errors)} lines that cannot be used ({some(errors)}); each must have '
             'a file of its own and its label'
         )
-    if not any((table.parent / (item.audio or item.video)).is_file() for item in items):
-        first = table.parent / (items[0].audio or items[0].video)
+    if not items:
+        raise ValueError(f'{table} has no lines below its header; give one for each clip')
+    files = [table.parent / (item.audio or item.video) for item in items]
+    if not any(file.is_file() for file in files):
         raise FileNotFoundError(
-            f'none of the {len(items):,} files of {table} is there, such as {first}; paths begin '
+            f'none of the {len(files):,} files of {table} exists, such as {files[0]}; paths begin '
             'at the folder of the table'
         )
     return Listing(table, table.parent, items, [])
+
+
+def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields number and cells of each line below the header; a key of COLUMNS names each cell."""
+    try:
+        lines = table.read_text('utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{table} is not UTF-8 text ({error}); save it as such') from error
+    separator = next((s for s in '\t;' if lines and s in lines[0]), ',')
+    rows = csv.DictReader(lines, delimiter=separator)
+    header = [name.strip().lower() for name in rows.fieldnames or ()]
+    columns = _columns(table, header)
+    rows.fieldnames = header
+    for row in rows:
+        cells = {key: (row.get(name) or '').strip() for key, name in columns.items()}
+        yield rows.line_num, cells
 
 
 def _columns(table: Path, header: Sequence[str]) -> dict[str, str]:
