@@ -1,4 +1,4 @@
-"""The data sets that a config may name, and how each is found, built and opened."""
+"""The table of data sets that a config may name; finds and opens them."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -22,12 +22,12 @@ SOURCES: dict[str, Source] = {
 
 
 def find(name: str) -> Source:
-    """The source of a data set: a row of the table, or a module that defines a builder."""
+    """Returns the source of a data set: a row of SOURCES, or a module that defines a builder."""
     return SOURCES.get(name) or tfds.Module(name, SOURCES)
 
 
 def open_dataset(data: Mapping, data_dir: Path) -> records.Dataset:
-    """Opens what a config's `data` section names, cut into folds where it names a `fold`."""
+    """Opens the data set that a config's `data` section names, cut into folds if it names one."""
     return find(data['name']).open(data, data_dir)
 
 
@@ -43,10 +43,10 @@ def named(text: str, data_dir: Path) -> records.Dataset:
 def media_files(
     dataset: records.Dataset, data_dir: Path, media_dir: Path | None
 ) -> Callable[[str], media.MediaFile]:
-    """Clip id -> its video file, among those that the data set was built from.
+    """Returns a function from a clip id to the video file that its record was built from.
 
     Args:
-      media_dir: holds them, zipped or not; None: where the builder looks for them by itself.
+      media_dir: folder of the video files, zipped or not; None for the builder's own.
     """
     lock = threading.Lock()
 
@@ -57,13 +57,13 @@ def media_files(
         folder = media_dir or source.media_dir(config.name if config else '', data_dir)
         if not folder.is_dir():
             raise FileNotFoundError(
-                f'pictures are read from the video files, and there is no folder {folder}; name '
-                'the one that holds them, or their zips, by --media_dir'
+                f'pictures are read from the video files, and their folder {folder} is missing; '
+                'name the folder of the files, or of their zips, by --media_dir'
             )
         return MediaFiles(folder)
 
     def video(clip_id: str) -> media.MediaFile:
-        with lock:  # many threads ask, one looks
+        with lock:  # only one of many threads lists the files
             place = files()
         return place.source(f'video/{clip_id}.mp4')
 

@@ -1,4 +1,4 @@
-"""Media of one's own: from a folder or table of clips to a data set that every system reads."""
+"""Data sets made of a user's own media: a folder or table of labelled clips."""
 
 import collections
 import hashlib
@@ -23,15 +23,15 @@ from avsc_jax.data.sources.tfds import demo_media
 
 
 class Folder(Source):
-    """Clips of a folder or table, which `data.folder` names; the demo's files where it is ''."""
+    """Clips of the folder or table `data.folder`; the demo's media files if it is ''."""
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
-        """The clips of the folder; the token demo makes the networks small."""
+        """Reads the folder's clips; the token demo makes only the networks small."""
         if config.data.source == 'auto':
             config.data.source = 'own'
 
     def settle(self, config: ConfigDict) -> None:
-        """What follows from the folder, the windows and the system, such as the data set's name."""
+        """Checks the data section, and names the data set after all that its records depend on."""
         data = config.data
         if data.folder:
             data.folder = str(Path(data.folder).expanduser().resolve())
@@ -48,29 +48,29 @@ class Folder(Source):
             raise ValueError(f'data.on_error is {data.on_error!r}; it must be fail or skip')
         if 'frames' in config:
             data.frames, data.short_side = config.frames, config.short_side
-        if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # as many of both
+        if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # equally many
             frames = media.pick_frames(config.frames, 1000, duration_s=data.window_s)
             config.encoders.openl3_audio.max_windows = len(frames)
         facts = [data.folder, data.needs, _options(data)]
         digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
         stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
         data.config = f'{stem}-{digest}'
-        config.paper = ConfigDict()  # nobody has published anything about these clips
+        config.paper = ConfigDict()  # no scores are published for these clips
 
     def command(self, data: Mapping, data_dir: Path) -> str:
-        """Any run on the clips builds their data set first."""
+        """Returns the command of a run, which builds the data set first."""
         return (
             'python -m avsc_jax.main --config=configs/own_data.py:SYSTEM '
             f'--config.data.folder=FOLDER --data_dir={data_dir}'
         )
 
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
-        """Builds the data set, unless it is there and the files are those it was built from."""
+        """Builds the data set, unless it is prepared from the same files."""
         data = config.data
         place = Path(data.folder) if data.folder else demo_media(data_dir) / 'meta.csv'
         built = self.is_prepared(data, data_dir)
         if built and not place.exists():
-            print(f'{place} is not there; what was built of it is taken', file=sys.stderr)
+            print(f'{place} is missing; its data set was built before and is used', file=sys.stderr)
             return
         clips = listing.read(place, data.needs)
         lists = listing.split(clips)
@@ -93,7 +93,7 @@ class Folder(Source):
         builder.download_and_prepare()
 
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
-        """Classes and files of the folder; longer files become several clips."""
+        """Returns classes and numbers of files; a long file becomes several clips."""
         if not data['folder']:
             return super().forecast(data, data_dir)
         clips = listing.read(Path(data['folder']), data['needs'])
@@ -102,16 +102,16 @@ class Folder(Source):
         return Forecast(clips.classes, counts)
 
     def suffix(self, data: Mapping) -> str:
-        """The name of the data set, which is the folder's with a digest."""
+        """Returns the name of the data set: the folder's name and a digest."""
         return f'-{data["config"]}'
 
     def overrides(self, data: Mapping) -> tuple[str, ...]:
-        """Folder, windows and pictures."""
+        """Returns flags for the folder, the windows and the pictures."""
         same = ('folder', 'needs', 'frames', 'short_side', 'window_s', 'on_error')
         return tuple(f'--config.data.{name}={data[name]}' for name in same)
 
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
-        """Clips that may be of one recording and in two splits."""
+        """Warns that clips of one recording may be in two splits."""
         no_groups = (
             'no groups were named: if clips of one place or recording are both in train and in '
             'test, the scores are too good'
@@ -121,7 +121,7 @@ class Folder(Source):
 
 
 def _options(data: ConfigDict) -> dict[str, Any]:
-    """What a record holds: fields of WindowConfig."""
+    """Returns the fields of WindowConfig."""
     options = {'window_s': float(data.window_s), 'sample_rate_hz': data.sample_rate_hz}
     if 'picture' in data.needs:
         options |= {'frames': data.frames, 'short_side': data.short_side}
@@ -129,7 +129,7 @@ def _options(data: ConfigDict) -> dict[str, Any]:
 
 
 def _summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
-    """How many files there are of each class and in each split, and what was left out."""
+    """Describes the numbers of files per class and split, and files that are left out."""
     counts = collections.Counter(item.scene for item in listed.items)
     lines = [
         f'{len(listed.items):,} files of {len(counts)} classes in {listed.place}: '
@@ -138,9 +138,8 @@ def _summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     ]
     if not listed.has_groups:
         lines.append(
-            'note: each file is a group of its own; where several are of one place or recording, '
-            'name it, or the scores are too good: by folders in the class folders, or a column '
-            'group'
+            'note: each file is a group of its own; if several are of one place or recording, the '
+            'scores are too good: group them by folders in the class folders, or by a column group'
         )
     if listed.left_out:
         lines.append(
@@ -154,9 +153,9 @@ class OwnData(RecordBuilder):
     """Media of your own.
 
     Args:
-      files: where the media are.
-      lists: split -> its clips: train_inner, validation and test.
-      facts: kept with the data set.
+      files: media files of the clips.
+      lists: clips of train_inner, validation and test.
+      facts: metadata to store with the data set.
     """
 
     VERSION = tfds.core.Version('1.0.0')
@@ -175,14 +174,14 @@ class OwnData(RecordBuilder):
         **kwargs: Any,
     ):
         self._own_files, self._own_lists, self._facts = files, lists, facts
-        told = logging.get_verbosity()
-        logging.set_verbosity(logging.ERROR)  # TFDS warns of every config that is made here
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)  # TFDS warns of each config made at run time
         super().__init__(**kwargs)
-        logging.set_verbosity(told)
+        logging.set_verbosity(verbosity)
 
     @property
     def classes(self) -> list[str]:
-        """Of all clips."""
+        """The sorted classes of all clips."""
         return sorted({clip.scene for clips in self._own_lists.values() for clip in clips})
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -193,5 +192,4 @@ class OwnData(RecordBuilder):
     def clips(
         self, dl_manager: tfds.download.DownloadManager
     ) -> tuple[FolderFiles, dict[str, list[Clip]]]:
-        """Those that were given."""
         return self._own_files, self._own_lists

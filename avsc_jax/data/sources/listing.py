@@ -1,4 +1,4 @@
-"""Labelled media of one's own: which files there are, and which of them train, select and report.
+"""Lists a user's own labelled media files, and splits them into training, validation and test.
 
 A folder has a folder of files for each class, `FOLDER/CLASS/...`. Folders inside a class are
 groups, such as locations or recordings; those of one name are one group, in whatever class. Where
@@ -8,7 +8,7 @@ A table (separated by commas, semicolons or tabs) has the columns `path`, or `au
 and `label`; it may have `group` and `split`. Its paths begin at its own folder. TAU's meta.csv is
 one.
 
-Nothing is drawn: the same names give the same splits everywhere, and no group is in two of them.
+Nothing is random: the same names give the same splits everywhere, and no group is in two of them.
 """
 
 import collections
@@ -23,16 +23,16 @@ from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.runtime.files import some
 
-HOLD = {
+ENDINGS = {  # of files that hold sound or pictures
     'sound': media.VIDEOS + media.SOUNDS,
     'picture': media.VIDEOS + media.PICTURES,
 }
-SPLITS = {  # what folders and tables call them
+SPLITS = {  # name in folders and tables -> split
     'train': 'train', 'training': 'train',
     'validation': 'validation', 'valid': 'validation', 'val': 'validation', 'dev': 'validation',
     'test': 'test', 'testing': 'test',
 }  # fmt: skip
-COLUMNS = {  # and TAU's names of them
+COLUMNS = {  # meaning -> names in the header, TAU's among them
     'path': ('path', 'file', 'filename'),
     'audio': ('audio', 'filename_audio'),
     'video': ('video', 'filename_video'),
@@ -44,7 +44,12 @@ SHARES = {'train_inner': 0.6, 'validation': 0.2, 'test': 0.2}
 
 
 class Listing(NamedTuple):
-    """What a folder or a table has; the items' paths begin at `root`."""
+    """The labelled files of a folder or table, with paths below `root`.
+
+    Attributes:
+      place: the folder or table.
+      left_out: files in no class folder or of other kinds.
+    """
 
     place: Path
     root: Path
@@ -61,42 +66,43 @@ class Listing(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Changes with every name, label, group and split, and with size and time of each file."""
+        """A digest of names, labels, groups and splits, and of size and time of each file."""
         stamp = FolderFiles(self.root).stamp
         facts = [(*i, tuple(stamp(i.audio)), tuple(stamp(i.video))) for i in self.items]
         return hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
 
 
 def read(place: Path, needs: Sequence[str]) -> Listing:
-    """The labelled files of a folder or a table, and of each only what is needed.
+    """Lists the labelled files of a folder or a table.
 
     Args:
-      needs: 'sound', 'picture', or both: what every clip must have.
+      needs: 'sound', 'picture', or both, which every clip must have; clips get only these files.
     """
     if place.is_dir():
-        found = _of_folder(place)
+        listing = _of_folder(place)
     elif place.is_file():
-        found = _of_table(place)
+        listing = _of_table(place)
     else:
         raise FileNotFoundError(
             f'there is no folder or table {place}; name a folder that has a folder of files for '
             'each class, or a CSV file with the columns path and label'
         )
-    if len(found.classes) < 2:
+    if len(listing.classes) < 2:
         raise ValueError(
-            f'{place} has only the class {found.classes[0]!r}; a system tells two or more apart'
+            f'{place} has only the class {listing.classes[0]!r}; a system needs two or more'
         )
-    return found._replace(items=[_needed(item, needs, place) for item in found.items])
+    return listing._replace(items=[_needed(item, needs, place) for item in listing.items])
 
 
 def _needed(item: Clip, needs: Sequence[str], place: Path) -> Clip:
-    there = {'sound': item.audio, 'picture': item.video}
-    if lacking := [need for need in needs if not there[need]]:
+    """Returns a clip with only the files that are needed; ValueError if it has no such file."""
+    names = {'sound': item.audio, 'picture': item.video}
+    if missing := [need for need in needs if not names[need]]:
         raise ValueError(
             f'the system takes {" and ".join(needs)}, and {item.clip_id} of {place} has no '
-            f'{lacking[0]}; choose a system for what the files hold, or give others'
+            f'{missing[0]}; choose a system for what the files hold, or give other files'
         )
-    kept = {kind: name if kind in needs else '' for kind, name in there.items()}
+    kept = {kind: name if kind in needs else '' for kind, name in names.items()}
     return item._replace(audio=kept['sound'], video=kept['picture'])
 
 
@@ -113,14 +119,14 @@ def _of_folder(folder: Path) -> Listing:
     for top, split in parts.items():
         for of_class in _folders(top):
             files = _files(of_class.rglob('*'))
-            found = [file for file in files if _kinds(file.name)]
-            if not found:
+            media_files = [file for file in files if _kinds(file.name)]
+            if not media_files:
                 raise ValueError(
                     f'{of_class} holds no videos, sounds or pictures; put those of the class '
                     f'{of_class.name!r} there, or remove it'
                 )
             left_out += [file for file in files if not _kinds(file.name)]
-            for file in found:
+            for file in media_files:
                 name = file.relative_to(folder).as_posix()
                 within = file.relative_to(of_class).parent.as_posix()
                 group = name if within == '.' else within
@@ -129,14 +135,14 @@ def _of_folder(folder: Path) -> Listing:
 
 
 def _item(name: str, label: str, group: str, split: str) -> Clip:
-    """Of a single file."""
-    audio, video = (name if kind in _kinds(name) else '' for kind in HOLD)
+    """Makes the clip of a single file."""
+    audio, video = (name if kind in _kinds(name) else '' for kind in ENDINGS)
     return Clip(name, audio, video, label, group, split)
 
 
 def _kinds(name: str) -> list[str]:
-    """What a file holds, by its ending."""
-    return [kind for kind, endings in HOLD.items() if name.lower().endswith(endings)]
+    """Returns which of 'sound' and 'picture' a file holds, by its ending."""
+    return [kind for kind, endings in ENDINGS.items() if name.lower().endswith(endings)]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -189,38 +195,38 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _columns(table: Path, header: Sequence[str]) -> dict[str, str]:
-    """What a column means -> its name in the header."""
-    found = {
+    """Returns the meanings of columns, keys of COLUMNS, and their names in the header."""
+    columns = {
         meaning: next((name for name in names if name in header), '')
         for meaning, names in COLUMNS.items()
     }
-    found = {meaning: name for meaning, name in found.items() if name}
-    if 'label' not in found or not {'path', 'audio', 'video'} & {*found}:
+    columns = {meaning: name for meaning, name in columns.items() if name}
+    if 'label' not in columns or not {'path', 'audio', 'video'} & {*columns}:
         raise ValueError(
             f'{table} has the columns {", ".join(header) or "none"}; it must have path (or audio '
             'and video) and label, and may have group and split'
         )
-    return found
+    return columns
 
 
-def _of_row(cell: dict[str, str]) -> Clip:
-    name = cell.get('path') or cell.get('video') or cell.get('audio')
+def _of_row(cells: dict[str, str]) -> Clip:
+    name = cells.get('path') or cells.get('video') or cells.get('audio')
     if not name:
         raise ValueError('it names no file')
-    if not cell['label']:
+    if not cells['label']:
         raise ValueError(f'{name} has no label')
-    split = SPLITS.get(cell.get('split', '').lower(), '')
-    if cell.get('split') and not split:
-        raise ValueError(f'split {cell["split"]!r} is none of {", ".join(SPLITS)}')
-    item = _item(name, cell['label'], cell.get('group') or name, split)
-    item = item._replace(**{k: cell[k] for k in ('audio', 'video') if cell.get(k)})
+    split = SPLITS.get(cells.get('split', '').lower(), '')
+    if cells.get('split') and not split:
+        raise ValueError(f'split {cells["split"]!r} is none of {", ".join(SPLITS)}')
+    item = _item(name, cells['label'], cells.get('group') or name, split)
+    item = item._replace(**{k: cells[k] for k in ('audio', 'video') if cells.get(k)})
     if not (item.audio or item.video):
-        raise ValueError(f'{name} ends as no video, sound or picture does')
+        raise ValueError(f'the ending of {name} is of no known video, sound or picture')
     return item
 
 
 def split(listing: Listing) -> dict[str, list[Clip]]:
-    """Which items are train_inner, validation and test: as the list says, or else by SHARES.
+    """Returns the clips of train_inner, validation and test, as the list says or by SHARES.
 
     Validation is cut from the training clips where the list names train and test alone.
     """
@@ -234,8 +240,8 @@ def split(listing: Listing) -> dict[str, list[Clip]]:
         parts = _cut(of['train'], inner) if len(of) == 2 else {'train_inner': of['train']}
         parts |= of
     for name in SHARES if named == {''} else ('train_inner',):
-        if lacking := {*listing.classes} - {item.scene for item in parts[name]}:
-            scene = min(lacking)
+        if missing := {*listing.classes} - {item.scene for item in parts[name]}:
+            scene = min(missing)
             groups = {item.group for item in items if item.scene == scene}
             raise ValueError(
                 f'the class {scene!r} of {listing.place} has no clip in {name}: its '
@@ -246,12 +252,12 @@ def split(listing: Listing) -> dict[str, list[Clip]]:
 
 
 def _check_named(listing: Listing, named: set[str]) -> None:
-    """An error unless every item has a split, and every group one."""
+    """Raises ValueError unless every clip has a split and every group is in only one."""
     if '' in named or not {'train', 'test'} <= named:
-        told = ', '.join(sorted(name or 'nothing' for name in named))
+        names = ', '.join(sorted(name or 'nothing' for name in named))
         raise ValueError(
-            f'{listing.place} names as splits {told}; every clip must be of train, test or '
-            'validation, which may be missing, or none of any'
+            f'{listing.place} names as splits {names}; give every clip train, test or validation '
+            '(which may be missing), or give none a split'
         )
     of_group = collections.defaultdict(set)
     for item in listing.items:
@@ -266,10 +272,11 @@ def _check_named(listing: Listing, named: set[str]) -> None:
 
 
 def _cut(items: Sequence[Clip], shares: Mapping[str, float]) -> dict[str, list[Clip]]:
-    """Parts that share no group, each with about its share of every class.
+    """Cuts clips into parts that share no group, each with about its share of every class.
 
-    The largest group goes first, of equals by a digest of their names, for files are often numbered
-    in an order that means something. Each goes where least of its classes is, as the shares go.
+    Groups are assigned one by one, the largest first, and equals by a digest of their names, for
+    the order of numbered files often means something. Each goes to the part that has the least of
+    its classes, relative to the part's share.
     """
     of_group = collections.defaultdict(list)
     for item in items:
@@ -282,13 +289,13 @@ def _cut(items: Sequence[Clip], shares: Mapping[str, float]) -> dict[str, list[C
 
     part_of = {}
     for group in sorted(of_group, key=order):
-        here = collections.Counter(item.scene for item in of_group[group])
+        scenes = collections.Counter(item.scene for item in of_group[group])
 
-        def filled(part: str, here: Mapping[str, int] = here) -> tuple[float, float]:
-            found, share = counts[part], shares[part]
-            of_class = sum(n * found[scene] / total[scene] for scene, n in here.items())
-            return of_class / share, found.total() / share
+        def filled(part: str, scenes: Mapping[str, int] = scenes) -> tuple[float, float]:
+            count, share = counts[part], shares[part]
+            of_class = sum(n * count[scene] / total[scene] for scene, n in scenes.items())
+            return of_class / share, count.total() / share
 
         part_of[group] = min(shares, key=filled)
-        counts[part_of[group]].update(here)
+        counts[part_of[group]].update(scenes)
     return {part: [item for item in items if part_of[item.group] == part] for part in shares}

@@ -1,6 +1,6 @@
-"""Sets of labelled pictures that image networks learn first: Places365 and ImageNet.
+"""Picture data sets for pretraining image networks: Places365 and ImageNet.
 
-A picture is a record of one frame, so that what reads the frames of clips reads these too.
+A picture is a record of one frame, so that code for the frames of clips reads pictures too.
 
 Places365 is a folder `places365_standard` in the data directory, or a link of that name, with
 `train/CLASS/*.jpg` and `val/CLASS/*.jpg`, as places365standard_easyformat.tar of
@@ -24,37 +24,35 @@ from avsc_jax.data import media, records
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.sources.source import Forecast, Source
 
-SETS = {'places365': 'places365_small', 'imagenet2012': 'imagenet2012'}  # -> what TFDS calls it
+SETS = {'places365': 'places365_small', 'imagenet2012': 'imagenet2012'}  # -> name in TFDS
 ARCHIVES = {
     'places365': 'extract places365standard_easyformat.tar of places2.csail.mit.edu there, or',
     'imagenet2012': 'put ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar of image-net.org into '
     'its folder downloads/manual and',
 }
 PLACES_FOLDER = 'places365_standard'
-SPLITS = {'train': 'train', 'validation': 'val'}  # -> its folder there
+SPLITS = {'train': 'train', 'validation': 'val'}  # -> folder in PLACES_FOLDER
 ENDINGS = ('.jpg', '.jpeg', '.png')
-MAX_BYTES = 1 << 26  # of a picture's file, and none of these sets has one near it
+MAX_BYTES = 1 << 26  # of a picture's file; those of these sets are far smaller
 
-Listing = tuple[np.ndarray, np.ndarray]  # names, bytes [N], and labels, int32 [N], of a split
+NamesAndLabels = tuple[np.ndarray, np.ndarray]  # of a split: bytes [N], int32 [N]
 
 
 class Pictures(Sequence):
-    """One split, in the way of data.records.Records; safe to read from several threads.
-
-    Names and labels are arrays, for there may be millions.
+    """The pictures of one split, used like data.records.Records; safe to read from threads.
 
     Args:
       size: number of pictures.
-      listing: is called once, when a name or a label is first needed.
-      load: the bytes of a picture's file, at most MAX_BYTES + 1 of them.
-      where: holds the pictures, in errors.
-      remedy: what to do about a broken one, in errors.
+      listing: returns names and labels; called once, when the first is needed.
+      load: index -> bytes of the picture's file, at most MAX_BYTES + 1 of them.
+      where: folder of the pictures, for errors.
+      remedy: what to do about a broken picture, for errors.
     """
 
     def __init__(
         self,
         size: int,
-        listing: Callable[[], Listing],
+        listing: Callable[[], NamesAndLabels],
         load: Callable[[int], bytes],
         where: Path,
         remedy: str,
@@ -63,18 +61,18 @@ class Pictures(Sequence):
         self._where, self._remedy = where, remedy
 
     @cached_property
-    def _listing(self) -> Listing:
+    def _listing(self) -> NamesAndLabels:
         return self._list()
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: int) -> dict:
-        """The record's fields; its only frame, uint8 RGB `[H, W, 3]`, is in the list `frames`."""
+        """Returns a record, whose list `frames` has one picture, uint8 RGB `[H, W, 3]`."""
         return self.outline(index) | {'frames': [self.frame(index, 0)]}
 
     def outline(self, index: int) -> dict:
-        """What is known of a record without decoding its picture."""
+        """Returns the fields of a record except its picture."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         names, labels = self._listing
@@ -82,18 +80,18 @@ class Pictures(Sequence):
         return {'clip_id': name, 'segment': -1, 'label': label, 'num_frames': 1}
 
     def frame(self, index: int, number: int) -> np.ndarray:
-        """The picture, of whatever colours it was, as uint8 RGB `[H, W, 3]`."""
+        """Decodes a picture of any colour mode to uint8 RGB `[H, W, 3]`."""
         try:
             if len(data := self._load(index)) > MAX_BYTES:
                 raise ValueError(f'it has more than {MAX_BYTES:,} bytes')
             return media.decode_jpeg(data)
         except Exception as error:  # array_record and Pillow raise many kinds
             path = self._where / self.outline(index)['clip_id']
-            raise ValueError(f'{path} is no whole picture ({error}); {self._remedy}') from error
+            raise ValueError(f'{path} is not a whole picture ({error}); {self._remedy}') from error
 
 
 class Outlines(Sequence):
-    """The outlines of a split, each made when it is asked for."""
+    """The outlines of a split, made on access."""
 
     def __init__(self, pictures: Pictures):
         self._pictures = pictures
@@ -107,7 +105,7 @@ class Outlines(Sequence):
 
 @dataclasses.dataclass(frozen=True)
 class PictureSet:
-    """A set on disk, in the way of data.records.Dataset; its splits are those of SPLITS."""
+    """A set on disk, used like data.records.Dataset; its splits are the keys of SPLITS."""
 
     name: str
     classes: tuple[str, ...]
@@ -119,25 +117,23 @@ class PictureSet:
         return len(self.records(split))
 
     def records(self, split: str, *, fields: tuple[str, ...] = ('frames',)) -> Pictures:
-        """Opens a split; there are no fields to choose from."""
+        """Opens a split; `fields` is for likeness with Dataset and changes nothing."""
         if split not in self.splits:
             raise ValueError(f'{self.name} has no split {split!r}; it has {", ".join(self.splits)}')
         return self.splits[split]
 
     def outlines(self, split: str) -> Outlines:
-        """What there is to read of each record of a split."""
         return Outlines(self.records(split))
 
     def title(self, split: str) -> str:
-        """What a report calls a split."""
         return split
 
 
 class PictureSource(Source):
-    """A set of pictures, which others have put there; no run builds it.
+    """A set of pictures that the user has prepared; no run builds it.
 
     Args:
-      name: one of SETS.
+      name: a key of SETS.
     """
 
     has_folds = False
@@ -146,21 +142,20 @@ class PictureSource(Source):
         self.name = name
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
-        """The pictures, with small networks where the demo is asked for."""
+        """Reads the pictures; the token demo makes only the networks small."""
         if config.data.source == 'auto':
             config.data.source = 'tau'
 
     def is_prepared(self, data: Mapping, data_dir: Path) -> bool:
-        """Whether something is there that claims to be the set; opening it tells if it is."""
+        """Returns whether the set's folder exists; opening it checks the content."""
         has_folder = self.name == 'places365' and os.path.lexists(data_dir / PLACES_FOLDER)
         return has_folder or records.is_prepared(SETS[self.name], '', data_dir)
 
     def command(self, data: Mapping, data_dir: Path) -> str:
-        """TFDS's own."""
         return f'tfds build {SETS[self.name]} --file_format=array_record --data_dir={data_dir}'
 
     def open(self, data: Mapping, data_dir: Path) -> PictureSet:
-        """Opens the set; its folder, where there is one, is listed now."""
+        """Opens the set, for which all files of a Places365 folder are listed."""
         if not self.is_prepared(data, data_dir):
             raise self._missing(data, data_dir)
         if self.name == 'places365' and os.path.lexists(folder := data_dir / PLACES_FOLDER):
@@ -168,7 +163,7 @@ class PictureSource(Source):
         return _stored(records.open_dataset(SETS[self.name], '', data_dir), data['num_classes'])
 
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
-        """An error: no run builds the set."""
+        """Raises FileNotFoundError, because no run builds the set."""
         raise self._missing(data, data_dir)
 
     def _missing(self, data: Mapping, data_dir: Path) -> FileNotFoundError:
@@ -178,21 +173,20 @@ class PictureSource(Source):
         )
 
     def warnings(self, data: Mapping, dataset: PictureSet) -> list[str]:
-        """None: the pictures are real, also with the token demo."""
+        """Returns no caveats: the pictures are real, also with the token demo."""
         return []
 
     def has_one_frame(self, data: Mapping) -> bool:
-        """A picture."""
         return True
 
 
 def _folder(folder: Path, num_classes: int) -> PictureSet:
-    """Pictures in a folder for each class."""
+    """Opens the pictures of a folder that has a folder for each class."""
     classes, others = (_class_names(folder / part) for part in SPLITS.values())
     _check_classes(classes, num_classes, folder)
-    if unlike := sorted({*classes} ^ {*others}):
+    if unshared := sorted({*classes} ^ {*others}):
         raise ValueError(
-            f'{len(unlike)} classes, such as {unlike[0]!r}, are in only one of '
+            f'{len(unshared)} classes, such as {unshared[0]!r}, are in only one of '
             f'{" and ".join(SPLITS.values())} of {folder}; both must have the same'
         )
     digest, splits = hashlib.sha256(), {}
@@ -211,7 +205,7 @@ def _folder(folder: Path, num_classes: int) -> PictureSet:
 def _class_names(folder: Path) -> tuple[str, ...]:
     if not folder.is_dir():
         raise FileNotFoundError(
-            f'{folder} is no folder; {folder.parent} must hold {" and ".join(SPLITS.values())}, '
+            f'{folder} is not a folder; {folder.parent} must hold {" and ".join(SPLITS.values())}, '
             'with a folder of pictures for each class'
         )
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
@@ -221,49 +215,50 @@ def _check_classes(classes: Sequence[str], num_classes: int, place: Path) -> Non
     if len(classes) != num_classes:
         raise ValueError(
             f'{place} has {len(classes)} classes, not {num_classes}; put the whole set there, or '
-            f'train on what is there by --config.data.num_classes={len(classes)}'
+            f'train on these by --config.data.num_classes={len(classes)}'
         )
 
 
-def _listed(folder: Path, classes: Sequence[str], note: Callable[[bytes], None]) -> Listing:
-    """The pictures of a split, class by class; `note` is told their names and sizes."""
+def _listed(folder: Path, classes: Sequence[str], note: Callable[[bytes], None]) -> NamesAndLabels:
+    """Lists the pictures of a split, class by class; calls `note` with names and sizes."""
     names, counts = [], []
     for name in classes:
         with os.scandir(folder / name) as entries:
-            found = sorted(
+            files = sorted(
                 (f'{name}/{entry.name}', entry.stat().st_size)
                 for entry in entries
                 if entry.name.lower().endswith(ENDINGS) and entry.is_file()
             )
-        if not found:
+        if not files:
             raise ValueError(
                 f'{folder / name} holds no pictures ({", ".join(ENDINGS)}); put those of the class '
                 'there'
             )
-        note(os.fsencode(repr(found)))
-        names.append(np.array([os.fsencode(path) for path, _ in found]))
-        counts.append(len(found))
+        note(os.fsencode(repr(files)))
+        names.append(np.array([os.fsencode(path) for path, _ in files]))
+        counts.append(len(files))
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return np.concatenate(names), labels
 
 
 def _head(folder: Path, name: bytes) -> bytes:
+    """Reads a file, or its start if it is larger than MAX_BYTES."""
     with (folder / os.fsdecode(name)).open('rb') as file:
         return file.read(MAX_BYTES + 1)
 
 
 def _stored(dataset: records.Dataset, num_classes: int) -> PictureSet:
-    """Pictures that TFDS has prepared."""
+    """Opens the pictures that TFDS has prepared."""
     info, folder = dataset.builder.info, Path(dataset.builder.data_dir)
     _check_classes(dataset.classes, num_classes, folder)
-    if lacking := [split for split in SPLITS if split not in info.splits]:
+    if missing := [split for split in SPLITS if split not in info.splits]:
         raise ValueError(
-            f'{folder} has no split {lacking[0]!r}, only {", ".join(info.splits)}; remove it and '
+            f'{folder} has no split {missing[0]!r}, only {", ".join(info.splits)}; remove it and '
             'build it again from all archives'
         )
     splits = {}
     for split in SPLITS:
-        # TFDS's own decoder trusts the files
+        # ours checks sizes, TFDS's decoder does not
         skip = {'image': tfds.decode.SkipDecoding()}
         source = dataset.builder.as_data_source(split, decoders=skip)
         splits[split] = Pictures(
@@ -276,15 +271,15 @@ def _stored(dataset: records.Dataset, num_classes: int) -> PictureSet:
     return PictureSet(dataset.name, dataset.classes, dataset.fingerprint, splits)
 
 
-def _labels(source: Sequence, where: str) -> Listing:
-    """Names and labels, for which all records are read: minutes, of a set of millions."""
+def _labels(source: Sequence, where: str) -> NamesAndLabels:
+    """Reads names and labels from all records, which takes minutes for a set of millions."""
     (name,) = {'filename', 'file_name'} & source[0].keys()
 
     def facts(index: int) -> tuple[bytes, int]:
         record = source[index]
         return record[name], record['label']
 
-    found = read_ahead(facts, range(len(source)))
-    bar = tqdm(found, total=len(source), desc=f'labels of {where}', unit='picture', leave=False)
+    rows = read_ahead(facts, range(len(source)))
+    bar = tqdm(rows, total=len(source), desc=f'labels of {where}', unit='picture', leave=False)
     names, labels = zip(*bar, strict=True)
     return np.array(names), np.array(labels, np.int32)

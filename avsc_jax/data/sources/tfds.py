@@ -1,4 +1,4 @@
-"""Data sets of TFDS builders: TAU with its made-up demo, and those of the user's own modules."""
+"""Data sets of TFDS builders: TAU with its made-up demo, and builders of the user's modules."""
 
 import importlib
 import importlib.util
@@ -15,39 +15,37 @@ from avsc_jax.data import records
 from avsc_jax.data.sources.source import Forecast, Source, build
 from avsc_jax.runtime.files import locked
 
-# Builder config of tfds_tau -> the one that has the same clips whole.
+# Builder config of tfds_tau -> the config whose records are the same clips, uncut.
 WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 
 
 class Tau(Source):
-    """TAU where it is prepared; else made-up clips in its layout, which a run builds itself."""
+    """TAU if it is prepared; otherwise the demo, made-up clips in its layout that a run builds."""
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
-        """TAU if it is there or named, else the demo; a named TAU that is missing is an error."""
+        """Chooses TAU if prepared or named, else the demo; raises if a named TAU is missing."""
         data = config.data
         if data.source == 'auto':
             data.source = 'tau' if named or self.is_prepared(data, data_dir) else 'demo'
         if data.source == 'demo':
             data.config = 'demo_segments' if data.config == 'segments' else 'demo'
-        elif config.kind != 'ensemble':  # which reads tables alone
+        elif config.kind != 'ensemble':  # an ensemble reads only tables
             self.open({'name': data.name, 'config': data.config}, data_dir)
 
     def command(self, data: Mapping, data_dir: Path) -> str:
-        """TFDS's build command without TensorFlow."""
+        """Returns the build command that needs no TensorFlow."""
         media = '' if data['config'].startswith('demo') else ' --manual_dir=FOLDER_WITH_THE_FILES'
         return f'python -m tfds_tau.build --config={data["config"]} --data_dir={data_dir}{media}'
 
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
-        """Builds the demo."""
+        """Builds the demo if it is missing; TAU is never built by a run."""
         if config.data.source == 'demo' and not self.is_prepared(config.data, data_dir):
-            from tfds_tau.tfds_tau_dataset_builder import (
-                Builder,  # only the demo is built from here
-            )
+            from tfds_tau.tfds_tau_dataset_builder import Builder
 
             build(Builder(config=config.data.config, data_dir=data_dir))
 
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
-        """Made-up clips, and folds."""
+        """Warns of made-up clips, and of folds that are not the official one."""
         fold = (
             'reported on a fold made here, not on the official one: published scores are of other '
             'clips'
@@ -55,11 +53,11 @@ class Tau(Source):
         return super().warnings(data, dataset) + [fold] * ('fold' in data)
 
     def has_one_frame(self, data: Mapping) -> bool:
-        """Whether records are seconds."""
+        """Returns whether records are seconds, which have one frame."""
         return data['config'] in ('segments', 'demo_segments')
 
     def media_dir(self, config: str, data_dir: Path) -> Path:
-        """Those of the demo are rendered where there are none."""
+        """Returns the folder of the video files; renders the demo's if they are missing."""
         if not config.startswith('demo'):
             return super().media_dir(config, data_dir)
         folder = _demo_dir(data_dir)
@@ -67,7 +65,7 @@ class Tau(Source):
 
 
 def demo_media(data_dir: Path) -> Path:
-    """The folder of the demo's media, after those that are missing are rendered."""
+    """Renders the demo's media files that are missing; returns their folder."""
     from tfds_tau import demo
 
     folder = _demo_dir(data_dir)
@@ -83,7 +81,11 @@ def _demo_dir(data_dir: Path) -> Path:
 
 
 def same_clips(one: str, other: str) -> bool:
-    """Whether two data sets, named as in environment.json, are different cuts of the same clips."""
+    """Returns whether two data sets are different cuts of the same clips.
+
+    Args:
+      one, other: their names in environment.json.
+    """
     names = [tuple(text.split()[0].split('/')) for text in (one, other)]
     if min(map(len, names)) < 3:
         return False
@@ -92,10 +94,10 @@ def same_clips(one: str, other: str) -> bool:
 
 
 class Module(Source):
-    """The one TFDS builder that a module of the user's defines.
+    """A data set whose TFDS builder is defined by a module of the user.
 
     Args:
-      name: of the module.
+      name: name of the module.
       known: names of other data sets, for errors.
     """
 
@@ -103,12 +105,12 @@ class Module(Source):
         self.name, self._class = name, _builder_class(name, known)
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
-        """The token demo makes the networks small; the clips are the user's all the same."""
+        """Reads the user's clips; the token demo makes only the networks small."""
         if config.data.source != 'demo':
             config.data.source = 'own'
 
     def settle(self, config: ConfigDict) -> None:
-        """The builder's config, if it has any, and no published scores."""
+        """Checks the builder's config, and removes the published scores."""
         data, known = config.data, [*self._class.builder_configs]
         data.source = 'own'
         if not known:
@@ -121,7 +123,7 @@ class Module(Source):
         config.paper = ConfigDict()
 
     def command(self, data: Mapping, data_dir: Path) -> str:
-        """Python, as TFDS's own command needs TensorFlow."""
+        """Returns a Python command, because TFDS's own needs TensorFlow."""
         config = f'config={data["config"]!r}, ' * bool(data['config'])
         name = self._class.__name__
         return (
@@ -130,33 +132,30 @@ class Module(Source):
         )
 
     def is_prepared(self, data: Mapping, data_dir: Path) -> bool:
-        """Whether a version of it is there."""
         return records.is_prepared(self._class.name, data['config'], data_dir)
 
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
-        """Builds the version that the class names."""
+        """Builds the version that the builder class names, if it is missing."""
         builder = self._builder(config.data, data_dir)
         if not builder.is_prepared():
             build(builder)
 
     def open(self, data: Mapping, data_dir: Path) -> records.Dataset:
-        """As others, in the folder of the builder's name."""
+        """Opens the data set under the builder's name, which need not be the module's."""
         return super().open({**data, 'name': self._class.name}, data_dir)
 
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
-        """The classes of the builder."""
+        """Returns the builder's classes."""
         return Forecast(tuple(self._builder(data, data_dir).info.features['label'].names), {})
 
     def suffix(self, data: Mapping) -> str:
-        """Module and config."""
         return ''.join(f'-{part}' for part in (self.name, data['config']) if part)
 
     def overrides(self, data: Mapping) -> tuple[str, ...]:
-        """Module and config."""
         return tuple(f'--config.data.{name}={data[name]}' for name in ('name', 'config'))
 
     def _builder(self, data: Mapping, data_dir: Path) -> tfds.core.DatasetBuilder:
-        """The builder; an error if its records lack a field."""
+        """Returns the builder; raises ValueError unless its records have all fields."""
         builder = self._class(
             config=data['config'] or None, data_dir=data_dir, file_format='array_record'
         )
@@ -175,50 +174,50 @@ class Module(Source):
 
 
 def is_module(name: str) -> bool:
-    """Whether there is a module of this name; a folder of other files is none."""
-    _look_here()
+    """Returns whether a module of this name exists; a folder without modules is none."""
+    _search_working_directory()
     return (
         name.isidentifier() and getattr(importlib.util.find_spec(name), 'origin', None) is not None
     )
 
 
-def _look_here() -> str:
-    """Has modules of the working directory found, as python -m does; returns the directory."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
-    return here
+def _search_working_directory() -> str:
+    """Makes modules of the working directory importable, as python -m does; returns its path."""
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)
+    return folder
 
 
 def _builder_class(name: str, known: Iterable[str]) -> type[tfds.core.DatasetBuilder]:
-    """The one builder of a module of this name; an error that says what to do if there is none."""
-    here = _look_here()
+    """Imports a module and returns its builder; raises ValueError unless it has exactly one."""
+    folder = _search_working_directory()
     try:
         module = importlib.import_module(name) if name and name[0] != '.' else None
     except ModuleNotFoundError as error:
         if not f'{name}.'.startswith(f'{error.name}.'):
-            raise  # a module that the user's own one imports
+            raise  # the user's module imports a missing one
         module = None
     if module is None:
         raise ValueError(
             f'there is no data set {name!r}; data.name must be one of {", ".join(known)}, or a '
-            f'module in {here} that defines a subclass of avsc_jax.data.builder.RecordBuilder'
+            f'module in {folder} that defines a subclass of avsc_jax.data.builder.RecordBuilder'
         )
     classes = _classes_of(module)
-    inner = f'{name}.{name}_dataset_builder'  # of a folder in TFDS's layout
+    inner = f'{name}.{name}_dataset_builder'  # in TFDS's folder layout
     if not classes and hasattr(module, '__path__') and importlib.util.find_spec(inner):
         classes = _classes_of(importlib.import_module(inner))
     if len(classes) != 1:
         named = ', '.join(cls.__name__ for cls in classes) or 'none'
         raise ValueError(
             f'{name}, {module.__spec__.origin or "a folder"}, must define one TFDS builder, and '
-            f'defines {named}; put one into a module of its own, a subclass of '
-            'avsc_jax.data.builder.RecordBuilder, and give that as data.name'
+            f'defines {named}; put one subclass of avsc_jax.data.builder.RecordBuilder into a '
+            'module of its own, and name that module by data.name'
         )
     return classes[0]
 
 
 def _classes_of(module: ModuleType) -> list[type[tfds.core.DatasetBuilder]]:
-    """The builders that a module or a module inside it defines, not those that it imports."""
+    """Returns the builders that a module or its submodules define, but not imported ones."""
     classes = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
     return [
         cls

@@ -104,7 +104,7 @@ def test_a_changed_folder_is_built_again_and_a_moved_one_is_not_needed(main, tmp
     assert second.num_records('train') + second.num_records('test') == 12
     folder.rename(tmp_path / 'elsewhere')
     assert job.prepare_data(config, tmp_path / 'data').fingerprint == second.fingerprint
-    assert 'is not there; what was built of it is taken' in capsys.readouterr().err
+    assert 'is missing; its data set was built before and is used' in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ def test_the_digest_changes_with_a_file_a_label_or_a_name(tmp_path):
     ('names', 'sentence'),
     [
         (['1.wav'], r'holds no folders; put the files of each class into one'),
-        (['a/1.wav'], r"has only the class 'a'; a system tells two or more apart"),
+        (['a/1.wav'], r"has only the class 'a'; a system needs two or more"),
         (['a/1.wav', 'b/list.txt'], r"b holds no videos.*class 'b' there, or remove it"),
         (['a/1.jpg', 'b/2.jpg'], r'takes sound, and a/1.jpg of .* has no sound'),
         (
@@ -135,7 +135,7 @@ def test_the_digest_changes_with_a_file_a_label_or_a_name(tmp_path):
         ),
         (
             ['train/a/1.wav', 'train/b/2.wav', 'val/a/3.wav', 'val/b/4.wav'],
-            r'names as splits train, validation; every clip must be of train, test or',
+            r'names as splits train, validation; give every clip train, test or',
         ),
         (
             [f'{s}/{c}/hall/{c}.wav' for s in ('train', 'test') for c in 'ab'],
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_trained_on_is_a_sentence(tmp_path, names, sente
         (['name,label', 'a.wav,b'], r'has the columns name, label; it must have path'),
         (['path,label', '1.wav,'], r'line 2: 1.wav has no label'),
         (['path,label', ',park'], r'line 2: it names no file'),
-        (['path,label', '1.txt,park'], r'line 2: 1.txt ends as no video, sound or picture'),
+        (['path,label', '1.txt,park'], r'line 2: the ending of 1.txt is of no known video'),
         (['path,label', '1.wav,a', '1.wav,b'], r'1.wav is named 2 times'),
         (['path,label,split', '1.wav,a,trian'], r"split 'trian' is none of train"),
         (['path,label', 'x.wav,a', 'y.wav,b'], r'none of the 2 files .* exists, such as .*x.wav'),

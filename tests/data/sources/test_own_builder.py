@@ -159,7 +159,7 @@ def test_a_builder_with_configs_is_asked_for_one_of_them(main, here):
         (
             {'my_two.py': PLAIN.format(name='A', change='') + PLAIN.format(name='B', change='')},
             'my_two',
-            r'must define one TFDS builder, and defines A, B; put one into a module of its own',
+            r'must define one TFDS builder, and defines A, B; put one subclass of .* into a module',
         ),
         (
             {'my_part.py': PLAIN.format(name='MyPart', change="del features['location']")},

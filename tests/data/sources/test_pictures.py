@@ -127,7 +127,7 @@ def test_what_is_no_picture_is_named_with_its_path(data_dir, monkeypatch, conten
         monkeypatch.setattr(pictures, 'MAX_BYTES', 99)
     with pytest.raises(ValueError, match=reason) as error:
         opened(data_dir).records('validation').frame(1, 0)
-    assert str(error.value).startswith(f'{path} is no whole picture')
+    assert str(error.value).startswith(f'{path} is not a whole picture')
     assert str(error.value).endswith('put a whole one there, or remove it')
 
 
@@ -150,9 +150,9 @@ def no_folder(folder):
     [
         (remove('train/zoo', 'val/zoo'), ValueError, r'has 2 classes, not 3; .*num_classes=2'),
         (remove('val/zoo'), ValueError, "1 classes, such as 'zoo', are in only one of train and"),
-        (remove('val'), FileNotFoundError, r'standard/val is no folder; .* must hold train and'),
+        (remove('val'), FileNotFoundError, r'standard/val is not a folder; .* must hold train and'),
         (empty, ValueError, r'train/zoo holds no pictures \(.jpg, .jpeg, .png\); put those'),
-        (no_folder, FileNotFoundError, r'standard/train is no folder'),
+        (no_folder, FileNotFoundError, r'standard/train is not a folder'),
     ],
 )
 def test_a_wrong_folder_is_a_sentence(data_dir, spoil, kind, sentence):
