@@ -4,7 +4,7 @@
         [--download] [--on_error=fail|skip]
 
 All flags of `tfds build` work (--data_dir, --manual_dir, --num_shards, --overwrite ...; --help
-lists them), but for the shard size. Without --config every config whose media are there is built.
+lists them), except for the shard size. Without --config every config that has media is built.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from tfds_tau.tfds_tau_dataset_builder import Builder
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Args(build.Args):
-    """TFDS's flags and ours."""
+    """TFDS's flags and those of this builder."""
 
     workers: int | None = None
-    """Clips decoded at a time. Defaults to one for each core."""
+    """Number of clips decoded in parallel. Defaults to one per core."""
 
     download: bool = False
     """Fetches the archives that are missing: 108 GB development set, 61 GB evaluation set."""
@@ -37,9 +37,9 @@ class Args(build.Args):
 
 
 def main(args: Args) -> int:
-    """Builds the named config, or each whose media are there; 1 if any is missing."""
+    """Builds the named config, or all; returns 1 if any fails."""
     if not flags.FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.WARNING)  # TFDS tells its every step at INFO
+        logging.set_verbosity(logging.WARNING)  # TFDS logs every step at INFO
     tfds.disable_progress_bar()  # the builder shows its own
     Builder.workers, Builder.on_error = args.workers, args.on_error
     known, config = list(Builder.builder_configs), args.generation.config
@@ -50,19 +50,21 @@ def main(args: Args) -> int:
             args = _with_manual_dir(args)
             fetch.fetch(configs, Path(args.paths.manual_dir))
     except (ValueError, OSError) as error:
-        return _told(error)
+        return _print_error(error)
     return int(not all([_built(args, name) for name in configs]))
 
 
 def _check(args: Args, known: list[str]) -> None:
-    """Refuses what would otherwise be found out after hours, or be passed over."""
+    """Raises ValueError for flags that would fail after hours or be ignored."""
     config, options = args.generation.config, args.generation
     if config is not None and config not in known:
         raise ValueError(f'config {config!r} is not one of {", ".join(known)}')
     if options.max_shard_size_mb:
         raise ValueError('--max_shard_size_mb does nothing here; give --num_shards')
     if options.beam_pipeline_options and options.nondeterministic_order:
-        raise ValueError('--nondeterministic_order: TFDS cannot write ArrayRecord so; leave it out')
+        raise ValueError(
+            'TFDS cannot write ArrayRecord with --nondeterministic_order; leave it out'
+        )
     if options.beam_pipeline_options and not importlib.util.find_spec('apache_beam'):
         raise ValueError(
             '--beam_pipeline_options needs Apache Beam; run: pip install "avsc_jax[beam]"'
@@ -70,7 +72,7 @@ def _check(args: Args, known: list[str]) -> None:
 
 
 def _with_manual_dir(args: Args) -> Args:
-    """Names the folder of the archives, which TFDS would look for in the same place."""
+    """Sets manual_dir to the folder of the archives, where TFDS looks by default."""
     paths = args.paths
     folder = paths.manual_dir or (paths.download_dir or paths.data_dir / 'downloads') / 'manual'
     if paths.add_name_to_manual_dir:
@@ -80,7 +82,7 @@ def _with_manual_dir(args: Args) -> Args:
 
 
 def _built(args: Args, config: str) -> bool:
-    """Runs TFDS's command for one config; what is missing or broken becomes one line."""
+    """Runs TFDS's command for one config; returns whether it succeeded, else prints one line."""
     one = dataclasses.replace(
         args,
         positional_datasets=[str(Path(__file__).parent)],
@@ -89,12 +91,12 @@ def _built(args: Args, config: str) -> bool:
     try:
         build.Args.execute(one)
     except (ValueError, OSError) as error:
-        return not _told(error, f'{config}: ')
+        return not _print_error(error, f'{config}: ')
     return True
 
 
-def _told(error: Exception, where: str = '') -> int:
-    """Prints an error that carries a sentence for the user; returns the exit code."""
+def _print_error(error: Exception, where: str = '') -> int:
+    """Prints an error in one line; returns the exit code."""
     if os.environ.get('AVSC_TRACEBACK'):
         raise error
     print(f'error: {where}{error}', file=sys.stderr)
@@ -102,7 +104,7 @@ def _told(error: Exception, where: str = '') -> int:
 
 
 def run() -> None:
-    """Entry point."""
+    """Parses the command line and runs `main`."""
     app.run(main, flags_parser=cli_utils.make_flags_parser(Args, description=__doc__))
 
 

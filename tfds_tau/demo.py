@@ -1,10 +1,10 @@
-"""Made-up scenes as real files: 48 kHz stereo 24-bit wav and H.264 mp4 in TAU's folder layout.
+"""Renders made-up scenes as 48 kHz stereo 24-bit wav and H.264 mp4 files in TAU's folder layout.
 
-Nothing here resembles a recording. Two facts make the set worth classifying: scenes come in pairs
+The clips do not resemble recordings. Two facts make the set worth classifying: scenes come in pairs
 that look alike and in other pairs that sound alike, so that neither sense is enough; and three
 clips in ten are filmed at night, which hides the picture but not the sound. Within a pair only a
-*mark* (a coloured sign, a chime) tells the two apart, and it misleads in one clip of five.
-Every clip depends on its own number alone: the same files come out on every run and in any order.
+*mark* (a coloured sign, a chime) distinguishes the two, and it misleads in one clip of five. Every
+clip depends only on its own number: every run renders the same files, in whatever order.
 """
 
 import os
@@ -27,11 +27,11 @@ HEIGHT, WIDTH = 144, 256
 CITIES = ('barcelona', 'helsinki', 'lisbon', 'london', 'lyon')
 TRAIN_LOCATIONS, TEST_LOCATIONS, CLIPS_PER_LOCATION = 7, 3, 2  # of each scene: 140 + 60 clips
 NIGHTS = (0, 4, 7, 13, 15, 18)  # of a scene's 20 clips: 4 of 14 in train, 2 of 6 in test
-MARK_TRUTH = 0.8  # how often a mark tells the truth
+MARK_TRUTH = 0.8  # share of clips whose mark is right
 
 
 class Scene(NamedTuple):
-    """What a scene looks and sounds like; the mark is what the second of a pair tends to have."""
+    """Look and sound of a scene; the second scene of a pair usually has the mark."""
 
     look: str
     look_mark: bool
@@ -52,7 +52,7 @@ RECIPES = {
     'street_traffic': Scene('road', False, 'engine', True),
 }
 
-# Rectangles (left, top, right, bottom in parts of the picture; RGB), painted in order.
+# Rectangles, painted in order: left, top, right, bottom as shares of the picture, and RGB.
 LOOKS = {
     'hall': [
         ((0, 0, 1, 1), (200, 205, 210)),
@@ -117,7 +117,7 @@ class Clip(NamedTuple):
 
 
 def clips() -> list[Clip]:
-    """All 200 clips, in the order of TAU's lists (by scene, then location)."""
+    """Returns all 200 clips, in the order of TAU's lists (by scene, then location)."""
     made = []
     for scene_number, scene in enumerate(SCENES):
         for i in range((TRAIN_LOCATIONS + TEST_LOCATIONS) * CLIPS_PER_LOCATION):
@@ -138,14 +138,17 @@ def render(
     duration_s: float = 10.0,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> Path:
-    """Writes media and lists under `folder` in TAU's layout; media already there stay as they are.
+    """Writes media and lists under `folder` in TAU's layout; existing media are kept.
 
     Args:
       folder: made if missing.
-      workers: clips rendered at a time; None means one for each core.
-      chosen: which of `clips()`; None means all.
-      duration_s: of each clip.
-      sample_rate_hz: of the sound.
+      workers: number of clips rendered in parallel; None for one per core.
+      chosen: clips to render; None for all of `clips()`.
+      duration_s: length of each clip.
+      sample_rate_hz: sample rate of the sound.
+
+    Returns:
+      The folder.
     """
     chosen = clips() if chosen is None else chosen
     for name in ('audio', 'video', 'evaluation_setup'):
@@ -181,12 +184,12 @@ def _write_list(path: Path, clip_ids: list[str], columns: int) -> None:
 
 
 def _mark_shows(clip: Clip, marked: bool, sense: int) -> bool:
-    """Whether the mark is there: as the scene wants in four clips of five, else the opposite."""
+    """Returns whether the clip has the mark: as its scene in four clips of five, else not."""
     return marked == (np.random.default_rng([sense, clip.number]).random() < MARK_TRUTH)
 
 
 def _write_wav(path: Path, clip: Clip, duration_s: float, rate: int) -> None:
-    """Two channels of noise with the scene's spectrum, its location's colour, beat and mark."""
+    """Writes two channels of noise with the scene's spectrum, location's colour, beat and mark."""
     scene = RECIPES[clip.clip_id.split('-')[0]]
     place, own = np.random.default_rng([1, clip.place]), np.random.default_rng([2, clip.number])
     level_db, beats = SOUNDS[scene.sound]
@@ -211,7 +214,7 @@ def _write_wav(path: Path, clip: Clip, duration_s: float, rate: int) -> None:
 
 
 def _write_mp4(path: Path, clip: Clip, duration_s: float) -> None:
-    """The scene's canvas under a swaying camera, with passers-by and sensor noise."""
+    """Writes the scene's canvas under a swaying camera, with passers-by and sensor noise."""
     own = np.random.default_rng([5, clip.number])
     canvas = _canvas(clip, own)
     sway = np.cumsum(own.normal(0, 1.2, (round(duration_s * FRAME_RATE), 2)), axis=0)
@@ -236,7 +239,7 @@ def _write_mp4(path: Path, clip: Clip, duration_s: float) -> None:
 
 
 def _canvas(clip: Clip, own: np.random.Generator) -> np.ndarray:
-    """The picture of one location, a little larger than a frame: [H + 32, W + 32, 3] float32."""
+    """Paints the picture of a location, larger than a frame: [H + 32, W + 32, 3] float32."""
     scene, place = RECIPES[clip.clip_id.split('-')[0]], np.random.default_rng([4, clip.place])
     height, width = HEIGHT + 32, WIDTH + 32
     canvas = np.zeros((height, width, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Fetches the TAU archives from Zenodo: what is there already stays, the rest is resumed."""
+"""Downloads the TAU archives from Zenodo; keeps complete ones and resumes partial ones."""
 
 import csv
 import shutil
@@ -21,7 +21,7 @@ RECORDS = {
 
 
 def archives(configs: Iterable[str], folder: Path) -> list[download.File]:
-    """The archives that the builder configs are made of, as they will lie in the folder."""
+    """Returns the archives that builder configs need, and their paths in the folder."""
     records = {RECORDS[config] for config in configs if config in RECORDS}
     lines = [line for line in TABLE.read_text().splitlines() if not line.startswith('#')]
     return [
@@ -37,12 +37,12 @@ def archives(configs: Iterable[str], folder: Path) -> list[download.File]:
 
 
 def fetch(configs: Iterable[str], folder: Path, *, at_once: int = 4) -> None:
-    """Fetches them into the folder, and says before what it will take.
+    """Downloads the archives of builder configs, after printing how much that is.
 
     Args:
-      configs: names of builder configs; `demo` needs nothing.
+      configs: names of builder configs; `demo` needs no archives.
       folder: made if missing.
-      at_once: connections.
+      at_once: number of connections.
     """
     files = archives(configs, folder)
     if not files:
@@ -52,8 +52,8 @@ def fetch(configs: Iterable[str], folder: Path, *, at_once: int = 4) -> None:
     print(
         f'{len(files)} archives of TAU Urban Audio-Visual Scenes 2021, {total / 1e9:.1f} GB, are '
         f'fetched into {folder}, where {shutil.disk_usage(folder).free / 1e9:.1f} GB are free.\n'
-        'They are free for non-commercial use only; the archives hold the licence. Those that are '
-        'there are checked and kept, and a download that was stopped goes on where it was.',
+        'They are free for non-commercial use only; the archives hold the licence. Complete '
+        'archives are checked and kept, and partial downloads are resumed.',
         file=sys.stderr,
     )
     download.fetch_all(files, at_once=at_once)

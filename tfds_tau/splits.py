@@ -1,4 +1,4 @@
-"""Which clip is in which split: the set's own fold lists, and the official baseline's inner split.
+"""Splits TAU by its own fold lists and by the official baseline's inner split.
 
 Stored splits are `train_inner`, `validation` and `test`; `train` is the first two, in that order.
 """
@@ -13,7 +13,7 @@ from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.scenes import parse_clip_id
 
 # SHA-256 of the sorted names, joined by line feeds, of the set's fold 1 training list (8,646
-# clips) and of the 7,907 of them that the baseline trains on. They guard the rule below.
+# clips) and of the 7,907 of them that the baseline trains on. They check `inner_split`.
 TRAIN_SHA256 = 'fc5f6bf2302c902f6390e0e6274301d49ad32046f39e0e6c0b931b05dedb1074'
 TRAIN_INNER_SHA256 = '03c1c7d1d4b9802a4601d8a93486f068eb6113932f8bddf99ab7520572434d5f'
 
@@ -33,7 +33,7 @@ def development(files: MediaFiles) -> dict[str, list[Clip]]:
 
 
 def evaluation(files: MediaFiles) -> dict[str, list[Clip]]:
-    """Returns the evaluation items: files paired by stem whose names tell no scene."""
+    """Returns the evaluation items: pairs of files of one stem that names no scene."""
     stems = {'audio': {}, 'video': {}}
     for name in files:
         folder, _, filename = name.rpartition('/')
@@ -47,7 +47,7 @@ def evaluation(files: MediaFiles) -> dict[str, list[Clip]]:
         )
     pairs = []
     for stem in sorted(stems['audio'].keys() | stems['video'].keys()):
-        # one without the other keeps its place: the build lists what is missing
+        # a missing file of a pair is reported by the build
         audio = stems['audio'].get(stem, f'audio/{stem}.wav')
         pairs.append(Clip(stem, audio, stems['video'].get(stem, f'video/{stem}.mp4'), ''))
     return {'test': pairs}
@@ -76,8 +76,8 @@ def inner_split(clip_ids: list[str]) -> set[str]:
         inner.update(taken)
     if _sha256(clip_ids) == TRAIN_SHA256 and _sha256(inner) != TRAIN_INNER_SHA256:
         raise ValueError(
-            f'the inner split of the true training list gives {len(inner)} clips, not the 7,907 of '
-            'the official baseline: did random.Random change?'
+            f'the inner split of the official training list has {len(inner)} clips or others than '
+            'the 7,907 of the official baseline; run a Python whose random.Random is unchanged'
         )
     return inner
 
@@ -91,8 +91,8 @@ def _read_list(files: MediaFiles, filename: str) -> list[Clip]:
     text = files.read_text(filename)
     if text is None:
         raise FileNotFoundError(
-            f'{filename} is neither under {files.root} nor in a zip there; put the archives of '
-            'zenodo.org/records/4477542 there, or name their folder by --manual_dir'
+            f'{filename} is neither under {files.root} nor in a zip file there; put the archives '
+            'of zenodo.org/records/4477542 there, or name their folder by --manual_dir'
         )
     rows = csv.DictReader(text.splitlines(), delimiter='\t')
     wanted = {'filename_audio', 'filename_video', 'scene_label'}

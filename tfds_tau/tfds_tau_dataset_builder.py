@@ -21,12 +21,12 @@ from tfds_tau import demo, splits
 
 @dataclasses.dataclass(eq=False)
 class Config(tfds.core.BuilderConfig):
-    """Which frames a record holds, and how large.
+    """Settings of records: their frames, the size of these, and their length.
 
     Attributes:
-      frames: a rule of media.FRAME_RULES.
-      short_side: larger pictures are scaled down to it.
-      seconds: one record a second with its one frame, instead of one a clip.
+      frames: rule of media.FRAME_RULES that picks the frames.
+      short_side: larger pictures are scaled down to this short side in pixels.
+      seconds: makes one record per second, with one frame, instead of one per clip.
     """
 
     frames: str = 'clip12'
@@ -35,7 +35,7 @@ class Config(tfds.core.BuilderConfig):
 
     @property
     def options(self) -> dict:
-        """What the content of a record depends on, besides its clip."""
+        """Arguments of `read`: what a record's content depends on besides its clip."""
         return dict(frames=self.frames, short_side=self.short_side, seconds=self.seconds)
 
 
@@ -95,7 +95,7 @@ class Builder(RecordBuilder):
 
     @classmethod
     def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
-        """TFDS's, which takes the README for the description; its first part is one."""
+        """Describes the data set by the first part of the README, which TFDS would take whole."""
         metadata = super(RecordBuilder, cls).get_metadata()
         first_part = metadata.description.partition('\n## ')[0].strip()
         return dataclasses.replace(metadata, description=first_part)
@@ -103,7 +103,7 @@ class Builder(RecordBuilder):
     def clips(
         self, dl_manager: tfds.download.DownloadManager
     ) -> tuple[MediaFiles, dict[str, list[Clip]]]:
-        """The media, and which clips are in which split."""
+        """Returns the media files and the clips of each split."""
         files = self._files(dl_manager)
         is_evaluation = self.builder_config.name.startswith('evaluation')
         return files, splits.evaluation(files) if is_evaluation else splits.development(files)
@@ -112,14 +112,14 @@ class Builder(RecordBuilder):
         if not self.builder_config.name.startswith('demo'):
             return MediaFiles(_manual_dir(dl_manager))
         folder = Path(dl_manager.download_dir) / f'tfds_tau_demo-{self.version}'
-        with locked(folder):  # of all configs made of it
+        with locked(folder):  # other configs render the same files
             return MediaFiles(demo.render(folder, workers=self.workers))
 
 
 def _manual_dir(dl_manager: tfds.download.DownloadManager) -> Path:
     try:
         return Path(dl_manager.manual_dir)
-    except AssertionError as error:  # missing or empty, told by TFDS in a paragraph
+    except AssertionError as error:  # missing or empty, which TFDS explains in a paragraph
         raise FileNotFoundError(
             'the folder with the TAU archives is missing or empty: put the zips of '
             'zenodo.org/records/4477542 (development) and 4767103 (evaluation) into '
