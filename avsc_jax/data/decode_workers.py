@@ -40,12 +40,8 @@ ARRAYS = {
     'media_times': (np.float32, (None,)),
 }
 LISTS = ('frames', 'media_frames')
-COMMAND = (
-    sys.executable,
-    '-P',
-    '-m',
-    'avsc_jax.data.decode_workers',
-)  # -P: no module beside the clips
+# -P: never imports a module that lies beside the clips
+COMMAND = (sys.executable, '-P', '-m', 'avsc_jax.data.decode_workers')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -185,7 +185,7 @@ def cut(dataset: Dataset, data: Mapping) -> Dataset:
     if 'fold' not in data:
         return dataset
     if data['fold'] not in range(NUM_FOLDS):
-        raise ValueError(f'there is no fold {data["fold"]}; there are 0 ... {NUM_FOLDS - 1}')
+        raise ValueError(f'fold {data["fold"]} does not exist; name one of 0 ... {NUM_FOLDS - 1}')
     if missing := [split for split in STORED if split not in dataset.builder.info.splits]:
         raise ValueError(
             f'{dataset.name} has no split {missing[0]!r}; folds are made of the development set, '

@@ -173,7 +173,7 @@ def test_a_fold_file_of_other_clips_is_a_sentence(folded, data_dir, tmp_path, ch
 
 
 def test_data_without_train_or_a_fold_that_is_none_is_a_sentence(data_dir, tmp_path):
-    with pytest.raises(ValueError, match=r'no fold 5; there are 0 \.\.\. 4'):
+    with pytest.raises(ValueError, match=r'^fold 5 does not exist; name one of 0 \.\.\. 4$'):
         sources.open_dataset(of_demo(fold=5), data_dir)
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
     (file,) = (tmp_path / 'tfds_tau/demo').rglob('dataset_info.json')

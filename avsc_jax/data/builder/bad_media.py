@@ -39,7 +39,7 @@ def report(
     path: Path,
     *,
     skip: bool,
-    flag: str = '--on_error=skip',
+    flag: str,
 ) -> None:
     """Lists bad files on the console and in a file; raises ValueError unless they may be skipped.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from avsc_jax.data import media
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles, Member
+from avsc_jax.data.media.source import name_of
 from avsc_jax.scenes import parse_clip_id
 
 SAMPLE_RATE_HZ = 48000  # that `read` demands
@@ -145,12 +146,12 @@ def _encoded(pictures: media.Frames) -> dict[str, Any]:
 def _binaural(source: Path | Member) -> np.ndarray:
     samples, rate = media.read_audio(source)
     if rate != SAMPLE_RATE_HZ:
-        raise ValueError(f'{_name(source)} is sampled at {rate} Hz, not at {SAMPLE_RATE_HZ}')
+        raise ValueError(f'{name_of(source)} is sampled at {rate} Hz, not at {SAMPLE_RATE_HZ}')
     # a file that was never filled has only zeros; a microphone never gives that
     if not samples.any():
-        raise ValueError(f'{_name(source)} is silent: every sample is zero')
+        raise ValueError(f'{name_of(source)} is silent: every sample is zero')
     if np.array_equal(samples[:, 0], samples[:, 1]):
-        raise ValueError(f'{_name(source)} is mono; a binaural recording has two channels')
+        raise ValueError(f'{name_of(source)} is mono; a binaural recording has two channels')
     return samples
 
 
@@ -163,10 +164,6 @@ def _check_lengths(clip: Clip, sound_s: float, times_s: np.ndarray) -> None:
     if sound_s - times_s[-1] > 0.25 + 1.5 * spacing_s:
         reason = f'ends soon after {times_s[-1]:.1f} s, but {clip.audio} lasts {sound_s:.1f} s'
         raise BadMedia([(clip.video, f'{clip.video} {reason}')])
-
-
-def _name(source: Path | Member) -> str:
-    return str(source) if isinstance(source, Path) else source.name
 
 
 def _sound(files: FolderFiles, clip: Clip, rate_hz: int) -> media.SoundTrack:

@@ -102,11 +102,9 @@ class Folder(Source):
         return Forecast(clips.classes, counts)
 
     def suffix(self, data: Mapping) -> str:
-        """Returns the name of the data set: the folder's name and a digest."""
         return f'-{data["config"]}'
 
     def overrides(self, data: Mapping) -> tuple[str, ...]:
-        """Returns flags for the folder, the windows and the pictures."""
         same = ('folder', 'needs', 'frames', 'short_side', 'window_s', 'on_error')
         return tuple(f'--config.data.{name}={data[name]}' for name in same)
 
@@ -160,9 +158,6 @@ class OwnData(RecordBuilder):
 
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First version.'}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = None
-    BUILDER_CONFIGS = []
-    DEFAULT_BUILDER_CONFIG_NAME = None
     skip_flag = '--config.data.on_error=skip'
 
     def __init__(

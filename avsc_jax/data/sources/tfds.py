@@ -33,7 +33,6 @@ class Tau(Source):
             self.open({'name': data.name, 'config': data.config}, data_dir)
 
     def command(self, data: Mapping, data_dir: Path) -> str:
-        """Returns the build command that needs no TensorFlow."""
         media = '' if data['config'].startswith('demo') else ' --manual_dir=FOLDER_WITH_THE_FILES'
         return f'python -m tfds_tau.build --config={data["config"]} --data_dir={data_dir}{media}'
 
@@ -53,7 +52,6 @@ class Tau(Source):
         return super().warnings(data, dataset) + [fold] * ('fold' in data)
 
     def has_one_frame(self, data: Mapping) -> bool:
-        """Returns whether records are seconds, which have one frame."""
         return data['config'] in ('segments', 'demo_segments')
 
     def media_dir(self, config: str, data_dir: Path) -> Path:
@@ -145,7 +143,6 @@ class Module(Source):
         return super().open({**data, 'name': self._class.name}, data_dir)
 
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
-        """Returns the builder's classes."""
         return Forecast(tuple(self._builder(data, data_dir).info.features['label'].names), {})
 
     def suffix(self, data: Mapping) -> str:
