@@ -86,7 +86,7 @@ def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:
     if data['items'] == 'clip' or sources.find(data.name).has_one_frame(data):
         return 1
     if 'piece_s' in config:
-        return max(1, round(10 / config.piece_s))
+        return media.num_pieces(10, config.piece_s)
     if not specs:
         return _frames(config.frames)
     frames = math.prod(specs[0].output_shape[:-2])  # of a front end, in each piece
