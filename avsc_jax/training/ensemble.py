@@ -34,6 +34,7 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
     Args:
       flags: of the commands that make tables which are missing.
     """
+    check(config)
     names = [name for group in config.groups.values() for name in group]
     refits = range(config.get('folds', 0)) or [None]
     groups = [dependencies.named(config, names, fold) for fold in refits]
@@ -75,6 +76,27 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
     folder.finish()
     print(report.text(told))
     print(f'report: {page}')
+
+
+def check(config: ConfigDict) -> None:
+    """Raises ValueError if a line takes unknown members, or has an unknown recipe."""
+    members = [name for group in config.groups.values() for name in group]
+    takes = {f'the line {line["row"]}': line['roles'] for line in (*config.lines, headline(config))}
+    for where, names, known in (
+        ('config.groups', members, [*config.members]),
+        *((where, names, [*config.groups, *members]) for where, names in takes.items()),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f'{where} takes {unknown[0]!r}, which is none of {mix.listed(known)}; change '
+                'config.groups, config.roles or config.lines'
+            )
+    for line in (*config.lines, headline(config)):
+        if line['recipe']['name'] not in mix.RECIPES:
+            raise ValueError(
+                f'the recipe of {line["row"]} is {line["recipe"]["name"]!r}; it must be one of '
+                f'{mix.listed(mix.RECIPES)}'
+            )
 
 
 def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:
