@@ -20,7 +20,7 @@ from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, System, SystemInput
 from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.predict.grad_cam import looker
-from avsc_jax.predict.predictor import Member, Predictor
+from avsc_jax.predict.predictor import LoadedRun, Predictor
 from avsc_jax.report.explanation import Explanation, Picture, Spectrum
 from avsc_jax.runs import load
 
@@ -81,7 +81,7 @@ class View(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)  # the first with pictures and the first with sound
-def _lens(part: Member) -> 'Lens':
+def _lens(part: LoadedRun) -> 'Lens':
     return Lens(part)
 
 
@@ -103,7 +103,7 @@ class Eye(NamedTuple):
 class Lens:
     """A run whose networks are looked into; each is compiled once."""
 
-    def __init__(self, part: Member):
+    def __init__(self, part: LoadedRun):
         self._part = part
         self._system = load.load_system(part.folder.path, part.weights_dir)
         self._look = looker(self._system.network)

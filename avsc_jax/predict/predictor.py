@@ -32,7 +32,7 @@ ROWS_PER_CALL = 64
 SAME_RULE = {'hitachi', 'clip12'}  # of windows of two seconds and more
 
 
-class Member:
+class LoadedRun:
     """One run: its name, its network, and what comes before it; see load_run."""
 
     def __init__(self, name: str, folder: Path, weights_dir: Path | None = None):
@@ -105,7 +105,7 @@ class Predictor:
     def __init__(
         self,
         title: str,
-        members: list[Member],
+        members: list[LoadedRun],
         warnings: list[str],
         decision: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None,
         *,
@@ -229,10 +229,10 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     report = folder.read_json('report.json')
     warnings = report['about']['warnings']
     if not (model / 'members.json').exists():
-        return Predictor(model.name, [Member(model.name, model, weights_dir)], warnings)
+        return Predictor(model.name, [LoadedRun(model.name, model, weights_dir)], warnings)
     facts = folder.read_json('members.json')
     config = ConfigDict(folder.config)
-    members = [Member(_label(m), _found(model, m['folder']), weights_dir) for m in facts]
+    members = [LoadedRun(_label(m), _found(model, m['folder']), weights_dir) for m in facts]
     weights = _weights(folder, config)
     decision = functools.partial(_decided, config, facts, weights, members[0].classes)
     clamps = bool(config.recipe.get('clamp'))

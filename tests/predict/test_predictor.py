@@ -99,7 +99,7 @@ class Said:
 def made_of(tmp_path_factory):
     """Of a config: a finished ensemble of made-up members, and its own table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, 'Member', Said)
+        patch.setattr(predictor, 'LoadedRun', Said)
 
         @functools.cache
         def made(module, argument):
