@@ -27,8 +27,8 @@ def test_a_clip_that_cannot_be_tagged_is_one_sentence(both, film, tmp_path):
     with pytest.raises(ValueError, match=r'a\.mp4'):
         tagger(tmp_path / 'a.mp4')
     silent = film(tmp_path / 'b.mp4', sound=False)
-    assert 'told without sound' in ' '.join(tagger(silent).notes)
-    with pytest.raises(ValueError, match='is not whole'):
+    assert 'answered without sound' in ' '.join(tagger(silent).notes)
+    with pytest.raises(ValueError, match='is incomplete'):
         tagger(silent, fallback=False)
     with pytest.raises(FileNotFoundError, match='does not hold a complete run'):
         Predictor.load(tmp_path)
