@@ -100,7 +100,7 @@ def test_a_dry_run_names_the_parts_that_come_first(
     assert 'training: 2 epochs of 1 steps of 8' in told and 'network ioacas_hybrid: ' in told
     jobs.run(of_parts(), workdir=tmp_path / 'run', dry_run=True, **folders)
     assert 'encoder audio: ' in capsys.readouterr().out
-    with pytest.raises(FileNotFoundError, match='2 runs that this one begins with come first:'):
+    with pytest.raises(FileNotFoundError, match='2 runs must be trained before this one:'):
         jobs.run(made, workdir=tmp_path / 'run', **folders)
 
 
