@@ -289,7 +289,7 @@ def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:
 
 
 def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
-    """Returns the content of members.json; all folds of a member have as many parameters."""
+    """Returns the content of members.json; a member has equally many parameters in all folds."""
     parameters = {}
     for member in groups[0]:
         config, count = member.folder.config, member.folder.num_classes

@@ -172,7 +172,7 @@ class _Epoch:
             kept = f'the last good checkpoint is {self.checkpoints.folder / "last" / str(last)}'
         raise FloatingPointError(
             f'the loss is {losses[bad[0]]} at step {step} of epoch {self.number}, learning rate '
-            f'{float(self.rate(step)):g}; {kept}; lower --config.learning_rate and start anew in '
+            f'{float(self.rate(step)):g}; {kept}; lower --config.learning_rate and start again in '
             'another --workdir'
         )
 

@@ -104,7 +104,7 @@ class Unpickler:
             if opcode.name == 'STOP':
                 return machine.stack.pop()
             machine.step(opcode.name, argument)
-        raise ValueError(f'its pickle goes on after {MAX_STEPS:,} steps')
+        raise ValueError(f'its pickle has more than {MAX_STEPS:,} steps')
 
     def _storage(self, description: Any) -> Storage:
         match description:

@@ -230,7 +230,7 @@ def test_what_the_machine_refuses_it_names(tmp_path, content, sentence):
 
 def test_a_pickle_without_end_is_left(tmp_path, monkeypatch):
     monkeypatch.setattr(unpickler, 'MAX_STEPS', 2000)
-    refused(tmp_path, NOTHING * 3000, 'goes on after 2,000 steps')
+    refused(tmp_path, NOTHING * 3000, 'has more than 2,000 steps')
     states = {f'{k}': tensor(source=storage(key='0')) for k in range(40)}
     assert len(read(tmp_path, mapping(states))) == 40  # some forty steps each
 
