@@ -64,7 +64,7 @@ FIELDS = {
     # training
     'batch_size': Field((int,), REQUIRED, 'number of rows of a step, over all devices'),
     'drop_remainder': Field((bool,), False, 'leave out an incomplete last batch'),
-    'epochs': Field((int,), REQUIRED, 'number of passes over the training rows'),
+    'epochs': Field((int,), REQUIRED, 'passes over the training rows'),
     'optimizer': Field((str,), 'sgd', 'sgd or adam'),
     'learning_rate': Field(NUMBER, REQUIRED, 'the learning rate: the first, or the highest'),
     'schedule': Field((str,), 'steps', 'steps, constant, plateau, cosine_restarts, warmup_cosine'),
