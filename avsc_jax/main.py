@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
-from avsc_jax.data import folds, records
-from avsc_jax.data.sources import folder, own_builds, pictures
+from avsc_jax.data import folds, records, sources
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, sweep, train
+from avsc_jax.training import resolve as resolving
 from avsc_jax.weights import cache
 
 FLAGS = flags.FLAGS
@@ -76,40 +77,74 @@ def main(arguments: list[str]) -> int:
         return 0
     config = parse(arguments)
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
-    alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
     if FLAGS.multihost:
         multihost.initialize()
     if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
+    folders = named_folders()
+    config = resolve(config, folders['data_dir'], named=bool(FLAGS.data_dir))
+    print(
+        f'data: {config.data.name}/{config.data.config} in {folders["data_dir"]}', file=sys.stderr
+    )
+    if 'members' in config and trains_members(config):
+        dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
+        print(device_line(), file=sys.stderr)
+    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
+    job = partial(train.run, **folders, **given)
+    workdir = Path(FLAGS.workdir or default_workdir(config))
+    if seeds and not FLAGS.dry_run:
+        sweep.run_seeds(job, config, seeds, workdir)
+    elif swept and not FLAGS.dry_run:
+        run_sweep(job, config, arguments, swept, workdir)
+    else:
+        job(config, workdir=workdir)
+    multihost.finish()
+    return 0
+
+
+def named_folders() -> dict[str, Path | None]:
+    """The folders of data, weights and media that flags name, or their defaults."""
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
-    resolved = partial(resolve, data_dir=data_dir, named=bool(FLAGS.data_dir))
-    config = resolved(config)
-    print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
-    folders = {
+    return {
         'data_dir': data_dir,
         'weights_dir': Path(FLAGS.weights_dir or cache.default_weights_dir()).expanduser(),
         'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
     }
-    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
-    run = partial(train.run, **folders, **given)
-    if config.kind != 'ensemble' and 'members' in config and not (FLAGS.dry_run or FLAGS.multihost):
-        dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
-        print(device_line(), file=sys.stderr)
-    default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
-    if config.data.name == folder.NAME:
-        default = default.with_name(f'{default.name}-{config.data.config}')
-    workdir = Path(FLAGS.workdir or default)
-    if seeds and not FLAGS.dry_run:
-        sweep.run_seeds(run, config, seeds, workdir)
-    elif swept and not FLAGS.dry_run:
-        points = [resolved(parse([*alone, *change])) for change in sweep.overrides(swept)]
-        kept = [a for a in alone if not a.lstrip('-').startswith('workdir=')]
-        command = ['python', '-m', 'avsc_jax.main', *kept]
-        sweep.run_sweep(run, config, points, [*swept], workdir, command=command)
-    else:
-        run(config, workdir=workdir)
-    multihost.finish()
-    return 0
+
+
+def trains_members(config: ConfigDict) -> bool:
+    """Whether this process trains the runs that come first; an ensemble does that by itself."""
+    return config.kind != 'ensemble' and not (FLAGS.dry_run or FLAGS.multihost)
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """The run folder where none is named: after the config, and the data set if it is one's own."""
+    path = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
+    return path.with_name(path.name + sources.find(config.data.name).suffix(config.data))
+
+
+def run_sweep(
+    job: Callable[..., None],
+    config: ConfigDict,
+    arguments: Sequence[str],
+    swept: Mapping[str, Sequence[str]],
+    workdir: Path,
+) -> None:
+    """Runs the job for every combination of swept values.
+
+    Args:
+      arguments: those of main; each point has them without --sweep.
+      swept: field -> its values.
+    """
+    alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
+    kept = [a for a in alone if not a.lstrip('-').startswith('workdir=')]
+    data_dir, named = named_folders()['data_dir'], bool(FLAGS.data_dir)
+    points = [
+        resolve(parse([*alone, *change]), data_dir, named=named)
+        for change in sweep.overrides(swept)
+    ]
+    command = ['python', '-m', 'avsc_jax.main', *kept]
+    sweep.run_sweep(job, config, points, [*swept], workdir, command=command)
 
 
 def help_text() -> str:
@@ -146,7 +181,7 @@ def parse(arguments: list[str]) -> ConfigDict:
         FLAGS.config.kind = FLAGS.config.get('kind', 'train')
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
-    if FLAGS.fold is not None and FLAGS.config.data.name in pictures.SETS:
+    if FLAGS.fold is not None and not sources.find(FLAGS.config.data.name).has_folds:
         raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
@@ -189,54 +224,18 @@ def _check_field(config: ConfigDict, path: str) -> None:
 
 
 def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
-    """Decides between TAU and the demo, and what that changes; the result is locked.
-
-    Args:
-      named: the user named `data_dir`; then the demo is never chosen in place of TAU.
-    """
-    data, source = config.data, config.data.source
-    if source == 'auto' and data.name == folder.NAME:
-        source = 'own'
-    if source == 'auto':
-        prepared = records.is_prepared(data.name, data.config, data_dir)
-        source = 'tau' if prepared or named else 'demo'
-    if source == 'tau' and not (config.kind == 'ensemble' or data.name in pictures.SETS):
-        records.open_dataset(data.name, data.config, data_dir)
-    # the flag's own values are parts of the config, which the demo's settings change below
-    overrides = copy.deepcopy(FLAGS['config'].override_values)
-    with config.unlocked():
-        data.source = source
-        if source == 'demo':
-            data.config = 'demo_segments' if data.config == 'segments' else 'demo'
-            if FLAGS.weights != 'pretrained':
-                config.update(_demo_of(config))
-        config.weights = (
-            FLAGS.weights
-            if FLAGS.weights != 'auto'
-            else ('random' if source == 'demo' else 'pretrained')
-        )
-        if 'demo' in config:
-            del config.demo
-        config.update_from_flattened_dict(overrides)
-        config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
-        if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
-            config.begins_with = ''
-        if data.name == folder.NAME:
-            own_builds.settle(config)
-        if FLAGS.fold is not None:
-            data.fold = FLAGS.fold
-        if FLAGS.fold_file:
-            data.fold_file = FLAGS.fold_file
-    return config.lock()
-
-
-def _demo_of(config: ConfigDict) -> ConfigDict:
-    if 'demo' not in config:
-        raise ValueError(
-            'the config has no section demo, which makes its networks small for made-up clips; '
-            'add one, or name prepared data by --data_dir'
-        )
-    return config.demo
+    """Settles what the config leaves open, with the flags that bear on it; see `resolving`."""
+    return resolving.resolve(
+        config,
+        data_dir,
+        named=named,
+        weights=FLAGS.weights,
+        # a copy: the flag's own values are parts of the config, which `demo` changes first
+        overrides=copy.deepcopy(FLAGS['config'].override_values),
+        seed=FLAGS.seed,
+        fold=FLAGS.fold,
+        fold_file=FLAGS.fold_file,
+    )
 
 
 def device_line() -> str:

@@ -49,7 +49,7 @@ SMOKE = {
     'data/test_windows.py',
     'ensemble/test_decision.py',
     'layers/test_norm.py',
-    'models/test_regnet.py',
+    'models/test_clip_resnet.py',
     'test_convert.py',
     'test_floors.py',
     'test_metrics.py',

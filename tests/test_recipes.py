@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 ROOT = Path(__file__).parents[1]
 PARTS = ('avsc_jax', 'configs', 'tfds_tau', 'tests/models')
@@ -29,6 +31,10 @@ def add_to_table(path: Path, table: str, lines: list[str]) -> None:
 def test_each_recipe_ends_in_what_it_promises(tmp_path: Path, data_dir: Path) -> None:
     for part in PARTS:
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns('__pycache__'))
+    (tmp_path / 'media').mkdir()
+    for pitch, name in enumerate(f'{room}-{k}' for room in ('bath', 'kitchen') for k in (1, 2, 3)):
+        tone = 0.1 * np.sin(np.arange(16000) * (1 + pitch) / 9)
+        soundfile.write(tmp_path / f'media/{name}.wav', tone, 8000)
     section = (ROOT / 'CONTRIBUTING.md').read_text().partition('\n## Recipes\n')[2]
     section = section.partition('\n## ')[0]
     environment = os.environ | {'PYTHONPATH': str(tmp_path), 'TFDS_DATA_DIR': str(data_dir)}
@@ -55,6 +61,7 @@ def test_each_recipe_ends_in_what_it_promises(tmp_path: Path, data_dir: Path) ->
     for command in commands:
         folder = tmp_path / re.search(r'--(?:workdir|out)=(\S+)', command)[1]
         assert (folder / 'report.json').exists(), command
+    assert json.loads((runs / 'rooms/classes.json').read_text()) == ['bath', 'kitchen']
     report = json.loads((runs / 'scores/report.json').read_text())
     assert 'largest probability of runs/frames, runs/band_power' in json.dumps(report)
     assert 'brier_micro' in json.dumps(json.loads((runs / 'brier/report.json').read_text()))

@@ -7,26 +7,15 @@ import collections
 import csv
 import hashlib
 import random
-from typing import NamedTuple
 
+from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.scenes import parse_clip_id
-from tfds_tau.files import MediaFiles
-
-TRAIN_PARTS = ('train_inner', 'validation')
 
 # SHA-256 of the sorted names, joined by line feeds, of the set's fold 1 training list (8,646
 # clips) and of the 7,907 of them that the baseline trains on. They guard the rule below.
 TRAIN_SHA256 = 'fc5f6bf2302c902f6390e0e6274301d49ad32046f39e0e6c0b931b05dedb1074'
 TRAIN_INNER_SHA256 = '03c1c7d1d4b9802a4601d8a93486f068eb6113932f8bddf99ab7520572434d5f'
-
-
-class Clip(NamedTuple):
-    """One item to build: the names of its two files, and its scene ('' where unknown)."""
-
-    clip_id: str
-    audio: str
-    video: str
-    scene: str
 
 
 def development(files: MediaFiles) -> dict[str, list[Clip]]:

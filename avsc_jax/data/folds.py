@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax.data import records
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.data.sources import folder
 from avsc_jax.runtime.files import some, write_text
 from avsc_jax.scenes import ClipName, parse_clip_id
 
@@ -133,7 +131,7 @@ class FoldedDataset(Dataset):
     @property
     def whole(self) -> Dataset:
         """The dataset as it is stored, with its own splits."""
-        return Dataset(self.builder)
+        return Dataset(self.builder, self.command)
 
     @property
     def clip_ids(self) -> list[str]:
@@ -152,7 +150,7 @@ class FoldedDataset(Dataset):
         """Those of a split's folds, in the order in which they are stored."""
         source = self.builder.as_data_source('+'.join(STORED))
         where = f'{self.title(split)} in {self.builder.data_dir}'
-        return Records(source, where, fields, self._indices(split))
+        return Records(source, where, self.command, fields, self._indices(split))
 
     def outlines(self, split: str) -> list[dict]:
         return [self.found[index] for index in self._indices(split)]
@@ -179,12 +177,11 @@ class FoldedDataset(Dataset):
         return parts[split]
 
 
-def open_dataset(data: Mapping, data_dir: Path) -> Dataset:
-    """The dataset that a config's `data` section names, cut into folds where it names a `fold`.
+def cut(dataset: Dataset, data: Mapping) -> Dataset:
+    """The dataset, cut into folds where a config's `data` section names a `fold`.
 
     `fold_file`, where it names one, takes the place of the computed folds.
     """
-    dataset = records.open_dataset(data['name'], data['config'], data_dir)
     if 'fold' not in data:
         return dataset
     if data['fold'] not in range(NUM_FOLDS):
@@ -196,15 +193,13 @@ def open_dataset(data: Mapping, data_dir: Path) -> Dataset:
         )
     found = dataset.outlines('+'.join(STORED))
     clip_ids = [outline['clip_id'] for outline in found]
-    name_of = named
-    if data['name'] == folder.NAME:  # whose names say nothing, but their records do
-        name_of = {o['clip_id']: _of_record(o) for o in found}.__getitem__
+    name_of = {outline['clip_id']: _of_record(outline) for outline in found}.__getitem__
     if 'fold_file' in data:
         folds = _of_file(data['fold_file'], clip_ids, dataset.name)
     else:
         folds = assign(clip_ids, name_of=name_of)
     check(clip_ids, folds, name_of=name_of)
-    return FoldedDataset(dataset.builder, data['fold'], found, folds)
+    return FoldedDataset(dataset.builder, dataset.command, data['fold'], found, folds)
 
 
 def _of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray:
@@ -221,6 +216,12 @@ def _of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray:
 
 
 def _of_record(outline: Mapping) -> ClipName:
+    """What a record says of its clip, whose id need not say it."""
+    if not outline['location']:
+        raise ValueError(
+            f'the record of {outline["clip_id"]!r} names no location; clips cannot be cut into '
+            'folds without it: leave --fold out'
+        )
     return ClipName(str(outline['label']), outline['city'], outline['location'], '')
 
 

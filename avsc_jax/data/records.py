@@ -1,8 +1,8 @@
 """Records of a TFDS dataset: one 10 s clip or one 1 s item each.
 
-Another dataset works everywhere if its builder yields the features of `tfds_tau`: `clip_id`,
-`segment`, `audio` (FLAC bytes), `sample_rate`, `frames` (JPEG bytes), `frame_times`, `label`,
-`city`, `location`.
+Any data set works everywhere if its builder yields the fields of `data.builder.record_features`:
+`clip_id`, `segment`, `audio` (FLAC bytes), `sample_rate`, `frames` (JPEG bytes), `frame_times`,
+`label`, `city`, `location`.
 """
 
 import contextlib
@@ -17,6 +17,11 @@ import tensorflow_datasets as tfds
 from avsc_jax.data import media
 from avsc_jax.data.batches import read_ahead
 
+FIELDS = (
+    'clip_id', 'segment', 'audio', 'sample_rate', 'frames', 'frame_times', 'label', 'city',
+    'location',
+)  # fmt: skip
+
 
 def default_data_dir() -> Path:
     """Where TFDS keeps prepared datasets: TFDS_DATA_DIR, or ~/tensorflow_datasets."""
@@ -28,6 +33,7 @@ class Records(Sequence):
 
     Args:
       where: names the split in errors.
+      command: builds the data set again, for errors.
       chosen: which of the source's records, in order; None: all.
     """
 
@@ -35,10 +41,12 @@ class Records(Sequence):
         self,
         source: Sequence,
         where: str,
+        command: str,
         fields: tuple[str, ...],
         chosen: Sequence[int] | None = None,
     ):
-        self._source, self._where, self._fields = source, where, fields
+        self._source, self._fields = source, fields
+        self._where, self._command = where, command
         self._chosen = range(len(source)) if chosen is None else chosen
 
     def __len__(self) -> int:
@@ -88,15 +96,20 @@ class Records(Sequence):
         except Exception as error:  # array_record and the decoders raise many kinds
             raise ValueError(
                 f'record {index} of {self._where} is corrupt ({error}); delete that folder and '
-                'build the dataset again with python -m tfds_tau.build'
+                f'build the dataset again with {self._command}'
             ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset on disk."""
+    """A prepared dataset on disk.
+
+    Attributes:
+      command: builds it again, for errors.
+    """
 
     builder: tfds.core.DatasetBuilder
+    command: str
 
     @property
     def name(self) -> str:
@@ -126,7 +139,7 @@ class Dataset:
         """Opens a split, such as 'train' or 'train_inner+validation'."""
         self._check(split)
         source = self.builder.as_data_source(split)
-        return Records(source, f'{split} in {self.builder.data_dir}', fields)
+        return Records(source, f'{split} in {self.builder.data_dir}', self.command, fields)
 
     def outlines(self, split: str) -> list[dict]:
         """The outline of each record of a split, for which all its bytes are read."""
@@ -145,18 +158,29 @@ class Dataset:
 
 
 def is_prepared(name: str, config: str, data_dir: Path) -> bool:
+    """Whether some version of the data set is there."""
     return _version_dir(name, config, data_dir) is not None
 
 
-def open_dataset(name: str, config: str, data_dir: Path) -> Dataset:
-    """Opens what `tfds build` or `python -m tfds_tau.build` has prepared under `data_dir`."""
+def open_dataset(name: str, config: str, data_dir: Path, command: str = '') -> Dataset:
+    """Opens the newest version of a data set that TFDS has prepared under `data_dir`.
+
+    Args:
+      config: of the builder; '' of one that has none.
+      command: builds the data set, for errors; default: TFDS's own.
+    """
+    named = '/'.join(filter(None, (name, config)))
+    command = command or f'tfds build {named} --file_format=array_record --data_dir={data_dir}'
     folder = _version_dir(name, config, data_dir)
     if folder is None:
-        raise FileNotFoundError(
-            f'{name}/{config} is not prepared in {data_dir}; run: python -m tfds_tau.build '
-            f'--config={config} --data_dir={data_dir} --manual_dir=FOLDER_WITH_THE_FILES'
+        raise FileNotFoundError(f'{named} is not prepared in {data_dir}; run: {command}')
+    builder = tfds.builder_from_directory(folder)
+    if (format_ := builder.info.file_format.value) != 'array_record':
+        raise ValueError(
+            f'{folder} holds {format_} files, which only TensorFlow reads; remove it and build it '
+            f'again as array_record files: {command}'
         )
-    return Dataset(tfds.builder_from_directory(folder))
+    return Dataset(builder, command)
 
 
 def _version_dir(name: str, config: str, data_dir: Path) -> Path | None:

@@ -1,8 +1,7 @@
 """Loads the rows of a config's splits: cached features, or media that is read when needed."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypedDict, Unpack
 
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from avsc_jax import weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
+from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline import feature_cache, pooling
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
@@ -141,7 +141,7 @@ def read_live(
 def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:
     """Returns a front end's spec with as many pieces to an item as last `piece_s` seconds."""
     assert isinstance(spec, EncoderSpec)  # runs have no pieces
-    return spec.replace(pieces_together=max(1, round(piece_s / spec.reading['piece_s'])))
+    return spec.replace(pieces_together=media.num_pieces(piece_s, spec.reading['piece_s']))
 
 
 def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]) -> dict:
@@ -248,40 +248,6 @@ def means(arrays: Mapping[str, Mapping[str, np.ndarray]], first: str | None) -> 
         for name, array in arrays[split].items():
             mean_of.setdefault(name, array.mean(axis=0, dtype=np.float64).astype(np.float32))
     return mean_of
-
-
-def media_files(
-    dataset: records.Dataset, data_dir: Path, media_dir: Path | None
-) -> Callable[[str], media.MediaFile]:
-    """Clip id -> its video file, among those that the data set was built from.
-
-    Args:
-      media_dir: holds them, zipped or not; None: where the builder looks for them by itself.
-    """
-    from tfds_tau import demo, files  # one finder of files for the builder and for this
-
-    is_demo = dataset.builder.builder_config.name.startswith('demo')
-    downloads = data_dir / 'downloads'
-    folder = downloads / (f'tfds_tau_demo-{dataset.builder.version}' if is_demo else 'manual')
-    folder, lock = media_dir or folder, threading.Lock()
-
-    @cache
-    def found() -> files.MediaFiles:
-        if is_demo and not media_dir and not folder.is_dir():
-            demo.render(folder)
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f'pictures are read from the video files, and there is no folder {folder}; name '
-                'the one that holds them, or their zips, by --media_dir'
-            )
-        return files.MediaFiles(folder)
-
-    def video(clip_id: str) -> media.MediaFile:
-        with lock:  # many threads ask, one looks
-            place = found()
-        return place.source(f'video/{clip_id}.mp4')
-
-    return video
 
 
 def splits_used(config: ConfigDict) -> dict[str, str]:

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from avsc_jax import tables, weights
+from avsc_jax.data import sources
 from avsc_jax.data.decode_workers import Limits
-from avsc_jax.data.records import default_data_dir, open_dataset
+from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.predictor import Predictor, load
 from avsc_jax.predict.resume import Journal
@@ -115,8 +116,7 @@ def _tag(
 def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
     """The scenes of the records of a prepared dataset."""
     data_dir = args.data_dir or default_data_dir()
-    name, _, config = args.dataset.rpartition('/')
-    data = open_dataset(name or 'tfds_tau', config, data_dir)
+    data = sources.named(args.dataset, data_dir)
     loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
     ids, segments, labels, probs, found = [], [], [], [], []
     while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):

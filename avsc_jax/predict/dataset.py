@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
-from avsc_jax.input_pipeline.examples import media_files
+from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.predict.predictor import Predictor
 
@@ -24,7 +24,7 @@ def records(
 
     Args:
       media_dir: of the video files, for systems that take pictures of them; see
-        `examples.media_files`.
+        `sources.media_files`.
     """
     fields = {field for part in predictor.members for field in part.preprocess.fields}
     found = dataset.records(split, fields=tuple(fields - {'media_frames'}))

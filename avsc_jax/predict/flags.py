@@ -96,7 +96,7 @@ def add_live(parser: argparse.ArgumentParser) -> None:
 
 def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('records in place of files').add_argument
-    name = 'a config of the tfds_tau builder, such as evaluation; of another, name/config'
+    name = 'a config of tfds_tau, such as evaluation; NAME or NAME/CONFIG of other data sets'
     add('--dataset', help=name)
     add('--split', default='test', help='of the dataset (default test)')
     add('--data_dir', type=Path, help='where the dataset is prepared')

@@ -8,18 +8,13 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import models, tables
-from avsc_jax.data import folds, records
-from avsc_jax.data.sources import folder as own
-from avsc_jax.data.sources import pictures
+from avsc_jax.data import folds, records, sources
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.examples import splits_used
 from avsc_jax.models import build
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime.files import printable
-
-# Builder config of tfds_tau that has parts of clips -> the one that has the same clips whole.
-WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 
 
 def run_of(path: Path) -> RunFolder | None:
@@ -97,9 +92,7 @@ def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
 def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str]) -> dict:
     """Returns a report's `about`: data, protocol, weights (network -> origin) and warnings."""
     data, random = config.data, config.weights == 'random'
-    warnings = []
-    if data.source == 'demo' and data.name not in pictures.SETS:
-        warnings.append('made-up clips: shows that the program works, says nothing about scenes')
+    warnings = sources.find(data.name).warnings(data, dataset)
     if config.get('begins_with') == '' and 'members' in config:
         why = 'as on all made-up data' if data.source == 'demo' else 'its pictures are not there'
         warnings.append(f'the earlier stage is skipped ({", ".join(config.members)}): {why}')
@@ -107,16 +100,6 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
         warnings.append(
             f'{len(dataset.left_out)} clips are left out, because their files were broken when the '
             'data was built: the scores do not compare with published ones'
-        )
-    if data.name == own.NAME and dataset.builder.info.metadata.get('groups') == 'files':
-        warnings.append(
-            'no groups were named: if clips of one place or recording are both in train and in '
-            'test, the scores are too good'
-        )
-    if 'fold' in data and data.name != own.NAME:
-        warnings.append(
-            'reported on a fold made here, not on the official one: published scores are of other '
-            'clips'
         )
     if random and begins_published(config):
         warnings.append(
@@ -181,17 +164,8 @@ def check_data(runs: Iterable[tuple[str, RunFolder]], wanted: str) -> None:
     """
     for name, run in runs:
         seen = run.read_json('environment.json')['data']
-        if seen != wanted and not _same_clips(seen, wanted):
+        if seen != wanted and not sources.same_clips(seen, wanted):
             raise ValueError(
                 f'{name}, {run.path}, was trained on {seen}, not on {wanted}; a system needs '
                 'members of one data set, so train it again on that'
             )
-
-
-def _same_clips(one: str, other: str) -> bool:
-    """Whether two data sets, as named in environment.json, are different cuts of the same clips."""
-    names = [tuple(text.split()[0].split('/')) for text in (one, other)]
-    if min(map(len, names)) < 3:
-        return False
-    whole = {(name, WHOLE.get(config, config), version) for name, config, version in names}
-    return names[0] != names[1] and len(whole) == 1

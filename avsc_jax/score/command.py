@@ -260,11 +260,14 @@ def _sentence(
 
 
 def _write_gallery(members: mix.Members, options: argparse.Namespace) -> None:
-    from avsc_jax.data import records  # these take seconds to load, and only the gallery needs them
+    from avsc_jax.data import (  # these take seconds to load, and only the gallery needs them
+        records,
+        sources,
+    )
     from avsc_jax.report import gallery
 
     data_dir = options.data_dir or records.default_data_dir()
-    dataset = records.open_dataset('tfds_tau', options.dataset, data_dir)
+    dataset = sources.named(options.dataset, data_dir)
     first, second, *_ = members
     sound, picture = options.sound or first, options.picture or second
     num = gallery.write(

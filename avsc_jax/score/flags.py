@@ -191,7 +191,7 @@ def _add_gallery(parser: argparse.ArgumentParser) -> None:
     add('--gallery', type=Path, metavar='OUT.html', help=gallery)
     add('--sound', metavar='ROLE', help='which table (default: the first)')
     add('--picture', metavar='ROLE', help='which table (default: the second)')
-    dataset = 'of the tfds_tau builder, such as demo: has the frames'
+    dataset = 'of tfds_tau, such as demo, or NAME/CONFIG: has the frames'
     add('--dataset', metavar='CONFIG', help=dataset)
     add('--split', default='test', help='of the dataset (default test)')
     add('--data_dir', type=Path, help='where the dataset is prepared')

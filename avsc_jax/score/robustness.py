@@ -19,7 +19,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import metrics, tables
-from avsc_jax.data import folds, media
+from avsc_jax.data import media, sources
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset as clips
 from avsc_jax.predict import predictor as systems
@@ -105,7 +105,7 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """A run's name, its data, and its scores of clips under each condition that it can meet."""
     folder = RunFolder(run)
     data = ConfigDict(folder.config['data'])
-    dataset = folds.open_dataset(data, options.data_dir)
+    dataset = sources.open_dataset(data, options.data_dir)
     split = options.split or data.get('test')
     if not split:
         raise ValueError(f'{run} was scored on nothing; name a split of {dataset.name} by --split')

@@ -96,7 +96,7 @@ FIELDS = {
 }
 
 DATA_FIELDS = {
-    'name': Field((str,), REQUIRED, 'name of the data set, such as tfds_tau'),
+    'name': Field((str,), REQUIRED, 'tfds_tau, own_data, or a module that defines a TFDS builder'),
     'config': Field((str,), '', "name of the builder's config"),
     'source': Field((str,), 'auto', 'tau, demo, or auto: TAU if it is prepared, else the demo'),
     'items': Field((str,), 'clip', 'what one row is: frame, second or clip'),

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data.sources import folder as own_clips
-from avsc_jax.data.sources import pictures
+from avsc_jax.data import sources
 from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runtime import multihost
@@ -67,7 +66,8 @@ def named(
     for name in names:
         made_by, own_folder = config.members[name].config, config.members[name].run
         path = run_folder.default_path(made_by, fold)
-        path = path.with_name(f'{path.name}-{config.data.config}') if overrides else path
+        source = sources.find(config.data.name)
+        path = path.with_name(path.name + source.suffix(config.data)) if overrides else path
         path = path.with_name(f'{path.name}-seed{seed}') if seed else path
         if own_folder:
             path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
@@ -122,14 +122,15 @@ def earlier_runs(config: ConfigDict, seed: int) -> list[Member]:
     names = config.get('members', ())
     if 'begins_with' in config:  # one run serves every fold and seed
         return named(config, [n for n in names if n == config.begins_with], None)
-    same = own_clips.overrides(config.data)
+    same = sources.find(config.data.name).overrides(config.data)
     return named(config, names, config.data.get('fold'), seed, overrides=same)
 
 
 def has_stage(config: ConfigDict, data_dir: Path) -> bool:
     """Returns whether the run that training begins with is finished, or can be trained."""
     (part,) = earlier_runs(config, config.seed)
-    return part.folder.is_done or pictures.is_prepared(STAGES[config.begins_with], data_dir)
+    data = {'name': STAGES[config.begins_with], 'config': ''}
+    return part.folder.is_done or sources.find(data['name']).is_prepared(data, data_dir)
 
 
 def train_members(

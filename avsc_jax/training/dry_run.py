@@ -8,14 +8,12 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import models
-from avsc_jax.data import folds, media, records
+from avsc_jax.data import media, sources
 from avsc_jax.data.batches import num_batches
-from avsc_jax.data.sources import folder, pictures
 from avsc_jax.input_pipeline import examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
-from avsc_jax.scenes import SCENES
 
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
@@ -39,29 +37,16 @@ def _data(config: ConfigDict, data_dir: Path) -> tuple[list[str], Sequence[str],
     """Returns lines about the data, its classes, and the number of clips of each split in use."""
     data = config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
-    if data.name in pictures.SETS:  # an error if it is missing: no run builds it
-        dataset = pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
-    else:
-        is_prepared = records.is_prepared(data.name, data.config, data_dir)
-        dataset = folds.open_dataset(data, data_dir) if is_prepared else None
-    if dataset:
+    source, used = sources.find(data.name), examples.splits_used(config).values()
+    if source.is_prepared(data, data_dir):
+        dataset = source.open(data, data_dir)
         lines.append(f'protocol: {summary.protocol(config, dataset)}')
-        clips = {
-            split: dataset.num_records(split) for split in examples.splits_used(config).values()
-        }
-        classes = dataset.classes
-    elif data.name == folder.NAME and data.folder:
-        listing = folder.read(Path(data.folder), data.needs)
-        counts = {split: len(items) for split, items in folder.split(listing).items()}
-        counts['train'] = counts['train_inner'] + counts['validation']
-        used = examples.splits_used(config).values()
-        clips = {split: sum(counts[part] for part in split.split('+')) for split in used}
-        classes = listing.classes
+        classes, clips = dataset.classes, {split: dataset.num_records(split) for split in used}
+    else:
+        classes, stored = source.forecast(data, data_dir)
+        clips = {split: sum(stored[part] for part in split.split('+')) for split in used if stored}
         lines.append(f'classes: {", ".join(classes)}')
         lines.append('not prepared yet: the run builds it first, and cuts longer files')
-    else:
-        classes, clips = SCENES, {}
-        lines.append('not prepared yet: the run builds it first')
     return lines, classes, clips
 
 
@@ -98,10 +83,10 @@ def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]
 def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:
     """Returns how many rows a clip of ten seconds makes: one, or its frames or pieces of sound."""
     data = config.data
-    if data['items'] == 'clip' or data.config in ('segments', 'demo_segments', ''):
+    if data['items'] == 'clip' or sources.find(data.name).has_one_frame(data):
         return 1
     if 'piece_s' in config:
-        return max(1, round(10 / config.piece_s))
+        return media.num_pieces(10, config.piece_s)
     if not specs:
         return _frames(config.frames)
     frames = math.prod(specs[0].output_shape[:-2])  # of a front end, in each piece

@@ -1,7 +1,6 @@
 """The job of a config, from data through features, training and predictions to the report."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,15 +8,12 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax import losses, report, tables, weights
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import folds, records
+from avsc_jax.data import folds, records, sources
 from avsc_jax.data.batches import Rows, num_batches
-from avsc_jax.data.sources import folder as own
-from avsc_jax.data.sources import own_builds, pictures
 from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens
@@ -328,22 +324,12 @@ def clip_of_row(rows: Rows) -> np.ndarray:
 
 
 def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
-    """Opens the data; builds the demo or the user's own clips first if they are missing."""
-    data = config.data
-    if data.name in pictures.SETS:
-        return pictures.open_dataset(data.name, data_dir, num_classes=data.num_classes)
-    is_demo = data.source == 'demo' and data.name != own.NAME
-    missing = is_demo and not records.is_prepared(data.name, data.config, data_dir)
-    if data.name == own.NAME and multihost.is_first():
-        own_builds.prepare(config, data_dir)
-    if missing and multihost.is_first():
-        from tfds_tau.tfds_tau_dataset_builder import Builder  # only the demo is built here
-
-        print(f'building the demo data in {data_dir}', file=sys.stderr)
-        tfds.disable_progress_bar()  # the builder shows its own
-        Builder(config=data.config, data_dir=data_dir).download_and_prepare()
+    """Opens the data; builds it first if it is missing and a run can build it."""
+    source = sources.find(config.data.name)
+    if multihost.is_first():
+        source.prepare(config, data_dir)
     multihost.wait('data')
-    return folds.open_dataset(data, data_dir)
+    return source.open(config.data, data_dir)
 
 
 def warnings_of(part: dependencies.Member) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from avsc_jax.data import folds
+from avsc_jax.data import folds, sources
 from avsc_jax.scenes import SCENES, parse_clip_id
 
 # Clips and locations a scene of the development set. Source: its own meta.csv.
@@ -41,7 +41,7 @@ def of_demo(**settings) -> dict:
 
 @pytest.fixture(scope='module')
 def folded(data_dir):
-    return folds.open_dataset(of_demo(fold=4), data_dir)
+    return sources.open_dataset(of_demo(fold=4), data_dir)
 
 
 def test_full_size_folds_share_no_location_and_are_balanced():
@@ -151,9 +151,9 @@ def test_records_of_a_fold_are_those_of_its_clips(folded):
 
 
 def test_the_fingerprint_is_of_the_folds_and_not_of_the_one_reported_on(folded, data_dir, tmp_path):
-    assert folds.open_dataset(of_demo(fold=1), data_dir).fingerprint == folded.fingerprint
+    assert sources.open_dataset(of_demo(fold=1), data_dir).fingerprint == folded.fingerprint
     folds.write(tmp_path / 'folds.tsv', folded.clip_ids, (folded.folds + 1) % 5)
-    other = folds.open_dataset(of_demo(fold=0, fold_file=tmp_path / 'folds.tsv'), data_dir)
+    other = sources.open_dataset(of_demo(fold=0, fold_file=tmp_path / 'folds.tsv'), data_dir)
     assert other.outlines('test') == folded.outlines('test')
     assert len({other.fingerprint, folded.fingerprint, folded.whole.fingerprint}) == 3
 
@@ -169,16 +169,16 @@ def test_a_fold_file_of_other_clips_is_a_sentence(folded, data_dir, tmp_path, ch
     clips = change(folded.clip_ids)
     folds.write(tmp_path / 'folds.tsv', clips, folds.assign(clips))
     with pytest.raises(ValueError, match=sentence):
-        folds.open_dataset(of_demo(fold=0, fold_file=tmp_path / 'folds.tsv'), data_dir)
+        sources.open_dataset(of_demo(fold=0, fold_file=tmp_path / 'folds.tsv'), data_dir)
 
 
 def test_data_without_train_or_a_fold_that_is_none_is_a_sentence(data_dir, tmp_path):
     with pytest.raises(ValueError, match=r'no fold 5; there are 0 \.\.\. 4'):
-        folds.open_dataset(of_demo(fold=5), data_dir)
+        sources.open_dataset(of_demo(fold=5), data_dir)
     shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
     (file,) = (tmp_path / 'tfds_tau/demo').rglob('dataset_info.json')
     info = json.loads(file.read_text())
     info['splits'] = [split for split in info['splits'] if split['name'] == 'test']
     file.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=r"has no split 'train'; folds are made of .* --fold out"):
-        folds.open_dataset(of_demo(fold=0), tmp_path)
+        sources.open_dataset(of_demo(fold=0), tmp_path)

@@ -4,7 +4,7 @@ import shutil
 import numpy as np
 import pytest
 
-from avsc_jax.data import records
+from avsc_jax.data import records, sources
 from avsc_jax.scenes import SCENES
 
 
@@ -67,7 +67,7 @@ def test_an_unknown_split_names_those_there_are(dataset):
 
 def test_data_that_is_not_there_is_one_sentence_with_the_command(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'clips is not prepared in .*tfds_tau.build'):
-        records.open_dataset('tfds_tau', 'clips', tmp_path)
+        sources.open_dataset({'name': 'tfds_tau', 'config': 'clips'}, tmp_path)
 
 
 def test_a_corrupt_record_names_itself_and_what_to_do(data_dir, tmp_path):
@@ -77,6 +77,7 @@ def test_a_corrupt_record_names_itself_and_what_to_do(data_dir, tmp_path):
     middle = len(data) // 2
     data[middle : middle + 4096] = bytes(4096)
     file.write_bytes(bytes(data))
+    data = {'name': 'tfds_tau', 'config': 'demo'}
     with pytest.raises(ValueError, match=r'(is corrupt|cannot be opened).*tfds_tau\.build'):
-        found = records.open_dataset('tfds_tau', 'demo', tmp_path).records('test')
+        found = sources.open_dataset(data, tmp_path).records('test')
         [found[i] for i in range(len(found))]

@@ -4,7 +4,6 @@
 default tests compare with those files, and the tests marked `parity` with timm itself.
 """
 
-import dataclasses
 import functools
 import json
 import math
@@ -19,14 +18,16 @@ from unittest import mock
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))  # before the other backbones.py, of benchmarks
 sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))  # where torch_peers lies
 
 import torch_peers
+from backbones import BACKBONES, SIDE
 
 GOLDENS = Path(__file__).parent / 'goldens'
 NUM_CLASSES = 10
 RATE, DECAY = 1e-4, 1e-2  # of a twin's training; the papers' decay would hardly show
-ROWS, SIDE = 4, 64  # of the golden files' pictures
+ROWS = 4  # of the golden files' pictures
 VALUES_PER_OUTPUT, VALUES_PER_LEAF = 64, 4
 
 
@@ -36,83 +37,6 @@ RESIDUAL_END = re.compile(
     r'blocks\.(0\.1\.bn1|[12]\.[1-9]\d*\.bn2|\d+\.[1-9]\d*\.bn3)\.weight'
     r'|layer\d\.\d+\.bn3\.weight|s\d\.b\d+\.conv3\.bn\.weight'
     r'|stage\d\.\d\.(branches\.\d\.\d\.bn2|fuse_layers\.[\d.]*\.1)\.weight'
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Peer:
-    """What of a timm network is compared.
-
-    Attributes:
-      stages: timm's modules; ours are in `out` with `_` for `.`, and `_0` ... added for a list.
-      channels_last: the stages are [B, H, W, K] in timm too.
-      name: of the network, where the key is not it (small ones, made by `options`).
-      timm_options, options: of the two networks.
-    """
-
-    stages: tuple[str, ...]
-    channels_last: bool = False
-    name: str | None = None
-    timm_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-RESNET = Peer(stages=('layer1', 'layer2', 'layer3', 'layer4'))
-REGNET = Peer(stages=('stem', 's1', 's2', 's3', 's4'))
-HRNET = Peer(stages=('layer1', 'stage2', 'stage3', 'stage4', 'final_layer'))
-EFFICIENTNET = Peer(stages=tuple(f'blocks.{n}' for n in range(7)))
-EFFICIENTNETV2 = Peer(stages=tuple(f'blocks.{n}' for n in range(6)))
-SMALL_V2 = {'channel_multiplier': 0.25, 'depth_multiplier': 0.125}
-SWIN = Peer(stages=('patch_embed', *(f'layers.{n}' for n in range(4))), channels_last=True)
-NARROW_SWIN = {'window_size': 4, 'embed_dim': 16, 'depths': (2, 2, 1, 1), 'num_heads': (1, 2, 4, 8)}
-PEERS = {
-    'resnet18': RESNET,
-    'resnet50': RESNET,
-    'regnetx_small': dataclasses.replace(
-        REGNET,
-        name='regnetx_002',
-        timm_options={'depth': 5, 'w0': 8, 'wa': 14.0, 'wm': 2.0},
-        options={'widths': (8, 16, 32, 64), 'layers': (1, 1, 1, 2)},
-    ),
-    'regnetx_002': REGNET,
-    'regnetx_064': REGNET,
-    'resnest14d': RESNET,
-    'resnest50d': RESNET,
-    'hrnet_w18_small': HRNET,
-    'hrnet_w18': HRNET,
-    'tf_efficientnet_lite0': EFFICIENTNET,
-    'tf_efficientnet_b0': EFFICIENTNET,
-    'tf_efficientnet_b1_ns': EFFICIENTNET,
-    'tf_efficientnet_b5': EFFICIENTNET,
-    'efficientnet_b5': EFFICIENTNET,
-    'tf_efficientnetv2_s': EFFICIENTNETV2,
-    'efficientnetv2_s': EFFICIENTNETV2,
-    'efficientnetv2_small': dataclasses.replace(
-        EFFICIENTNETV2, name='efficientnetv2_s', timm_options=SMALL_V2, options=SMALL_V2
-    ),
-    'swin_tiny_patch4_window7_224': SWIN,
-    'swin_small': dataclasses.replace(
-        SWIN,
-        name='swin_tiny_patch4_window7_224',
-        timm_options={**NARROW_SWIN, 'img_size': SIDE},
-        options={**NARROW_SWIN, 'image_size': SIDE},
-    ),
-    'swin_padded': dataclasses.replace(  # maps of 17, 9, 5 and 3 places a side
-        SWIN,
-        name='swin_tiny_patch4_window7_224',
-        timm_options={**NARROW_SWIN, 'img_size': 68},
-        options={**NARROW_SWIN, 'image_size': 68},
-    ),
-}
-WITH_GOLDENS = (
-    'resnet18',
-    'regnetx_small',
-    'resnest14d',
-    'hrnet_w18_small',
-    'tf_efficientnet_lite0',
-    'tf_efficientnet_b0',
-    'efficientnetv2_small',
-    'swin_small',
 )
 
 
@@ -146,9 +70,9 @@ def timm_network(name: str, **options) -> Any:
 
     It computes in float64, for in float32 its own rounding would be half of what is compared.
     """
-    peer = PEERS[name]
-    options = {'num_classes': NUM_CLASSES, **peer.timm_options, **options}
-    network = torch_peers.create_timm(peer.name or name, **options)
+    row = BACKBONES[name]
+    options = {'num_classes': NUM_CLASSES, **row.timm_options, **options}
+    network = torch_peers.create_timm(row.name or name, **options)
     import torch
 
     shapes = {}
@@ -206,14 +130,14 @@ def by_timm(name: str, images: np.ndarray, *, train: bool = True) -> tuple[dict,
         if isinstance(value, list):
             for index, one in enumerate(value):
                 keep(f'{key}_{index}', one)
-        elif value.ndim == 4 and not PEERS[name].channels_last:
+        elif value.ndim == 4 and not BACKBONES[name].channels_last:
             answer[key] = value.detach().permute(0, 2, 3, 1).numpy()
         else:
             answer[key] = value.detach().numpy()
 
     modules = dict(network.named_modules())
     mode = ''
-    for stage in PEERS[name].stages:
+    for stage in BACKBONES[name].modules:
         modules[stage].register_forward_hook(
             lambda _, __, value, stage=stage: keep(f'{mode}/{stage.replace(".", "_")}', value)
         )
@@ -244,8 +168,8 @@ def by_us(name: str, shapes: dict, images: np.ndarray, *, train: bool = True) ->
 
     from avsc_jax import models, weights
 
-    options = {'num_classes': NUM_CLASSES, **PEERS[name].options}
-    name = PEERS[name].name or name
+    options = {'num_classes': NUM_CLASSES, **BACKBONES[name].options}
+    name = BACKBONES[name].name or name
     model = models.create_model(name, **options)
     # Each conversion asks for the shapes of the network's variables: it is traced for the first.
     traced = mock.patch.object(models, 'variable_shapes', functools.cache(models.variable_shapes))

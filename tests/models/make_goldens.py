@@ -5,7 +5,7 @@ Needs torch and timm: `PYTHONPATH=. python tests/models/make_goldens.py [name ..
 
 import sys
 
-from conftest import GOLDENS, WITH_GOLDENS, by_timm, pictures, torch_peers, write_golden
+from conftest import BACKBONES, GOLDENS, by_timm, pictures, torch_peers, write_golden
 
 
 def main(names: list[str]) -> None:
@@ -20,4 +20,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:] or list(WITH_GOLDENS))
+    main(sys.argv[1:] or [name for name, row in BACKBONES.items() if row.golden])

@@ -40,18 +40,9 @@ def variables(name: str) -> dict:
     return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
-@pytest.mark.parametrize(
-    ('name', 'parameters'),
-    [
-        ('hou_final', 27_729_226),
-        ('hou_model_1', 26_280_010),
-        ('hou_model_3', 26_544_458),
-        ('hou_model_4', 26_544_458),
-    ],
-)
-def test_parameter_counts(name, parameters, outline):
+@pytest.mark.parametrize('name', ['hou_final', 'hou_model_1', 'hou_model_3', 'hou_model_4'])
+def test_both_branches_end_in_vectors_of_one_width(name, outline):
     (_, out), shapes = outline(name)
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes['params'])) == parameters
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes['params']['audio'])) == 2_113_024
     assert out['audio'].shape == out['image'].shape == (1, 10, 256)
     assert out['fused'].shape == (1, 10, 512 if name == 'hou_final' else 256)

@@ -41,14 +41,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ('name', 'count'),
     [
         ('clip_late_fusion', 1_350_282),
-        ('clip_rn101', 56_259_936),
-        # with the image towers and a temperature, the 151,277,313 of OpenAI's ViT-B/32
-        ('clip_rn101_text', 63_428_096),
-        ('clip_rn50x4_text', 91_163_520),
-        ('clip_vit_b32_text', 63_428_096),
         ('clip_zero_shot', 5_120),
-        ('clip_rn50x4', 87_137_080),
-        ('clip_vit_b32', 87_849_216),
+        # the layers of the paper's figures
+        ('feng_early', 691_338),
+        ('feng_intermediate', 692_874),
+        ('feng_late_concat', 694_502),
+        ('feng_late_mean', 694_292),
+        ('feng_weighted', 537_630),
+        ('feng_audio', 429_194),
+        ('feng_video', 429_194),
+        ('hou_final', 27_729_226),
+        ('hou_model_1', 26_280_010),
+        ('hou_model_3', 26_544_458),
+        ('hou_model_4', 26_544_458),
+        # the published checkpoints
+        ('openl3_baseline_audio', 338_634),
+        ('openl3_baseline_video', 338_634),
+        ('openl3_baseline_early', 600_778),
+        ('openl3_baseline_audio_video', 34_186),
     ],
 )
 def test_parameter_counts_are_the_published_ones(name, count, parameters):

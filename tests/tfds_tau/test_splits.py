@@ -12,9 +12,9 @@ import pytest
 import soundfile
 import tensorflow_datasets as tfds
 
+from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.scenes import SCENES, parse_clip_id
 from tfds_tau import splits
-from tfds_tau.files import MediaFiles
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
 # Clips a scene in the two lists of fold 1. Source: the set's own lists.

@@ -147,12 +147,3 @@ def test_evaluation_items_have_no_label(tmp_path, config, count):
     record = builder.as_data_source('test')[0]
     assert (record['clip_id'], record['label'], record['city']) == (b'7', -1, b'')
     assert len(record['frames']) == count
-
-
-def test_ordered_map_keeps_order_and_looks_ahead_only_a_little():
-    taken = []
-    items = (taken.append(i) or i for i in range(100))
-    results = tfds_tau_dataset_builder._ordered_map(lambda i: i, items, 2)
-    assert next(results) == 0
-    assert len(taken) == 4
-    assert list(results) == list(range(1, 100))

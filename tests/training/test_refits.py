@@ -10,7 +10,7 @@ import pytest
 from absl.testing import flagsaver
 
 from avsc_jax import tables
-from avsc_jax.data import folds
+from avsc_jax.data import folds, sources
 from avsc_jax.input_pipeline import encoders, examples, media_inputs
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.training import initial_weights, sweep, train
@@ -79,7 +79,7 @@ def test_features_of_folds_are_those_of_the_stored_splits(
 
 
 def test_media_rows_are_those_of_the_fold(config, data_dir):
-    dataset = folds.open_dataset(config(fold=1).data, data_dir)
+    dataset = sources.open_dataset(config(fold=1).data, data_dir)
     front_end = {'name': 'hitachi_logmel', 'sample_rate_hz': 48000}
     reader = media_inputs.make({'piece_s': 1.0, 'front_end': front_end, 'size': (32, 24)})
     rows = media_inputs.rows(dataset, 'test', reader)
@@ -148,7 +148,7 @@ def test_a_single_seed_has_no_spread(main):
 
 
 def test_a_wrong_fold_file_leaves_no_output(config, data_dir, tmp_path):
-    whole = folds.open_dataset(config(fold=0).data, data_dir)
+    whole = sources.open_dataset(config(fold=0).data, data_dir)
     folds.write(tmp_path / 'folds.tsv', whole.clip_ids[1:], whole.folds[1:])
     with pytest.raises(ValueError, match=r'folds\.tsv lacks 1 clips of tfds_tau/demo'):
         run(data_dir, config(fold=0, fold_file=str(tmp_path / 'folds.tsv')), tmp_path / 'run')

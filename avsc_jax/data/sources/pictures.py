@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import read_ahead
+from avsc_jax.data.sources.source import Forecast, Source
 
 SETS = {'places365': 'places365_small', 'imagenet2012': 'imagenet2012'}  # -> what TFDS calls it
 ARCHIVES = {
@@ -131,22 +133,57 @@ class PictureSet:
         return split
 
 
-def is_prepared(name: str, data_dir: Path) -> bool:
-    """Whether something is there that claims to be the set; opening it tells if it is."""
-    has_folder = name == 'places365' and os.path.lexists(data_dir / PLACES_FOLDER)
-    return has_folder or records.is_prepared(SETS[name], '', data_dir)
+class PictureSource(Source):
+    """A set of pictures, which others have put there; no run builds it.
 
+    Args:
+      name: one of SETS.
+    """
 
-def open_dataset(name: str, data_dir: Path, *, num_classes: int) -> PictureSet:
-    """Opens one of SETS, whose folder, where there is one, is listed now."""
-    if not is_prepared(name, data_dir):
-        raise FileNotFoundError(
-            f'{name} is not in {data_dir}: {ARCHIVES[name]} run, after pip install "avsc_jax[tf]": '
-            f'tfds build {SETS[name]} --file_format=array_record --data_dir={data_dir}'
+    has_folds = False
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
+        """The pictures, with small networks where the demo is asked for."""
+        if config.data.source == 'auto':
+            config.data.source = 'tau'
+
+    def is_prepared(self, data: Mapping, data_dir: Path) -> bool:
+        """Whether something is there that claims to be the set; opening it tells if it is."""
+        has_folder = self.name == 'places365' and os.path.lexists(data_dir / PLACES_FOLDER)
+        return has_folder or records.is_prepared(SETS[self.name], '', data_dir)
+
+    def command(self, data: Mapping, data_dir: Path) -> str:
+        """TFDS's own."""
+        return f'tfds build {SETS[self.name]} --file_format=array_record --data_dir={data_dir}'
+
+    def open(self, data: Mapping, data_dir: Path) -> PictureSet:
+        """Opens the set; its folder, where there is one, is listed now."""
+        if not self.is_prepared(data, data_dir):
+            raise self._missing(data, data_dir)
+        if self.name == 'places365' and os.path.lexists(folder := data_dir / PLACES_FOLDER):
+            return _folder(folder, data['num_classes'])
+        return _stored(records.open_dataset(SETS[self.name], '', data_dir), data['num_classes'])
+
+    def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
+        """An error: no run builds the set."""
+        raise self._missing(data, data_dir)
+
+    def _missing(self, data: Mapping, data_dir: Path) -> FileNotFoundError:
+        return FileNotFoundError(
+            f'{self.name} is not in {data_dir}: {ARCHIVES[self.name]} run, after '
+            f'pip install "avsc_jax[tf]": {self.command(data, data_dir)}'
         )
-    if name == 'places365' and os.path.lexists(folder := data_dir / PLACES_FOLDER):
-        return _folder(folder, num_classes)
-    return _stored(records.open_dataset(SETS[name], '', data_dir), num_classes)
+
+    def warnings(self, data: Mapping, dataset: PictureSet) -> list[str]:
+        """None: the pictures are real, also with the token demo."""
+        return []
+
+    def has_one_frame(self, data: Mapping) -> bool:
+        """A picture."""
+        return True
 
 
 def _folder(folder: Path, num_classes: int) -> PictureSet:
@@ -219,11 +256,6 @@ def _stored(dataset: records.Dataset, num_classes: int) -> PictureSet:
     """Pictures that TFDS has prepared."""
     info, folder = dataset.builder.info, Path(dataset.builder.data_dir)
     _check_classes(dataset.classes, num_classes, folder)
-    if (format_ := info.file_format.value) != 'array_record':
-        raise ValueError(
-            f'{folder} holds {format_} files, which only TensorFlow reads; remove it and build it '
-            'again with --file_format=array_record'
-        )
     if lacking := [split for split in SPLITS if split not in info.splits]:
         raise ValueError(
             f'{folder} has no split {lacking[0]!r}, only {", ".join(info.splits)}; remove it and '

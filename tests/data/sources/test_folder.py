@@ -1,172 +1,311 @@
-"""Folders and tables of one's own clips: what is read of them, and how they are split."""
+"""One's own clips through the whole job: the config, the data set that is built, the report."""
 
-import os
+import json
+from functools import partial
 
+import av
+import numpy as np
 import pytest
+import soundfile
+from PIL import Image
 
-from avsc_jax.data.sources import folder as own
+from avsc_jax import tables
+from avsc_jax.data import media, records
+from avsc_jax.data.builder import Clip, FolderFiles, WindowConfig
+from avsc_jax.data.sources.folder import OwnData
+from avsc_jax.models import build
+from avsc_jax.runs import summary
+from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.training import dependencies, load_run
+from avsc_jax.training import train as job
+
+TINY_CLIP = dict(width=16, layers=1, patch_size=16, image_size=32)
+OWN = '--config=configs/own_data.py'
 
 
-def make(folder, *names):
-    """Files that hold nothing: only their names are looked at."""
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(b'')
+@pytest.fixture
+def train(main, tmp_path):
+    """Runs the command on a folder; the run's folder."""
+
+    def train(tokens, folder, *arguments, workdir='run'):
+        flags = [f'--data_dir={tmp_path / "data"}', f'--workdir={tmp_path / workdir}']
+        named = [f'--config.data.folder={folder}'] if folder else []
+        assert main.main([f'{OWN}:{tokens}', *named, *flags, *arguments]) == 0
+        return RunFolder(tmp_path / workdir)
+
+    return train
+
+
+def sounds(folder, per_class=3, seconds=1.0):
+    for pitch, scene in enumerate(('bar', 'lab', 'zoo')):
+        (folder / scene).mkdir(parents=True, exist_ok=True)
+        for k in range(per_class):
+            time_s = np.arange(round(8000 * seconds)) / 8000
+            tone = 0.1 * np.sin(2 * np.pi * (400 + 900 * pitch + 9 * k) * time_s)
+            soundfile.write(folder / scene / f'{k}.flac', tone, 8000)
     return folder
 
 
-def table(folder, *lines, name='clips.csv'):
-    (folder / name).write_text('\n'.join(lines) + '\n')
-    return folder / name
+def stills(folder):
+    for level, scene in enumerate(('dark', 'light')):
+        (folder / scene).mkdir(parents=True)
+        for k in range(3):
+            image = np.full((30, 40, 3), 200 * level + 9 * k, np.uint8)
+            Image.fromarray(image).save(folder / scene / f'{k}.png')
+    return folder
 
 
-def clip_ids(parts):
-    return {name: [item.clip_id for item in items] for name, items in parts.items()}
+HEARING = (
+    '--config.encoders.openl3_audio={"widths": (2, 2, 2, 32), "embedding_size": 384, "hop_s": 1.0, '
+    '"centre": False}'
+)
+SEEING = (
+    '--config.encoders.openl3_image={"widths": (2, 2, 2, 32), "embedding_size": 128, '
+    '"input_shape": (64, 64, 3), "frames": None}'
+)
 
 
-def test_folders_are_classes_and_folders_in_them_are_groups(tmp_path):
-    names = 'park/a.MP4', 'park/lyon 3/b.wav', 'tram/lyon 3/c.flac', 'tram/d/e/f.mp3'
-    made = make(tmp_path, *names, 'notes.txt', 'tram/.hidden.wav', 'tram/list.csv', '.git/x.wav')
-    found = own.read(made, ['sound'])
-    assert found.classes == ('park', 'tram') and found.has_groups
-    assert [(i.audio, i.video, i.scene, i.group) for i in found.items] == [
-        ('park/a.MP4', '', 'park', 'park/a.MP4'),
-        ('park/lyon 3/b.wav', '', 'park', 'lyon 3'),
-        ('tram/d/e/f.mp3', '', 'tram', 'd/e'),
-        ('tram/lyon 3/c.flac', '', 'tram', 'lyon 3'),
-    ]
-    assert {file.name for file in found.left_out} == {'notes.txt', 'list.csv'}
+def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path, capsys):
+    folder = sounds(tmp_path / 'my sounds', seconds=2.0)
+    hear = ['--config.data.window_s=1.0', '--config.epochs=2', HEARING]
+    run = train('feng_fusion,audio,demo', folder, *hear)
+    told = run.read_json('report.json')
+    assert run.read_json('classes.json') == ['bar', 'lab', 'zoo'] and told['paper'] is None
+    assert told['about']['data'].startswith('own_data/my_sounds-')
+    protocol = 'trained on train_inner (6 records), selected on validation (6 records), reported'
+    assert protocol in told['about']['protocol']
+    assert not any('made-up' in line for line in told['about']['warnings'])
+    assert any('no groups were named' in line for line in told['about']['warnings'])
+    table = tables.read(run.predictions_file('test'))
+    assert table.probs.shape == (6, 3) and table.clip_id[0].endswith('.flac@0s')
+    out, err = capsys.readouterr()
+    assert '9 files of 3 classes' in err and 'bar 3, lab 3, zoo 3' in err
+    assert 'splits: train_inner 3, validation 3, test 3' in err
+    assert 'note: each file is a group of its own' in err
+    assert 'sound of 8000 Hz is resampled to 48000 Hz: bar/0.flac and 8 more' in err
+    assert 'paper' not in out
+    model, variables, preprocess, classes = load_run(run.path)
+    record = preprocess.open(folder / 'lab' / '0.flac')
+    logits, _ = model.apply(variables, preprocess(record))
+    assert logits.shape[1] == 3 and [*classes] == ['bar', 'lab', 'zoo']
 
 
-def test_only_what_is_needed_is_taken_and_what_lacks_is_told(tmp_path):
-    both = own.read(make(tmp_path / 'both', 'a/1.mp4', 'b/2.mp4'), ['sound', 'picture'])
-    assert both.items[0][1:3] == ('a/1.mp4', 'a/1.mp4')
-    pictures = own.read(tmp_path / 'both', ['picture'])
-    assert pictures.items[0][1:3] == ('', 'a/1.mp4')
-    mixed = make(tmp_path / 'mixed', 'a/1.mp4', 'b/2.wav')
-    assert len(own.read(mixed, ['sound']).items) == 2
-    with pytest.raises(ValueError, match=r'takes picture, and b/2.wav of .* has no picture'):
-        own.read(mixed, ['picture'])
+def test_a_changed_folder_is_built_again_and_a_moved_one_is_not_needed(main, tmp_path, capsys):
+    folder = sounds(tmp_path / 'sounds')
+    named = f'--config.data.folder={folder}'
+    config = resolved(main, 'hitachi_audio,demo', tmp_path / 'data', named)
+    first = job.prepare_data(config, tmp_path / 'data')
+    assert job.prepare_data(config, tmp_path / 'data').fingerprint == first.fingerprint
+    assert 'has changed since' not in capsys.readouterr().err
+    sounds(folder, per_class=4)
+    second = job.prepare_data(config, tmp_path / 'data')
+    assert 'has changed since' in capsys.readouterr().err
+    assert second.name == first.name and second.fingerprint != first.fingerprint
+    assert second.num_records('train') + second.num_records('test') == 12
+    folder.rename(tmp_path / 'elsewhere')
+    assert job.prepare_data(config, tmp_path / 'data').fingerprint == second.fingerprint
+    assert 'is not there; what was built of it is taken' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_pictures_alone_train_a_system_of_pictures(train, tmp_path):
+    folder = stills(tmp_path / 'stills')
+    run = train(
+        'clip_fusion,demo', folder, f'--config.encoders={json.dumps(dict(clip_vit_b32=TINY_CLIP))}',
+        '--config.model={"name": "clip_late_fusion", "encoders": {"clip_vit_b32": 512}, '
+        '"widths": (16, 8, 8)}', '--config.epochs=2',
+    )  # fmt: skip
+    table = tables.read(run.predictions_file('test'))
+    assert table.meta['granularity'] == 'clip' and len(table.clip_id) == 2
+    assert run.read_json('classes.json') == ['dark', 'light']
+
+
+def film(path, shade):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(path, 'w') as container:
+        pictures = container.add_stream('libx264', rate=5)
+        pictures.width, pictures.height, pictures.pix_fmt = 96, 72, 'yuv420p'
+        sound = container.add_stream('aac', rate=16000, layout='mono')
+        for k in range(10):
+            image = np.full((72, 96, 3), shade + k, np.uint8)
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        container.mux(pictures.encode())
+        noise = np.random.default_rng(shade).uniform(-0.1, 0.1, (1, 32000)).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(noise, 'fltp', 'mono')
+        frame.sample_rate = 16000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+
+
+@pytest.mark.slow
+def test_a_table_of_clips_trains_a_fusion_of_sound_and_picture(train, tmp_path):
+    rows = ['path,label,group']
+    for k in range(6):
+        film(tmp_path / f'films/{k}.mp4', 30 * k)
+        rows.append(f'films/{k}.mp4,{"ab"[k % 2]},place {k // 2}')
+    (tmp_path / 'clips.csv').write_text('\n'.join(rows))
+    run = train(
+        'feng_fusion,early,demo', tmp_path / 'clips.csv', '--config.data.window_s=2',
+        HEARING, SEEING,
+        '--config.epochs=2',
+    )  # fmt: skip
+    (image,) = (e for e in run.read_json('preprocessing.json')['encoders'] if 'image' in e['name'])
+    assert image['options']['frames'] is None
+    name = run.read_json('config.json')['data']['config']
+    dataset = records.open_dataset('own_data', name, tmp_path / 'data')
+    places = [{o['location'] for o in dataset.outlines(s)} for s in ('train', 'test')]
+    assert not places[0] & places[1] and len(places[0] | places[1]) == 3
+    assert dataset.records('test')[0]['audio'].shape == (96000, 2)
+    features = [*(tmp_path / 'data/features').rglob('*.npz')]
+    assert {np.load(file)['features'].shape[1] for file in features} == {2}
+
+
+def resolved(main, tokens, data_dir, *arguments):
+    return main.resolve(main.parse([f'{OWN}:{tokens}', *arguments]), data_dir, named=True)
+
+
+def test_without_a_folder_the_demo_is_made_up_clips_with_their_locations(
+    main, tmp_path, monkeypatch
+):
+    from tfds_tau import demo
+
+    chosen = [clip for clip in demo.clips() if clip.number < 40 and clip.number % 4 < 2]
+    render = partial(demo.render, chosen=chosen, duration_s=0.5, sample_rate_hz=8000)
+    monkeypatch.setattr(demo, 'render', render)
+    config = resolved(main, 'hitachi_audio,demo', tmp_path, '--config.data.window_s=0.5')
+    dataset = job.prepare_data(config, tmp_path)
+    assert config.data.config.startswith('made_up-') and dataset.classes == ('airport', 'bus')
+    places = [{o['location'] for o in dataset.outlines(s)} for s in ('train', 'test')]
+    assert not places[0] & places[1] and len(places[0] | places[1]) == 10
+    (warning,) = summary.about(config, dataset, {})['warnings'][:1]
+    assert 'made-up' in warning
+    assert not any('no groups' in w for w in summary.about(config, dataset, {})['warnings'])
+
+
+def test_folds_are_cut_by_the_groups_of_one_s_own_clips(main, tmp_path):
+    folder = f'--config.data.folder={sounds(tmp_path / "sounds", per_class=5, seconds=2.0)}'
+    window = '--config.data.window_s=1.0'
+    arguments = ('hitachi_audio,demo', tmp_path / 'data', folder, window, '--fold=1')
+    config = resolved(main, *arguments)
+    dataset = job.prepare_data(config, tmp_path / 'data')
+    ids = {split: {o['location'] for o in dataset.outlines(split)} for split in ('train', 'test')}
+    assert (len(ids['train']), len(ids['test'])) == (12, 3) and not ids['train'] & ids['test']
+    assert dataset.num_records('test') == 6
+
+
+def test_the_parts_of_a_system_are_trained_on_the_same_data_set(main, tmp_path):
+    folder, window = f'--config.data.folder={tmp_path}', '--config.data.window_s=5'
+    config = resolved(main, 'openl3_baseline', tmp_path, folder, window)
+    assert config.encoders.openl3_audio.max_windows == 46  # as many as pictures
+    assert not {'drop_remainder', 'views'} & {*config}
+    sound, picture = dependencies.earlier_runs(config, seed=3)
+    assert sound.folder.path.name == f'own_data-openl3_baseline-audio-{config.data.config}-seed3'
+    for part, system in ((sound, 'audio'), (picture, 'video')):
+        module, *flags = part.training
+        assert module == 'avsc_jax.main'
+        own = main.resolve(main.parse(flags), tmp_path, named=True)
+        assert own.model.name == f'openl3_baseline_{system}'
+        assert own.data.config == config.data.config and own.data.needs == config.data.needs
 
 
 @pytest.mark.parametrize(
-    ('header', 'row'),
+    ('tokens', 'arguments', 'sentence'),
     [
-        ('path,label,group', 'x/1.mp4,park,lyon'),
-        ('Video; Audio ;LABEL;Location', 'x/1.mp4;x/1.mp4;park;lyon'),
-        ('filename_audio\tfilename_video\tscene_label\tidentifier', 'x/1.mp4\tx/1.mp4\tpark\tlyon'),
+        ('clip_fusion', [], r'no data was named; give --config.data.folder=FOLDER'),
+        ('clip_fusion,tau', [], r'own_data is not TAU; that is configs/clip_fusion.py:tau'),
+        ('clip_fuse', [], r"the config knows no token 'clip_fuse'"),
+        ('clip_fusion,demo', ['folder=nowhere'], r'there is no folder or table .*nowhere'),
+        ('ioacas_audio,demo', ['window_s=0.1'], r'window_s is 0.1; it must be 0.5 to 60 seconds'),
+        ('ioacas_audio,demo', ['on_error=stop'], r"on_error is 'stop'; it must be fail or skip"),
     ],
 )
-def test_a_table_names_files_labels_and_groups(tmp_path, header, row):
-    make(tmp_path, 'x/1.mp4')
-    other = row.replace('1', '2').replace('park', 'bus')
-    found = own.read(table(tmp_path, '\ufeff' + header, row, other), ['sound', 'picture'])
-    assert found.root == tmp_path and found.classes == ('bus', 'park')
-    assert found.items[0] == ('x/1.mp4', 'x/1.mp4', 'x/1.mp4', 'park', 'lyon', '')
-
-
-def test_splits_are_balanced_by_class_and_stay_as_they_are(tmp_path):
-    names = [f'{scene}/{k}.wav' for scene in 'ab' for k in range(20)] + [
-        f'c/{k}.wav' for k in '123'
-    ]
-    found = own.read(make(tmp_path, *names), ['sound'])
-    parts = own.split(found)
-    for scene, sizes in {'a': (12, 4, 4), 'b': (12, 4, 4), 'c': (1, 1, 1)}.items():
-        assert tuple(sum(i.scene == scene for i in of) for of in parts.values()) == sizes
-    assert sorted(name for of in clip_ids(parts).values() for name in of) == sorted(names)
-    shuffled = found._replace(items=found.items[::-1])
-    assert {k: sorted(v) for k, v in clip_ids(own.split(shuffled)).items()} == {
-        k: sorted(v) for k, v in clip_ids(parts).items()
-    }
-
-
-def test_a_split_does_not_follow_the_numbers_of_the_files(tmp_path):
-    names = [
-        f'{scene}/{k:03d}.wav' for scene in 'ab' for k in range(50)
-    ]  # five microphones in turn
-    parts = own.split(own.read(make(tmp_path, *names), ['sound']))
-    assert len({int(item.clip_id[2:5]) % 5 for item in parts['test'] if item.scene == 'a'}) > 2
-
-
-def test_a_group_is_never_in_two_splits(tmp_path):
-    names = [f'{scene}/place {k % 7}/{k}.wav' for scene in 'abc' for k in range(40)]
-    parts = own.split(own.read(make(tmp_path, *names), ['sound']))
-    groups = [{item.group for item in of} for of in parts.values()]
-    assert sum(map(len, groups)) == len(set().union(*groups)) == 7
-    assert all({item.scene for item in of} == {*'abc'} for of in parts.values())
-
-
-def test_named_splits_are_kept_and_validation_is_cut_where_it_lacks(tmp_path):
-    names = [f'{split}/{scene}/{k}.jpg' for split in ('Train', 'val', 'test') for scene in 'ab'
-             for k in range(10)]  # fmt: skip
-    parts = own.split(own.read(make(tmp_path / 'three', *names), ['picture']))
-    assert {k: {n.split('/')[0] for n in v} for k, v in clip_ids(parts).items()} == {
-        'train_inner': {'Train'}, 'validation': {'val'}, 'test': {'test'},
-    }  # fmt: skip
-    two = make(tmp_path / 'two', *(name for name in names if 'val' not in name))
-    parts = own.split(own.read(two, ['picture']))
-    assert [len(of) for of in parts.values()] == [14, 6, 20]
-    assert {name.split('/')[0] for name in clip_ids(parts)['validation']} == {'Train'}
-    classes = make(tmp_path / 'classes', 'train/1.wav', 'tram/2.wav')
-    assert own.read(classes, ['sound']).classes == ('train', 'tram')
-
-
-def test_the_digest_changes_with_a_file_a_label_or_a_name(tmp_path):
-    found = own.read(make(tmp_path, 'a/1.wav', 'b/2.wav'), ['sound'])
-    assert found.digest == own.read(tmp_path, ['sound']).digest
-    other = found._replace(items=[found.items[0]._replace(scene='b'), found.items[1]])
-    assert other.digest != found.digest
-    before = found.digest
-    os.utime(tmp_path / 'a/1.wav', ns=(0, 5))
-    assert own.read(tmp_path, ['sound']).digest != before
-
-
-@pytest.mark.parametrize(
-    ('names', 'sentence'),
-    [
-        (['1.wav'], r'holds no folders; put the files of each class into one'),
-        (['a/1.wav'], r"has only the class 'a'; a system tells two or more apart"),
-        (['a/1.wav', 'b/list.txt'], r"b holds no videos.*class 'b' there, or remove it"),
-        (['a/1.jpg', 'b/2.jpg'], r'takes sound, and a/1.jpg of .* has no sound'),
-        (
-            [f'{c}/{k}.wav' for c, n in (('a', 5), ('b', 2)) for k in range(n)],
-            r"the class 'b' of .* has no clip in \w+: its 2 files are too few",
-        ),
-        (
-            ['train/a/1.wav', 'train/b/2.wav', 'val/a/3.wav', 'val/b/4.wav'],
-            r'names as splits train, validation; every clip must be of train, test or',
-        ),
-        (
-            [f'{s}/{c}/hall/{c}.wav' for s in ('train', 'test') for c in 'ab'],
-            r'1 groups of .* are in more than one split: hall \(test, train\)',
-        ),
-    ],
-)
-def test_a_folder_that_cannot_be_trained_on_is_a_sentence(tmp_path, names, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        own.split(own.read(make(tmp_path, *names), ['sound']))
-
-
-@pytest.mark.parametrize(
-    ('lines', 'sentence'),
-    [
-        (['name,label', 'a.wav,b'], r'has the columns name, label; it must have path'),
-        (['path,label', '1.wav,'], r'line 2: 1.wav has no label'),
-        (['path,label', ',park'], r'line 2: it names no file'),
-        (['path,label', '1.txt,park'], r'line 2: 1.txt ends as no video, sound or picture'),
-        (['path,label', '1.wav,a', '1.wav,b'], r'1.wav is there 2 times'),
-        (['path,label,split', '1.wav,a,trian'], r"split 'trian' is none of train"),
-        (['path,label', 'x.wav,a', 'y.wav,b'], r'none of the 2 files .* is there, such as .*x.wav'),
-        (['path,label'], r'has no lines below its header'),
-        ([''], r'has the columns none'),
-    ],
-)
-def test_a_wrong_table_is_a_sentence_with_the_line(tmp_path, lines, sentence):
-    make(tmp_path, '1.wav', '1.txt')
+def test_a_wrong_command_is_a_sentence(main, tmp_path, tokens, arguments, sentence):
+    flags = [f'--data_dir={tmp_path}', f'--workdir={tmp_path / "run"}']
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
-        own.read(table(tmp_path, *lines), ['sound'])
+        main.main([f'{OWN}:{tokens}', *flags, *(f'--config.data.{a}' for a in arguments)])
+    assert not (tmp_path / 'run').exists()
 
 
-def test_a_place_that_is_not_there_is_a_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'there is no folder or table .*nowhere'):
-        own.read(tmp_path / 'nowhere', ['sound'])
+def test_a_dry_run_tells_classes_and_splits_without_building(train, tmp_path, capsys):
+    train('hitachi_audio,demo', sounds(tmp_path / 'sounds', per_class=5), '--dry_run')
+    told = capsys.readouterr().out
+    assert 'classes: bar, lab, zoo' in told and 'split test: 3 clips' in told
+    assert not (tmp_path / 'data').exists() and not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('tokens', 'name'),
+    [('hitachi_audio,demo', 'made_up-ab889bd7'), ('clip_fusion,demo', 'made_up-c2cfc467')],
+)
+def test_what_earlier_versions_have_prepared_keeps_its_name(main, tmp_path, tokens, name):
+    config = resolved(main, tokens, tmp_path)
+    assert f'{config.data.name}/{config.data.config}' == f'own_data/{name}'
+
+
+def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
+    """Of every system, by shapes alone."""
+    from avsc_jax import models
+    from avsc_jax.configs import own_data
+
+    for system in own_data.VARIANTS['system']:
+        folder = f'--config.data.folder={tmp_path}'
+        config = resolved(main, f'{system},demo', tmp_path, folder)
+        model = build.make_model(config.model.to_dict(), num_classes=3)
+        params = models.variable_shapes(model)['params']
+        assert 3 in {leaf.shape[-1] for leaf in job.jax.tree.leaves(params) if leaf.shape}
+
+
+def tone_file(path):
+    """A second of sound."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.linspace(-0.5, 0.5, 8000), 8000, subtype='PCM_16')
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Builds sounds of three splits; the files that are there already stay."""
+
+    def built(name='x', on_error='fail'):
+        lists = {}
+        for k, split in enumerate(('train_inner', 'validation', 'test')):
+            names = [f'{scene}/{k}{part}.wav' for scene in ('tram', 'bar') for part in 'ab']
+            for file in names:
+                if not (tmp_path / file).exists():
+                    tone_file(tmp_path / file)
+            lists[split] = [Clip(n, n, '', n.split('/')[0], n) for n in names]
+        config = WindowConfig(name=name, window_s=0.5)
+        builder = OwnData(files=FolderFiles(tmp_path), lists=lists, facts={'listing': 'abc'},
+                          config=config, data_dir=tmp_path / 'data')  # fmt: skip
+        builder.on_error = on_error
+        builder.download_and_prepare()
+        return records.open_dataset('own_data', name, tmp_path / 'data')
+
+    return built
+
+
+def test_the_data_set_keeps_the_contract_of_records(built):
+    dataset = built()
+    assert dataset.name == 'own_data/x/1.0.0' and dataset.classes == ('bar', 'tram')
+    assert dataset.builder.info.metadata['listing'] == 'abc'
+    assert [dataset.num_records(s) for s in ('train', 'train_inner', 'test')] == [16, 8, 8]
+    record = dataset.records('test')[1]
+    assert record['clip_id'] == 'tram/2a.wav@0.5s' and record['label'] == 1
+    assert record['audio'].shape == (24000, 2) and record['frames'] == []
+    assert dataset.records('test').outline(1)['location'] == 'tram/2a.wav'
+
+
+def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(built, tmp_path, monkeypatch):
+    for name, data in (('bar/0a.wav', b''), ('tram/1b.wav', b'RIFF\xff\xff\0\0WAVEfmt ')):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=r'2 of 12 clips .*--config.data.on_error=skip'):
+        built()
+    (report,) = tmp_path.rglob('1.0.0.bad_media.tsv')
+    told = dict(line.split('\t') for line in report.read_text().splitlines()[1:])
+    assert {*told} == {'bar/0a.wav', 'tram/1b.wav'}
+    assert 'is empty' in told['bar/0a.wav'] and 'cut short' in told['tram/1b.wav']
+    decoded, sound_track = [], media.SoundTrack
+    monkeypatch.setattr(media, 'SoundTrack', lambda f: decoded.append(f.name) or sound_track(f))
+    left = built(on_error='skip')
+    assert left.left_out == ['bar/0a.wav', 'tram/1b.wav'] and {*decoded} <= {'0a.wav'}
+    assert left.num_records('train_inner') == 6

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from avsc_jax.data import media
+from avsc_jax.data import media, sources
 from avsc_jax.data.batches import epoch_order
 from avsc_jax.data.sources import pictures
 from avsc_jax.input_pipeline import media_inputs as inputs
@@ -39,7 +39,7 @@ def data_dir(tmp_path):
 
 
 def opened(data_dir, name='places365'):
-    return pictures.open_dataset(name, data_dir, num_classes=3)
+    return sources.open_dataset({'name': name, 'num_classes': 3}, data_dir)
 
 
 def test_each_picture_of_a_folder_is_a_record_of_one_frame(data_dir):
@@ -80,10 +80,10 @@ def test_millions_of_pictures_are_arrays_and_no_dicts(data_dir):
 
 def test_the_folder_may_be_a_link(data_dir, tmp_path_factory):
     other = tmp_path_factory.mktemp('other')
-    assert not pictures.is_prepared('places365', other)
+    assert not sources.find('places365').is_prepared({}, other)
     (other / pictures.PLACES_FOLDER).symlink_to(data_dir / pictures.PLACES_FOLDER)
-    assert pictures.is_prepared('places365', other)
-    assert not pictures.is_prepared('imagenet2012', other)
+    assert sources.find('places365').is_prepared({}, other)
+    assert not sources.find('imagenet2012').is_prepared({}, other)
     assert opened(other).fingerprint == opened(data_dir).fingerprint
 
 
@@ -157,7 +157,7 @@ def no_folder(folder):
 )
 def test_a_wrong_folder_is_a_sentence(data_dir, spoil, kind, sentence):
     spoil(data_dir / pictures.PLACES_FOLDER)
-    assert pictures.is_prepared('places365', data_dir)  # somebody meant it to be
+    assert sources.find('places365').is_prepared({}, data_dir)  # somebody meant it to be
     with pytest.raises(kind, match=sentence):
         opened(data_dir)
 
@@ -203,7 +203,7 @@ def build(data_dir, name, key, splits=('train', 'validation', 'test')):
 )
 def test_what_tfds_has_prepared_is_read_without_tensorflow(tmp_path, name, key):
     build(tmp_path, pictures.SETS[name], key)
-    assert pictures.is_prepared(name, tmp_path)
+    assert sources.find(name).is_prepared({}, tmp_path)
     dataset = opened(tmp_path, name)
     assert dataset.name == f'{pictures.SETS[name]}/5.1.0' and dataset.classes == tuple(COLOURS)
     assert dataset.num_records('train') == 3 and [*dataset.splits] == ['train', 'validation']
@@ -221,7 +221,7 @@ def test_what_tfds_has_prepared_otherwise_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="has no split 'validation', only train; remove it and"):
         opened(tmp_path, 'imagenet2012')
     with pytest.raises(ValueError, match='has 3 classes, not 1000'):
-        pictures.open_dataset('imagenet2012', tmp_path, num_classes=1000)
+        sources.open_dataset({'name': 'imagenet2012', 'num_classes': 1000}, tmp_path)
     (info,) = tmp_path.rglob('dataset_info.json')
     info.write_text(info.read_text().replace('array_record', 'tfrecord'))
     with pytest.raises(ValueError, match=r'holds tfrecord files, .* --file_format=array_record'):

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from tfds_tau import clips
-from tfds_tau.files import MediaFiles
+from avsc_jax.data.builder import clip_reader
+from avsc_jax.data.builder.media_files import MediaFiles
 from tfds_tau.splits import Clip
 
-DUMMY = Path(clips.__file__).parent / 'dummy_data'
+DUMMY = Path(__file__).parents[3] / 'tfds_tau/dummy_data'
 NAME = 'bus-london-18-35'
 CLIP = Clip(NAME, f'audio/{NAME}.wav', f'video/{NAME}.mp4', 'bus')
 OPTIONS = dict(frames='clip12', short_side=448, seconds=False)
@@ -98,8 +98,8 @@ def folder(tmp_path):
 
 
 def problems(folder, **options):
-    with pytest.raises(clips.BadMedia) as caught:
-        clips.read(MediaFiles(folder), CLIP, **OPTIONS | options)
+    with pytest.raises(clip_reader.BadMedia) as caught:
+        clip_reader.read(MediaFiles(folder), CLIP, **OPTIONS | options)
     return caught.value.problems
 
 
@@ -157,7 +157,7 @@ def test_sound_and_pictures_must_be_equally_long(folder, frames, seconds, length
     options = dict(frames=frames, seconds=bool(seconds))
     (folder / CLIP.video).write_bytes(mp4(round(length_s * 29.97), rate=30))
     (folder / CLIP.audio).write_bytes(wav(noise(length_s, 48000)))
-    assert clips.read(MediaFiles(folder), CLIP, **OPTIONS | options)
+    assert clip_reader.read(MediaFiles(folder), CLIP, **OPTIONS | options)
     (folder / CLIP.audio).write_bytes(wav(noise(length_s * 0.4)))
     assert problems(folder, **options)[0][0] == CLIP.audio
     (folder / CLIP.audio).write_bytes(wav(noise(length_s * 2.5 + 1)))
@@ -166,7 +166,7 @@ def test_sound_and_pictures_must_be_equally_long(folder, frames, seconds, length
 
 def test_an_mp4_may_begin_with_its_index(folder):
     (folder / CLIP.video).write_bytes(early_index_mp4())
-    assert clips.read(MediaFiles(folder), CLIP, **OPTIONS)
+    assert clip_reader.read(MediaFiles(folder), CLIP, **OPTIONS)
 
 
 def test_headers_that_cannot_know_their_length_are_let_pass(folder):
@@ -177,4 +177,4 @@ def test_headers_that_cannot_know_their_length_are_let_pass(folder):
     start = data.index(b'moov') - 4
     data[start : start + 4] = bytes(4)  # the last box goes on to the end of the file
     (folder / CLIP.video).write_bytes(data)
-    assert clips.read(MediaFiles(folder), CLIP, **OPTIONS)
+    assert clip_reader.read(MediaFiles(folder), CLIP, **OPTIONS)

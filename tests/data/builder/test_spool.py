@@ -14,11 +14,14 @@ import pytest
 import tensorflow_datasets as tfds
 
 from avsc_jax.data import media
+from avsc_jax.data.builder import bad_media, base, spool
+from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.runtime import files
-from tfds_tau import bad_media, clips, demo, spool, tfds_tau_dataset_builder
+from tfds_tau import demo
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
-ROOT = Path(clips.__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 DUMMY = ROOT / 'tfds_tau/dummy_data'
 IDS = sorted(path.stem for path in (DUMMY / 'audio').iterdir())
 
@@ -75,6 +78,20 @@ def report(data_dir, config='clips'):
 @pytest.fixture(scope='module')
 def clean(tmp_path_factory):
     return build(tmp_path_factory.mktemp('clean'))
+
+
+@pytest.mark.parametrize(
+    ('clip', 'name'),
+    [
+        (Clip('a', 'a.wav', 'a.mp4', 'bus'), '8c136ebe43a7d0f00b02bfe2e42a1b10'),
+        (Clip('a', 'a.wav', '', 'bus', 'here', 'test'), '64713a8822bdd1326ca9c1dd73044785'),
+    ],
+)
+def test_clips_have_the_names_that_unfinished_builds_of_earlier_versions_gave_them(
+    clip, name, tmp_path
+):
+    found = spool.Spool(tmp_path, FolderFiles(tmp_path), None, {'seconds': False}, None)
+    assert found._path(clip).name == f'{name}.clip'
 
 
 def break_three(folder):
@@ -252,7 +269,7 @@ def test_what_a_killed_build_left_of_tfds_own_is_removed(tmp_path):
 
 
 def test_merged_clips_take_no_room_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_tau_dataset_builder, 'CLIPS_PER_SHARD', 1)
+    monkeypatch.setattr(base, 'CLIPS_PER_SHARD', 1)
     monkeypatch.setattr(Builder, 'workers', 1)
     counts, merge = [], spool.Spool.merge
 

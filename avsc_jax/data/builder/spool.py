@@ -17,10 +17,10 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import example_serializer
 
+from avsc_jax.data.builder import clip_reader
+from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.runtime import files
-from tfds_tau import clips
-from tfds_tau.files import MediaFiles
-from tfds_tau.splits import Clip
 
 MAX_RECORDS_PER_CLIP = 1000
 
@@ -50,7 +50,7 @@ class Spool:
         files: MediaFiles,
         features: tfds.features.FeaturesDict,
         options: dict,
-        read: Callable[..., list[dict]] = clips.read,
+        read: Callable[..., list[dict]],
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.files, self.features, self.options = folder, files, features, options
@@ -63,7 +63,7 @@ class Spool:
             return
         try:
             found = self._read(self.files, clip, **self.options)
-        except clips.BadMedia as error:
+        except clip_reader.BadMedia as error:
             note = json.dumps([clip.clip_id, error.problems]).encode()
             files.write_bytes(path.with_suffix('.bad'), note)
             return
@@ -149,7 +149,9 @@ class Spool:
 
     def _path(self, clip: Clip) -> Path:
         stamps = [self.files.stamp(name) for name in (clip.audio, clip.video)]
-        facts = json.dumps([self.options, clip, stamps], sort_keys=True)
+        # the names that spools have had from the first: a group only where there is one, no split
+        names = [*clip[:4], *filter(None, [clip.group])]
+        facts = json.dumps([self.options, names, stamps], sort_keys=True)
         return self.folder / f'{_digest(facts)}.clip'
 
     def _shard_path(self, group: Sequence[Clip]) -> Path:

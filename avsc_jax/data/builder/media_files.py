@@ -1,9 +1,11 @@
 """The files of a data set, wherever they lie: in folders, or still inside their zip archives."""
 
+import collections
 import io
+import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 MAX_MEMBER_BYTES = 1 << 30  # no clip, second or list is near it; a hostile archive may claim more
@@ -23,6 +25,8 @@ class MediaFiles:
     Extracted files win over zip members of the same name. Archives stay packed: each is opened
     once, and threads may read from it together.
     """
+
+    notes: Mapping[str, list[str]] = {}  # nothing is done to them; see FolderFiles
 
     def __init__(self, root: Path):
         self.root = Path(root)
@@ -86,3 +90,31 @@ class MediaFiles:
         source = self.source(found[0])
         data = source.read_bytes() if isinstance(source, Path) else source.read()
         return data.decode('utf-8-sig')
+
+
+class FolderFiles:
+    """Files by their paths below a folder; takes note of what is done to them.
+
+    Attributes:
+      notes: what was done -> the clips that it was done to.
+    """
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+        self.notes: dict[str, list[str]] = collections.defaultdict(list)
+        self._lock = threading.Lock()
+
+    def __contains__(self, name: str) -> bool:
+        return not name or (self.root / name).is_file()
+
+    def stamp(self, name: str) -> list[int]:
+        """See MediaFiles.stamp."""
+        if not name or name not in self:
+            return []
+        facts = (self.root / name).stat()
+        return [facts.st_size, facts.st_mtime_ns]
+
+    def note(self, clip_id: str, done: str) -> None:
+        """Remembers that this was done to the clip."""
+        with self._lock:
+            self.notes[done].append(clip_id)

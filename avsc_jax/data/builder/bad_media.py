@@ -1,16 +1,17 @@
 """What the build says about clips whose files are missing or broken."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tfds_tau.files import MediaFiles
-from tfds_tau.splits import Clip
+from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
 
 MAX_LINES = 50  # on the console; the file has all
 
 
-def warn_of_missing(files: MediaFiles, clips: Sequence[Clip]) -> None:
+def warn_of_missing(files: MediaFiles | FolderFiles, clips: Sequence[Clip]) -> None:
     """Says before the first clip is decoded what the report will say hours later."""
     names = [name for clip in clips for name in (clip.audio, clip.video)]
     if missing := [name for name in names if name not in files]:
@@ -19,6 +20,17 @@ def warn_of_missing(files: MediaFiles, clips: Sequence[Clip]) -> None:
             'others are read first, and what is encoded is kept should you stop this',
             file=sys.stderr,
         )
+
+
+@contextlib.contextmanager
+def notes_printed(files: MediaFiles | FolderFiles) -> Iterator[None]:
+    """Prints what was done to clips, also where the block fails: what is encoded is kept."""
+    try:
+        yield
+    finally:
+        for note, clips in sorted(files.notes.items()):
+            more = f' and {len(clips) - 1:,} more' if clips[1:] else ''
+            print(f'note: {note}: {min(clips)}{more}', file=sys.stderr)
 
 
 def report(

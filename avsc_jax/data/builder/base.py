@@ -1,0 +1,253 @@
+"""A TFDS builder that writes records: sound as FLAC, pictures as JPEG, in ArrayRecord files.
+
+It needs no TensorFlow: `tfds.data_source` or `builder.as_data_source` read the files.
+"""
+
+import collections
+import dataclasses
+import inspect
+import itertools
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_metadata
+from tqdm import tqdm
+
+from avsc_jax.data.builder import bad_media
+from avsc_jax.data.builder.clip_reader import Clip, read_windows
+from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
+from avsc_jax.data.builder.spool import Shard, Spool
+from avsc_jax.runtime.files import link, locked
+
+CLIPS_PER_SHARD = 128  # about 400 MB
+TRAIN_PARTS = ('train_inner', 'validation')
+BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
+
+
+@dataclasses.dataclass(eq=False)
+class WindowConfig(tfds.core.BuilderConfig):
+    """What a record holds: windows of sound, and pictures of them.
+
+    Attributes:
+      frames: a rule of media.FRAME_RULES.
+      short_side: larger pictures are scaled down to it.
+      window_s: length of what longer files are cut into.
+    """
+
+    frames: str = 'clip12'
+    short_side: int = 448
+    window_s: float = 10.0
+    sample_rate_hz: int = 48000
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the content of a record depends on, besides its clip: arguments of `read`."""
+        names = ('frames', 'short_side', 'window_s', 'sample_rate_hz')
+        return {name: getattr(self, name) for name in names}
+
+
+class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes clips as records, by threads or Beam; a killed build goes on where it was.
+
+    A data set is a subclass with a VERSION, the names of its `classes`, and `clips`. Its docstring
+    is the description that is stored.
+
+    Attributes:
+      workers: threads that decode, one clip each; None: one for each core.
+      on_error: 'skip' leaves clips out whose files are broken or missing; 'fail' is an error.
+      skip_flag: how a user asks for that, for the error.
+      read: a clip and the config's options in, its records out; raises BadMedia.
+    """
+
+    classes: Sequence[str]
+    workers: int | None = None
+    on_error: str = 'fail'
+    skip_flag = "on_error = 'skip' in the builder's class"
+    read: Callable[..., list[dict]] = staticmethod(read_windows)
+
+    def __init__(self, *, file_format: str | None = None, **kwargs: Any):
+        # TFDS's own default, tfrecord, cannot be written without TensorFlow
+        super().__init__(file_format=file_format or 'array_record', **kwargs)
+
+    def clips(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> tuple[MediaFiles | FolderFiles, dict[str, list[Clip]]]:
+        """The media, and the clips of each split; to be defined by the data set.
+
+        Of `train_inner` and `validation` without a `train`, both become `train` too.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must define clips')
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=record_features(self.classes),
+            disable_shuffling=True,
+            metadata=tfds.core.MetadataDict(left_out=[]),  # ids of clips whose files are bad
+        )
+
+    @classmethod
+    def get_metadata(cls) -> dataset_metadata.DatasetMetadata:
+        """The class's docstring, not a README that lies beside its module."""
+        return dataset_metadata.DatasetMetadata(inspect.getdoc(cls), citation='', tags=[])
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """TFDS's, by one process at a time; who comes second finds the data set finished."""
+        folder = Path(self.data_path)
+        if not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(folder):
+                # what a killed build left of TFDS's own; the spool holds all that is of use
+                for left in folder.parent.glob(f'incomplete.*_{self.version}'):
+                    shutil.rmtree(left)
+                super().download_and_prepare(**kwargs)
+        else:
+            super().download_and_prepare(**kwargs)
+        if not self.info.splits:  # another process has built it meanwhile
+            self.info.read_from_directory(folder)
+        shutil.rmtree(self._beside('spool'), ignore_errors=True)
+
+    def _generate_splits(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> list[tfds.core.SplitInfo]:
+        """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
+        files, lists = self.clips(dl_manager)
+        with bad_media.notes_printed(files):
+            return self._stored_splits(dl_manager, download_config, files, lists)
+
+    def _stored_splits(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+        files: MediaFiles | FolderFiles,
+        lists: dict[str, list[Clip]],
+    ) -> list[tfds.core.SplitInfo]:
+        self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
+        folder = self._beside('spool') / self.info.file_format.value
+        config = self.builder_config or WindowConfig(name='')
+        self._spool = Spool(folder, files, self.info.features, config.options, self.read)
+        self._spool.forget_bad()
+        bad_media.warn_of_missing(files, list(itertools.chain(*self._lists.values())))
+        if download_config.beam_options or download_config.beam_runner:
+            stored = super()._generate_splits(dl_manager, download_config)
+            self._spool.check_filled(itertools.chain(*self._lists.values()))
+            self._report()
+        else:
+            shards = {
+                split: self._write_shards(split, clips, download_config.num_shards)
+                for split, clips in self._lists.items()
+            }
+            self._report()
+            stored = [self._linked(split, shards[split]) for split in shards]
+        parts = [split for split in stored if split.name in TRAIN_PARTS]
+        joins = parts and 'train' not in lists
+        return [_joined('train', parts), *stored] if joins else stored
+
+    def _report(self) -> None:
+        bad = self._spool.bad()
+        self.info.metadata['left_out'] = [clip_id for clip_id, _ in bad]
+        total, path = sum(map(len, self._lists.values())), self._beside('bad_media.tsv')
+        bad_media.report(bad, total, path, skip=self.on_error == 'skip', flag=self.skip_flag)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        return {split: self._generate_examples(clips) for split, clips in self._lists.items()}
+
+    def _generate_examples(self, clips: list[Clip]) -> Any:
+        """The way of many machines, which share the folders: a Beam transform."""
+        import apache_beam as beam  # of the [beam] extra
+
+        return beam.Create(enumerate(clips)) | beam.Reshuffle() | beam.FlatMap(self._spool.examples)
+
+    def _write_shards(self, split: str, clips: list[Clip], num_shards: int | None) -> list[Shard]:
+        """Encodes what the spool lacks, in threads, and merges it shard by shard."""
+        length = math.ceil(len(clips) / num_shards) if num_shards else CLIPS_PER_SHARD
+        groups = [clips[start : start + length] for start in range(0, len(clips), length)]
+        finished = [self._spool.has_shard(group) for group in groups]
+        todo = [c for group, done in zip(groups, finished, strict=True) if not done for c in group]
+        filled = _ordered_map(self._spool.fill, todo, self.workers or os.cpu_count())
+        write, shards = self._example_writer().write, []
+        with tqdm(total=len(clips), desc=split, unit='clip', leave=False) as bar:
+            for group, done in zip(groups, finished, strict=True):
+                for _ in group:
+                    if not done:
+                        next(filled)
+                    bar.update()
+                shards.append(self._spool.merge(group, write))
+        return [shard for shard in shards if shard]
+
+    def _linked(self, split: str, shards: list[Shard]) -> tfds.core.SplitInfo:
+        """Takes finished shards into the data set."""
+        if not shards:
+            raise ValueError(f'no clip of {split!r} has whole files; fetch them again')
+        template = self._get_filename_template(split)
+        for i, shard in enumerate(shards):
+            target = template.sharded_filepath(shard_index=i, num_shards=len(shards))
+            link(shard.path, Path(target))
+        return tfds.core.SplitInfo(
+            name=split,
+            shard_lengths=[shard.num_examples for shard in shards],
+            num_bytes=sum(shard.num_bytes for shard in shards),
+            filename_template=template,
+        )
+
+    def _beside(self, name: str) -> Path:
+        """A path next to the data set, also while TFDS builds under another name."""
+        return Path(self.data_path).parent / f'{self.version}.{name}'
+
+
+def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
+    """What a record holds, for labels of these classes."""
+    return tfds.features.FeaturesDict(
+        {
+            'clip_id': tfds.features.Text(),
+            'segment': np.int32,  # the second of a one-second piece; -1: the whole clip
+            'audio': BYTES,  # FLAC, two channels, at the source's bit depth
+            'sample_rate': np.int32,
+            'frames': tfds.features.Sequence(BYTES),  # JPEG
+            'frame_index': tfds.features.Sequence(np.int32),
+            'frame_times': tfds.features.Sequence(np.float32),
+            'label': tfds.features.ClassLabel(names=classes),  # -1: unknown
+            'city': tfds.features.Text(),
+            'location': tfds.features.Text(),
+        }
+    )
+
+
+def _joined(name: str, parts: list[tfds.core.SplitInfo]) -> tfds.core.SplitInfo:
+    """A split whose shards are links to the shards of its parts, in order."""
+    template = parts[0].filename_template.replace(split=name)
+    shards = [
+        part.filename_template.sharded_filepath(shard_index=i, num_shards=part.num_shards)
+        for part in parts
+        for i in range(part.num_shards)
+    ]
+    for i, shard in enumerate(shards):
+        link = template.sharded_filepath(shard_index=i, num_shards=len(shards))
+        Path(link).symlink_to(shard.name)
+    lengths = [length for part in parts for length in part.shard_lengths]
+    # no bytes of its own: TFDS adds up the splits to tell the data set's size
+    return tfds.core.SplitInfo(
+        name=name, shard_lengths=lengths, num_bytes=0, filename_template=template
+    )
+
+
+def _ordered_map(function: Callable, items: Iterable, workers: int) -> Iterator:
+    """Like map(), in threads, with at most two results a worker held in memory."""
+    pool, pending = ThreadPoolExecutor(workers), collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

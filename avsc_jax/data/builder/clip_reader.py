@@ -1,0 +1,264 @@
+"""A clip's files in, its records out; what is wrong with a file is named with its path.
+
+`read` takes a binaural recording and its film, which must be as they were published. `read_windows`
+takes any sound, film or picture and cuts it into windows of one length.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import librosa
+import numpy as np
+
+from avsc_jax.data import media
+from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles, Member
+from avsc_jax.scenes import parse_clip_id
+
+SAMPLE_RATE_HZ = 48000  # of what `read` takes
+MAX_DIFFERENCE_S = 1.0  # in length of sound and picture, before a note is taken
+SHORT = 0.95  # of a window; a file that lasts less is noted
+
+
+class Clip(NamedTuple):
+    """A labelled clip: the names of its files, '' where it has none.
+
+    Attributes:
+      scene: '' where it is unknown.
+      group: the place or recording that it is of, '' where its name says so.
+      split: the one that its list names, or ''.
+    """
+
+    clip_id: str
+    audio: str
+    video: str
+    scene: str
+    group: str = ''
+    split: str = ''
+
+
+class BadMedia(ValueError):
+    """Files that a clip cannot be made of: (path, reason) of each."""
+
+    def __init__(self, problems: Iterable[tuple[str, str]]):
+        self.problems = [*problems]
+        super().__init__('; '.join(reason for _, reason in self.problems))
+
+
+def read(
+    files: MediaFiles, clip: Clip, *, frames: str, short_side: int, seconds: bool
+) -> list[dict]:
+    """Returns the clip's records: one, or one a second; raises BadMedia."""
+    problems: dict[str, str] = {}
+    with _noted(problems, clip.audio):
+        source = files.source(clip.audio)
+        media.check_whole(source)
+        samples, bits = _binaural(source), media.audio_bit_depth(source)
+    with _noted(problems, clip.video):
+        source = files.source(clip.video)
+        media.check_whole(source)
+        pictures = media.read_frames(source, frames, short_side=short_side)
+    if problems:
+        raise BadMedia(problems.items())
+    _check_lengths(clip, len(samples) / SAMPLE_RATE_HZ, pictures.times_s)
+    name = parse_clip_id(clip.clip_id)
+    facts = {
+        'clip_id': clip.clip_id,
+        'sample_rate': SAMPLE_RATE_HZ,
+        'label': clip.scene or -1,
+        'city': name.city if name else '',
+        'location': name.location if name else '',
+    }
+    parts = [(-1, samples, slice(None))]
+    if seconds:
+        starts = range(0, SAMPLE_RATE_HZ * len(pictures.images), SAMPLE_RATE_HZ)
+        pieces = (samples[start:][:SAMPLE_RATE_HZ] for start in starts)
+        parts = [(k, piece, slice(k, k + 1)) for k, piece in enumerate(pieces)]
+    return [
+        facts
+        | {'segment': segment, 'audio': media.encode_flac(sound, SAMPLE_RATE_HZ, bits)}
+        | _encoded(media.Frames(*(array[chosen] for array in pictures)))
+        for segment, sound, chosen in parts
+    ]
+
+
+def read_windows(
+    files: FolderFiles,
+    clip: Clip,
+    *,
+    frames: str,
+    short_side: int,
+    window_s: float,
+    sample_rate_hz: int,
+) -> list[dict]:
+    """Returns the clip's records, one a window; raises BadMedia.
+
+    Windows stand side by side; a rest of half a window or more gives another one, which ends where
+    the file ends. A file that is shorter than a window gives one: its sound is repeated, its
+    pictures are picked over its length. So all records have equally much sound and equally many
+    pictures.
+    """
+    problems: dict[str, str] = {}
+    sound = pictures = None
+    with _noted(problems, clip.audio):
+        if clip.audio:
+            sound = _sound(files, clip, sample_rate_hz)
+    with _noted(problems, clip.video):
+        if clip.video:
+            pictures = _pictures(files.root / clip.video)
+    if problems:
+        raise BadMedia(problems.items())
+    lengths = [track.duration_s for track in (sound, pictures) if track and track.duration_s]
+    _note_lengths(files, clip, lengths, window_s)
+    shortest = min(lengths, default=window_s)
+    starts = media.window_starts(shortest, window_s, shortest)
+    records = [_facts(clip, s if len(starts) > 1 else None, sample_rate_hz) for s in starts]
+    spans = [(start_s, window_s) for start_s in starts]
+    with _noted(problems, clip.audio):
+        if sound:
+            bits = media.audio_bit_depth(files.root / clip.audio)
+            for record, samples in zip(records, _whole(sound.parts(spans)), strict=True):
+                samples = _filled(samples, sound.rate_hz, sample_rate_hz, window_s)
+                record['audio'] = media.encode_flac(samples, sample_rate_hz, bits)
+    with _noted(problems, clip.video):
+        if pictures:
+            parts = pictures.parts(spans, [media.Pick(frames, short_side)])
+            for record, (picked,) in zip(records, _whole(parts), strict=True):
+                record |= _encoded(picked)
+    if problems:
+        raise BadMedia(problems.items())
+    return records
+
+
+class Still(NamedTuple):
+    """A picture in the way of a track that lasts as long as the sound."""
+
+    path: Path
+    duration_s = 0.0
+
+    def parts(
+        self, spans: Sequence[tuple[float, float]], picks: Sequence[media.Pick]
+    ) -> Iterator[list[media.Frames]]:
+        """The picture, once for each part, whatever the rule."""
+        images = [media.read_picture(self.path, pick.short_side) for pick in picks]
+        one = [
+            media.Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32))
+            for image in images
+        ]
+        return itertools.repeat(one, len(spans))
+
+
+def _encoded(pictures: media.Frames) -> dict[str, Any]:
+    """The fields of a record that hold its pictures."""
+    return {
+        'frames': [media.encode_jpeg(image) for image in pictures.images],
+        'frame_index': pictures.index,
+        'frame_times': pictures.times_s,
+    }
+
+
+def _binaural(source: Path | Member) -> np.ndarray:
+    samples, rate = media.read_audio(source)
+    if rate != SAMPLE_RATE_HZ:
+        raise ValueError(f'{_name(source)} is sampled at {rate} Hz, not at {SAMPLE_RATE_HZ}')
+    # what a file is filled with before its content arrives; no microphone gives it
+    if not samples.any():
+        raise ValueError(f'{_name(source)} is silent: every sample is zero')
+    if np.array_equal(samples[:, 0], samples[:, 1]):
+        raise ValueError(f'{_name(source)} is mono; a binaural recording has two channels')
+    return samples
+
+
+def _check_lengths(clip: Clip, sound_s: float, times_s: np.ndarray) -> None:
+    """Sound and pictures of a clip are equally long, as far as the picked frames can tell."""
+    if times_s[-1] >= sound_s:
+        reason = f'lasts {sound_s:.1f} s, but {clip.video} shows a picture at {times_s[-1]:.1f} s'
+        raise BadMedia([(clip.audio, f'{clip.audio} {reason}')])
+    spacing_s = np.diff(times_s, prepend=-times_s[0]).max()  # the first picture is half of it late
+    if sound_s - times_s[-1] > 0.25 + 1.5 * spacing_s:
+        reason = f'ends soon after {times_s[-1]:.1f} s, but {clip.audio} lasts {sound_s:.1f} s'
+        raise BadMedia([(clip.video, f'{clip.video} {reason}')])
+
+
+def _name(source: Path | Member) -> str:
+    return str(source) if isinstance(source, Path) else source.name
+
+
+def _sound(files: FolderFiles, clip: Clip, rate_hz: int) -> media.SoundTrack:
+    path = files.root / clip.audio
+    media.check_whole(path)
+    track = media.SoundTrack(path)
+    if track.rate_hz != rate_hz:
+        files.note(clip.clip_id, f'sound of {track.rate_hz} Hz is resampled to {rate_hz} Hz')
+    if track.channels != 2:
+        how = 'doubled' if track.channels == 1 else f'mixed down from {track.channels}'
+        files.note(clip.clip_id, f'the channels are made two: {how}')
+    return track
+
+
+def _pictures(path: Path) -> media.PictureTrack | Still:
+    if path.suffix.lower() in media.PICTURES:
+        return Still(path)
+    media.check_whole(path)
+    return media.PictureTrack(path)
+
+
+def _whole(parts: Iterable) -> Iterator:
+    for part in parts:
+        if isinstance(part, ValueError):
+            raise part
+        yield part
+
+
+def _filled(samples: np.ndarray, from_hz: int, to_hz: int, window_s: float) -> np.ndarray:
+    """A window at another rate, as long as all are: what is shorter is repeated."""
+    if from_hz != to_hz:
+        samples = librosa.resample(samples, orig_sr=from_hz, target_sr=to_hz, axis=0)
+    length = round(window_s * to_hz)
+    return np.tile(samples, (-(-length // len(samples)), 1))[:length]
+
+
+def _facts(clip: Clip, start_s: float | None, sample_rate_hz: int) -> dict:
+    """A record without sound and pictures.
+
+    Args:
+      start_s: None of the only window.
+    """
+    return {
+        'clip_id': clip.clip_id if start_s is None else f'{clip.clip_id}@{round(start_s, 2):g}s',
+        'segment': -1,
+        'audio': b'',
+        'sample_rate': sample_rate_hz,
+        'frames': [],
+        'frame_index': [],
+        'frame_times': [],
+        'label': clip.scene or -1,
+        'city': '',
+        'location': clip.group,
+    }
+
+
+def _note_lengths(
+    files: FolderFiles, clip: Clip, lengths: Sequence[float], window_s: float
+) -> None:
+    shortest, longest = min(lengths, default=window_s), max(lengths, default=window_s)
+    if shortest < SHORT * window_s:
+        done = 'the sound is repeated, the pictures are picked over what there is'
+        files.note(clip.clip_id, f'a file is shorter than {window_s:g} s: {done}')
+    if len(media.window_starts(shortest, window_s, shortest)) > 1:
+        done = f'it is cut into windows of {window_s:g} s, which are clips of their own'
+        files.note(clip.clip_id, f'a file is longer: {done}')
+    if longest - shortest > MAX_DIFFERENCE_S:
+        done = f'sound and picture differ by over {MAX_DIFFERENCE_S:g} s: the longer one is cut'
+        files.note(clip.clip_id, done)
+
+
+@contextlib.contextmanager
+def _noted(problems: dict[str, str], name: str) -> Iterator[None]:
+    """Takes note of what is wrong with a file."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        problems.setdefault(name, str(error))
