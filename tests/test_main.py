@@ -186,7 +186,7 @@ def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys)
 @pytest.mark.parametrize(
     ('argument', 'sentence'),
     [
-        ('--config.batch_sise=3', "'batch_sise' is unknown; there are batch_size, data"),
+        ('--config.batch_sise=3', "'batch_sise' is unknown; known are batch_size, data"),
         ('--config.model={"num_classes": 12}', 'num_classes is 12, the data has 10 classes'),
         (
             '--config.model={"name": "clip_late_fusion", "width": 12}',
