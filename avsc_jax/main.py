@@ -2,7 +2,7 @@
 
     python -m avsc_jax.main --config=configs/clip_fusion.py[:tokens] [--config.batch_size=64]
 
-A run killed at any moment goes on with the same command. A finished run shows its report again.
+The same command resumes a run that was killed, and shows the report of a finished one again.
 """
 
 import copy
@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from avsc_jax.runs import run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, sweep, train
+from avsc_jax.training import resolve as resolving
 from avsc_jax.weights import cache
 
 FLAGS = flags.FLAGS
@@ -32,38 +34,38 @@ config_flags.DEFINE_config_file(
 flags.DEFINE_string('workdir', None, 'Run folder; default runs/<config>[-tokens].')
 flags.DEFINE_string('data_dir', None, "Prepared datasets; default TFDS_DATA_DIR or TFDS's own.")
 flags.DEFINE_string(
-    'media_dir', None, 'The videos that the data was built from, zipped or not, for systems that '
-    'read other pictures of them; default: where the builder keeps its downloads.'
+    'media_dir', None, 'Folder of the videos that the data was built from, zipped or not, for '
+    "systems that read other pictures of them; default: the builder's downloads."
 )  # fmt: skip
 flags.DEFINE_string('weights_dir', None, 'Pretrained weights; default ~/.cache/avsc_jax/weights.')
 flags.DEFINE_enum(
     'weights', 'auto', ['auto', 'pretrained', 'random'],
-    'Of frozen encoders, and of networks that start from published weights. auto: random on demo '
-    'data, pretrained (or an error) on TAU.',
+    'Weights of frozen encoders, and of networks that start from published weights. auto: random '
+    'on demo data, pretrained (or an error) on TAU.',
 )  # fmt: skip
 flags.DEFINE_bool(
-    'download_weights', False, 'Fetch the pretrained weights that the config needs, where missing.'
+    'download_weights', False, 'Fetch missing pretrained weights that the config needs.'
 )
 flags.DEFINE_integer('seed', None, 'Replaces the seed of the config.')
 flags.DEFINE_list(
-    'seeds', None, 'The same job once for each, in WORKDIR/seed0 and so on; then mean and spread.'
+    'seeds', None, 'Run the job once per seed, in WORKDIR/seed0 and so on; print mean and spread.'
 )
 flags.DEFINE_multi_string(
-    'sweep', [], 'FIELD=V1,V2 of the config, once or more: the same job for every combination of '
-    'the values, in WORKDIR/FIELD=V1 and so on; then which one validation finds best.'
+    'sweep', [], 'FIELD=V1,V2 of the config, once or more: run the job for every combination of '
+    'the values, in WORKDIR/FIELD=V1 and so on; print which one is best by validation.'
 )  # fmt: skip
 flags.DEFINE_integer(
-    'fold', None, 'Of the five folds that share no location the one to report on; default: the '
-    'official one.', 0, folds.NUM_FOLDS - 1,
+    'fold', None, 'The fold to report on, of five that share no location; default: the official '
+    'one.', 0, folds.NUM_FOLDS - 1,
 )  # fmt: skip
 flags.DEFINE_string(
-    'fold_file', None, 'Tab-separated clip_id and fold, in place of the computed folds.'
+    'fold_file', None, 'Table of clip_id and fold, tab-separated, in place of the computed folds.'
 )
 flags.DEFINE_bool(
     'multihost', False,
     'Share the work with other processes: give each the same command, with --workdir, --data_dir '
-    'and --weights_dir that all share. JAX finds them on TPU pods, Slurm and Open MPI; elsewhere '
-    f'set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
+    'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
+    f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 
@@ -75,56 +77,91 @@ def main(arguments: list[str]) -> int:
         return 0
     config = parse(arguments)
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
-    alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
     if FLAGS.multihost:
         multihost.initialize()
     if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
-    data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
-    resolved = partial(resolve, data_dir=data_dir, named=bool(FLAGS.data_dir))
-    config = resolved(config)
-    print(f'data: {config.data.name}/{config.data.config} in {data_dir}', file=sys.stderr)
-    folders = {
-        'data_dir': data_dir,
-        'weights_dir': Path(FLAGS.weights_dir or cache.default_weights_dir()).expanduser(),
-        'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
-    }
-    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
-    run = partial(train.run, **folders, **given)
-    if config.kind != 'ensemble' and 'members' in config and not (FLAGS.dry_run or FLAGS.multihost):
+    folders = named_folders()
+    config = resolve(config, folders['data_dir'], named=bool(FLAGS.data_dir))
+    print(
+        f'data: {config.data.name}/{config.data.config} in {folders["data_dir"]}', file=sys.stderr
+    )
+    if 'members' in config and trains_members(config):
         dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
-    default = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
-    default = default.with_name(default.name + sources.find(config.data.name).suffix(config.data))
-    workdir = Path(FLAGS.workdir or default)
+    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
+    job = partial(train.run, **folders, **given)
+    workdir = Path(FLAGS.workdir or default_workdir(config))
     if seeds and not FLAGS.dry_run:
-        sweep.run_seeds(run, config, seeds, workdir)
+        sweep.run_seeds(job, config, seeds, workdir)
     elif swept and not FLAGS.dry_run:
-        points = [resolved(parse([*alone, *change])) for change in sweep.overrides(swept)]
-        kept = [a for a in alone if not a.lstrip('-').startswith('workdir=')]
-        command = ['python', '-m', 'avsc_jax.main', *kept]
-        sweep.run_sweep(run, config, points, [*swept], workdir, command=command)
+        run_sweep(job, config, arguments, swept, workdir)
     else:
-        run(config, workdir=workdir)
+        job(config, workdir=workdir)
     multihost.finish()
     return 0
 
 
+def named_folders() -> dict[str, Path | None]:
+    """The folders of data, weights and media that flags name, or their defaults."""
+    data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
+    return {
+        'data_dir': data_dir,
+        'weights_dir': Path(FLAGS.weights_dir or cache.default_weights_dir()).expanduser(),
+        'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
+    }
+
+
+def trains_members(config: ConfigDict) -> bool:
+    """Whether this process trains the runs that come first; an ensemble does that by itself."""
+    return config.kind != 'ensemble' and not (FLAGS.dry_run or FLAGS.multihost)
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """The run folder where none is named: after the config, and the data set if it is one's own."""
+    path = run_folder.default_path(FLAGS['config'].config_filename, FLAGS.fold)
+    return path.with_name(path.name + sources.find(config.data.name).suffix(config.data))
+
+
+def run_sweep(
+    job: Callable[..., None],
+    config: ConfigDict,
+    arguments: Sequence[str],
+    swept: Mapping[str, Sequence[str]],
+    workdir: Path,
+) -> None:
+    """Runs the job for every combination of swept values.
+
+    Args:
+      arguments: those of main; each point has them without --sweep.
+      swept: field -> its values.
+    """
+    alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
+    kept = [a for a in alone if not a.lstrip('-').startswith('workdir=')]
+    data_dir, named = named_folders()['data_dir'], bool(FLAGS.data_dir)
+    points = [
+        resolve(parse([*alone, *change]), data_dir, named=named)
+        for change in sweep.overrides(swept)
+    ]
+    command = ['python', '-m', 'avsc_jax.main', *kept]
+    sweep.run_sweep(job, config, points, [*swept], workdir, command=command)
+
+
 def help_text() -> str:
-    """The flags, a line or two each."""
+    """Returns the text of --help: the flags, a line or two each."""
     lines = [*__doc__.strip().splitlines(), '']
     for flag in FLAGS.get_flags_for_module(FLAGS.find_module_defining_flag('workdir')):
         text = ' '.join((flag.help or '').split())
         lines += textwrap.wrap(f'--{flag.name:<18}{text}', 98, subsequent_indent=' ' * 20)
     lines += [
         '--config.FIELD=VALUE',
-        '    A field of the config; docs/fields.md lists all.',
+        '    A field of the config; docs/fields.md lists them all.',
     ]
     return '\n'.join([*lines, '--helpfull lists the flags of all libraries.'])
 
 
 def parse(arguments: list[str]) -> ConfigDict:
-    """The config that the flags name, with its overrides; a config of the package needs no path."""
+    """Returns the config that the flags name, with its overrides, checked."""
     app.define_help_flags()
     arguments = [_find_config(argument) for argument in arguments]
     overrides = [a for a in arguments if a.lstrip('-').startswith('config.')]
@@ -154,7 +191,7 @@ def parse(arguments: list[str]) -> ConfigDict:
 
 
 def read_seeds() -> list[int]:
-    """Those of --seeds; none where it was not given."""
+    """Returns the seeds of --seeds, sorted; none if the flag is not given."""
     words = FLAGS.seeds or []
     if words and FLAGS.seed is not None:
         raise ValueError('--seed and --seeds exclude each other; give one')
@@ -169,65 +206,40 @@ def read_seeds() -> list[int]:
 
 
 def _parse_flags(arguments: list[str]) -> None:
-    sys.argv[1:] = arguments  # where config_flags looks for overrides
-    FLAGS['sweep'].unparse()  # else its values of this parse and of an earlier one add up
+    sys.argv[1:] = arguments  # config_flags looks for overrides in sys.argv
+    FLAGS['sweep'].unparse()  # otherwise its values would add to those of an earlier parse
     for name in [name for name in FLAGS if name.startswith('config.')]:
         delattr(FLAGS, name)  # belongs to the config of an earlier parse
     FLAGS([sys.argv[0], *arguments])
 
 
 def _check_field(config: ConfigDict, path: str) -> None:
-    """An error that lists the fields there are, if the config has none at this dotted path."""
-    found = config
+    """Raises ValueError with the known fields if a config has no field at this dotted path."""
+    section = config
     for name in path.split('.')[1:]:
-        if not isinstance(found, ConfigDict) or name not in found:
-            there = ', '.join(sorted(found)) if isinstance(found, ConfigDict) else 'none below it'
-            raise ValueError(f'there is no field {path}: {name!r} is unknown; there are {there}')
-        found = found[name]
+        if not isinstance(section, ConfigDict) or name not in section:
+            known = ', '.join(sorted(section)) if isinstance(section, ConfigDict) else 'none here'
+            raise ValueError(f'there is no field {path}: {name!r} is unknown; known are {known}')
+        section = section[name]
 
 
 def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
-    """Decides which clips are read, such as TAU or the demo, and what that changes; locked.
-
-    Args:
-      named: the user named `data_dir`; then the demo is never chosen in place of TAU.
-    """
-    data, source = config.data, sources.find(config.data.name)
-    # the flag's own values are parts of the config, which the demo's settings change below
-    overrides = copy.deepcopy(FLAGS['config'].override_values)
-    with config.unlocked():
-        source.choose(config, data_dir, named=named)
-        is_demo = data.source == 'demo'
-        if is_demo and FLAGS.weights != 'pretrained':
-            config.update(_demo_of(config))
-        config.weights = FLAGS.weights
-        if FLAGS.weights == 'auto':
-            config.weights = 'random' if is_demo else 'pretrained'
-        if 'demo' in config:
-            del config.demo
-        config.update_from_flattened_dict(overrides)
-        config.seed = config.seed if FLAGS.seed is None else FLAGS.seed
-        if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
-            config.begins_with = ''
-        source.settle(config)
-        if FLAGS.fold is not None:
-            data.fold = FLAGS.fold
-        if FLAGS.fold_file:
-            data.fold_file = FLAGS.fold_file
-    return config.lock()
-
-
-def _demo_of(config: ConfigDict) -> ConfigDict:
-    if 'demo' not in config:
-        raise ValueError(
-            'the config has no section demo, which makes its networks small for made-up clips; '
-            'add one, or name prepared data by --data_dir'
-        )
-    return config.demo
+    """Settles what the config leaves open, with the flags that bear on it; see `resolving`."""
+    return resolving.resolve(
+        config,
+        data_dir,
+        named=named,
+        weights=FLAGS.weights,
+        # a copy: the flag's own values are parts of the config, which `demo` changes first
+        overrides=copy.deepcopy(FLAGS['config'].override_values),
+        seed=FLAGS.seed,
+        fold=FLAGS.fold,
+        fold_file=FLAGS.fold_file,
+    )
 
 
 def device_line() -> str:
-    """Devices and memory, the first line of every run."""
+    """Returns the first line of every run: its devices and their memory."""
     devices = jax.devices()
     stats = jax.local_devices()[0].memory_stats() or {}
     if 'bytes_limit' in stats:
@@ -239,7 +251,7 @@ def device_line() -> str:
 
 
 def _find_config(argument: str) -> str:
-    """Takes configs/NAME.py from the installed package where the folder does not have it."""
+    """Replaces configs/NAME.py by the installed package's file if the path does not exist."""
     flag, _, value = argument.partition('=')
     path, colon, tokens = value.partition(':')
     if flag.lstrip('-') != 'config' or Path(path).exists():
@@ -255,7 +267,7 @@ def _find_config(argument: str) -> str:
 
 
 def run() -> None:
-    """Console script avsc-train."""
+    """Runs the console script avsc-train."""
     sys.exit(cli.main(main))
 
 

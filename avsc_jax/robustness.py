@@ -1,4 +1,4 @@
-"""How finished runs answer disturbed clips of their own test split.
+"""Scores finished runs on disturbed clips of their own test split.
 
 python -m avsc_jax.robustness runs/clip_fusion runs/hitachi_ensemble [--out table.md]
 """
@@ -11,27 +11,27 @@ from avsc_jax.runtime import cli
 
 
 def main(arguments: list[str]) -> int:
-    """Scores each run; the table is written once all are scored."""
+    """Runs the command; returns the exit code."""
     options = parse(arguments)
-    from avsc_jax.score import robustness  # loads JAX, which --help does without
+    from avsc_jax.score import robustness  # loads JAX, which --help does not need
 
     return robustness.run(options)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m avsc_jax.robustness', description=__doc__.split('\n\n')[0]
     )
     add = parser.add_argument
     add('runs', nargs='+', type=Path, metavar='RUN', help='a finished run folder')
-    add('--split', help="of the run's data (default: the one it is scored on)")
-    clips = 'only so many records of the split, evenly spread'
+    add('--split', help="split of the run's data (default: its test split)")
+    clips = 'number of records, evenly spread over the split (default: all)'
     add('--clips', type=int, metavar='N', help=clips)
     add('--out', type=Path, help='write the table here: .md, .tsv or .json')
-    add('--data_dir', type=Path, help='where the data is prepared')
-    add('--media_dir', type=Path, help='of video files, for systems on OpenL3')
-    add('--weights_dir', type=Path, help='pretrained weights of the encoders')
+    add('--data_dir', type=Path, help='folder of prepared datasets')
+    add('--media_dir', type=Path, help='folder of video files, for systems on OpenL3')
+    add('--weights_dir', type=Path, help='folder of published weights')
     return parser.parse_args(arguments)
 
 

@@ -126,7 +126,8 @@ def rows() -> dict[str, Row]:
     systems = dict(all=twelve, I=('4', '5', '7', '8', '10', '11'), III=twelve[3:])
     systems |= dict(II=systems['I'], IV=systems['III'])
     for name, hybrids in systems.items():
-        flags = (*members(hybrids=hybrids), f'--config.roles={hybrids}')
+        # the demo's own lines are of its three hybrids
+        flags = (*members(hybrids=hybrids), f'--config.roles={hybrids}', '--config.lines=()')
         made_of = tuple(f'IOA {hybrid}' for hybrid in hybrids)
         found[f'IOA {name}'] = Row(f'ioacas_ensemble.py:{name}', flags, made_of)
     final = {

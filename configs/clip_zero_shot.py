@@ -1,4 +1,4 @@
-"""CLIP's zero-shot prediction (C01, C02, C03): class names as prompts, nothing is trained.
+"""CLIP's zero-shot prediction (C01, C02, C03): class names are prompts, nothing is trained.
 
 Paper: Okazaki et al. 2021, Sec. 2.3, Table 2; prompts are the raw class names (poster).
 Expect: log loss 0.671, 0.668, 0.725, accuracy 76.7, 74.5, 72.5 % on fold 1, clips.
@@ -36,7 +36,7 @@ def get_config(argument=''):
     config.prompt_style = choice['prompt_style']
 
     config.model = dict(name='clip_zero_shot', encoder=encoder, width=WIDTHS[choice['encoder']])
-    config.batch_size = 256  # of scoring
+    config.batch_size = 256  # for scoring
 
     row, log_loss, accuracy = PAPER[choice['encoder']]
     config.paper = dict(

@@ -1,13 +1,13 @@
-"""Plain helpers of the configs: tokens, and settings that several systems share."""
+"""Helpers of the configs: parsing tokens, and settings that several systems share."""
 
 from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
-DATA_TOKENS = ('demo', 'tau')  # neither: TAU where it is prepared, else the demo
-PROTOCOL_TOKENS = ('strict', 'final')  # neither: the paper's own; final: of some configs only
+DATA_TOKENS = ('demo', 'tau')  # neither: TAU if it is prepared, else the demo
+PROTOCOL_TOKENS = ('strict', 'final')  # neither: the paper's own; some configs take no final
 
-# Small networks of the same families, for demo data; a RegNetX of few groups compiles sooner.
+# Small networks of the same families, for demo data; a RegNetX of few groups compiles faster.
 SIBLINGS = dict(
     regnetx_064=dict(name='regnetx_002', widths=(24, 48, 96, 192), group_width=24),
     resnest50d=dict(name='resnest14d'),
@@ -19,11 +19,11 @@ SIBLINGS = dict(
 def parse(
     argument: str | None, variants: Mapping[str, tuple[str, ...]], *, final: bool = False
 ) -> dict[str, str]:
-    """Comma-separated tokens in any order, at most one of each axis -> {axis: token}.
+    """Parses comma-separated tokens, in any order and at most one per axis; returns axis -> token.
 
     Args:
       variants: axis -> its tokens, the first being the default.
-      final: whether the paper also trains on all data there is, which the token `final` asks for.
+      final: whether the config takes the token `final`, which trains on all data.
     """
     protocols = PROTOCOL_TOKENS if final else PROTOCOL_TOKENS[:1]
     axes = {**variants, 'data': ('auto', *DATA_TOKENS), 'protocol': ('paper', *protocols)}
@@ -45,14 +45,14 @@ def parse(
 def experiment(
     choice: Mapping[str, str], *, items: str, config: str = 'clips', inner: bool = False
 ) -> ConfigDict:
-    """A config of kind train with its data section: who trains, selects and reports on what.
+    """Makes a config of kind train, with the splits that train, select the epoch and are reported.
 
-    A final system trains on all there is, so nothing is left to select or report on.
+    A final system trains on all data, so no split is left to select or report on.
 
     Args:
       items: what one row is: 'frame', 'second' or 'clip'.
-      config: of the tfds_tau builder; `demo` replaces it on demo data.
-      inner: the paper too selects on a part of the training set.
+      config: name of the tfds_tau builder's config; `demo` replaces it on demo data.
+      inner: whether the paper selects on a part of the training set, like the token `strict`.
     """
     if choice['protocol'] == 'final':
         splits = dict(train='train+test')
@@ -65,7 +65,7 @@ def experiment(
 
 
 def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]) -> ConfigDict:
-    """A config whose members are runs of other configs, with the same data and protocol tokens.
+    """Makes a config whose members are runs of other configs, with the same data and protocol.
 
     Args:
       groups: role -> member -> config file, perhaps with a token of its own.
@@ -82,7 +82,7 @@ def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]])
 def _members(
     choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, str]]:
-    """Member -> its config with all tokens, and its run folder; '' is the config's default."""
+    """Returns member -> its config with all tokens, and its run folder ('': the default)."""
     members = {}
     for group in groups.values():
         members |= {name: member(choice, own) for name, own in group.items()}
@@ -90,7 +90,7 @@ def _members(
 
 
 def member(choice: Mapping[str, str], config: str) -> dict[str, str]:
-    """A run that another one is made of, with the same data and protocol tokens."""
+    """Returns a member's config and run folder, with the data and protocol tokens of `choice`."""
     shared = (choice.get(axis) for axis in ('data', 'protocol'))
     shared = [token for token in shared if token in (*DATA_TOKENS, *PROTOCOL_TOKENS)]
     file, _, token = config.partition(':')
@@ -99,30 +99,30 @@ def member(choice: Mapping[str, str], config: str) -> dict[str, str]:
 
 
 def submission(config: ConfigDict, *, number: int, folds: int, description: Mapping) -> None:
-    """The ensemble also names the scenes of the evaluation set, for the challenge.
+    """Makes an ensemble also classify the evaluation set, for a submission to the challenge.
 
     Args:
-      number: of a team's four systems.
-      folds: how many refits of each member are averaged; 0: the official fold's member alone.
-      description: what the challenge's sheet asks of the system; see avsc_jax.report.submission.
+      number: the system's number among a team's four.
+      folds: number of refits of each member that are averaged; 0: only that of the official fold.
+      description: entries of the challenge's sheet; see avsc_jax.report.submission.
     """
     config.submission = dict(label=f'Surname_INST_task1b_{number}', description=description)
     config.folds = folds
     config.evaluation = dict(dataset='evaluation', split='test')
-    config.demo.evaluation = dict(dataset='demo', split='test')  # stands for it
+    config.demo.evaluation = dict(dataset='demo', split='test')  # in place of the evaluation set
 
 
 def openl3(config: ConfigDict, *, sound: bool = True, picture: bool = True) -> None:
-    """OpenL3's embeddings as the challenge's baseline has them: 96 of ten seconds.
+    """Sets OpenL3's embeddings as encoders, 96 in ten seconds as in the challenge's baseline.
 
-    On demo data one a second, by the same networks, narrow, on small pictures, with random weights.
+    Demo data gets one a second, by narrow networks on small pictures, with random weights.
     """
     narrow = dict(widths=(4, 8, 16, 32))
     config.encoders, config.inputs = ConfigDict(), ConfigDict()
     config.demo = dict(encoders={}, model=dict(embeddings={}))
     if sound:
         config.encoders.openl3_audio = dict(
-            version='0.3.1',  # of openl3; its front end changed later
+            version='0.3.1',  # of openl3, whose front end changed later
             hop_s=0.1,
             centre=True,
             max_windows=96,  # clips may last a little longer
@@ -133,7 +133,7 @@ def openl3(config: ConfigDict, *, sound: bool = True, picture: bool = True) -> N
         )
         config.demo.model.embeddings.audio_embedding = 384
     if picture:
-        config.encoders.openl3_image = dict(frames='openl3')  # the frames of a video file itself
+        config.encoders.openl3_image = dict(frames='openl3')  # read from the video file itself
         config.inputs.image_embedding = 'openl3_image'
         config.demo.encoders.openl3_image = dict(
             narrow, embedding_size=128, input_shape=(64, 64, 3), frames='second_centres'
@@ -142,9 +142,9 @@ def openl3(config: ConfigDict, *, sound: bool = True, picture: bool = True) -> N
 
 
 def hitachi_optimisation(config: ConfigDict) -> None:
-    """SGD as in Okazaki 2021, Sec. 3; what it leaves open is IBN-Net's, which it names."""
+    """Sets SGD as in Okazaki 2021, Sec. 3, which cites IBN-Net; the rest is as in IBN-Net."""
     config.epochs = 20
-    config.learning_rate = 0.01  # silent; IBN-Net's 0.1 is for batch 256
+    config.learning_rate = 0.01  # not in the paper; IBN-Net's 0.1 is for batch 256
     config.drop_at = (5, 10, 15)
     config.factor = 0.1
     config.momentum = 0.9

@@ -1,7 +1,7 @@
-"""Feng's fusions of a clip's mean OpenL3 embeddings (weighted is the best), and each sense alone.
+"""Feng's fusions of a clip's mean OpenL3 embeddings (weighted is best); sound or picture alone.
 
 Paper: Feng, Audio-Visual Scene Classify, Tables 1 to 5 and Figure 3.
-Expect: log loss 0.507, accuracy 81.6 % (weighted) on fold 1, clips; the others stand in PAPER.
+Expect: log loss 0.507, accuracy 81.6 % (weighted) on fold 1, clips; PAPER lists the others.
 Needs: TAU (python -m tfds_tau.build --config=clips), its videos, OpenL3's weights; else the demo.
 Command: python -m avsc_jax.main --config=configs/feng_fusion.py:weighted,tau
 Try it: python -m avsc_jax.main --config=configs/feng_fusion.py:weighted,demo
@@ -28,7 +28,7 @@ def get_config(argument=''):
 
     sound, picture = fusion != 'video', fusion != 'audio'
     common.openl3(config, sound=sound, picture=picture and not by_clip)
-    if picture and by_clip:  # CLIP sees more in a picture; it hears nothing
+    if picture and by_clip:  # CLIP's features of the picture; CLIP takes no sound
         config.encoders.clip_vit_b32 = dict()
         config.inputs.image_embedding = 'clip_vit_b32'
         config.frames, config.short_side = 'clip12', 448

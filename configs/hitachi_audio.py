@@ -23,7 +23,7 @@ def get_config(argument=''):
     config = common.experiment(choice, items='second')
     network = choice['network']
 
-    config.piece_s = 1.0  # 10 trains on whole clips, which the caption of Table 2 calls better
+    config.piece_s = 1.0  # 10 trains on whole clips: better, says the caption of Table 2
     config.front_end = dict(name='hitachi_logmel', sample_rate_hz=48000, lineage=False)
     config.size = (256, 100)  # bands, columns
     config.augment = dict(

@@ -1,8 +1,8 @@
 """Hitachi's ensembles (A04, V04, E01, E02) and submissions (S01 to S04), from members' tables.
 
 Paper: Okazaki et al. 2021, Sec. 2.4, Fig. 1, Tables 2, 3 and 4.
-Expect: log loss 0.149, accuracy 96.1 % (E02) on fold 1, clips; the others stand in SYSTEMS.
-Needs: the finished runs of the members; one that is missing is named with its command.
+Expect: log loss 0.149, accuracy 96.1 % (E02) on fold 1, clips; SYSTEMS lists the others.
+Needs: the finished runs of the members; it names the commands that train missing ones.
 Command: python -m avsc_jax.main --config=configs/hitachi_ensemble.py:E02,tau
 Try it: python -m avsc_jax.main --config=configs/hitachi_ensemble.py:demo
 """
@@ -11,11 +11,11 @@ from avsc_jax.configs import common, hitachi_audio, hitachi_image
 
 AV, AVC, VC = ('audio', 'visual'), ('audio', 'visual', 'clip'), ('visual', 'clip')
 MEAN = dict(name='mean')
-# The readings of avsc_jax.ensemble.hitachi.
+# Options of avsc_jax.ensemble.hitachi.
 FUSED = dict(name='hitachi', restrict='per_class', gate='visual_mean', margin=0.20, clamp=None)
 CLAMPED = dict(FUSED, clamp='per_model')  # the paper's post-processing
 
-# What it is made of, how, and what the paper says of it.
+# Roles, recipe, place in the paper, log loss and accuracy in the paper.
 SYSTEMS = dict(
     E02=(AVC, CLAMPED, 'Table 2', 0.149, 0.961),
     E01=(AVC, FUSED, 'Table 2', 0.238, 0.958),
@@ -36,7 +36,7 @@ GROUPS = dict(
     visual={row: f'hitachi_image.py:{name}' for name, (row, *_) in hitachi_image.PAPER.items()},
     clip=dict(C04='clip_fusion.py'),
 )
-# Of the challenge's sheet.
+# Entries of the challenge's sheet.
 DESCRIPTION = dict(
     visual_features='frames',
     embeddings='CLIP',
@@ -61,7 +61,7 @@ def get_config(argument=''):
     config.group_names = {role: GROUP_NAMES[role] for role in roles}
     config.recipe = recipe
 
-    # Scored beside it, of the same members, in the order of Table 4.
+    # Other lines of the same members that are scored too, in the order of Table 4.
     beside = [line for line in TABLE_4 if line != system and {*SYSTEMS[line][0]} <= {*roles}]
     beside = beside if recipe['name'] == 'hitachi' else []
     config.lines = _lines(beside)
@@ -81,7 +81,7 @@ def get_config(argument=''):
         granularity='evaluation item' if source == 'Table 3' else 'clip',
     )
 
-    # On demo data: one small member of each kind, trained where it is missing.
+    # On demo data: one small member of each kind, trained if it is missing.
     config.demo.groups = {role: members[:1] for role, members in config.groups.items()}
     config.demo.recipe = _demo(recipe)
     config.demo.lines = _lines(beside, _demo)
@@ -93,7 +93,7 @@ def _lines(rows, change=dict):
 
 
 def _demo(recipe):
-    """Made-up sound tells as much of every scene as the picture, so nothing of it is left out."""
+    """Returns the recipe without its limits on sound: made-up sound is as good as the picture."""
     if recipe['name'] == 'mean':
         return recipe
     return dict(recipe, restrict=None, gate=None, clamp='fused' if recipe['clamp'] else None)

@@ -23,12 +23,12 @@ def get_config(argument=''):
     config = common.experiment(choice, items='frame')
     network = choice['network']
 
-    config.frames = 'hitachi'  # 12 of a clip, 5 of a one-second item
+    config.frames = 'hitachi'  # 12 frames of a clip, 5 of a one-second item
     config.short_side = 448
     config.size = (448, 448)  # the whole frame
     config.augment = dict(
         random_affine=dict(degrees=10.0, translate=(0.1, 0.1), scale=(0.5, 1.5)),
-        # the default parameters, which change nothing
+        # default parameters, as in the paper; they change nothing
         color_jitter=dict(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0),
         gaussian_blur=dict(size=11, sigma=(0.1, 2.0)),
         random_erasing=dict(probability=0.5, area=(0.02, 0.33), aspect=(0.3, 3.3)),

@@ -11,7 +11,7 @@ from avsc_jax.configs import common
 
 VARIANTS = {
     'network': ('final', 'model_1', 'model_3', 'model_4'),
-    # "Weight decay 0.1" of the report; its code has none, and a rate that falls every 20 epochs.
+    # The report says "weight decay 0.1"; its code has none, but lowers the rate every 20 epochs.
     'decay': ('rate_half', 'rate_tenth', 'weight_decay'),
 }
 
@@ -25,7 +25,7 @@ def get_config(argument=''):
 
     common.openl3(config, picture=False)
     config.pool = 'sequence'
-    config.length = 96  # six of a second are repeated to as many
+    config.length = 96  # a one-second item's six frames are repeated to as many
 
     config.frames = 'hou'
     config.short_side = 448

@@ -1,7 +1,7 @@
 """Sound systems of IOA-CAS: small networks on frames of half a second, three acoustic features.
 
 Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.1 and 3.1, Tables 1 and 2.
-Expect: log loss 0.623, accuracy 78.5 % (resnet1d, scalogram) on fold 1; the others stand in PAPER.
+Expect: log loss 0.623, accuracy 78.5 % (resnet1d, scalogram) on fold 1; PAPER lists the others.
 Needs: TAU (python -m tfds_tau.build --config=clips); else the demo data. With the token `final` it
   trains on train + test, as for the paper's submission, keeps the last epoch and scores nothing.
 Command: python -m avsc_jax.main --config=configs/ioacas_audio.py:resnet1d,scalogram,tau
@@ -31,14 +31,14 @@ def get_config(argument=''):
         front_end: dict(piece_s=1.0, sample_rate_hz=48000, mono='silent', difference_scale=1.0)
     }
     config.training_piece_s = 10.0  # 59 frames of a clip
-    config.frames_per_item = 6  # of a second, which is what is scored
+    config.frames_per_item = 6  # frames of a second, the item that is scored
     config.inputs = dict(image=front_end)
     config.standardize = True
     config.model = dict(name=network, num_filters=NUM_FILTERS[feature])
 
     config.batch_size = 256
     config.schedule = 'cosine_restarts'
-    config.periods = (3, 4, 8, 16)  # anew on entering epochs 3, 7 and 15
+    config.periods = (3, 4, 8, 16)  # restarts on entering epochs 3, 7 and 15
     config.epochs = 31
     config.learning_rate = 0.1
     config.lowest_rate = 1e-5

@@ -1,8 +1,8 @@
 """Decision fusions of IOA-CAS's hybrids: weights searched over all twelve, and systems I to IV.
 
 Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.3.2, 3.3 and 4, Tables 4 and 5.
-Expect: log loss 0.143, accuracy 95.2 % (III) on fold 1, seconds; the others stand in SYSTEMS.
-Needs: the finished runs of the members; those that are missing are named with their commands.
+Expect: log loss 0.143, accuracy 95.2 % (III) on fold 1, seconds; SYSTEMS lists the others.
+Needs: the finished runs of the members; it names the commands that train missing ones.
 Command: python -m avsc_jax.main --config=configs/ioacas_ensemble.py:all,tau
 Try it: python -m avsc_jax.main --config=configs/ioacas_ensemble.py:demo --config.train_missing=True
 """
@@ -23,12 +23,12 @@ III = (0.4, 0.0, 0.15, 0.2, 0.15, 0.0, 0.1, 0.0, 0.0)  # Sec. 4, as the weights 
 
 
 def _searched(*weights):
-    """The weights are found anew; those of the paper are told beside them."""
+    """Returns a recipe that searches the weights; the report lists the paper's beside them."""
     return dict(name='weights', paper=weights)
 
 
-# Members, how they are mixed, log loss and accuracy of the paper. Of `all` it says only that
-# resnet50's weights are zero; what the search then gives the others is III.
+# Members, recipe, log loss and accuracy in the paper. About `all` the paper only says that
+# resnet50's weights are zero; the search's weights for the others are those of III.
 SYSTEMS = dict(
     all=(TWELVE, _searched(0.0, 0.0, 0.0, *III), None, None),
     I=(SIX, _searched(0.5, 0.0, 0.25, 0.15, 0.1, 0.0), 0.144, 0.950),
@@ -47,11 +47,11 @@ def get_config(argument=''):
     config.group_names = dict()
     config.data.update(config='segments', items='second')  # seconds are mixed
 
-    # The search over all twelve tells who is left out; the best system after it is III.
+    # The search over all twelve shows which members to leave out; III is the best of the rest.
     headline = 'III' if choice['system'] == 'all' else choice['system']
     config.roles, config.recipe, log_loss, accuracy = SYSTEMS[headline]
 
-    # Scored beside it, of the same members.
+    # Other systems of the same members that are scored too.
     beside = {row: system for row, system in SYSTEMS.items() if {*system[0]} <= {*names}}
     del beside[headline]
     config.lines = tuple(
@@ -67,7 +67,7 @@ def get_config(argument=''):
         granularity='second',
     )
 
-    # On demo data: three members stand for all of them; a run of each takes minutes.
+    # On demo data: three members in place of all, because each takes minutes to train.
     config.demo.train_missing = False
     config.demo.groups = dict(hybrids=DEMO)
     config.demo.roles = DEMO
@@ -77,5 +77,5 @@ def get_config(argument=''):
 
 
 def _demo(recipe):
-    """Weights of other members say nothing about these."""
+    """Returns the recipe without the paper's weights, which are for other members."""
     return dict(recipe, paper=()) if 'paper' in recipe else dict(recipe)

@@ -3,14 +3,14 @@
 Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.3.1 and 3.3, Figure 1, Table 4.
 Expect: log loss 0.159, accuracy 94.1 % (tf_efficientnet_b5, logmel) on fold 1; others in PAPER.
 Needs: TAU (python -m tfds_tau.build --config=clips, and --config=segments), ImageNet weights; else
-  the demo data. It trains its sound and its picture system first, where they are not there.
+  the demo data. It trains its sound and its picture system first if they are missing.
 Command: python -m avsc_jax.main --config=configs/ioacas_fusion.py:tf_efficientnet_b5,logmel,tau
 Try it: python -m avsc_jax.main --config=configs/ioacas_fusion.py:resnet50,logmel,demo
 """
 
 from avsc_jax.configs import common, ioacas_audio, ioacas_image
 
-# Of the better network for each feature, Table 2.
+# The better network for each feature, Table 2.
 AUDIO = dict(logmel='resnet1d', scalogram='resnet1d', bark='dcnn1d')
 VARIANTS = {'network': tuple(ioacas_image.NETWORKS), 'feature': tuple(AUDIO)}
 
@@ -20,7 +20,7 @@ PAPER = dict(
     tf_efficientnetv2_s=dict(logmel=(0.169, 0.944), scalogram=(0.177, 0.942), bark=(0.204, 0.929)),
     swin_tiny=dict(logmel=(0.210, 0.918), scalogram=(0.217, 0.917), bark=(0.244, 0.911)),
 )
-# As the paper counts them, from 1.
+# The hybrids in the paper's order, which counts from 1.
 PAIRS = tuple((network, feature) for network in PAPER for feature in AUDIO)
 
 
@@ -38,7 +38,7 @@ def get_config(argument=''):
     config.frames_per_row = dict(audio_embedding=6)
     config.frames, config.short_side = 'second_centres', 480
     config.augment_pictures = True  # as when their network was trained; False keeps embeddings
-    config.one_row_a_clip = True  # and epoch: a second by chance
+    config.one_row_a_clip = True  # a random second of each clip in each epoch
     size = ioacas_image.NETWORKS[network][-1]
     config.model = dict(name='ioacas_hybrid', audio_size=1024, image_size=size)
 

@@ -2,23 +2,23 @@
 
 Paper: Wang et al. 2021 (IOA-CAS technical report), Sec. 2.2 and 3.2, Table 3.
 Expect: log loss 0.346, 0.274, 0.270, 0.371, accuracy 90.7, 90.9, 91.8, 88.8 % on fold 1, seconds.
-Needs: TAU (python -m tfds_tau.build --config=segments), timm's weights; Places365 comes first if
-  it is there (see avsc_jax/data/sources/pictures.py). Else the demo data.
+Needs: TAU (python -m tfds_tau.build --config=segments), timm's weights; else the demo data. It
+  trains on Places365 first if that is prepared (see avsc_jax/data/sources/pictures.py).
 Command: python -m avsc_jax.main --config=configs/ioacas_image.py:tf_efficientnet_b5,tau
 Try it: python -m avsc_jax.main --config=configs/ioacas_image.py:resnet50,demo
 """
 
 from avsc_jax.configs import common
 
-# Token -> network, side of its pictures (silent for V2), width of its embedding.
+# Token -> network, side of its pictures (V2's is not in the paper), width of its embedding.
 NETWORKS = dict(
     resnet50=('resnet50', 224, 2048),
     tf_efficientnet_b5=('tf_efficientnet_b5', 456, 2048),
     tf_efficientnetv2_s=('tf_efficientnetv2_s', 300, 1280),
     swin_tiny=('swin_tiny_patch4_window7_224', 224, 768),
 )
-SIDE = dict(image_size=64)  # of the demo's pictures
-# What makes the networks small for these, and the widths of their embeddings then.
+SIDE = dict(image_size=64)  # side of the demo's pictures
+# Options that make the networks small for the demo, and the widths of their embeddings then.
 SMALL = dict(
     resnet50=(dict(name='resnet18', width=16, **SIDE), 128),
     tf_efficientnet_b5=(dict(channel_multiplier=0.3, depth_multiplier=0.1, **SIDE), 384),
@@ -27,11 +27,11 @@ SMALL = dict(
 )
 SCORES = (0.346, 0.907), (0.274, 0.909), (0.270, 0.918), (0.371, 0.888)
 PAPER = dict(zip(NETWORKS, SCORES, strict=True))
-SETS = dict(  # of the stages before the scenes
+SETS = dict(  # data sets of the stages before the scenes
     places=dict(name='places365', num_classes=365),
     imagenet=dict(name='imagenet2012', num_classes=1000),
 )
-START = ('timm', 'scratch')  # weights; scratch: random, and ImageNet is a stage before places
+START = ('timm', 'scratch')  # scratch: random weights, with a stage on ImageNet before places
 VARIANTS = dict(network=tuple(NETWORKS), stage=('scenes', *SETS), start=START)
 
 
@@ -55,9 +55,9 @@ def get_config(argument=''):
     config.augment = dict(
         random_resized_crop=dict(size=(side, side), area=(0.08, 1.0)),
         horizontal_flip=dict(probability=0.5),
-        color_jitter=dict(brightness=0.4, contrast=0.4),  # the amounts are silent
+        color_jitter=dict(brightness=0.4, contrast=0.4),  # amounts not in the paper
     )
-    config.mixup_alpha = 0.2  # silent
+    config.mixup_alpha = 0.2  # not in the paper
 
     config.model = dict(name=name, image_size=side)
     if scratch or stage == 'imagenet':
@@ -66,7 +66,7 @@ def get_config(argument=''):
         config.pretrained = name
 
     config.batch_size = 32
-    config.epochs = 90 if stage == 'imagenet' else 10  # silent, as the rate and its warm-up
+    config.epochs = 90 if stage == 'imagenet' else 10  # not in the paper, nor rate and warm-up
     config.schedule, config.warmup = 'warmup_cosine', 0.05
     config.learning_rate, config.momentum, config.weight_decay = 0.01, 0.9, 1e-4
     config.loss = dict(name='cross_entropy')

@@ -27,7 +27,7 @@ def get_config(argument=''):
     common.openl3(config, sound=system != 'video', picture=system != 'audio')
     config.standardize = True
     config.model = dict(name=f'openl3_baseline_{system}')
-    if system == 'audio_video':  # its first stage: the networks whose halves it keeps frozen
+    if system == 'audio_video':  # its members: the networks whose stems it keeps frozen
         config.members = dict(
             audio_embedding=common.member(choice, 'openl3_baseline.py:audio'),
             image_embedding=common.member(choice, 'openl3_baseline.py:video'),
@@ -43,7 +43,7 @@ def get_config(argument=''):
     config.weight_decay = 1e-4
     config.loss = dict(name='cross_entropy')
     config.select = 'loss'
-    config.patience = 0  # 20 ends the training after as many epochs without gain
+    config.patience = 0  # 20 would end the training after 20 epochs without gain
 
     config.views = 'openl3_baseline'
     row, log_loss, accuracy = PAPER[system]

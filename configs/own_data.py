@@ -1,7 +1,7 @@
-"""Any system on clips of one's own: a folder of files for each class, or a table of files.
+"""Any system on your own clips: a folder of files for each class, or a table of files.
 
-Paper: none; the systems are those of their own configs, whose data section alone is another.
-Expect: what the clips give; they are cut into train, validation and test without common groups.
+Paper: none; the systems are those of the other configs, with another data section.
+Expect: it depends on the clips; train, validation and test share no group of clips.
 Needs: FOLDER/CLASS/*.mp4|wav|jpg ..., or a CSV of path, label and perhaps group and split; the
   system's published weights. The token `demo` makes the networks small, with random weights.
 Command: python -m avsc_jax.main --config=configs/own_data.py:clip_fusion --config.data.folder=...
@@ -11,7 +11,7 @@ Try it: python -m avsc_jax.main --config=configs/own_data.py:clip_fusion,demo
 import importlib
 from pathlib import Path
 
-# System -> what it takes of each clip, by the tokens that say so.
+# System -> token -> the parts of a clip that it takes; '' without such a token.
 NEEDS = dict(
     clip_fusion={'': ('picture',)},
     hitachi_audio={'': ('sound',)},
@@ -35,19 +35,19 @@ def get_config(argument=''):
     config = importlib.import_module(f'avsc_jax.configs.{system}').get_config(','.join(tokens))
 
     data = config.data
-    data.name, data.config = 'own_data', ''  # main names it after the folder
-    if 'valid' in data:  # else the system is final
+    data.name, data.config = 'own_data', ''  # main names the config after the folder
+    if 'valid' in data:  # otherwise the system is final
         data.train, data.valid, data.test = 'train_inner', 'validation', 'test'
-    data.folder = ''  # or a table; with the token demo, none is the made-up clips
+    data.folder = ''  # a folder or a table; empty with the token demo: the made-up clips
     data.needs = next(needs for token, needs in NEEDS[system].items() if token in (*tokens, ''))
-    data.window_s = 10.0  # longer files are cut into so much, shorter ones filled up
+    data.window_s = 10.0  # longer files are cut into windows, shorter ones filled up
     data.sample_rate_hz = 48000
     data.frames, data.short_side = 'clip12', 448  # or the system's own
     data.on_error = 'fail'  # or skip: leave out files that cannot be read
 
-    for name in {'views', 'drop_remainder'} & {*config}:  # made for many clips, of 10 s
+    for name in {'views', 'drop_remainder'} & {*config}:  # these need many clips, of 10 s
         del config[name]
-    if 'openl3_image' in config.get('encoders', {}):  # the frames that records have, as many
+    if 'openl3_image' in config.get('encoders', {}):  # takes the frames stored in the records
         config.frames, config.short_side = 'openl3', 256
         config.encoders.openl3_image.frames = None
         config.demo.update(dict(frames='second_centres'))

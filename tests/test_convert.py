@@ -146,10 +146,12 @@ def test_the_source_is_never_overwritten(source, tmp_path, monkeypatch):
     content = out.read_bytes()
     (tmp_path / 'link.safetensors').symlink_to(out)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match='is the source itself'):
+    with pytest.raises(ValueError, match='is the source file itself'):
         convert.main(['clip_vit_b32', str(source), str(out), 'a.safetensors'])
     for name in ('a.safetensors', '../' + tmp_path.name + '/a.safetensors', 'link.safetensors'):
-        with pytest.raises(ValueError, match='is the source itself; give the result another name'):
+        with pytest.raises(
+            ValueError, match='is the source file itself; name another file to write'
+        ):
             convert.main(['clip_vit_b32', str(out), name])
     assert out.read_bytes() == content
 
@@ -163,14 +165,14 @@ def test_the_source_is_never_overwritten(source, tmp_path, monkeypatch):
         (['clip_vit_b32', 'none.pt', 'a.safetensors'], 'there is no weights file none.pt'),
         (
             ['clip_vit_b32', 'ViT.npz', 'ViT.npz', 'a.safetensors'],
-            'clip_vit_b32 is made of one file, not of 2; give one',
+            'clip_vit_b32 is published in one file, and 2 are given; name one',
         ),
         (
             [JOINED, 'ViT.npz', 'a.safetensors'],
-            'is made of 3 files, not of 1; give audio, video, combined in this order',
+            'is published in 3 files, and 1 are given; name audio, video, combined in this order',
         ),
         ([JOINED, *['ViT.npz'] * 3, 'a.safetensors'], 'unexpected: audio_embedding.visual'),
-        ([JOINED, *['ViT.npz'] * 4, 'a.safetensors'], 'is made of 3 files, not of 4;'),
+        ([JOINED, *['ViT.npz'] * 4, 'a.safetensors'], 'is published in 3 files, and 4 are given;'),
         (['clip_rn101', 'ViT.npz', 'a.safetensors'], 'ViT.npz: these are not the weights of this'),
     ],
 )

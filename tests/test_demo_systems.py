@@ -57,7 +57,7 @@ def test_the_baseline_of_both_senses_trains_its_stages_and_beats_them(runs):
 
 @pytest.mark.slow
 def test_hou_s_dual_stream_trains_on_features_and_pictures(runs):
-    told = runs('hou_dual_stream.py:final').read_json('report.json')
+    told = runs('hou_dual_stream.py:final', '--config.epochs=4').read_json('report.json')
     assert told['split'] == 'validation'
     assert told['scores']['clip']['log_loss_micro'] < 2.0  # of ten scenes a guess has 2.30
 

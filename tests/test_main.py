@@ -186,7 +186,7 @@ def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys)
 @pytest.mark.parametrize(
     ('argument', 'sentence'),
     [
-        ('--config.batch_sise=3', "'batch_sise' is unknown; there are batch_size, data"),
+        ('--config.batch_sise=3', "'batch_sise' is unknown; known are batch_size, data"),
         ('--config.model={"num_classes": 12}', 'num_classes is 12, the data has 10 classes'),
         (
             '--config.model={"name": "clip_late_fusion", "width": 12}',
@@ -259,7 +259,7 @@ def test_a_run_begun_with_other_data_is_not_gone_on_with(here, finished, data_di
     file.write_text(file.read_text().replace('tfds_tau/demo/1.0.0 ', 'tfds_tau/demo/0.9.0 '))
     code, _, err = here(data_dir, tmp_path / 'run', '--config.epochs=3')
     assert code == 1
-    assert "environment.data is 'tfds_tau/demo/0.9.0" in err and '--workdir' in err
+    assert "environment.data was 'tfds_tau/demo/0.9.0" in err and '--workdir' in err
 
 
 def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_dir, tmp_path):

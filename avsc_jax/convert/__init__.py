@@ -1,1 +1,1 @@
-"""Published weights, converted once to this package's own names and layouts."""
+"""Converts published weights to this package's own names and layouts."""

@@ -1,4 +1,4 @@
-"""Converts published weights once, to a file that holds this package's own names and layouts.
+"""Converts published weights to a file with this package's own names and layouts.
 
 python -m avsc_jax.convert clip_rn101 RN101.pt clip_rn101.safetensors
 """
@@ -10,15 +10,16 @@ from pathlib import Path
 from avsc_jax.runtime import cli
 
 DESCRIPTION = """\
-Reads published weights, fits them to a network of this package, every name accounted for, and
-writes them as safetensors under the paths of the network's variables (params/..., batch_stats/...).
+Reads published weights, converts them to a network of this package (a missing or unexpected name
+is an error), and writes them as safetensors under the paths of the network's variables
+(params/..., batch_stats/...).
 
-There is no need to: all commands read the published files too. The result opens faster, holds this
-one network only, and needs no trust in its origin. --head=drop leaves out the last layer, which
-belongs to the publisher's classes: a network of other classes draws its own.
+This is optional: all commands read the published files, too. The result opens faster, holds one
+network only, and cannot contain code. --head=drop leaves out the last layer, which belongs to the
+publisher's classes; a network of other classes initialises its own.
 
-One network is published in several files, and takes them in this order: the baseline of sound and
-picture, whose halves are files of their own.
+The DCASE baseline of sound and picture is published in three files; give them in the order of the
+example.
 """
 EPILOG = """\
 examples:
@@ -29,15 +30,15 @@ examples:
 
 
 def main(arguments: list[str]) -> int:
-    """Reads, converts, writes; prints what came of it."""
+    """Runs the command; returns the exit code."""
     args = parse(arguments)
-    from avsc_jax.convert import command  # loads JAX, which --help does without
+    from avsc_jax.convert import command  # loads JAX, which --help does not need
 
     return command.run(args)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(
         prog='python -m avsc_jax.convert',
         description=DESCRIPTION,
@@ -48,13 +49,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('name', help='the network, such as clip_rn101')
     add('source', type=Path, nargs='+', help='the published file, or files')
     add('out', type=Path, help='the file to write, NAME.safetensors')
-    add('--head', choices=['keep', 'drop'], default='keep', help='(default keep)')
-    add('--list', action=_List, nargs=0, help='print the networks and kinds of files, and end')
+    add(
+        '--head',
+        choices=['keep', 'drop'],
+        default='keep',
+        help='whether to keep the last layer (default keep)',
+    )
+    add('--list', action=_List, nargs=0, help='print the networks and the kinds of files, and exit')
     return parser.parse_args(arguments)
 
 
 class _List(argparse.Action):
-    """Needs the networks, which load JAX; so --help does not print them."""
+    """Prints the networks and exits; they load JAX, so --help does not print them."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from avsc_jax.convert import command

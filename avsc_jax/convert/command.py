@@ -1,4 +1,4 @@
-"""What avsc_jax.convert does once its flags are read."""
+"""Runs avsc_jax.convert on parsed flags: reads, converts and writes weights."""
 
 import argparse
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ FILES = ('audio', 'video', 'combined')
 
 
 def list_networks() -> str:
-    """The networks that have published weights, and the kinds of files that are read."""
+    """Lists the networks with published weights, and the kinds of files that are read."""
     return f'networks: {" ".join(weights.SOURCES)}\nfiles: {" ".join(weights.SUFFIXES)}'
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reads, converts, writes; prints what came of it."""
+    """Converts published weights, and prints size and SHA-256; returns the exit code."""
     _check_paths(args.source, args.out)
     model = models.create_model(args.name, **({'num_classes': 0} if args.head == 'drop' else {}))
     variables = _variables(model, args.name, args.source, args.head)
@@ -46,11 +46,13 @@ def run(args: argparse.Namespace) -> int:
 def _variables(model: nn.Module, name: str, sources: Sequence[Path], head: str) -> dict:
     if name != JOINED:
         if len(sources) > 1:
-            raise ValueError(f'{name} is made of one file, not of {len(sources)}; give one')
+            raise ValueError(
+                f'{name} is published in one file, and {len(sources)} are given; name one'
+            )
         return weights.convert_file(model, sources[0], head=head)
     if len(sources) != len(FILES):
         raise ValueError(
-            f'{name} is made of {len(FILES)} files, not of {len(sources)}; give '
+            f'{name} is published in {len(FILES)} files, and {len(sources)} are given; name '
             f'{", ".join(FILES)} in this order'
         )
     return convert_for(model, openl3_baseline.joined(*map(weights.read, sources)), head=head)
@@ -58,8 +60,8 @@ def _variables(model: nn.Module, name: str, sources: Sequence[Path], head: str) 
 
 def _check_paths(sources: Sequence[Path], out: Path) -> None:
     if out.suffix != '.safetensors':
-        raise ValueError(f'{out} must end in .safetensors')
+        raise ValueError(f'{out} must end in .safetensors; name another file to write')
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
     if out.exists() and any(source.exists() and out.samefile(source) for source in sources):
-        raise ValueError(f'{out} is the source itself; give the result another name')
+        raise ValueError(f'{out} is the source file itself; name another file to write')

@@ -1,1 +1,1 @@
-"""A run as one file for other programs: StableHLO or ONNX."""
+"""Exports a run for other programs: ONNX with a recipe, and StableHLO."""

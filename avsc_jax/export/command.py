@@ -1,4 +1,4 @@
-"""What avsc_jax.export does once its flags are read: writes and compares a run's networks."""
+"""Runs avsc_jax.export on parsed flags: writes a run's networks and compares them with it."""
 
 import argparse
 import contextlib
@@ -27,35 +27,35 @@ from avsc_jax.training import load_run
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
 PLATFORMS = ('cpu', 'cuda', 'tpu')
-TOLERANCE = 1e-4  # of probabilities; of embeddings, as a share of the largest
+TOLERANCE = 1e-4  # of probabilities; for embeddings, relative to the largest value
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reads the run, writes the folder; prints what came of it."""
+    """Exports the run to a folder, and prints the files; returns the exit code."""
     _check(args)
     to_onnx = _of_extra('jax2onnx', 'onnx').to_onnx if args.format != 'stablehlo' else None
     if args.format != 'onnx':
-        _of_extra('flatbuffers', 'stablehlo')  # jax.export writes with it
+        _of_extra('flatbuffers', 'stablehlo')  # jax.export needs it to serialise
     system = load_system(args.run, args.weights_dir)
-    told = {
+    recipe = {
         'made_by': f'avsc_jax {avsc_jax.__version__}',
         'classes': RunFolder(args.run).read_json('classes.json'),
-        **_told(system, 'network' if to_onnx else None),
+        **_facts(system, 'network' if to_onnx else None),
         'clip': 'the probabilities of a clip are the mean over those of its rows',
     }
     cases = _cases(args, system)
     with tempfile.TemporaryDirectory(dir=args.out.absolute().parent, prefix='.export-') as beside:
-        folder = Path(beside, 'whole')
+        folder = Path(beside, 'export')
         folder.mkdir()
         if to_onnx:
-            told['onnx'] = _write_onnx(to_onnx, system, cases, folder, args.batch)
+            recipe['onnx'] = _write_onnx(to_onnx, system, cases, folder, args.batch)
         if args.format == 'onnx':
             _check_system(jax.jit(system), 'the recipe', cases)
         else:
-            told['stablehlo'] = _write_stablehlo(system, cases, folder)
+            recipe['stablehlo'] = _write_stablehlo(system, cases, folder)
         if matrices := _filters(system):
             np.savez_compressed(folder / 'filters.npz', **matrices)
-        (folder / 'recipe.json').write_text(json.dumps(told, indent=2) + '\n')
+        (folder / 'recipe.json').write_text(json.dumps(recipe, indent=2) + '\n')
         folder.rename(args.out)
     for file in sorted(args.out.iterdir()):
         print(f'{file}: {file.stat().st_size:,} bytes')
@@ -63,28 +63,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Of the arguments, before anything takes long."""
+    """Raises an error for the first argument that is wrong, before any long work."""
     if args.format not in FORMATS:
-        raise ValueError(f'--format is {args.format!r}, it must be one of {", ".join(FORMATS)}')
+        raise ValueError(f'--format is {args.format!r}; it must be one of {", ".join(FORMATS)}')
     if args.batch is not None and args.batch < 1:
-        raise ValueError(f'--batch is {args.batch}, it must be 1 or more')
+        raise ValueError(f'--batch is {args.batch}; it must be 1 or more')
     if not RunFolder(args.run).is_done:
         raise FileNotFoundError(
-            f'{args.run} holds no finished run (no file DONE); name the --workdir of a run of '
-            'avsc_jax.main that has ended'
+            f'{args.run} holds no finished run (no file DONE); name the --workdir '
+            'of a finished run of avsc_jax.main'
         )
     if RunFolder(args.run).config['kind'] == 'ensemble':
-        raise ValueError(f'{args.run} is an ensemble, without a network; export its members')
+        raise ValueError(
+            f'{args.run} is an ensemble and has no network of its own; export its members'
+        )
     if args.out.exists() and not (args.out.is_dir() and not any(args.out.iterdir())):
-        raise ValueError(f'{args.out} is there and not empty; give another folder, or delete it')
+        raise ValueError(f'{args.out} exists and is not empty; name another folder, or delete it')
     if not args.out.absolute().parent.is_dir():
         raise FileNotFoundError(f'{args.out.parent} is not a folder; make it first')
 
 
 def _of_extra(name: str, format_: str) -> ModuleType:
-    """A package that only the extra brings."""
+    """Imports a package of the extra `export`; raises ValueError if it is not installed."""
     try:
-        for each in (name, 'onnx_ir'):  # they tell of their own optional parts
+        for each in (name, 'onnx_ir'):  # they warn about optional parts of their own
             logging.getLogger(each).setLevel(logging.ERROR)
         return importlib.import_module(name)
     except ImportError as error:
@@ -95,7 +97,7 @@ def _of_extra(name: str, format_: str) -> ModuleType:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One clip: its items, the network's inputs that the run itself makes of it, and its answer."""
+    """A clip to compare on: its items, and the inputs and the probabilities that the run gives."""
 
     name: str
     items: Items
@@ -104,7 +106,7 @@ class Case:
 
 
 def _cases(args: argparse.Namespace, system: System) -> list[Case]:
-    """A clip of noise, and the one that was named."""
+    """Makes the clips to compare on: noise, and the file of --clip."""
     _, _, preprocess, _ = load_run(args.run, weights_dir=args.weights_dir)
     records = {'noise': noise(system)}
     if args.clip:
@@ -118,13 +120,13 @@ def _cases(args: argparse.Namespace, system: System) -> list[Case]:
     return cases
 
 
-def _compare(what: str, found: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float:
-    """The largest difference; an error where that is too large, or no number."""
-    if found.shape != expected.shape:
+def _compare(what: str, actual: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float:
+    """The largest difference, divided by `scale`; an error if it is over TOLERANCE or NaN."""
+    if actual.shape != expected.shape:
         raise ValueError(
-            f'{what} gives {found.shape}, the run {expected.shape}; nothing is written'
+            f'{what} gives {actual.shape}, the run {expected.shape}; nothing is written'
         )
-    difference = float(np.abs(found - expected).max() / scale)
+    difference = float(np.abs(actual - expected).max() / scale)
     if not difference < TOLERANCE:
         raise ValueError(
             f'{what} differs from the run by {difference:.2g}, more than {TOLERANCE:g}; nothing is '
@@ -136,7 +138,7 @@ def _compare(what: str, found: np.ndarray, expected: np.ndarray, scale: float = 
 def _write_onnx(
     to_onnx: Callable, system: System, cases: list[Case], folder: Path, batch: int | None
 ) -> dict:
-    """The network, and the encoders whose embeddings it takes, each compared on what it sees."""
+    """Writes the network and its encoders as ONNX, each compared on its own inputs."""
     runtime, differences = _of_extra('onnxruntime', 'onnx'), {}
     for name, network, clips in _networks(system, cases):
         content = _as_onnx(to_onnx, name, network, clips[0], batch)
@@ -145,16 +147,16 @@ def _write_onnx(
             if batch:
                 given = {n: np.resize(x, (batch, *x.shape[1:])) for n, x in given.items()}
             expected = np.asarray(jax.jit(network)(given))
-            (found,) = session.run(None, given)
+            (actual,) = session.run(None, given)
             scale = 1.0 if network.output == 'probs' else np.abs(expected).max()
-            difference = _compare(f'{name}.onnx', found, expected, scale)
+            difference = _compare(f'{name}.onnx', actual, expected, scale)
             differences[name] = max(difference, differences.get(name, 0.0))
         (folder / f'{name}.onnx').write_bytes(content)
     return {'opset': OPSET, 'batch': batch or 'any', 'largest_difference': differences}
 
 
 def _networks(system: System, cases: list[Case]) -> Iterator[tuple[str, Network, list[dict]]]:
-    """Each network's name, and the rows that it sees of each clip."""
+    """Yields the name of each network, the network, and its inputs for each clip."""
     yield 'network', system.network, [case.inputs for case in cases]
     yield from _encoders(system, [case.items for case in cases], 'network')
 
@@ -163,14 +165,14 @@ def _encoders(
     system: System, clips: list[Items], name: str
 ) -> Iterator[tuple[str, Network, list[dict]]]:
     for part, source in system.sources.items():
-        those, encoder = [items[part] for items in clips], _encoder_name(name, part)
+        parts, encoder = [items[part] for items in clips], _encoder_name(name, part)
         if isinstance(source, System):
             see = jax.jit(source.inputs)
-            yield encoder, source.network, [jax.device_get(see(items)) for items in those]
-            yield from _encoders(source, those, encoder)
+            yield encoder, source.network, [jax.device_get(see(items)) for items in parts]
+            yield from _encoders(source, parts, encoder)
         elif source.encoder is not None:
             prepared = jax.jit(source.prepared)
-            yield encoder, source.encoder, [{'image': np.asarray(prepared(x))} for x in those]
+            yield encoder, source.encoder, [{'image': np.asarray(prepared(x))} for x in parts]
 
 
 def _as_onnx(
@@ -182,7 +184,7 @@ def _as_onnx(
         return network(dict(zip(names, arrays, strict=True)))
 
     try:
-        # it prints what it meets
+        # it prints its progress
         with _arithmetic_of('cuda'), contextlib.redirect_stdout(io.StringIO()):
             model = to_onnx(
                 function,
@@ -193,7 +195,7 @@ def _as_onnx(
                 opset=OPSET,
             )
             return model.SerializeToString()
-    except Exception as error:  # a converter of many parts raises anything
+    except Exception as error:  # a converter of many parts raises any error
         raise ValueError(
             f'{name} cannot become ONNX: {str(error).splitlines()[0]} ({type(error).__name__}); '
             'try --batch=1, or give --format=stablehlo'
@@ -202,16 +204,16 @@ def _as_onnx(
 
 @contextlib.contextmanager
 def _arithmetic_of(platform: str) -> Iterator[None]:
-    """Networks are traced as for this platform: a CPU's grouped convolutions are many operators."""
-    here, jax.default_backend = jax.default_backend, lambda: platform
+    """Traces networks as for this platform: on a CPU, grouped convolutions are many operators."""
+    original, jax.default_backend = jax.default_backend, lambda: platform
     try:
         yield
     finally:
-        jax.default_backend = here
+        jax.default_backend = original
 
 
 def _write_stablehlo(system: System, cases: list[Case], folder: Path) -> dict:
-    """The system, compared as it is read back."""
+    """Writes the system as StableHLO; it is read back for the comparison."""
     specs = _symbolic(system, jax.export.SymbolicScope(), 'T')
     exported = jax.export.export(jax.jit(system), platforms=PLATFORMS)(specs)
     content = bytes(exported.serialize())
@@ -228,7 +230,7 @@ def _write_stablehlo(system: System, cases: list[Case], folder: Path) -> dict:
 
 
 def _check_system(system: Callable[[Items], jax.Array], what: str, cases: list[Case]) -> float:
-    """The largest difference from what the run itself says."""
+    """The largest difference from the run's own probabilities."""
     return max(
         _compare(f'{what}, of {case.name},', np.asarray(system(case.items)), case.probs)
         for case in cases
@@ -236,7 +238,7 @@ def _check_system(system: Callable[[Items], jax.Array], what: str, cases: list[C
 
 
 def _symbolic(system: System, scope: jax.export.SymbolicScope, length: str) -> dict:
-    """The items' shapes: any number of each source, of which what is too many does not count."""
+    """The shapes of the items, with any number of items of each source; extra ones are ignored."""
     specs = {}
     for k, (name, source) in enumerate(system.sources.items()):
         symbol = length if len(system.sources) == 1 else f'{length}{k}'
@@ -251,13 +253,13 @@ def _symbolic(system: System, scope: jax.export.SymbolicScope, length: str) -> d
     return specs
 
 
-def _told(system: System, name: str | None) -> dict:
-    """A system in plain data; with a name, its networks are ONNX files."""
+def _facts(system: System, name: str | None) -> dict:
+    """Describes a system for recipe.json; with a name, its networks are ONNX files."""
     sources = {}
     for part, source in system.sources.items():
         encoder = name and _encoder_name(name, part)
         if isinstance(source, System):
-            sources[part] = _told(source, encoder)
+            sources[part] = _facts(source, encoder)
             continue
         item = {'dtype': source.item.dtype.name, 'shape': source.item.shape}
         sources[part] = {'takes': source.takes, 'item': item, **source.facts}
@@ -281,18 +283,18 @@ def _encoder_name(owner: str, part: str) -> str:
 
 
 def _filters(system: System) -> dict[str, np.ndarray]:
-    """Front end -> its filters, where the recipe points to them."""
-    found = {}
+    """The filters of each front end whose recipe refers to filters.npz."""
+    filters = {}
     for source in _sources(system):
         about = source.facts.get('front_end', {})
         if about.get('filters') == 'filters.npz':
             rate, options = about['sample_rate_hz'], about['options']
-            found[about['name']] = frontends.find(about['name']).filters(rate, **options)
-    return found
+            filters[about['name']] = frontends.find(about['name']).filters(rate, **options)
+    return filters
 
 
 def noise(system: System) -> dict:
-    """A record of random sound and pictures."""
+    """Makes a record of random sound and pictures, of the sizes that the system takes."""
     random, sources = np.random.default_rng(0), list(_sources(system))
     sound = [source for source in sources if source.takes == 'audio']
     rate = sound[0].facts['sample_rate_hz'] if sound else 48000
@@ -315,6 +317,6 @@ def _sources(system: System) -> Iterator[SystemInput]:
 
 
 def _random(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of the same shapes."""
+    """Makes random arrays of the same names and shapes."""
     random = np.random.default_rng(0)
     return {n: random.standard_normal(x.shape, np.float32) for n, x in rows.items()}

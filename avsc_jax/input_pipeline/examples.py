@@ -141,7 +141,7 @@ def read_live(
 def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:
     """Returns a front end's spec with as many pieces to an item as last `piece_s` seconds."""
     assert isinstance(spec, EncoderSpec)  # runs have no pieces
-    return spec.replace(pieces_together=max(1, round(piece_s / spec.reading['piece_s'])))
+    return spec.replace(pieces_together=media.num_pieces(piece_s, spec.reading['piece_s']))
 
 
 def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]) -> dict:

@@ -21,7 +21,6 @@ from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images
 from avsc_jax.input_pipeline.sound import (
-    num_pieces,
     padded,
     piece_facts,
     piece_notes,
@@ -97,7 +96,7 @@ class SpectrogramInputs:
                 f'{outline["clip_id"]} has {outline["sample_rate"]} Hz, the config wants '
                 f'{self._rate} Hz; build the data from files of that rate'
             )
-        return num_pieces(outline['num_samples'], self._length)
+        return media.num_pieces(outline['num_samples'], self._length)
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
         start = part * self._length

@@ -10,6 +10,7 @@ import numpy as np
 
 from avsc_jax.audio import frontends, openl3
 from avsc_jax.audio.resample import resampled
+from avsc_jax.data import media
 from avsc_jax.input_pipeline.transform import Takes
 from avsc_jax.types import Array
 
@@ -18,18 +19,13 @@ FRONT_ENDS = {name: end.function for name, end in frontends.FRONT_ENDS.items() i
 NOTICEABLE = 0.05  # of a piece; less added or left out is not worth a note
 
 
-def num_pieces(num_samples: int, length: int) -> int:
-    """Returns how many pieces of `length` samples a sound has: the nearest number, at least one."""
-    return max(1, round(num_samples / length))
-
-
 def pieces(sound: np.ndarray, length: int) -> np.ndarray:
     """Cuts `[N, ...]` into pieces side by side, `[T, length, ...]`.
 
     Zeros complete the last piece, and a sound shorter than a piece. A remainder that counts as no
     piece, half of one at most, is left out.
     """
-    count = num_pieces(len(sound), length)
+    count = media.num_pieces(len(sound), length)
     return padded(sound, count * length).reshape(count, length, *sound.shape[1:])
 
 
@@ -45,7 +41,7 @@ def piece_notes(record: Mapping, piece_s: float) -> list[str]:
     Files of one kind get the same sentence, so that it is printed once for all of them.
     """
     count = len(record['audio']) / record['sample_rate'] / piece_s
-    rest = count - max(1, round(count))
+    rest = count - media.num_pieces(count, 1)
     if rest > NOTICEABLE:
         return [f'the end of the sound, half a piece of {piece_s:g} s at most, is left out']
     if rest < -NOTICEABLE:

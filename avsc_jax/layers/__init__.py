@@ -1,1 +1,1 @@
-"""What two or more networks share, one class a file."""
+"""Layers that two or more networks share, one class a file."""

@@ -1,4 +1,4 @@
-"""What every image network has in common: its options, its check of the input, and its head."""
+"""The base class of image networks: their options, the check of their input, and their head."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,10 +20,10 @@ class Backbone(nn.Module, kw_only=True):
     Attributes:
       num_classes: 1000, as ImageNet's published weights have; 0 leaves out the head.
       image_size: side of the square images of `input_spec`; a convolutional network takes others.
-      drop_rate: of the dropout before the head.
-      dtype: of maps and of the arithmetic of convolutions; parameters, statistics, norms and head
-        are float32.
-      remat: forget what is inside of a block, and compute it again for its gradient.
+      drop_rate: the dropout rate before the head.
+      dtype: the type of feature maps and of the arithmetic of convolutions; parameters, statistics,
+        norms and head are float32.
+      remat: whether to recompute the inside of a block for its gradient, to save memory.
     """
 
     num_classes: int = 1000
@@ -39,7 +39,7 @@ class Backbone(nn.Module, kw_only=True):
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     def checked(self, images: Float[Array, 'B H W K']) -> Float[Array, 'B H W K']:
-        """The images in the network's type, or an error if it is not made for such."""
+        """Returns the images in the network's type; an error if their shape does not suit it."""
         height, width, channels = images.shape[1:]
         if channels != self.in_chans or min(height, width) < SMALLEST_SIDE:
             raise ValueError(
@@ -49,7 +49,7 @@ class Backbone(nn.Module, kw_only=True):
         return images.astype(self.dtype)
 
     def run(self, block: nn.Module, x: Any, *, train: bool) -> Any:
-        """What the block makes of a map or of several, rematerialised if that is asked for."""
+        """Applies a block to one feature map or several, rematerialised if `remat` is set."""
 
         def call(block, x):
             return block(x, train=train)
@@ -57,14 +57,14 @@ class Backbone(nn.Module, kw_only=True):
         return nn.remat(call)(block, x) if self.remat else call(block, x)
 
     def drop_path_rates(self, depths: tuple[int, ...], last: float) -> Iterator[float]:
-        """The rate of each block in turn: from 0 for the first in equal steps to `last`."""
+        """Returns each block's rate of stochastic depth, in equal steps from 0 to `last`."""
         count = sum(depths)
         return (last * index / max(1, count - 1) for index in range(count))
 
     def classified(
         self, x: Float[Array, 'B H W K'], out: dict[str, Array], *, train: bool
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
-        """(logits, `out` and the pooled embedding); without classes, the embedding comes first."""
+        """Returns (logits, `out` with 'embedding'); without classes, the embedding and `out`."""
         embedding = x.mean(axis=(1, 2), dtype=jnp.float32)
         out = {**out, 'embedding': embedding}
         if not self.num_classes:

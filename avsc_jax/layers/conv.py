@@ -1,14 +1,14 @@
-"""The convolution of every network here: NHWC, explicit padding, the fastest arithmetic there is.
+"""The convolution of all networks: NHWC, explicit padding, the fastest arithmetic known.
 
 | convolution         | CPU                                          | elsewhere |
 |---------------------|----------------------------------------------|-----------|
 | 1x1, one group      | matrix product                               | the same  |
 | depthwise           | sum of shifted products, gradients by hand   | XLA's own |
-| other groups        | an ordinary convolution for each few of them | XLA's own |
+| other groups        | an ordinary convolution for a few at a time  | XLA's own |
 | all others          | XLA's own                                    | XLA's own |
 
-`conv_cpu` says how far XLA's own is behind on CPU; elsewhere cuDNN and the TPU's compiler know
-groups themselves.
+`conv_cpu` says how slow XLA's own is on CPU; elsewhere cuDNN and the TPU's compiler handle groups
+well.
 """
 
 from typing import Any, Literal
@@ -23,12 +23,12 @@ from avsc_jax.types import Array, Float
 
 
 class Conv(nn.Module):
-    """Convolution of images, `kernel` [kh, kw, in / groups, out] and, if asked for, `bias` [out].
+    """Convolution of images by a `kernel` [kh, kw, in / groups, out] and an optional `bias` [out].
 
     Attributes:
       padding: zeros on all four sides, ((top, bottom), (left, right)), or 'SAME': TensorFlow's,
-        which depends on the input's size; only for networks that were trained there.
-      dtype: of inputs and arithmetic; parameters are float32. None: that of the inputs.
+        which depends on the input's size; only for networks that were trained with it.
+      dtype: the type of inputs and arithmetic; None: the inputs' own. Parameters are float32.
     """
 
     features: int
@@ -83,11 +83,11 @@ def conv(
     groups: int = 1,
     platform: str | None = None,
 ) -> Float[Array, 'B H2 W2 O']:
-    """As `lax.conv_general_dilated` of NHWC and HWIO with `feature_group_count=groups`.
+    """Convolves like `lax.conv_general_dilated`, with the arithmetic that is fastest on a platform.
 
     Args:
       padding: zeros at ((top, bottom), (left, right)).
-      platform: whose arithmetic; default, that of JAX's first device.
+      platform: 'cpu', 'gpu' or 'tpu'; None: that of JAX's first device.
     """
     on_cpu = (platform or jax.default_backend()) == 'cpu'
     x = conv_cpu.materialize(x)

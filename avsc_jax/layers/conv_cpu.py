@@ -1,7 +1,7 @@
 """Arithmetic of convolutions and of residual blocks that is fast on CPU; see conv.py.
 
-On CPU XLA's own takes 50 to 80 times as long as PyTorch's where groups are many, and 10 to 98 times
-for gradients; what is here takes 0.8 to 5 times as long (benchmarks/NOTES.md).
+On CPU, XLA's own convolutions of many groups take 50 to 80 times as long as PyTorch's, and their
+gradients 10 to 98 times; the functions below take 0.8 to 5 times as long (benchmarks/NOTES.md).
 """
 
 from functools import partial
@@ -17,12 +17,12 @@ Pair = tuple[int, int]
 
 
 def materialize(x: Float[Array, '*axes']) -> Float[Array, '*axes']:
-    """x, and its gradient, written to memory on CPU; elsewhere simply x.
+    """Returns x; on CPU, x and its gradient are written to memory first.
 
     XLA fuses sums and products into each of their readers. Along a chain of residual blocks each
     reader then computes the whole chain again, on CPU in whatever order it reads: half of
-    HRNet-W18's time went there. So blocks end with this, and convolutions begin with it. It takes
-    effect in what `avsc_jax.runtime.compiler` has a say in.
+    HRNet-W18's time went there. So blocks end with this call, and convolutions begin with it. It
+    takes effect in programs compiled with the options of `avsc_jax.runtime.compiler`.
     """
     return _materialize(x) if jax.default_backend() == 'cpu' else x
 
@@ -38,9 +38,9 @@ _materialize.defvjp(
 
 
 def merged_groups(kernel, groups):
-    """Narrow neighbouring groups as one of at most 64 channels, zero between them.
-
-    Fewer and wider convolutions compile sooner and run faster, whatever they multiply by zero.
+    """Merges narrow groups into wider ones of at most 64 channels; returns kernel and groups.
+    The merged kernel is zero between the original groups. Fewer and wider convolutions compile
+    sooner and run faster, although they multiply by these zeros.
     """
     height, width, inputs, outputs = kernel.shape
     together = max(
@@ -53,17 +53,17 @@ def merged_groups(kernel, groups):
 
 @jax.custom_vjp
 def pointwise(x: Float[Array, '*B K'], kernel: Float[Array, 'K O']) -> Float[Array, '*B O']:
-    """The product over the last axis: a 1x1 convolution, a fully connected layer."""
+    """Multiplies the last axis by a matrix: a 1x1 convolution, or a fully connected layer."""
     return jnp.dot(x, kernel)
 
 
 def _pointwise_backward(saved, grad):
-    """As JAX's own, but XLA transposes the left of two factors on CPU: that is the narrower one."""
+    """Computes both gradients; on CPU XLA transposes a product's left factor: the narrower one."""
     x, kernel = saved
-    read, made = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    inputs, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     if x.shape[-1] <= grad.shape[-1]:
-        return jnp.dot(grad, kernel.T), jnp.dot(read.T, made)
-    return jnp.dot(grad, kernel.T), jnp.dot(made.T, read).T
+        return jnp.dot(grad, kernel.T), jnp.dot(inputs.T, grads)
+    return jnp.dot(grad, kernel.T), jnp.dot(grads.T, inputs).T
 
 
 pointwise.defvjp(lambda x, kernel: (pointwise(x, kernel), (x, kernel)), _pointwise_backward)
@@ -71,7 +71,7 @@ pointwise.defvjp(lambda x, kernel: (pointwise(x, kernel), (x, kernel)), _pointwi
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def depthwise(x, kernel, strides, padding, dilation):
-    """One kernel `[h, w, 1, K]` a channel: the sum over its taps of shifted maps times a number."""
+    """Convolves each channel with a kernel of its own `[h, w, 1, K]`, as a sum of shifted maps."""
     padded = lax.optimization_barrier(jnp.pad(x, ((0, 0), *padding, (0, 0))))
     return _shifted_sum(padded, kernel, strides, dilation)
 
@@ -90,7 +90,7 @@ def _depthwise_forward(x, kernel, strides, padding, dilation):
 
 def _depthwise_backward(strides, padding, dilation, saved, grad):
     x, kernel = saved
-    if max(kernel.shape[:2]) <= 3:  # few taps: each adds its share where it read
+    if max(kernel.shape[:2]) <= 3:  # few taps: each adds its share at the places that it read
 
         def forward(x):
             padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
@@ -103,7 +103,7 @@ def _depthwise_backward(strides, padding, dilation, saved, grad):
 
 
 def _input_gradient(shape, kernel, grad, strides, padding, dilation):
-    """The gradient, zeros between its places where there are strides, under the kernel turned."""
+    """Convolves the gradient, zeros put between its values for strides, with the flipped kernel."""
     spread = []
     for axis in (0, 1):
         reach = (kernel.shape[axis] - 1) * dilation[axis]
@@ -116,7 +116,7 @@ def _input_gradient(shape, kernel, grad, strides, padding, dilation):
 
 
 def _kernel_gradient(x, kernel, grad, strides, padding, dilation):
-    """Image by image, so that all taps find it in the cache; the sums stay in float32.
+    """Adds up the kernel's gradient image by image, in float32, so that images stay in the cache.
 
     Rows are added up as explicit sums of at most 28 terms: XLA's own reduction of leading axes
     walks through memory column by column.
@@ -150,7 +150,7 @@ def _taps(kernel) -> list[Pair]:
 
 
 def _tap(padded, i, j, size, strides, dilation):
-    """What the tap (i, j) of a kernel sees: `[B, *size, K]`."""
+    """Cuts out the values `[B, *size, K]` that the kernel's tap (i, j) multiplies."""
     i, j = i * dilation[0], j * dilation[1]
     return padded[
         :,

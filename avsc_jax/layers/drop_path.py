@@ -10,7 +10,7 @@ from avsc_jax.types import Array, Float
 class DropPath(nn.Module):
     """Sets a share `rate` of the rows to 0 and scales the rest by 1 / (1 - rate).
 
-    One value for each row goes through Dropout, so the draws do not depend on the devices either.
+    One value for each row goes through Dropout, so the draws do not depend on the devices.
 
     Source: Huang et al. 2016, Section 3, scaled while training as dropout is.
     """

@@ -1,4 +1,4 @@
-"""Dropout that does not depend on how the batch is spread over devices, and costs little."""
+"""Dropout that is cheap, and independent of how the batch is spread over devices."""
 
 import math
 
@@ -39,7 +39,7 @@ class Dropout(nn.Module):
 
 
 def random_bits(key: jax.Array, rows: UInt32[Array, 'B'], count: int) -> UInt32[Array, 'B D']:
-    """Random words for each row that depend on the key, the row's number and the place only.
+    """Draws random words for each row that depend only on the key, the row's number and the place.
 
     JAX's own generator, threefry, is a chain of loops on CPU and takes a seventh of C04's whole
     training step; a hash of the counter passes through one fused loop. The seed of a row is a hash

@@ -1,4 +1,4 @@
-"""The fully connected layer with the initial values of PyTorch, on which the papers relied."""
+"""The fully connected layer with PyTorch's initial values, which the papers used."""
 
 import math
 from typing import Any
@@ -11,10 +11,10 @@ from avsc_jax.types import Array, Float
 
 
 class Linear(nn.Module):
-    """x @ `kernel` + `bias`, both drawn at first from uniform(±1 / sqrt(inputs)).
+    """x @ `kernel` + `bias`, both initialised from uniform(±1 / sqrt(inputs)).
 
     Attributes:
-      dtype: of inputs and arithmetic; parameters are float32. None: that of the inputs.
+      dtype: the type of inputs and arithmetic; None: the inputs' own. Parameters are float32.
     """
 
     features: int

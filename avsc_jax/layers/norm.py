@@ -1,4 +1,4 @@
-"""Batch normalisation over the rows that count, on every device."""
+"""Batch normalisation over the unmasked rows of all devices."""
 
 import math
 from functools import partial
@@ -16,11 +16,11 @@ from avsc_jax.types import Array, Bool, Float
 class BatchNorm(nn.Module):
     """Batch normalisation of the last axis whose statistics leave padded rows out.
 
-    Sums and counts, not means, cross the devices: a device may hold any number of padded rows,
-    and nothing else than padding. Statistics are float32; the output has the input's type.
+    Devices exchange sums and counts, not means: a device may hold any number of padded rows, even
+    padding alone. Statistics are float32; the output has the input's type.
 
     Attributes:
-      momentum: what the running statistics keep of themselves each step (torch calls 0.9 0.1).
+      momentum: share of the running statistics that each step keeps (PyTorch's 0.1 is 0.9 here).
 
     Source: Ioffe and Szegedy 2015, Algorithm 1. The running variance takes the unbiased batch
     variance, as PyTorch's and TensorFlow's fused kernels do (flax.linen takes the biased one).
@@ -41,7 +41,8 @@ class BatchNorm(nn.Module):
         """Normalises with the batch's statistics when `train`, else with the running ones.
 
         Args:
-          mask: rows that count; where x holds k rows for each (frames), each entry stands for k.
+          mask: True for rows that count. If x has k rows for each entry (frames of a clip), each
+            entry stands for k rows.
           axis_name: the pmapped axis over which the batch is spread.
         """
         shape = (x.shape[-1],)
@@ -64,7 +65,7 @@ class BatchNorm(nn.Module):
 
 
 class Statistics(NamedTuple):
-    """Of one batch: how many values of each channel count, their mean and biased variance."""
+    """Statistics of one batch: number of values of each channel, their mean and biased variance."""
 
     count: jax.Array
     mean: jax.Array
@@ -73,9 +74,9 @@ class Statistics(NamedTuple):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _normalized(x, mask, epsilon, axis_name):
-    """((x - mean) / sqrt(var + epsilon) in float32, 0 in rows that do not count; Statistics).
+    """Returns (x - mean) / sqrt(var + epsilon) in float32, 0 in masked rows, and the Statistics.
 
-    The gradient is written out (Ioffe and Szegedy 2015, Section 3), as JAX's own goes through
+    The gradient is written out (Ioffe and Szegedy 2015, Section 3), because JAX's own goes through
     every step of the sums.
     """
     batch = _statistics(x, mask, axis_name)
@@ -107,7 +108,7 @@ def _quotient(x, mask, batch, epsilon):
 
 
 def _statistics(x, mask, axis_name) -> Statistics:
-    """Twice the mean: of x, and of x less the first, so that no large numbers are subtracted."""
+    """Takes the mean of x, then mean and variance of x less it, so no large numbers cancel."""
     x = x.astype(jnp.float32)
     count = jnp.float32(x.shape[0]) if mask is None else mask.sum(dtype=jnp.float32)
     count = _total(count, axis_name) * math.prod(x.shape[1:-1])
@@ -122,7 +123,7 @@ def _statistics(x, mask, axis_name) -> Statistics:
 
 
 def _rows(mask, x):
-    """The mask `[rows, 1, ...]`, each entry as often as x holds rows for it."""
+    """Returns the mask `[rows, 1, ...]`, each entry repeated for all rows that it stands for."""
     rows = x.shape[0]
     if rows % mask.shape[0]:
         raise ValueError(f'a mask of {mask.shape[0]} rows does not fit x with {rows} rows')
@@ -130,7 +131,7 @@ def _rows(mask, x):
 
 
 def _sum(values, mask):
-    """Of the rows that count; the mask takes no pass over the maps, but over the rows' sums."""
+    """Sums the unmasked rows; each row is summed before it is masked, which is less work."""
     rows = values.sum(tuple(range(1, values.ndim - 1)))
     return _counted(rows, None if mask is None else mask.reshape(-1, 1)).sum(0)
 

@@ -1,4 +1,4 @@
-"""Pooling of maps, with the edges as PyTorch treats them."""
+"""Pooling of feature maps, with PyTorch's treatment of the edges."""
 
 import flax.linen as nn
 import jax
@@ -10,10 +10,10 @@ from avsc_jax.types import Array, Float
 
 @jax.custom_vjp
 def max_pool(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
-    """The largest of 3 by 3 at every second place; what is outside never is the largest.
+    """Takes the maximum of windows of 3x3 with stride 2 and padding 1 (of minus infinity).
 
-    The gradient goes to the first of equals, as PyTorch's. XLA's own takes a tenth of a ResNet's
-    training step on CPU: it carries every place's index along.
+    The gradient goes to the first of equal values, as in PyTorch. XLA's own gradient takes a tenth
+    of a ResNet's training step on CPU, because it carries the index of every place along.
     """
     return _largest(x)[0]
 
@@ -42,7 +42,7 @@ _TAPS = [(i, j) for i in range(3) for j in range(3)]
 
 
 def _largest(x):
-    """The largest of each window, and at which of its nine places the first of them stands."""
+    """Returns each window's maximum, and the index (0 to 8) of its first place in the window."""
     height, width = (-(-side // 2) for side in x.shape[1:3])
     around = ((0, 0), (1, 1), (1, 1), (0, 0))
     padded = jnp.pad(x, around, constant_values=-jnp.inf)
@@ -58,23 +58,24 @@ def _largest(x):
 
 
 def largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:
-    """The maximum over the second axis; its gradient goes to the first of equals.
+    """Takes the maximum over the second axis; its gradient goes to the first of equal values.
 
-    That of `x.max` divides by how many values equal the maximum. XLA may compute x anew for it and
-    round otherwise, and then none does: with its optimisations off, that gave NaN.
+    The gradient of `x.max` divides by the number of values that equal the maximum. XLA may compute
+    x again for it with other rounding, so that no value does: with its optimisations off, that
+    gave NaN.
     """
     places = x.argmax(axis=1, keepdims=True)
     return jnp.take_along_axis(x, places, axis=1)[:, 0]
 
 
 def average_pool_3(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
-    """The mean of 3 by 3 at every second place; what is outside counts as zero."""
+    """Takes the mean of windows of 3x3 with stride 2 and padding 1; the padding counts as zeros."""
     around = ((1, 1), (1, 1))
     return nn.avg_pool(x, window_shape=(3, 3), strides=(2, 2), padding=around)
 
 
 def average_pool_2(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
-    """The mean of 2 by 2; an odd side's last places stand alone, and what is outside counts not."""
+    """Takes the mean of windows of 2x2 with stride 2; an odd side's last window is narrower."""
     beyond = tuple((0, side % 2) for side in x.shape[1:3])
     return nn.avg_pool(
         x,

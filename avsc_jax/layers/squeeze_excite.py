@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation: every channel scaled by what the whole picture says."""
+"""Squeeze-and-excitation: every channel scaled by a gate computed from the whole picture."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from avsc_jax.types import Array, Float
 
 
 class SqueezeExcite(nn.Module):
-    """x times a number in (0, 1) for each channel, from the means of all channels.
+    """Scales each channel by a number in (0, 1), computed from the means of all channels.
 
     Attributes:
-      features: width between the two layers.
+      features: width between the gate's two layers.
       act: the activation between them.
 
     Source: Hu et al. 2018, Eq. (2) to (4).

@@ -1,4 +1,4 @@
-"""How a training step tells the layers of a network about padding and devices."""
+"""A context that hands a training step's mask and device axis to the layers of a network."""
 
 import contextlib
 
@@ -14,13 +14,13 @@ def global_batch(
 ) -> contextlib.AbstractContextManager[None]:
     """A context in which every BatchNorm gets `mask` and `axis_name`, every Dropout `axis_name`.
 
-    So networks write `BatchNorm(name='bn1')(x, train=train)`, and only the step knows more:
+    Networks only write `BatchNorm(name='bn1')(x, train=train)`; the step adds the rest:
 
         with global_batch(batch['mask'], 'batch'):
             logits, out = model.apply(variables, inputs, train=True, mutable=['batch_stats'], ...)
 
     Args:
-      mask: this device's rows that count; None, all of them.
+      mask: True for this device's rows that count; None: all do.
       axis_name: the pmapped axis; None outside pmap.
     """
 

@@ -2,5 +2,5 @@
 
 import lazy_loader
 
-# JAX comes with the first use of a name of __init__.pyi; --help does without.
+# JAX is loaded on the first use of a name in __init__.pyi, so that --help is quick.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,7 +3,7 @@
 python -m avsc_jax.predict clip.mp4 folder/ --model=runs/clip_fusion [--csv out.csv]
 python -m avsc_jax.predict --dataset=evaluation --model=runs/hitachi_image --csv out.csv
 
-Or writes the embeddings that an encoder gives of their pictures or sound; no run is needed.
+With --encoder it writes the embeddings of their pictures or sound instead; no run is needed.
 
 python -m avsc_jax.predict folder/ --encoder=openl3_audio:hop_s=0.5 --embeddings out.npz
 """
@@ -15,9 +15,9 @@ from avsc_jax.runtime import cli
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
+    """Runs the command; returns 0 when every file was answered, 1 when some could not be read."""
     args = flags.parse(arguments)
-    from avsc_jax.predict import command  # loads JAX, which --help does without
+    from avsc_jax.predict import command  # loads JAX, which --help does not need
 
     return command.run(args)
 

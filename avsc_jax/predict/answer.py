@@ -1,4 +1,4 @@
-"""What a system says of a record, and what is asked of any system."""
+"""The answer of a system to one record, and the interface of all systems."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -7,17 +7,17 @@ import numpy as np
 
 from avsc_jax.data.windows import Wants
 
-# What a system can go without -> where records have it.
+# The modalities that may be missing -> the fields of records that hold them.
 KINDS = {'sound': ('audio',), 'picture': ('frames', 'media_frames')}
 
 
 class Answer(NamedTuple):
-    """What a system says of one record.
+    """The answer of a system to one record.
 
     Attributes:
-      probs: float64 `[C]`, the mean of its rows.
-      embedding: float32 `[D]`, what the network's head sees; of an ensemble, of all members.
-      without: of KINDS, what it takes and did not have.
+      probs: probabilities, float64 `[C]`, the mean over the rows of the record.
+      embedding: float32 `[D]`, the input of the network's head; an ensemble joins its members'.
+      without: the modalities (of KINDS) that the system takes and the record did not have.
     """
 
     probs: np.ndarray
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 class Answering(Protocol):
-    """What is asked of a system by those that feed it; see Predictor."""
+    """The interface of a system that answers records; `Predictor` implements it."""
 
     classes: tuple[str, ...]
     takes: tuple[str, ...]

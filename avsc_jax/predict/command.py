@@ -1,4 +1,4 @@
-"""What avsc_jax.predict does once its flags are read: files, a dataset, a stream, embeddings."""
+"""Runs avsc_jax.predict on parsed flags: files, a dataset, a stream, or embeddings."""
 
 import argparse
 import itertools
@@ -24,7 +24,7 @@ from avsc_jax.weights.cache import default_weights_dir
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0 when every file got what was asked for, 1 when some could not be read."""
+    """Runs the command; returns 0 when every file was answered, 1 when some could not be read."""
     outputs.check(args)
     source = stream.source_of(args) if args.follow or args.frames else None
     args.weights_dir = args.weights_dir or default_weights_dir()
@@ -51,50 +51,50 @@ def run(args: argparse.Namespace) -> int:
 
 
 def published(model: Path) -> list[str]:
-    """The encoders of a run, or of an ensemble's members, that have published weights."""
+    """Names the encoders with published weights of a run, or of an ensemble's members."""
     folder = RunFolder(model)
     if (model / 'members.json').exists():
         runs = [Path(member['folder']) for member in folder.read_json('members.json')]
         return list(dict.fromkeys(itertools.chain(*map(published, runs))))
-    found = folder.read_json('preprocessing.json').get('encoders', [])
-    return [e['name'] for e in found if 'run' not in e and len(e['weights']) == 64]
+    encoders = folder.read_json('preprocessing.json').get('encoders', [])
+    return [e['name'] for e in encoders if 'run' not in e and len(e['weights']) == 64]
 
 
 def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
-    """The scenes of media files."""
-    found = media_files.find(args.files, predictor.takes)
+    """Tags media files, and writes what the flags ask for; returns the exit code."""
+    files = media_files.find(args.files, predictor.takes)
     if args.shard:
-        found = media_files.shard(found, args.shard)
+        files = media_files.shard(files, args.shard)
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
     model = f'{predictor.title} {RunFolder(args.model).config_hash}'
     journal = Journal(path, {'model': model, 'window_s': args.window})
-    _tag(args, predictor, found, journal)
-    lines = [journal.lines[str(file)] for file in found]
-    journal.write(found)
+    _tag(args, predictor, files, journal)
+    lines = [journal.lines[str(file)] for file in files]
+    journal.write(files)
     good = [line for line in lines if 'error' not in line]
     if good:
         _write(out, good, predictor)
     if path and path != out['jsonl']:
         path.unlink(missing_ok=True)
-    told: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for line in good:
         for note in line['notes']:
-            told.setdefault(note, []).append(line['file'])
+            notes.setdefault(note, []).append(line['file'])
     errors = [line['error'] for line in lines if 'error' in line]
-    return outputs.end(told, errors, len(found), 'classified')
+    return outputs.end(notes, errors, len(files), 'classified')
 
 
 def _tag(
     args: argparse.Namespace, predictor: Predictor, files: Sequence[Path], journal: Journal
 ) -> None:
-    """Tags the files that the journal lacks, into it, and prints their scenes."""
+    """Tags the files that are not in the journal, adds them to it, and prints their scenes."""
     keeps = bool(args.embeddings)
     todo = [file for file in files if not journal.has(file, embedding=keeps)]
     if len(todo) < len(files):
         done = f'{len(files) - len(todo):,} of {len(files):,} files'
-        print(f'{done} are finished, by {journal.path}', file=sys.stderr)
+        print(f'{done} are finished, according to {journal.path}', file=sys.stderr)
     tagged = media_files.tag(
         predictor,
         todo,
@@ -114,18 +114,18 @@ def _tag(
 
 
 def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
-    """The scenes of the records of a prepared dataset."""
+    """Tags the records of a prepared dataset, and writes what the flags ask for."""
     data_dir = args.data_dir or default_data_dir()
     data = sources.named(args.dataset, data_dir)
     loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
-    ids, segments, labels, probs, found = [], [], [], [], []
+    ids, segments, labels, probs, embedded = [], [], [], [], []
     while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
         for one, answer in zip(batch, predictor.answers(batch), strict=True):
             ids.append(one['clip_id'])
             segments.append(one['segment'])
             labels.append(one['label'])
             probs.append(answer.probs)
-            found.append(answer.embedding)
+            embedded.append(answer.embedding)
             tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
     if args.csv:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
@@ -135,12 +135,12 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
         table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta)
         tables.write(table, args.csv)
     if args.embeddings:
-        write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(found))
+        write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(embedded))
     return 0
 
 
 def _of_shard(path: Path | None, shard: str | None) -> Path | None:
-    """'out.csv' of the shard 1/4 -> 'out-1-of-4.csv'."""
+    """Names the output of a shard: 'out.csv' of 1/4 -> 'out-1-of-4.csv'."""
     if path is None or shard is None:
         return path
     return path.with_stem(f'{path.stem}-{shard.replace("/", "-of-")}')
@@ -152,7 +152,7 @@ def _top(probs: Sequence[float] | np.ndarray, classes: Sequence[str], count: int
 
 
 def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
-    """A file's scenes and, where it has several windows, its timeline."""
+    """The text printed for a file: its scenes and, if it has several windows, its timeline."""
     probs = [line['probs'][name] for name in classes]
     shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
     if len(line['timeline']) < 2:
@@ -161,7 +161,7 @@ def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
 
 
 def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], predictor: Predictor) -> None:
-    """The files that are asked for."""
+    """Writes the tables and embeddings that were asked for."""
     if out['csv']:
         outputs.write_table(
             out['csv'], lines, predictor.classes, calibrated=predictor.is_calibrated
@@ -176,9 +176,9 @@ def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], predictor: 
 def _explain(
     args: argparse.Namespace, predictor: Predictor, one: media_files.Prediction, *, alone: bool
 ) -> None:
-    """Writes the page that says why."""
+    """Writes the page that explains a prediction."""
     from avsc_jax.predict.explain import explain
-    from avsc_jax.report import explanation  # matplotlib takes a second
+    from avsc_jax.report import explanation  # it loads matplotlib, which takes a second
 
     path = args.report
     if not (alone and path.suffix == '.html'):

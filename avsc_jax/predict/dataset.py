@@ -1,4 +1,4 @@
-"""The records of a prepared dataset, with all that a system takes of them."""
+"""Reads the records of a prepared dataset, with the fields that a system takes."""
 
 import os
 from collections.abc import Iterator
@@ -20,15 +20,15 @@ def records(
     data_dir: Path,
     media_dir: Path | None = None,
 ) -> Iterator[dict]:
-    """Those of a split, in their order, read ahead, with a progress bar.
+    """Yields the records of a split in their order, read ahead, with a progress bar.
 
     Args:
-      media_dir: of the video files, for systems that take pictures of them; see
+      media_dir: folder of the video files, for systems that take pictures from them; see
         `sources.media_files`.
     """
     fields = {field for part in predictor.members for field in part.preprocess.fields}
-    found = dataset.records(split, fields=tuple(fields - {'media_frames'}))
-    of_media = [
+    stored = dataset.records(split, fields=tuple(fields - {'media_frames'}))
+    from_media = [
         part.preprocess
         for part in predictor.members
         if isinstance(part.preprocess, FeatureInputs | FeaturesAndFrames)
@@ -37,10 +37,10 @@ def records(
     media = media_files(dataset, data_dir, media_dir)
 
     def read(index: int) -> dict:
-        record = found[index]
-        for preprocess in of_media:
+        record = stored[index]
+        for preprocess in from_media:
             record |= preprocess.pictures(media(record['clip_id']))
         return record
 
-    ahead = read_ahead(read, range(len(found)), num_threads=os.cpu_count() or 1)
-    return iter(tqdm(ahead, total=len(found), unit='clip'))
+    ahead = read_ahead(read, range(len(stored)), num_threads=os.cpu_count() or 1)
+    return iter(tqdm(ahead, total=len(stored), unit='clip'))

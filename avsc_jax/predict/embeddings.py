@@ -1,4 +1,4 @@
-"""Embeddings of files by an encoder with published weights; no run is needed."""
+"""Writes embeddings of files, made by an encoder with published weights; no run is needed."""
 
 import ast
 import json
@@ -17,36 +17,36 @@ from avsc_jax.input_pipeline.preprocess import FeatureInputs
 from avsc_jax.predict import media_files, outputs
 from avsc_jax.runtime.files import printable, write_arrays
 
-# How frames are picked for an encoder without a run: one each second, as large as the configs say.
+# How frames are picked without a run: one each second, of the same size as in the configs.
 PICTURES = {'frames': 'second_centres', 'short_side': 448}
 
 
 def encode(
     paths: Sequence[Path], text: str, out: Path, *, weights_dir: Path, origin: str | None = None
 ) -> int:
-    """Writes a row for each window of sound or frame of each file; returns the exit code.
+    """Writes a row for each frame or window of sound of each file; returns the exit code.
 
     Args:
       text: an encoder's name and options, such as 'openl3_audio:hop_s=0.5'.
-      out: of clip_id, time_s, embedding and about.
-      origin: 'random:SEED' in place of the published weights.
+      out: an .npz file with the arrays clip_id, time_s, embedding and about.
+      origin: 'random:SEED' instead of the published weights.
     """
     spec, settings = specified(text, weights_dir, origin)
     encoder = spec.make(weights_dir)
     inputs = FeatureInputs(settings, [encoder])
-    found = media_files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
-    told: dict[str, list[Path]] = {}
+    files = media_files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
+    notes: dict[str, list[Path]] = {}
     errors, lines, times, embeddings = [], [], [], []
-    # one file waits while one is encoded: an hour of sound takes more than a gigabyte
-    read = one_ahead(_read(inputs, file) for file in found)
-    for file, record in tqdm(read, total=len(found), unit='file', disable=len(found) < 2):
+    # one file is read ahead, no more: an hour of sound takes more than a gigabyte
+    read = one_ahead(_read(inputs, file) for file in files)
+    for file, record in tqdm(read, total=len(files), unit='file', disable=len(files) < 2):
         try:
             rows = _encoded(encoder, record)
         except (ValueError, OSError) as error:
             errors.append(str(error) if str(file) in str(error) else f'{file}: {error}')
             continue
         for note in inputs.notes(record):
-            told.setdefault(note, []).append(file)
+            notes.setdefault(note, []).append(file)
         lines.append({'file': str(file)})
         times.append(encoder.times_s(record, len(rows)))
         embeddings.append(rows)
@@ -59,13 +59,13 @@ def encode(
             embedding=np.concatenate(embeddings),
             about=json.dumps(spec.to_json() | settings),
         )
-    return outputs.end(told, errors, len(found), 'encoded')
+    return outputs.end(notes, errors, len(files), 'encoded')
 
 
 def specified(
     text: str, weights_dir: Path, origin: str | None
 ) -> tuple[EncoderSpec, dict[str, Any]]:
-    """The encoder, and how frames are picked for it where it takes those of records."""
+    """The encoder that --encoder names, and how frames are picked for it, if it takes some."""
     name, options = encoder_options(text)
     if 'frames' in READING.get(name, ()):
         options.setdefault('frames', PICTURES['frames'])
@@ -76,16 +76,16 @@ def specified(
 
 
 def encoder_options(text: str) -> tuple[str, dict[str, Any]]:
-    """'openl3_audio:hop_s=0.5,version=0.4-kapre' -> the name, and the options by theirs."""
+    """Splits 'openl3_audio:hop_s=0.5,version=0.4-kapre' into name and options."""
     name, _, rest = text.partition(':')
-    weights.source_of(name)  # an error if there are none
+    weights.source_of(name)  # raises for a network without published weights
     if name.endswith('_text'):
         raise ValueError(f'{name} encodes texts; name an encoder of pictures or sound')
     options = {}
     for part in filter(None, re.split(r',(?![^(]*\))', rest)):  # not within (4, 8)
         option, is_set, value = part.partition('=')
         if not is_set:
-            raise ValueError(f'--encoder has {part!r}; options are given as option=value')
+            raise ValueError(f'--encoder has the option {part!r}; write it as option=value')
         try:
             options[option] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

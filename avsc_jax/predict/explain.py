@@ -1,7 +1,7 @@
-"""Why a system says what it says of one window of a clip.
+"""Explains the answer of a system to one window of a clip, by heat maps and by leaving out parts.
 
-Heat maps are Grad-CAM's, for the likeliest scene; of an encoder, by the gradient that comes through
-the network behind it.
+Heat maps are Grad-CAM's, for the likeliest scene. Those of an encoder use the gradient that comes
+through the network behind it.
 """
 
 import functools
@@ -20,49 +20,49 @@ from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, System, SystemInput
 from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.predict.grad_cam import looker
-from avsc_jax.predict.predictor import Member, Predictor
+from avsc_jax.predict.predictor import LoadedRun, Predictor
 from avsc_jax.report.explanation import Explanation, Picture, Spectrum
 from avsc_jax.runs import load
 
 PICTURES = 4
-BANDS, COLUMNS = 96, 600  # of the spectrum that is shown
+BANDS, COLUMNS = 96, 600  # size of the spectrum that is shown
 
 
 def explain(predictor: Predictor, window: Mapping) -> Explanation:
-    """What speaks for the likeliest scene of a window, and what the system says with less.
+    """Explains a window: heat maps of its likeliest scene, and the answers without each modality.
 
-    Of an ensemble, the maps are those of its first member that has pictures, and of its first that
-    has sound.
+    An ensemble shows the maps of its first member that takes pictures, and of its first member that
+    takes sound.
     """
     (answer,) = predictor.answers([window])
-    there = [kind for kind in predictor.takes if kind not in answer.without]
-    able = [part for part in predictor.members if {*part.takes} & {*there}]
-    first = {kind: next(part for part in able if kind in part.takes) for kind in there}
+    kinds = [kind for kind in predictor.takes if kind not in answer.without]
+    able = [part for part in predictor.members if {*part.takes} & {*kinds}]
+    first = {kind: next(part for part in able if kind in part.takes) for kind in kinds}
     target = int(answer.probs.argmax())
     views = {part: _lens(part)(window, target) for part in {*first.values()}}
-    seen = views[first['picture']].pictures if 'picture' in there else []
-    heard = views[first['sound']].sounds if 'sound' in there else []
-    less = there if len(there) > 1 else ()
+    seen = views[first['picture']].pictures if 'picture' in kinds else []
+    heard = views[first['sound']].sounds if 'sound' in kinds else []
+    dropped = kinds if len(kinds) > 1 else ()
     return Explanation(
         start_s=window['start_s'],
         end_s=window['end_s'],
         probs=answer.probs,
-        without={kind: predictor.answers([window], without=[kind])[0].probs for kind in less},
+        without={kind: predictor.answers([window], without=[kind])[0].probs for kind in dropped},
         parts={part.name: part([window])[0][0] for part in able if len(predictor.members) > 1},
-        pictures=_pictures(window, seen) if 'picture' in there else (),
-        sound=_sound(window, heard) if 'sound' in there else None,
-        attention=_attention(window, views[first['sound']]) if 'sound' in there else None,
+        pictures=_pictures(window, seen) if 'picture' in kinds else (),
+        sound=_sound(window, heard) if 'sound' in kinds else None,
+        attention=_attention(window, views[first['sound']]) if 'sound' in kinds else None,
         maps={'picture': [m.network for m in seen], 'sound': [m.network for m in heard]},
     )
 
 
 class Maps(NamedTuple):
-    """What a network makes of some items of a window.
+    """The heat maps of a network for some items of a window: pictures, or pieces of sound.
 
     Attributes:
-      network: its name.
-      source: of the items.
-      places: of these pictures in the window, or where these pieces of sound begin in it, in s.
+      network: the name of the network.
+      source: how the items are read.
+      places: indices of the pictures in the window, or starts of the pieces of sound in seconds.
       heat: `[items, h, w]`, not negative, in units of the scene's logit.
     """
 
@@ -73,7 +73,7 @@ class Maps(NamedTuple):
 
 
 class View(NamedTuple):
-    """All maps of a run, and its attention `[rows, T]` if it has one."""
+    """The heat maps of a run, and its attention weights `[rows, T]`, or None."""
 
     pictures: list[Maps]
     sounds: list[Maps]
@@ -81,17 +81,17 @@ class View(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)  # the first with pictures and the first with sound
-def _lens(part: Member) -> 'Lens':
+def _lens(part: LoadedRun) -> 'Lens':
     return Lens(part)
 
 
 class Eye(NamedTuple):
-    """An encoder that looks at pictures or spectra itself.
+    """An encoder whose own input is a picture or a spectrum.
 
     Attributes:
-      name: among the run's sources.
-      source: of its items.
-      look, prepare: at its network and of its items, compiled.
+      name: its name among the run's sources.
+      source: how its items are read.
+      look, prepare: `grad_cam.look` at its network, and the preparation of its items, compiled.
     """
 
     name: str
@@ -101,36 +101,36 @@ class Eye(NamedTuple):
 
 
 class Lens:
-    """A run whose networks are looked into; each is compiled once."""
+    """Computes the heat maps of one run; each of its networks is compiled once."""
 
-    def __init__(self, part: Member):
+    def __init__(self, part: LoadedRun):
         self._part = part
         self._system = load.load_system(part.folder.path, part.weights_dir)
         self._look = looker(self._system.network)
         self._eyes = {
-            name: Eye(of, source, looker(network), jax.jit(source.prepared))
-            for name, of in self._system.names.items()
-            for source, network in _encoders(self._system.sources[of])
+            name: Eye(title, source, looker(network), jax.jit(source.prepared))
+            for name, title in self._system.names.items()
+            for source, network in _encoders(self._system.sources[title])
         }
 
     def __call__(self, window: Mapping, target: int) -> View:
-        """What speaks for a scene, by its index."""
+        """Maps the evidence for the scene of index `target`."""
         (rows,) = self._part.rows([window])
         learned = {name: rows.pop(name) for name in self._eyes}
         scene = np.eye(len(self._part.classes), dtype=np.float32)[[target]]
         heat, gradients, attention = jax.device_get(self._look(learned, rows, scene))
-        found = [] if heat is None else self._direct(window, heat)
+        mapped = [] if heat is None else self._direct(window, heat)
         for name, eye in self._eyes.items():
-            found += self._through(name, eye, window, gradients[name])
-        pictures = [maps for maps in found if maps.source.takes != 'audio']
-        sounds = [maps for maps in found if maps.source.takes == 'audio']
+            mapped += self._through(name, eye, window, gradients[name])
+        pictures = [maps for maps in mapped if maps.source.takes != 'audio']
+        sounds = [maps for maps in mapped if maps.source.takes == 'audio']
         return View(pictures, sounds, attention)
 
     def _direct(self, window: Mapping, heat: np.ndarray) -> list[Maps]:
-        """The maps of the run's own network, of which there is one for each row or picture."""
+        """The maps of the run's own network, one for each row or picture."""
         source = self._system.sources[self._system.names['image']]
         assert isinstance(source, SystemInput)  # a run or an encoder gives embeddings, not images
-        if FIELDS[source.takes] not in window:  # of the mean that stands in its place
+        if FIELDS[source.takes] not in window:  # the network got the mean instead
             return []
         if source.takes == 'audio':
             places, _ = _pieces(source, len(heat))
@@ -141,7 +141,7 @@ class Lens:
         return [Maps(self._part.name, source, places, heat)]
 
     def _through(self, name: str, eye: Eye, window: Mapping, gradient: np.ndarray) -> list[Maps]:
-        """The maps of the encoder that makes an input, from the gradient by that input."""
+        """The maps of an encoder, from the gradient by the input that it makes."""
         source, field = eye.source, FIELDS[eye.source.takes]
         chosen: slice | np.ndarray
         if field not in window:
@@ -160,19 +160,19 @@ class Lens:
         return [] if heat is None else [Maps(eye.name, source, places, heat)]
 
     def _of_items(self, name: str, source: str, gradient: np.ndarray, count: int) -> np.ndarray:
-        """The gradient by the embedding of each item, from that by the rows made of them."""
+        """Turns the gradient by rows into one by the embeddings that the rows are made of."""
         settings = {**self._system.settings, 'inputs': {name: source}}
         embeddings = np.zeros((count, gradient.shape[-1]), np.float32)
         made, back = jax.vjp(
             lambda x: network_inputs(settings, {source: x[None]}, self._system.stats)[name],
             embeddings,
         )
-        more = len(made) - len(gradient)  # rows that the other inputs have not
+        more = len(made) - len(gradient)  # rows beyond those of the other inputs
         return back(np.pad(gradient, [(0, more)] + [(0, 0)] * (gradient.ndim - 1)))[0]
 
 
 def _encoders(source: SystemInput | System) -> list[tuple[SystemInput, Network]]:
-    """Items and network of the encoder that a source is; none of a front end, or of plain items."""
+    """The items and the network of a source that is an encoder; empty for any other source."""
     if isinstance(source, SystemInput):
         return [(source, source.encoder)] if source.encoder else []
     plain = [
@@ -184,12 +184,12 @@ def _encoders(source: SystemInput | System) -> list[tuple[SystemInput, Network]]
 
 
 def _spread(count: int) -> np.ndarray:
-    """Places of the pictures that are shown, of so many."""
+    """Indices of the pictures that are shown, evenly spread over `count`."""
     return media.evenly_spaced(count, min(count, PICTURES))
 
 
 def _pieces(source: SystemInput, count: int) -> tuple[np.ndarray, int]:
-    """Where those pieces of sound begin in s that lie side by side, and every which one does."""
+    """Starts, in s, of pieces of sound that do not overlap, and the step between them."""
     rate = source.facts['sample_rate_hz']
     length_s = source.item.shape[0] / rate
     hop_s = float(source.facts.get('window', {}).get('hop_s', length_s))
@@ -198,7 +198,7 @@ def _pieces(source: SystemInput, count: int) -> tuple[np.ndarray, int]:
 
 
 def _pictures(window: Mapping, seen: Sequence[Maps]) -> list[Picture]:
-    """Pictures with the sum of all maps of them, the most of all being 1."""
+    """The pictures, each with the sum of its heat maps, scaled to a maximum of 1 over all."""
     field, times = 'frames', 'frame_times'
     if not any(m.source.takes == 'frames' for m in seen) and 'media_frames' in window:
         field, times = 'media_frames', 'media_times'
@@ -220,7 +220,7 @@ def _pictures(window: Mapping, seen: Sequence[Maps]) -> list[Picture]:
 
 
 def _bytes(image: np.ndarray) -> np.ndarray:
-    """Of OpenL3's pictures, which are in [-1, 1] or in [0, 1], too."""
+    """Converts a picture to uint8; OpenL3's are floats in [-1, 1] or in [0, 1]."""
     if image.dtype == np.uint8:
         return image
     image = (image + 1) / 2 if image.min() < 0 else image
@@ -228,8 +228,8 @@ def _bytes(image: np.ndarray) -> np.ndarray:
 
 
 def _placed(heat: np.ndarray, source: SystemInput, height: int, width: int) -> np.ndarray:
-    """The heat of what a network sees of a picture, at its place in the whole picture."""
-    rows, columns = _part_seen(source, height, width)
+    """Enlarges a heat map to the crop that the network sees, inside the whole picture."""
+    rows, columns = _crop_size(source, height, width)
     top, left = (height - rows) // 2, (width - columns) // 2
     placed = np.zeros((height, width), np.float32)
     enlarged = Image.fromarray(heat).resize((columns, rows), Image.Resampling.BILINEAR)
@@ -237,8 +237,8 @@ def _placed(heat: np.ndarray, source: SystemInput, height: int, width: int) -> n
     return placed
 
 
-def _part_seen(source: SystemInput, height: int, width: int) -> tuple[int, int]:
-    """Height and width of the middle of a picture that is left after resize and crop."""
+def _crop_size(source: SystemInput, height: int, width: int) -> tuple[int, int]:
+    """Height and width of the central part of a picture that resize and crop leave."""
     crop, resize = source.facts.get('crop'), source.facts['resize']
     if crop is None or source.takes == 'media':
         return height, width
@@ -254,7 +254,7 @@ def _part_seen(source: SystemInput, height: int, width: int) -> tuple[int, int]:
 
 
 def _sound(window: Mapping, heard: Sequence[Maps]) -> Spectrum:
-    """The spectrum of the window, and over it the sum of all maps of it."""
+    """The spectrum of the window, with the sum of its heat maps, scaled to a maximum of 1."""
     audio, rate = window['audio'].mean(axis=1), window['sample_rate']
     hop, high = max(1, -(-len(audio) // COLUMNS)), min(rate / 2, 24000)
     fft = 1 << (rate // 24).bit_length()  # 2048 at 48 kHz
@@ -274,7 +274,7 @@ def _sound(window: Mapping, heard: Sequence[Maps]) -> Spectrum:
 
 
 def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Heat `[bands, times]` at these pitches and times, of maps whose pieces lie side by side."""
+    """Resamples heat maps to `[bands, times]`; their pieces of sound do not overlap."""
     facts = maps.source.facts
     filters = facts['front_end']['filters']
     mel = functools.partial(librosa.hz_to_mel, htk=filters['htk'])
@@ -291,7 +291,7 @@ def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:
 
 
 def _attention(window: Mapping, view: View) -> tuple[np.ndarray, np.ndarray] | None:
-    """Middles of the equal parts of the window that are attended to, and how much each is."""
+    """Times of the parts of a window that the network attends to, and their weights; mean 1."""
     if view.attention is None:
         return None
     weights = (view.attention * view.attention.shape[1]).reshape(-1)

@@ -1,4 +1,4 @@
-"""The flags of avsc_jax.predict, their help, and what of them does not go together."""
+"""The flags of avsc_jax.predict, their help, and the check of their combinations."""
 
 import argparse
 import re
@@ -12,14 +12,14 @@ EPILOG = """examples:
   find . -name '*.mkv' | avsc-predict - --model runs/feng_fusion-intermediate --jsonl scenes.jsonl
 
 A file that cannot be read is one line at the end and exit code 1; the others get their answers.
-The same command goes on where it was stopped. A file that has only sound or only a picture is told
-by that, where the system takes both, and a note says so."""
-# Flags of media files alone.
-OF_FILES = ('timeline', 'jsonl', 'report', 'shard', 'multihost')
+The same command goes on where it was stopped. A file that has only sound or only pictures is
+answered from those, even if the system takes both, and a note says so."""
+# Flags that go with media files only.
+FILES_ONLY = ('timeline', 'jsonl', 'report', 'shard', 'multihost')
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command's arguments, checked as far as they can be before anything is read."""
+    """Parses the command line, and checks what can be checked before anything is read."""
     parser = argparse.ArgumentParser(
         prog='python -m avsc_jax.predict',
         description='Prints the most likely scenes of each file, with their probabilities; or '
@@ -32,9 +32,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('files', nargs='*', type=Path, help=files)
     add('--model', type=Path, help='run folder of a system, or of an ensemble')
     add('--top', type=int, default=3, help='scenes printed per file (default 3)')
-    window = 'seconds that are told apart in longer files (default 10, as in TAU; 0.5 to 60)'
+    window = 'longer files are answered in windows of so many seconds, 0.5 to 60 (default 10)'
     add('--window', type=float, default=10.0, help=window)
-    add('--whole', action='store_true', help='a file that lacks sound or picture is an error')
+    add('--whole', action='store_true', help='a file without sound or without pictures is an error')
     _add_outputs(parser)
     _add_many(parser)
     add_live(parser)
@@ -52,45 +52,44 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add(
         '--jsonl',
         type=Path,
-        help='a line of JSON for each file; kept, so that finished files are '
-        'skipped when the folder has grown',
+        help='a line of JSON for each file; if the command is repeated, finished files are skipped',
     )
     add(
         '--embeddings',
         type=Path,
-        help='clip_id and embedding [N, D] into this .npz; by an '
-        '--encoder, a row for each window or frame, with time_s',
+        help='write clip_id and embedding [N, D] to this .npz; with '
+        '--encoder, a row for each window or frame, and time_s',
     )
-    add('--report', type=Path, help='why: a page for one file (.html), or a folder of pages')
+    add('--report', type=Path, help='explain the answers: a page for one file (.html), or a folder')
 
 
 def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('many files').add_argument
-    add('--shard', help='i/n: only every n-th file, from the i-th on, from 0')
-    add('--multihost', action='store_true', help='shares the files with the other processes')
+    add('--shard', help='i/n: only every n-th file, i being 0 to n - 1')
+    add('--multihost', action='store_true', help='share the files with the other processes')
     add('--workers', type=int, help='processes that decode (default: one a core)')
     add('--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)')
     add('--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)')
 
 
 def add_live(parser: argparse.ArgumentParser) -> None:
-    """The flags that `stream.source_of` and `stream.run` take."""
+    """Adds the flags that `stream.source_of` and `stream.run` take."""
     add = parser.add_argument_group('live, in place of files').add_argument
     add(
         '--follow',
         metavar='FILE',
-        help='tag a file while it grows (wav, mkv, ts, fragmented mp4), each second; with --rate, '
-        'raw sound of a pipe, - being the standard input. Ctrl-C ends it',
+        help='tag a file each second while it grows (wav, mkv, ts, fragmented mp4); with --rate, '
+        'raw sound from a pipe (- for the standard input). Ctrl-C ends it',
     )
-    rate = 'of raw sound: 32-bit floats, as `ffmpeg -f f32le` writes them'
+    rate = 'sample rate of raw sound: 32-bit floats, as `ffmpeg -f f32le` writes them'
     add('--rate', type=int, metavar='HZ', help=rate)
-    add('--channels', type=int, default=2, choices=(1, 2), help='of raw sound (default 2)')
-    add('--frames', metavar='PIPE', help='raw pictures, rgb24, beside raw sound or alone')
-    add('--frame_size', metavar='WxH', help='of raw pictures, such as 796x448')
-    add('--frame_rate', type=float, default=25.0, help='of raw pictures (default 25 a second)')
+    add('--channels', type=int, default=2, choices=(1, 2), help='channels of raw sound (default 2)')
+    add('--frames', metavar='PIPE', help='raw pictures (rgb24), with raw sound or alone')
+    add('--frame_size', metavar='WxH', help='size of raw pictures, such as 796x448')
+    add('--frame_rate', type=float, default=25.0, help='raw pictures per second (default 25)')
     smooth = 'time constant of the exponential smoothing over time; 0 for none (default 3)'
     add('--smooth_s', type=float, default=3.0, help=smooth)
-    patience = 'a file that has not grown for so long has ended (default 10)'
+    patience = 'seconds without growth after which a file has ended (default 10)'
     add('--patience_s', type=float, default=10.0, help=patience)
 
 
@@ -98,43 +97,44 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('records in place of files').add_argument
     name = 'a config of tfds_tau, such as evaluation; NAME or NAME/CONFIG of other data sets'
     add('--dataset', help=name)
-    add('--split', default='test', help='of the dataset (default test)')
-    add('--data_dir', type=Path, help='where the dataset is prepared')
-    add('--media_dir', type=Path, help="the dataset's video files, for runs that take them")
+    add('--split', default='test', help='split of the dataset (default test)')
+    add('--data_dir', type=Path, help='folder of prepared datasets')
+    add('--media_dir', type=Path, help="folder of the dataset's videos, for runs that read them")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('weights').add_argument
     add(
         '--encoder',
-        help='in place of a run, for embeddings: a network with published weights and its options, '
+        help='the network with published weights that makes the embeddings, and its options, '
         'such as openl3_audio:hop_s=0.5,embedding_size=6144',
     )
-    add('--weights', help='random:SEED in place of the published ones')
-    add('--weights_dir', type=Path, help='pretrained weights of the encoders')
-    add('--download_weights', action='store_true', help='fetch those that are missing there')
+    add('--weights', help='random:SEED instead of the published weights')
+    add('--weights_dir', type=Path, help='folder of published weights')
+    add('--download_weights', action='store_true', help='download missing weights')
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises ValueError or FileNotFoundError for arguments that do not hold, the first of them."""
+    """Raises ValueError or FileNotFoundError for the first argument that is wrong."""
     given = {name for name in vars(args) if getattr(args, name)}
     inputs = bool(args.files) + bool(args.dataset) + bool(given & {'follow', 'frames'})
     for wrong, sentence in (
         (
             bool(args.model) == bool(args.encoder),
-            'name the run by --model, or an --encoder: one of the two',
+            'give either --model (a run folder) or --encoder, and not both',
         ),
         (
             inputs != 1,
-            'name the files to predict, or a --dataset, or --follow: one of them',
+            'give one input: files, --dataset or --follow',
         ),
         (
-            args.encoder and (not args.files or given & {'csv', *OF_FILES} or not args.embeddings),
-            'an --encoder writes --embeddings of files, and nothing else',
+            args.encoder
+            and (not args.files or given & {'csv', *FILES_ONLY} or not args.embeddings),
+            '--encoder needs files and --embeddings, and takes no other output; change these flags',
         ),
         (
             args.weights and not (args.encoder and re.fullmatch(r'random:\d+', args.weights)),
-            f'--weights is {args.weights!r}, it may be random:SEED, of an --encoder',
+            f'--weights is {args.weights!r}; it must be random:SEED, and goes with --encoder',
         ),
         (
             not 0.5 <= args.window <= 60,
@@ -143,19 +143,19 @@ def _check(args: argparse.Namespace) -> None:
     ):
         if wrong:
             raise ValueError(sentence)
-    _check_strange(args, given)
+    _check_outputs(args, given)
     for path in args.files:
         if str(path) != '-' and not path.exists():
             raise FileNotFoundError(f'{path} does not exist; name media files or folders of them')
 
 
-def _check_strange(args: argparse.Namespace, given: set[str]) -> None:
+def _check_outputs(args: argparse.Namespace, given: set[str]) -> None:
     """Raises ValueError for flags of files beside a --dataset or --follow."""
-    if args.dataset and (strange := given & {*OF_FILES}):
-        raise ValueError(f'--{min(strange)} is of files, not of a --dataset')
+    if args.dataset and (wrong := given & {*FILES_ONLY}):
+        raise ValueError(f'--{min(wrong)} goes with files, not with --dataset; leave it out')
     if given & {'follow', 'frames'} and (
-        strange := given & {'csv', 'embeddings', *OF_FILES} - {'jsonl'}
+        wrong := given & {'csv', 'embeddings', *FILES_ONLY} - {'jsonl'}
     ):
         raise ValueError(
-            f'--{min(strange)} is of files, not of --follow, which prints and writes --jsonl'
+            f'--{min(wrong)} goes with files, not with --follow; leave it out, or use --jsonl'
         )

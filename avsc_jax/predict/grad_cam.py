@@ -1,4 +1,4 @@
-"""Where a network looks: the last map that it has of its input, and the gradient by that map.
+"""Grad-CAM: where a network looks, by its last feature map and the gradient by that map.
 
 Source: Selvaraju et al. 2017 (Grad-CAM), Sec. 3.
 """
@@ -18,14 +18,14 @@ from avsc_jax.input_pipeline.system import Network
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.runtime import compiler
 
-# Hugging Face's name of the norm before an attention, whose output are the tokens.
+# Hugging Face's name of the norm before an attention; its output is the tokens.
 TOKENS = 'layer_norm1'
 
 
 def looker(network: Network) -> Callable:
-    """`look` at a network, compiled; its variables are no constants of the program."""
+    """Compiles `look` for a network; variables are an argument of the program, not constants."""
     model = network.model
-    if getattr(model, 'remat', False):  # a map cannot leave what is computed twice
+    if getattr(model, 'remat', False):  # a map cannot be taken out of a rematerialised part
         model = model.clone(remat=False)
     options = compiler.options(training=False)
     compiled = jax.jit(functools.partial(look, model, network.output), compiler_options=options)
@@ -40,28 +40,29 @@ def look(
     rows: Mapping[str, jax.Array],
     cotangent: jax.Array,
 ) -> tuple[jax.Array | None, dict[str, jax.Array], jax.Array | None]:
-    """What a score comes from: heat maps, gradients by some of the inputs, and attention.
+    """Differentiates a score: heat maps, gradients by some of the inputs, and attention.
 
     Args:
-      output: of `Network`.
-      learned: the inputs whose gradients are asked for.
-      rows: all other inputs. An `image` is a picture or a spectrum, of which there are maps.
-      cotangent: the score is the sum of its products with the output.
+      output: `Network.output`, which says what the score is made of.
+      learned: the inputs whose gradients are returned.
+      rows: all other inputs. Heat maps are made of `image`, a picture or a spectrum.
+      cotangent: weights of the output; the score is their sum of products.
 
     Returns:
-      Heat `[pictures, h, w]` and attention `[rows, T]`, or None where the network has none.
+      Heat `[pictures, h, w]`, or None for a network without feature maps; gradients by name; and
+      attention `[rows, T]`, or None for a network without attention.
     """
     given = {**rows, **learned}
-    found: list[jax.Array] = []
+    maps: list[jax.Array] = []
 
-    def find(_: int, x: jax.Array) -> jax.Array:
-        found.append(x)
+    def collect(_: int, x: jax.Array) -> jax.Array:
+        maps.append(x)
         return x
 
-    jax.eval_shape(lambda given: _with_maps(model, variables, given, find), given)
-    last = len(found) - 1
-    # the gradient by a map is that by zeros which are added to it
-    zeros = jnp.zeros(found[last].shape, found[last].dtype) if found else None
+    jax.eval_shape(lambda given: _with_maps(model, variables, given, collect), given)
+    last = len(maps) - 1
+    # the gradient by a map is the gradient by zeros that are added to it
+    zeros = jnp.zeros(maps[last].shape, maps[last].dtype) if maps else None
 
     def score(
         learned: Mapping[str, jax.Array], zeros: jax.Array | None
@@ -82,15 +83,15 @@ def look(
     (gradients, slope), (last_map, out) = jax.grad(score, (0, 1), has_aux=True)(
         dict(learned), zeros
     )
-    return grad_cam(last_map, slope) if found else None, gradients, out.get('attention')
+    return grad_cam(last_map, slope) if maps else None, gradients, out.get('attention')
 
 
 def grad_cam(last_map: jax.Array, gradient: jax.Array) -> jax.Array:
     """Heat `[B, h, w]` of maps `[B, h, w, K]`, or of tokens `[B, 1 + h w, K]`, and their gradients.
 
-    The channels' weights are sums over the places, not means. So the maps of several networks are
-    in one unit, that of the score, and those of a network that ends in a mean over its map and a
-    linear layer are CAM's without its negative values.
+    The channels' weights are sums over places, not means. So the heat of all networks is in the
+    unit of the score, and a network that ends in a mean over its map and a linear layer gets
+    CAM's map without its negative values.
 
     Source: Selvaraju et al. 2017, Eq. (1) and (2); Zhou et al. 2016, Eq. (2).
     """
@@ -108,11 +109,11 @@ def _with_maps(
     given: Mapping[str, jax.Array],
     change: Callable[[int, jax.Array], jax.Array],
 ) -> tuple[jax.Array, Mapping]:
-    """What a network makes of its inputs, where `change` may change each of its maps in turn.
+    """Applies a network, passing each of its feature maps through `change(index, map)`.
 
-    Maps are what its modules return for each of the pictures and, last of all, what a backbone
-    takes the mean of. A transformer has the tokens before each attention instead: behind the last
-    attention only the first token counts.
+    Maps are what its modules return for each picture and, last of all, what a backbone averages.
+    A transformer has the tokens before each attention instead: behind the last attention only the
+    first token counts.
     """
     image = given.get('image', np.zeros(()))
     count, numbers = math.prod(image.shape[:-3]), itertools.count()

@@ -1,4 +1,4 @@
-"""Media files in, scenes out: windows of many files share a batch, and decoding runs beside it."""
+"""Tags media files: windows of many files share a batch, and decoding runs in parallel."""
 
 import dataclasses
 import sys
@@ -13,18 +13,18 @@ from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.answer import Answer, Answering
 
 WINDOWS_PER_BATCH = 8
-KEPT = 4  # windows of a file that are kept to be explained
+KEPT = 4  # windows of a file that are kept for explanations
 
 
 class Prediction(NamedTuple):
-    """What a system says of one media file.
+    """The answer of a system to one media file.
 
     Attributes:
       file: its path.
-      windows: start and end in seconds, and the answer, of each window.
-      notes: what a user should know of it.
-      kept: of each scene the window that shows it best, if they were asked for; KEPT at most.
-      error: why there is nothing; else None.
+      windows: `(start_s, end_s, answer)` of each window.
+      notes: remarks for the user, such as a missing modality or a resampling.
+      kept: for each scene its most probable window, at most KEPT; empty unless asked for.
+      error: why the file has no answer; None if it has one.
       classes: the C names of the scenes, in the order of the probabilities.
     """
 
@@ -42,29 +42,29 @@ class Prediction(NamedTuple):
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
-        """All scenes with their probabilities, the likeliest first."""
-        found = zip(self.classes, map(float, self.probs), strict=True)
-        return sorted(found, key=lambda one: -one[1])
+        """All scenes and their probabilities, the likeliest first."""
+        scenes = zip(self.classes, map(float, self.probs), strict=True)
+        return sorted(scenes, key=lambda scene: -scene[1])
 
     @property
     def probs(self) -> np.ndarray:
-        """Probabilities of the whole file `[C]`: the mean of its windows."""
+        """Probabilities `[C]` of the whole file: the mean over its windows."""
         return np.mean([answer.probs for *_, answer in self.windows], axis=0)
 
     @property
     def embedding(self) -> np.ndarray:
-        """The embedding of the whole file `[D]`: the mean of its windows."""
+        """The embedding `[D]` of the whole file: the mean over its windows."""
         return np.mean([answer.embedding for *_, answer in self.windows], axis=0)
 
     @property
     def without(self) -> list[str]:
-        """The senses that were missing in some window at least."""
+        """The modalities that were missing in at least one window."""
         return sorted({kind for *_, answer in self.windows for kind in answer.without})
 
 
 @dataclasses.dataclass
 class _Open:
-    """A file of which windows are still to come, or to be answered."""
+    """A file with windows that are not yet decoded or not yet answered."""
 
     windows: list[tuple[float, float, Answer]] = dataclasses.field(default_factory=list)
     notes: dict[str, None] = dataclasses.field(default_factory=dict)
@@ -74,7 +74,7 @@ class _Open:
     error: str | None = None
 
     def keep(self, window: Mapping, answer: Answer) -> None:
-        """If it shows its scene better than what is kept."""
+        """Keeps the window if it is the most probable one of its scene so far."""
         scene = int(answer.probs.argmax())
         best = answer.probs[scene]
         if best > self.kept.get(scene, (0.0, None))[0]:
@@ -93,12 +93,13 @@ def tag(
     workers: int | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Prediction]:
-    """Each file as soon as it is done; a bad one is an error in its place.
+    """Yields the prediction of each file as soon as it is complete; errors do not end the loop.
 
     Args:
-      window_s: length of what is told apart within a file.
-      fallback: a file that lacks a track is told by the other; else it is an error.
-      keep: windows are kept to be explained.
+      window_s: length of the windows that a file is divided into, in seconds.
+      fallback: a file without sound or without pictures is answered from the other; False makes
+        it an error.
+      keep: keep windows for explanations, see `Prediction.kept`.
       workers, limits: see decode_workers.decode.
     """
     wants = predictor.wants(window_s)
@@ -112,9 +113,9 @@ def tag(
             state.has_ended, state.error = True, state.error or error
         elif not state.error:
             for kind, why in window['missing'].items():
-                state.notes[f'told without {kind}: {why}'] = None
+                state.notes[f'answered without {kind}: {why}'] = None
                 if not fallback:
-                    state.error = f'{file} is not whole: {why}'
+                    state.error = f'{file} is incomplete: {why}'
             state.waiting += 1
             batch.append((file, window))
         if len(batch) == WINDOWS_PER_BATCH:
@@ -141,17 +142,17 @@ def _answer(
     opened: Mapping[Path, _Open],
     keep: bool,
 ) -> None:
-    """Answers windows of several files, or what can be answered of them."""
-    for file, window, found in _answers(predictor, batch):
+    """Answers windows of several files; an error ends the file of its window only."""
+    for file, window, answer in _answers(predictor, batch):
         state = opened[file]
         state.waiting -= 1
-        if isinstance(found, ValueError):
-            state.error = state.error or f'{file}: {found}'
+        if isinstance(answer, ValueError):
+            state.error = state.error or f'{file}: {answer}'
             continue
-        state.windows.append((window['start_s'], window['end_s'], found))
+        state.windows.append((window['start_s'], window['end_s'], answer))
         state.notes |= dict.fromkeys(predictor.notes(window))
         if keep:
-            state.keep(window, found)
+            state.keep(window, answer)
 
 
 def _answers(
@@ -167,33 +168,33 @@ def _answers(
 
 
 def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) -> list[Path]:
-    """The files named, and those below the folders named that may hold it, sorted, each once.
+    """Lists files, and the media files below folders, each once; a folder's are sorted.
 
     Args:
-      paths: '-' reads more of them from the standard input, one a line.
-      takes: 'sound', 'picture' or both: what files are looked for.
-      stills: pictures that do not move are looked for, too.
+      paths: files and folders; '-' reads their paths from the standard input, one a line.
+      takes: 'sound', 'picture' or both, which decides the endings that are looked for.
+      stills: look for still pictures, too.
     """
     endings = media.VIDEOS + media.SOUNDS * ('sound' in takes)
     endings += media.PICTURES * ('picture' in takes and stills)
-    found, named = [], []
+    files, named = [], []
     for path in paths:
         named += [Path(line.rstrip('\n')) for line in sys.stdin] if str(path) == '-' else [path]
     for path in named:
         if path.is_dir():
-            found += sorted(f for f in path.rglob('*') if f.suffix.lower() in endings)
+            files += sorted(f for f in path.rglob('*') if f.suffix.lower() in endings)
         else:
-            found.append(path)
-    if not found:
+            files.append(path)
+    if not files:
         raise FileNotFoundError(
-            f'there is nothing to predict in {", ".join(map(str, named)) or "an empty list"}; '
-            f'looked for {" ".join(endings)}'
+            f'no media files in {", ".join(map(str, named)) or "an empty list"}; name files, or '
+            f'folders with {" ".join(endings)}'
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def shard(files: Sequence[Path], text: str) -> list[Path]:
-    """Every n-th file from the i-th on, of a shard 'i/n'."""
+    """Takes every n-th file from the i-th on; `text` is 'i/n', counted from 0."""
     try:
         index, count = map(int, text.split('/'))
     except ValueError:

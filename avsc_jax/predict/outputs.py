@@ -1,4 +1,4 @@
-"""The files that predict writes of what it found: tables of files and of windows, embeddings."""
+"""The files that predict writes: tables of files and windows, and names in them."""
 
 import argparse
 import csv
@@ -24,11 +24,11 @@ WRITTEN = {
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises an error unless every file that is asked for can be written, as far as one can see."""
+    """Raises an error for an output file of a wrong ending, or in a folder that does not exist."""
     for name, suffixes in WRITTEN.items():
         out = getattr(args, name)
         if out and out.suffix not in suffixes:
-            raise ValueError(f'{out} must end in {", ".join(suffixes)}')
+            raise ValueError(f'--{name} {out} must end in {", ".join(suffixes)}')
         if out and not out.absolute().parent.is_dir():
             raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
 
@@ -36,7 +36,7 @@ def check(args: argparse.Namespace) -> None:
 def write_table(
     path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool
 ) -> None:
-    """A predictions table with a row for each file; see tables.write."""
+    """Writes a predictions table with a row for each file; see tables.write."""
     unknown = np.full(len(lines), -1, np.int32)
     meta = {'classes': list(classes), 'granularity': 'clip', 'pooled': True}
     meta['calibrated'] = calibrated
@@ -45,7 +45,7 @@ def write_table(
 
 
 def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str]) -> None:
-    """A row for each window, separated by tabs: file, start and end in s, scene, probabilities."""
+    """Writes a row for each window, with tabs: file, start and end in s, scene, probabilities."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter='\t', lineterminator='\n')
     writer.writerow(['filename', 'start_s', 'end_s', 'scene_label', *classes])
@@ -57,23 +57,23 @@ def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str])
 
 
 def clip_ids(lines: Sequence[Mapping]) -> list[str]:
-    """Names without folder and ending where that tells the files apart, else whole paths."""
+    """File names without folder and ending if they are unique, else the whole paths."""
     names = [printable(line['file']) for line in lines]
     stems = [Path(name).stem for name in names]
     return stems if len(set(stems)) == len(stems) else names
 
 
 def page_name(file: Path) -> str:
-    """A name without folders that no other file has: '/a/b c.mp4' -> 'b c-1f0c2d3e'."""
+    """A name without folders that is unique to the file: '/a/b c.mp4' -> 'b c-1f0c2d3e'."""
     digest = hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:8]
     return f'{printable(file.stem)}-{digest}'
 
 
-def end(told: Mapping[str, Sequence], errors: Sequence[str], total: int, verb: str) -> int:
-    """Tells notes (of which files) and errors on stderr; the exit code."""
-    for note, of in told.items():
-        more = f' and {len(of) - 1} more' if of[1:] else ''
-        print(printable(f'note: {note}: {of[0]}{more}'), file=sys.stderr)
+def end(notes: Mapping[str, Sequence], errors: Sequence[str], total: int, verb: str) -> int:
+    """Prints notes (with their files) and errors on stderr; returns the exit code."""
+    for note, files in notes.items():
+        more = f' and {len(files) - 1} more' if files[1:] else ''
+        print(printable(f'note: {note}: {files[0]}{more}'), file=sys.stderr)
     for error in errors:
         print(printable(f'error: {error}'), file=sys.stderr)
     if errors:
@@ -82,14 +82,14 @@ def end(told: Mapping[str, Sequence], errors: Sequence[str], total: int, verb: s
 
 
 def clock(seconds: float) -> str:
-    """83.0 -> '1:23'."""
+    """Formats a time: 83.0 -> '1:23'."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
 
 
 def stretches(timeline: Sequence[Mapping]) -> list[str]:
-    """Neighbouring windows of one scene as one line: '0:00 to 1:20  park'."""
+    """One line for neighbouring windows of the same scene: '0:00 to 1:20  park'."""
     lines, first = [], 0
     for k in range(1, len(timeline) + 1):
         if k == len(timeline) or timeline[k]['scene'] != timeline[first]['scene']:

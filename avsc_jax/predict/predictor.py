@@ -1,7 +1,7 @@
 """A finished run, or an ensemble of finished runs, as one function of records.
 
-Where a record lacks its sound or its pictures, a network of both is given the mean of what it was
-trained on in their place, and an ensemble does without the members that need them.
+If a record has no sound or no pictures, a network that takes both gets the mean of its training
+data instead, and an ensemble leaves out the members that need them.
 """
 
 import collections
@@ -29,38 +29,38 @@ from avsc_jax.tables import mix
 from avsc_jax.training import ensemble as ensemble_job
 
 ROWS_PER_CALL = 64
-SAME_RULE = {'hitachi', 'clip12'}  # of windows of two seconds and more
+SAME_RULE = {'hitachi', 'clip12'}  # these agree in windows of two seconds and more
 
 
-class Member:
-    """One run: its name, its network, and what comes before it; see load_run."""
+class LoadedRun:
+    """A finished run, opened: its network with variables, and its preprocessing; see load_run."""
 
     def __init__(self, name: str, folder: Path, weights_dir: Path | None = None):
         self.name, self.folder, self.weights_dir = name, RunFolder(folder), weights_dir
-        found = load_run(folder, weights_dir=weights_dir)
-        self.model: nn.Module = found[0]
-        self.variables: dict = found[1]
-        self.preprocess: Preprocess = found[2]
-        self.classes: tuple[str, ...] = found[3]
+        opened = load_run(folder, weights_dir=weights_dir)
+        self.model: nn.Module = opened[0]
+        self.variables: dict = opened[1]
+        self.preprocess: Preprocess = opened[2]
+        self.classes: tuple[str, ...] = opened[3]
         self._means = self.folder.means()
         options = compiler.options(training=False)
         self._apply = jax.jit(self.model.apply, compiler_options=options)
 
     @property
     def takes(self) -> list[str]:
-        """Of KINDS."""
-        return [kind for kind, of in KINDS.items() if {*of} & {*self.preprocess.fields}]
+        """The modalities (of KINDS) that the network takes."""
+        return [kind for kind, fields in KINDS.items() if {*fields} & {*self.preprocess.fields}]
 
     def rows(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The network's inputs `[R, ...]` for each record, all of which hold the same kinds."""
-        found = self.preprocess.each(records)
+        """The network's inputs `[R, ...]` for each record; all records have the same modalities."""
+        rows = self.preprocess.each(records)
         if not isinstance(self.model.input_spec, Mapping):
-            return found
-        return [{**self._absent(of), **of} for of in found]
+            return rows
+        return [{**self._means_for(given), **given} for given in rows]
 
-    def _absent(self, found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """What stands in the place of inputs that a record gives nothing for."""
-        count = len(next(iter(found.values())))
+    def _means_for(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The mean of the training data for each input; zeros if the run did not keep it."""
+        count = len(next(iter(rows.values())))
         filled = {}
         for name, spec in self.model.input_spec.items():
             mean = self._means.get(name, np.zeros(spec.shape[1:], spec.dtype))
@@ -68,7 +68,7 @@ class Member:
         return filled
 
     def apply(self, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities `[R, C]` and embeddings `[R, D]`."""
+        """Runs the network; returns probabilities `[R, C]` and embeddings `[R, D]`."""
         given = rows if isinstance(self.model.input_spec, Mapping) else rows['image']
         parts = []
         for part, count in inputs.calls(given, most=ROWS_PER_CALL):
@@ -78,10 +78,10 @@ class Member:
         return softmax(logits.astype(np.float64), axis=1), embeddings
 
     def __call__(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-        """The means over the rows of each record: `[N, C]` and `[N, D]`."""
+        """Averages over the rows of each record: probabilities `[N, C]` and embeddings `[N, D]`."""
         rows = self.rows(records)
-        ends = np.cumsum([len(next(iter(of.values()))) for of in rows])[:-1]
-        together = {name: np.concatenate([of[name] for of in rows]) for name in rows[0]}
+        ends = np.cumsum([len(next(iter(given.values()))) for given in rows])[:-1]
+        together = {name: np.concatenate([given[name] for given in rows]) for name in rows[0]}
         probs, embeddings = (
             np.stack([part.mean(axis=0) for part in np.split(array, ends)])
             for array in self.apply(together)
@@ -90,22 +90,34 @@ class Member:
 
 
 class Predictor:
-    """A finished run, or several that decide together, that names the scene of clips.
+    """Names the scene of clips by a finished run, or by an ensemble of finished runs.
 
-    `Predictor.load('runs/clip_fusion')('clip.mp4')` is the short way.
+        from avsc_jax.predict import Predictor
+
+        predictor = Predictor.load('runs/clip_fusion')
+        prediction = predictor('clip.mp4')
+        print(prediction.scene, prediction.ranking[:3])
 
     Args:
-      title: what it is called.
-      members: all of the same classes.
-      warnings: what the reports of the runs warn of.
-      is_calibrated: its probabilities are clamped.
-      decision: probabilities `[N, C]` of the members that could answer, by name -> `[N, C]`.
+      title: the name of the run or the ensemble.
+      members: the opened runs, all of the same classes.
+      warnings: the warnings in the run's report.
+      decision: probabilities `[N, C]` of the members that could answer, by name -> `[N, C]`; None
+        takes those of the first member.
+      is_calibrated: the probabilities are clamped.
+
+    Attributes:
+      classes: the C names of the scenes, in the order of all probabilities.
+      takes: the modalities that the system takes: 'sound', 'picture' or both.
+
+    Raises:
+      ValueError: the members have different classes.
     """
 
     def __init__(
         self,
         title: str,
-        members: list[Member],
+        members: list[LoadedRun],
         warnings: list[str],
         decision: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None,
         *,
@@ -121,41 +133,50 @@ class Predictor:
         for member in members:
             if member.classes != self.classes:
                 raise ValueError(
-                    f'{member.name} of {title} knows the classes {" ".join(member.classes)}, '
-                    f'{members[0].name} {" ".join(self.classes)}; all members must know the same'
+                    f'{title}: {member.name} has the classes {" ".join(member.classes)}, but '
+                    f'{members[0].name} has {" ".join(self.classes)}; all must have the same'
                 )
 
     @classmethod
     def load(
         cls, run: str | os.PathLike, weights_dir: str | os.PathLike | None = None
     ) -> 'Predictor':
-        """Opens a finished run, or a finished ensemble with the runs that it is made of.
+        """Opens a finished run, or a finished ensemble with its members.
+
+            predictor = Predictor.load('runs/clip_fusion')
 
         Args:
           run: the run folder, `--workdir` of avsc_jax.main.
-          weights_dir: where the encoders' weights lie; None: ~/.cache/avsc_jax/weights.
+          weights_dir: the folder of the encoders' weights; None is ~/.cache/avsc_jax/weights.
+
+        Returns:
+          The predictor; call it with the path of a clip.
 
         Raises:
-          FileNotFoundError, ValueError: the folder holds no finished run, or weights are missing.
+          FileNotFoundError: the folder holds no finished run, or a member or weights are missing.
+          ValueError: a weights file is damaged, or the members have different classes.
         """
         return load(Path(run), Path(weights_dir) if weights_dir else None)
 
     def __call__(
         self, clip: str | os.PathLike, *, window_s: float = 10.0, fallback: bool = True
     ) -> Prediction:
-        """Tells the scene of a media file: a video, a sound or a picture of any length.
+        """Names the scene of a media file: a video, a sound or a picture of any length.
 
-            predictor = Predictor.load('runs/clip_fusion')
             prediction = predictor('clip.mp4')
             print(prediction.scene, prediction.ranking[:3])
 
         Args:
           clip: the file; it is decoded in a process of its own, within limits of time and memory.
-          window_s: length of the windows that the file is answered in, in seconds.
-          fallback: where sound or picture is missing, the other one is taken, and a note says so.
+          window_s: length of the windows that the file is divided into, in seconds.
+          fallback: a file without sound or without pictures is answered from the other, with a
+            note; False makes it an error.
+
+        Returns:
+          The `Prediction`: scene, ranking, probabilities, embedding, windows and notes.
 
         Raises:
-          ValueError: the file cannot be answered; the sentence says why.
+          ValueError: the file cannot be read, or holds nothing that the system takes.
         """
         (prediction,) = media_files.tag(
             self, [Path(clip)], window_s=window_s, fallback=fallback, workers=1
@@ -168,31 +189,42 @@ class Predictor:
         """Answers decoded records, in their order.
 
         Args:
-          records: decoded clips or windows; what one does not hold, it has no key for.
-          without: of KINDS, what is left out though it is there.
+          records: decoded clips or windows; a missing modality has no key.
+          without: the modalities (of KINDS) to leave out.
+
+        Returns:
+          An `Answer` for each record.
+
+        Raises:
+          ValueError: a record holds nothing that the system takes.
         """
         hidden = {name for kind in without for name in KINDS[kind]}
         records = [{k: v for k, v in r.items() if k not in hidden} for r in records]
         alike: dict[tuple[str, ...], list[int]] = collections.defaultdict(list)
         for place, record in enumerate(records):
-            alike[self._there(record)].append(place)
+            alike[self._kinds(record)].append(place)
         answers: dict[int, Answer] = {}
-        for there, places in alike.items():
-            if not there:
-                raise ValueError(f'there is no {" and no ".join(self.takes)}, which it needs')
-            found = self._answers([records[place] for place in places], there)
-            answers |= zip(places, found, strict=True)
+        for kinds, places in alike.items():
+            if not kinds:
+                raise ValueError(
+                    f'there is no {" and no ".join(self.takes)}; {self.title} needs '
+                    f'{" or ".join(self.takes)}'
+                )
+            answered = self._answers([records[place] for place in places], kinds)
+            answers |= zip(places, answered, strict=True)
         return [answers[place] for place in range(len(records))]
 
     def notes(self, record: Mapping) -> list[str]:
-        """What a user should know of how a record was read."""
-        told = [member.preprocess.notes for member in self.members]
-        return list(dict.fromkeys(note for notes in told for note in notes(record)))
+        """Notes for the user on how a record was read, such as a resampling; each once."""
+        readers = [member.preprocess for member in self.members]
+        return list(dict.fromkeys(note for reader in readers for note in reader.notes(record)))
 
     def wants(self, window_s: float = 10.0) -> Wants:
-        """What is decoded of a file for it."""
+        """What must be decoded of a file in windows of this length: sound and frames."""
         fields = {field for member in self.members for field in member.preprocess.fields}
-        of_frames = [p.preprocess.settings for p in self.members if 'frames' in p.preprocess.fields]
+        frame_settings = [
+            p.preprocess.settings for p in self.members if 'frames' in p.preprocess.fields
+        ]
         media = [
             encoder.spec
             for member in self.members
@@ -202,37 +234,39 @@ class Predictor:
         sizes = {spec.input_shape[0] for spec in media}
         return Wants(
             audio='audio' in fields,
-            frames=_one('pick frames', [each['frames'] for each in of_frames], window_s),
-            short_side=max((each['short_side'] for each in of_frames), default=None),
-            media=_one('pick pictures', [s.reading['frames'] for s in media], window_s),
+            frames=_shared_rule(
+                'pick frames', [each['frames'] for each in frame_settings], window_s
+            ),
+            short_side=max((each['short_side'] for each in frame_settings), default=None),
+            media=_shared_rule('pick pictures', [s.reading['frames'] for s in media], window_s),
             **({'media_size': max(sizes)} if media else {}),
             window_s=window_s,
         )
 
-    def _there(self, record: Mapping) -> tuple[str, ...]:
+    def _kinds(self, record: Mapping) -> tuple[str, ...]:
         return tuple(kind for kind in self.takes if any(k in record for k in KINDS[kind]))
 
-    def _answers(self, records: Sequence[Mapping], there: Sequence[str]) -> list[Answer]:
-        """Of records that hold the same kinds."""
-        found = {
-            member.name: member(records) for member in self.members if {*member.takes} & {*there}
+    def _answers(self, records: Sequence[Mapping], kinds: Sequence[str]) -> list[Answer]:
+        """Answers records that hold the same modalities."""
+        outputs = {
+            member.name: member(records) for member in self.members if {*member.takes} & {*kinds}
         }
-        probs = self._decision({name: each[0] for name, each in found.items()})
-        embeddings = np.concatenate([each[1] for each in found.values()], axis=1)
-        without = tuple(kind for kind in self.takes if kind not in there)
+        probs = self._decision({name: each[0] for name, each in outputs.items()})
+        embeddings = np.concatenate([each[1] for each in outputs.values()], axis=1)
+        without = tuple(kind for kind in self.takes if kind not in kinds)
         return [Answer(*each, without) for each in zip(probs, embeddings, strict=True)]
 
 
 def load(model: Path, weights_dir: Path | None = None) -> Predictor:
-    """The system of a run folder; of an ensemble's, with the runs that it is made of."""
+    """Opens a finished run, or a finished ensemble with its members; see `Predictor.load`."""
     folder = RunFolder(model)
     report = folder.read_json('report.json')
     warnings = report['about']['warnings']
     if not (model / 'members.json').exists():
-        return Predictor(model.name, [Member(model.name, model, weights_dir)], warnings)
+        return Predictor(model.name, [LoadedRun(model.name, model, weights_dir)], warnings)
     facts = folder.read_json('members.json')
     config = ConfigDict(folder.config)
-    members = [Member(_label(m), _found(model, m['folder']), weights_dir) for m in facts]
+    members = [LoadedRun(_label(m), _member_folder(model, m['folder']), weights_dir) for m in facts]
     weights = _weights(folder, config)
     decision = functools.partial(_decided, config, facts, weights, members[0].classes)
     clamps = bool(config.recipe.get('clamp'))
@@ -240,24 +274,24 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
 
 
 def _label(member: Mapping) -> str:
-    """What a member is called; the refits of one share its name."""
+    """The unique name of a member: its refits on several folds have the same `name`."""
     return member['name'] if member['fold'] is None else f'{member["name"]}, fold {member["fold"]}'
 
 
-def _found(model: Path, folder: str) -> Path:
-    """The run of a member: where it was, or beside the ensemble."""
+def _member_folder(model: Path, folder: str) -> Path:
+    """The run folder of a member: where it was trained, or next to the ensemble's."""
     places = [Path(folder), model.absolute().parent / Path(folder).name]
     for place in places:
         if (place / 'DONE').exists():
             return place
     raise FileNotFoundError(
-        f'{model} is made of the run {folder}, which is neither there nor in {places[1].parent}; '
-        'put it beside the ensemble'
+        f'{model} is made of the run {folder}, which is not in its place and not in '
+        f'{places[1].parent}; copy it there'
     )
 
 
 def _weights(folder: RunFolder, config: ConfigDict) -> dict[str, float]:
-    """Those that were searched for the ensemble, by role or member; none of other recipes."""
+    """The weights that were searched for the ensemble, by role or member; empty if none were."""
     line = ensemble_job.headline(config)
     if not ensemble_job.is_weighted(line):
         return {}
@@ -273,45 +307,45 @@ def _decided(
     classes: Sequence[str],
     probs: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    """What the ensemble says; of several folds, the mean of what each says."""
+    """The probabilities `[N, C]` of the ensemble: the mean over its folds, rows summing to one."""
     refits: dict[int | None, dict[str, np.ndarray]] = collections.defaultdict(dict)
     for member in members:
         if _label(member) in probs:
             refits[member['fold']][member['name']] = probs[_label(member)]
-    said = [_of_refit(config, refit, weights, classes) for refit in refits.values()]
-    return ensemble.renormalize(ensemble.mean(np.stack(said)))
+    mixed = [_mix_fold(config, refit, weights, classes) for refit in refits.values()]
+    return ensemble.renormalize(ensemble.mean(np.stack(mixed)))
 
 
-def _of_refit(
+def _mix_fold(
     config: ConfigDict,
     probs: Mapping[str, np.ndarray],
     weights: Mapping[str, float],
     classes: Sequence[str],
 ) -> np.ndarray:
-    """The same of one fold, before its rows are made to sum to one.
+    """Mixes the members of one fold, before rows are normalised.
 
-    Where a role is missing, those that are there are averaged, and clamped where the recipe clamps.
+    If a role is missing, the others are averaged, and clamped if the recipe clamps.
     """
     line = ensemble_job.headline(config)
-    there = {**probs, **ensemble_job.by_role(probs, config)}
-    chosen = {role: there[role] for role in line['roles'] if role in there}
+    known = {**probs, **ensemble_job.by_role(probs, config)}
+    chosen = {role: known[role] for role in line['roles'] if role in known}
     recipe = line['recipe']
     if len(chosen) < len(line['roles']):
         recipe = {'name': 'mean', 'clamp': recipe.get('clamp')}
     given = np.array([weights[role] for role in chosen]) if weights else None
-    if given is not None and not given.any():  # all the weight was on those that are missing
+    if given is not None and not given.any():  # all the weight is on missing roles
         given = None
     return mix.fuse(chosen, recipe, classes=classes, weights=given, renormalize=False)
 
 
-def _one(what: str, rules: Sequence[str], window_s: float) -> str | None:
-    """The rule that all members share; None of none."""
-    found = {*rules}
-    if found <= SAME_RULE and window_s >= 2:
-        found = found and {'clip12'}
-    if len(found) > 1:
+def _shared_rule(what: str, rules: Sequence[str], window_s: float) -> str | None:
+    """The rule that all members share; None if there are no rules."""
+    unlike = {*rules}
+    if unlike <= SAME_RULE and window_s >= 2:
+        unlike = unlike and {'clip12'}
+    if len(unlike) > 1:
         raise ValueError(
-            f'the members {what} by unlike rules ({", ".join(sorted(found))}), and a window has '
-            'one set of them; predict with each run alone, and mix their tables by avsc_jax.score'
+            f'the members {what} by unlike rules ({", ".join(sorted(unlike))}), but a window has '
+            'one set of them; predict with each run alone, and mix the tables with avsc_jax.score'
         )
-    return found.pop() if found else None
+    return unlike.pop() if unlike else None

@@ -1,8 +1,8 @@
-"""What is known of the files so far, one line of JSON for each, so that a killed run goes on.
+"""A journal of answered files, one line of JSON for each, so that a stopped run can go on.
 
-The lines of a file that is named are there to be read by others, too:
+The lines of `--jsonl` are for other programs, too:
 `{"file", "scene", "probs": {class: p}, "timeline": [{"start_s", "end_s", "scene", "probs"}],
-"without", "notes"}`, with `embedding` where it is asked for; or `{"file", "error"}`.
+"without", "notes"}`, with `embedding` if it is asked for; or `{"file", "error"}`.
 """
 
 import json
@@ -16,11 +16,11 @@ from avsc_jax.runtime.files import write_text
 
 
 class Journal:
-    """Lines by file; each is appended when it is known.
+    """Lines by file; each is appended as soon as its file is answered.
 
     Args:
-      path: of the lines; what is there already, of the same system, is kept. None: nowhere.
-      about: what every line says of the system; lines of others are an error.
+      path: the file of lines; those that it holds already are kept. None keeps them in memory.
+      about: facts of the system, stored in every line; a line with other facts is an error.
     """
 
     def __init__(self, path: Path | None, about: Mapping[str, Any]):
@@ -30,13 +30,13 @@ class Journal:
             self._read(path)
 
     def has(self, file: Path, *, embedding: bool) -> bool:
-        """Whether a file is finished, and is what it was then."""
+        """Whether a file is answered, and has not changed since."""
         line = self.lines.get(str(file), {'error': ''})
-        there = 'error' not in line and (not embedding or 'embedding' in line)
-        return there and file.exists() and line['stamp'] == _stamp(file)
+        is_answered = 'error' not in line and (not embedding or 'embedding' in line)
+        return is_answered and file.exists() and line['stamp'] == _stamp(file)
 
     def add(self, tagged: Prediction, classes: Sequence[str], *, embedding: bool) -> dict:
-        """Its line."""
+        """Appends the line of a prediction, and returns it."""
         line: dict[str, Any] = {'file': str(tagged.file)}
         if tagged.error:
             line['error'] = tagged.error
@@ -62,40 +62,40 @@ class Journal:
         return line
 
     def write(self, files: Iterable[Path]) -> None:
-        """One line a file, these first and in their order, in the place of all that were added."""
+        """Rewrites the lines, one a file: `files` first, in their order, then all others."""
         if self.path:
             names = dict.fromkeys([*map(str, files), *self.lines])
             lines = [json.dumps(self.lines[name]) + '\n' for name in names]
             write_text(self.path, ''.join(lines))
 
     def _read(self, path: Path) -> None:
-        """What is there; a last line that was torn off is removed."""
+        """Reads the lines of an earlier run; a last line that is incomplete is removed."""
         data = path.read_bytes()
-        whole = data[: data.rfind(b'\n') + 1]
-        if len(whole) < len(data):
-            os.truncate(path, len(whole))
-        for number, text in enumerate(whole.decode('utf-8', 'replace').splitlines(), 1):
+        complete = data[: data.rfind(b'\n') + 1]
+        if len(complete) < len(data):
+            os.truncate(path, len(complete))
+        for number, text in enumerate(complete.decode('utf-8', 'replace').splitlines(), 1):
             try:
                 line = json.loads(text)
                 name = line['file']
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
-                    f'{path} holds other things than predictions (line {number}); name '
+                    f'{path} is not a file of predictions (see line {number}); name '
                     'another file, or delete it'
                 ) from error
             if (
                 'error' not in line
-                and (found := {k: line.get(k) for k in self._about}) != self._about
+                and (about := {k: line.get(k) for k in self._about}) != self._about
             ):
                 raise ValueError(
-                    f'{path} holds answers of {found}, not of {self._about}; name another '
+                    f'{path} holds answers of {about}, not of {self._about}; name another '
                     'file, or delete it'
                 )
             self.lines[name] = line
 
 
 def _stamp(file: Path) -> list[int]:
-    if not file.exists():  # it was, when it was read
+    if not file.exists():  # deleted since it was read
         return []
     facts = file.stat()
     return [facts.st_size, facts.st_mtime_ns]

@@ -1,9 +1,9 @@
-"""Tags what is being recorded: a growing file, or pipes of raw sound and pictures, each second.
+"""Tags a recording each second while it goes on: a growing file, or pipes of raw media.
 
     avsc-predict --follow recording.mkv --model=runs/clip_fusion
     ffmpeg ... -f f32le -ac 2 -ar 48000 - | avsc-predict --follow - --rate 48000 --model=...
 
-Each second the last ten are tagged, and the probabilities are smoothed over time.
+Each second the last ten seconds are tagged, and the probabilities are smoothed over time.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from avsc_jax.predict.stream_sources import Raw, Recording
 
 
 class Second(NamedTuple):
-    """What is said each second.
+    """The answer of one second.
 
     Attributes:
-      start_s, end_s: of the window that was tagged, from the source's begin.
-      probs: float64 `[C]`, smoothed.
-      answer: of the window alone.
-      skipped: seconds before this one that are left out, since the predictor was busy.
-      notes: what a user should know of the window.
+      start_s, end_s: the window that was tagged, in seconds from the source's start.
+      probs: probabilities, float64 `[C]`, smoothed over time.
+      answer: the answer to the window alone.
+      skipped: how many seconds before this one were left out, because the predictor was busy.
+      notes: remarks for the user on the window.
     """
 
     start_s: float
@@ -54,13 +54,13 @@ def follow(
     smooth_s: float = 3.0,
     stop: threading.Event | None = None,
 ) -> Iterator[Second]:
-    """What the predictor says each second of a source, until it ends or `stop` is set.
+    """Yields an answer each second of a source, until it ends or `stop` is set.
 
     The last window, which ends where the source does, is tagged too.
 
     Args:
-      window_s: how much is tagged each time; at the begin, as much as there is.
-      smooth_s: after this time without news an old answer counts 1/e; see `smoothed`.
+      window_s: length of the window that is tagged each second; shorter at the start.
+      smooth_s: time constant of the exponential smoothing; see `smoothed`.
     """
     tape = Tape(predictor.wants(window_s), stop or threading.Event())
     probs, before_s = None, 0.0
@@ -77,27 +77,25 @@ def follow(
 def smoothed(
     before: np.ndarray | None, now: np.ndarray, passed_s: float, smooth_s: float
 ) -> np.ndarray:
-    """s = s' + (1 - exp(-passed_s / smooth_s)) (p - s'), of probabilities [C]; s = p at first."""
+    """Smooths `[C]`: s = s' + (1 - exp(-passed_s / smooth_s)) (p - s'), at first p."""
     if before is None or not smooth_s:
         return now
     return before + (1 - math.exp(-passed_s / smooth_s)) * (now - before)
 
 
 def source_of(args: argparse.Namespace) -> Recording | Raw:
-    """The source that the flags name, checked as far as it can be."""
+    """Makes the source that the flags name; raises ValueError for flags that are wrong."""
     if not (0 <= args.smooth_s <= 3600 and 0 <= args.patience_s <= 86400):
         raise ValueError(
-            f'--smooth_s is {args.smooth_s:g}, it may be 0 to 3600 seconds; --patience_s is '
-            f'{args.patience_s:g}, 0 to 86400'
+            f'--smooth_s is {args.smooth_s:g}, it must be 0 to 3600 seconds; --patience_s is '
+            f'{args.patience_s:g}, it must be 0 to 86400'
         )
     if not args.rate and not args.frames:
         if args.follow == '-':
-            raise ValueError('--follow - is raw sound; say its --rate, such as --rate 48000')
+            raise ValueError('--follow - reads raw sound; give its --rate, such as --rate 48000')
         return Recording(Path(args.follow), args.patience_s)
     if args.follow and not 1000 <= (args.rate or 0) <= media.MAX_SAMPLE_RATE_HZ:
-        raise ValueError(
-            f'--rate is {args.rate}; raw sound has 1000 to {media.MAX_SAMPLE_RATE_HZ} Hz'
-        )
+        raise ValueError(f'--rate is {args.rate}; it must be 1000 to {media.MAX_SAMPLE_RATE_HZ} Hz')
     if args.follow == args.frames:
         raise ValueError(f'sound and pictures both come from {args.frames}; give each its own pipe')
     sides = re.fullmatch(r'(\d{1,5})x(\d{1,5})', args.frame_size or '')
@@ -122,24 +120,24 @@ def run(
     top: int = 3,
     jsonl: Path | None = None,
 ) -> int:
-    """Prints a line each second; exit code 0 when the source ends, or the user by Ctrl-C.
+    """Prints a line each second, until the source ends or the user presses Ctrl-C; returns 0.
 
     Args:
-      jsonl: gets a line of JSON each second, which a reader sees at once:
+      jsonl: a new file for a line of JSON each second, written at once:
         `{"start_s", "end_s", "scene", "probs", "probs_window", "without", "skipped"}`.
     """
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(_new(jsonl)) if jsonl else None
         stop = stack.enter_context(_until_interrupted())
         warm_up(predictor, window_s)
-        told = set()
+        shown = set()
         for second in follow(predictor, source, window_s=window_s, smooth_s=smooth_s, stop=stop):
             notes = second.notes
             if second.skipped:
                 notes = [*notes, 'tagging is slower than a second; some seconds are left out']
-            for note in filter(lambda note: note not in told, notes):
+            for note in filter(lambda note: note not in shown, notes):
                 print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
-            told |= {*notes}
+            shown |= {*notes}
             best = np.argsort(-second.probs, kind='stable')[:top]
             scenes = '  '.join(f'{predictor.classes[c]} {second.probs[c]:.3f}' for c in best)
             print(f'{second.end_s:7.1f} s  {scenes}', flush=True)
@@ -150,7 +148,7 @@ def run(
 
 
 def warm_up(predictor: Predictor, window_s: float = 10.0) -> dict:
-    """Tags a made-up window, so that the first real one does not wait for the compiler; it."""
+    """Compiles the networks by tagging a made-up window, which is returned."""
     wants, draw = predictor.wants(window_s), np.random.default_rng(0)
     record = {'start_s': 0.0, 'end_s': window_s, 'missing': {}}
     if wants.audio:
@@ -187,7 +185,7 @@ def _new(path: Path) -> TextIO:
 
 @contextlib.contextmanager
 def _until_interrupted() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C; the second one ends the process as ever."""
+    """An event that the first Ctrl-C sets; the second Ctrl-C ends the process as usual."""
     stop = threading.Event()
 
     def end(*_: object) -> None:

@@ -1,6 +1,6 @@
-"""The last seconds of a source that goes on, between those who read it and a predictor.
+"""A buffer of the last seconds of a live source, between its readers and a predictor.
 
-Memory is bounded: what is older than a window and what is read ahead is dropped.
+Memory is bounded: parts older than a window and the time read ahead are dropped.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from avsc_jax.data import media
 from avsc_jax.data.windows import Wants
 
 AHEAD_S = 3.0  # how far a source is read ahead, and how long a silent track is waited for
-SHORTEST_S = 0.05  # a rest that is worth an answer
-POLL_S = 0.1  # Ctrl-C comes between two looks
-PICTURES_PER_S = 10.0  # the densest rule of all takes no more
+SHORTEST_S = 0.05  # the shortest last window that is answered
+POLL_S = 0.1  # how often a waiting thread checks for Ctrl-C
+PICTURES_PER_S = 10.0  # the densest frame rule takes no more
 
 SOUND, PICTURE = 'sound', 'picture'
 
@@ -33,7 +33,7 @@ class SoundBlock(NamedTuple):
 
 
 class Track:
-    """Parts in their order, each with its start and its end, and where the last one ends."""
+    """The parts of one track in their order, with their times; old ones are dropped."""
 
     def __init__(self, keep_s: float, now: float):
         self._keep_s, self.grew_at = keep_s, now
@@ -49,20 +49,21 @@ class Track:
             self._parts.popleft()
 
     def between(self, start_s: float, end_s: float) -> list[tuple[float, Any]]:
-        """The parts that reach into that time, with their starts."""
+        """The parts that overlap an interval, with their starts."""
         return [(at, part) for at, to, part in self._parts if at < end_s and to > start_s]
 
 
 class Tape:
-    """Readers write on it as fast as they can or may, and a predictor takes windows from it.
+    """Buffers the tracks that readers write, and hands windows of them to a predictor.
 
-    A source that is faster than real time waits for the predictor, so that no second is lost. One
-    in real time never waits, for then a recorder would lose what it cannot hand on: if the
-    predictor is the slower one, it leaves seconds out.
+    A source that is faster than real time waits for the predictor, so that no second is lost. A
+    source in real time never waits, because a recorder would lose data: if the predictor is slower,
+    it leaves out seconds.
 
     Args:
-      stop: when set, readers and predictor end.
-      clock: seconds that pass.
+      wants: the media that the predictor takes.
+      stop: ends readers and predictor when it is set.
+      clock: returns the time in seconds.
     """
 
     def __init__(
@@ -73,19 +74,19 @@ class Tape:
         self._began: float | None = None
         self._changed = threading.Condition()
         self._tracks: dict[str, Track] = {}
-        self._readers = self._quiet = 0  # those that read, and those that have not begun
+        self._readers = self._quiet = 0  # readers that run, and those that have not begun
         self._error: Exception | None = None
         self._picks = wants.picks()
         rules = [pick.rule for pick in self._picks.values()]
         picked = [media.pick_frames(rule, 10**6, duration_s=wants.window_s) for rule in rules]
         most = max((len(places) for places in picked), default=1)
-        # twice as many as are picked, so that each lies near to where the rule wants it
+        # twice as many as are picked, so that each is close to the time that the rule asks for
         self._picture_every_s = max(1 / PICTURES_PER_S, wants.window_s / (2 * most))
         self._next_picture_s, self._samples = 0.0, 0
 
     @contextlib.contextmanager
     def recording(self, readers: Sequence[Callable[['Tape'], None]]) -> Iterator[None]:
-        """Lets the readers write, each in a thread of its own, while the context is open."""
+        """Runs the readers, each in a thread of its own, while the context is open."""
         self._readers = self._quiet = len(readers)
         threads = [threading.Thread(target=self._read, args=(r,), daemon=True) for r in readers]
         for thread in threads:
@@ -123,30 +124,29 @@ class Tape:
                 self._changed.notify_all()
 
     def add_sound(self, sound: SoundBlock) -> None:
-        """Samples, which follow those before."""
+        """Appends samples to the sound track."""
         first = self._samples
         self._samples += len(sound.samples)
         self._add(SOUND, first / sound.rate_hz, self._samples / sound.rate_hz, sound)
 
     def add_picture(self, start_s: float, length_s: float, frame: av.VideoFrame) -> None:
-        """One frame; of those that follow closely most are dropped."""
+        """Appends a frame to the picture track; most of those that follow closely are dropped."""
         part = None
         if start_s >= self._next_picture_s:
             part = self._converted(frame)
-            # on a grid, else a rate that does not divide it would lose a bit each time; after a
-            # gap it begins anew
+            # times are on a grid, so that rounding does not add up; a gap starts a new grid
             every_s = self._picture_every_s
             self._next_picture_s = max(self._next_picture_s + every_s, start_s + every_s / 2)
         self._add(PICTURE, start_s, start_s + length_s, part)
 
     def _converted(self, frame: av.VideoFrame) -> dict[str, np.ndarray]:
-        found = {}
+        images = {}
         media.check_picture_size('the recording', frame.width, frame.height)
         for name, pick in self._picks.items():
             size = media.scaled(frame.width, frame.height, pick.short_side)
             image = media.rgb(frame, size)
-            found[name] = pick.resize(image) if pick.resize else image
-        return found
+            images[name] = pick.resize(image) if pick.resize else image
+        return images
 
     def _add(self, kind: str, start_s: float, end_s: float, part: Any) -> None:
         with self._changed:
@@ -161,9 +161,13 @@ class Tape:
             self._changed.notify_all()
 
     def ends(self) -> Iterator[tuple[float, int]]:
-        """Where windows end, as soon as they are there: each second, and where the source ends.
+        """Yields `(end_s, skipped)` of each window, as soon as it is complete.
 
-        With how many seconds before it are left out.
+        A window ends each second and at the end of the source; `skipped` seconds before it are
+        left out.
+
+        Raises:
+          ValueError: the source ended before there was anything to tag, or a reader failed.
         """
         while self._comes(self._done + 1):
             with self._changed:
@@ -176,18 +180,18 @@ class Tape:
         if rest_s > (SHORTEST_S if self._done else 0):
             yield self._done + rest_s, 0
         elif not (self._done or self._error or self.stop.is_set()):
-            raise ValueError('the source ended before there was anything to tag')
+            raise ValueError('the source ended before there was anything to tag; is it empty?')
         if self._error:
             raise self._error
 
     @property
     def end_s(self) -> float:
-        """Where the longest track ends."""
+        """The end of the longest track, in seconds."""
         with self._changed:
             return max((track.end_s for track in self._tracks.values()), default=0.0)
 
     def window(self, start_s: float, end_s: float) -> dict:
-        """What there is between two times, as a record."""
+        """The sound and the pictures between two times, as a record."""
         with self._changed:
             tracks = self._tracks.items()
             parts = {kind: track.between(start_s, end_s) for kind, track in tracks}
@@ -203,7 +207,7 @@ class Tape:
         return record
 
     def _comes(self, second: float) -> bool:
-        """Waits for it; False if the source or the user ends before."""
+        """Waits until this second is complete; False if the source or the user ends before it."""
         with self._changed:
             while self._ready_s() < second:
                 if self.stop.is_set() or not self._readers:
@@ -212,7 +216,7 @@ class Tape:
         return not self.stop.is_set()
 
     def _ready_s(self) -> float:
-        """How much of the source is there: up to the end of the slower track, if it still grows."""
+        """The end of the complete part of the source, in seconds: of the slowest growing track."""
         if self._quiet and not self._error:
             return 0.0
         going = [track for track in self._tracks.values() if track.is_open]
@@ -225,11 +229,11 @@ class Tape:
 
 
 def _joined(blocks: Sequence[tuple[float, SoundBlock]], start_s: float, end_s: float) -> dict:
-    """The samples from one time to another, with what is known of them."""
+    """The sound between two times, as fields of a record; empty if there are no samples."""
     first_s, block = blocks[0]
     samples = np.concatenate([block.samples for _, block in blocks])
     start = max(0, round((start_s - first_s) * block.rate_hz))
     stop = round((end_s - first_s) * block.rate_hz)
-    if len(found := samples[start:stop]) == 0:
+    if len(audio := samples[start:stop]) == 0:
         return {}
-    return {'audio': found, 'sample_rate': block.rate_hz, 'channels': block.channels}
+    return {'audio': audio, 'sample_rate': block.rate_hz, 'channels': block.channels}

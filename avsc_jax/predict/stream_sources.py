@@ -1,4 +1,4 @@
-"""Sources that go on while they are read: growing files of any container, pipes of raw media."""
+"""Sources that grow while they are read: media files of any container, and pipes of raw media."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from avsc_jax.data import media
 from avsc_jax.data.windows import Wants
 from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, SoundBlock, Tape
 
-LOUDEST = 16.0  # bytes of another sample type, read as floats, are far beyond
+LOUDEST = 16.0  # integer samples that are read as floats are far larger
 CHUNK_BYTES = 1 << 14
 
 
@@ -25,40 +25,42 @@ class Recording:
     """A media file that may still grow: wav, mkv, ts, fragmented mp4 and the like.
 
     Args:
-      patience_s: the file has ended when it has not grown for so long.
+      path: the file.
+      patience_s: seconds without growth after which the file has ended.
     """
 
     path: Path
     patience_s: float = 10.0
 
     def readers(self, wants: Wants) -> list[Callable[[Tape], None]]:
-        _check_there(self.path)
+        _check_exists(self.path)
         return [self._read]
 
     def _read(self, tape: Tape) -> None:
         name = str(self.path)
         try:
             with _opened(name, self.patience_s, tape.stop) as file:
-                # a recorder writes the length last: 0 or -1 stands in its place, or what it was
+                # a recorder writes the length last; until then it is 0, -1 or out of date
                 options = {'ignore_length': '1', 'protocol_whitelist': 'file'}
                 with av.open(file, 'r', container_options=options, **media.TITLES) as container:
                     _play(container, name, tape)
         except (av.FFmpegError, EOFError) as error:
             reason = getattr(error, 'strerror', None) or error
             raise ValueError(
-                f'cannot follow {name}: {reason}; it must be readable from its begin while it '
-                'grows, as wav, mkv, ts and fragmented mp4 are'
+                f'cannot follow {name}: {reason}; name a file that is readable while '
+                'it grows, as wav, mkv, ts and fragmented mp4 are'
             ) from error
 
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """Pipes of raw media: sound as 32-bit floats, its channels interleaved; pictures as rgb24.
+    """Pipes of raw media: sound as interleaved 32-bit floats, pictures as rgb24.
 
     Args:
-      sound: a path, '-' for standard input, or None.
-      frames: the same of the pictures.
-      frame_size: width and height.
+      sound: path of the sound, '-' for standard input, or None.
+      frames: path of the pictures, '-' for standard input, or None.
+      frame_size: width and height of the pictures.
+      frame_rate: pictures per second.
       patience_s: see Recording; a pipe ends when its writer does.
     """
 
@@ -75,9 +77,9 @@ class Raw:
         wanted = {SOUND: wants.audio, PICTURE: wants.frames or wants.media}
         if not any(given[kind] and wanted[kind] for kind in given):
             flag = '--follow and --rate' if wants.audio else '--frames'
-            raise ValueError(f'nothing is given of what the model takes; give it by {flag}')
+            raise ValueError(f'the model does not take what is given; give what it takes by {flag}')
         for path in filter(None, (self.sound, self.frames)):
-            _check_there(path)
+            _check_exists(path)
         readers: list[Callable[[Tape], None]] = []
         readers += [self._read_sound] if self.sound else []
         return readers + ([self._read_frames] if self.frames else [])
@@ -90,10 +92,10 @@ class Raw:
             rest = b''
             while data := file.read(CHUNK_BYTES):
                 data = rest + data
-                whole = len(data) // width * width
-                rest = data[whole:]
-                samples = np.frombuffer(data[:whole], '<f4').reshape(-1, self.channels)
-                if tracks and whole:
+                end = len(data) // width * width  # of the last complete sample
+                rest = data[end:]
+                samples = np.frombuffer(data[:end], '<f4').reshape(-1, self.channels)
+                if tracks and end:
                     tape.add_sound(SoundBlock(self._checked(samples), self.rate_hz, self.channels))
 
     def _checked(self, samples: np.ndarray) -> np.ndarray:
@@ -120,7 +122,7 @@ class Raw:
 
 
 class _Growing:
-    """Reads on where a file ends, until it has not grown for a while or somebody says stop."""
+    """A file object that waits at the end of its file for growth, until `patience_s` or `stop`."""
 
     def __init__(self, file: BinaryIO, patience_s: float, stop: threading.Event):
         self._file, self._patience_s, self._stop = file, patience_s, stop
@@ -135,22 +137,22 @@ class _Growing:
 
 @contextlib.contextmanager
 def _opened(path: str, patience_s: float, stop: threading.Event) -> Iterator[_Growing]:
-    """A file, of which more is awaited, or a pipe, which says itself when it ends."""
-    # no buffer: what is there is handed on at once
+    """Opens a file, whose growth is waited for, or a pipe, whose writer ends it."""
+    # no buffer: data are handed on at once
     with open(0 if path == '-' else path, 'rb', buffering=0, closefd=path != '-') as file:
         grows = stat.S_ISREG(Path(f'/dev/fd/{file.fileno()}').stat().st_mode)
         yield _Growing(file, patience_s if grows else 0.0, stop)
 
 
 def _exactly(file: _Growing, size: int) -> bytes:
-    """That many bytes, less only at the end."""
+    """Reads `size` bytes, fewer only at the end of the file."""
     data = bytearray()
     while len(data) < size and (more := file.read(size - len(data))):
         data += more
     return bytes(data)
 
 
-def _check_there(path: str | Path) -> None:
+def _check_exists(path: str | Path) -> None:
     if str(path) != '-' and (not Path(path).exists() or Path(path).is_dir()):
         raise FileNotFoundError(f'{path} is no file or pipe; name one that is being written')
 
@@ -158,17 +160,17 @@ def _check_there(path: str | Path) -> None:
 def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None:
     """Decodes the wanted tracks onto the tape."""
     wanted = {SOUND: tape.wants.audio, PICTURE: tape.wants.frames or tape.wants.media}
-    there = {SOUND: container.streams.audio, PICTURE: container.streams.video}
-    streams = {there[kind][0]: kind for kind in wanted if wanted[kind] and there[kind]}
+    tracks = {SOUND: container.streams.audio, PICTURE: container.streams.video}
+    streams = {tracks[kind][0]: kind for kind in wanted if wanted[kind] and tracks[kind]}
     if not streams:
         raise ValueError(f'{name} has no {" and no ".join(k for k in wanted if wanted[k])} track')
-    put = {SOUND: _SoundReader, PICTURE: _PictureReader}
+    kinds = {SOUND: _SoundReader, PICTURE: _PictureReader}
     with tape.track(*streams.values()):
-        readers = {stream.index: put[kind](stream, tape) for stream, kind in streams.items()}
+        readers = {stream.index: kinds[kind](stream, tape) for stream, kind in streams.items()}
         for packet in container.demux(*streams):
             try:
                 frames = packet.decode()
-            except av.InvalidDataError:  # one damaged packet; the next ones may be whole
+            except av.InvalidDataError:  # one damaged packet; the next ones may be good
                 continue
             for frame in frames:
                 readers[packet.stream_index](frame)
@@ -177,7 +179,7 @@ def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None
 
 
 class _SoundReader:
-    """Frames of a sound track onto the tape, as samples that follow each other."""
+    """Writes the frames of a sound track to the tape, as consecutive samples."""
 
     def __init__(self, stream: av.AudioStream, tape: Tape):
         codec, self._tape = stream.codec_context, tape
@@ -193,7 +195,7 @@ class _SoundReader:
 
 
 class _PictureReader:
-    """Frames of a picture track onto the tape, at their times from the first one on."""
+    """Writes the frames of a picture track to the tape, with times that start at zero."""
 
     def __init__(self, stream: av.VideoStream, tape: Tape):
         self._tape, self._length_s = tape, float(1 / (stream.average_rate or 25))
@@ -205,7 +207,7 @@ class _PictureReader:
         if frame.time is not None:
             since_s = frame.time - (self._zero_s or 0.0)
             expected_s = max(self._end_s, self._tape.end_s)
-            # where a stream begins anew, or leaps, it goes on from where it was
+            # a stream that restarts or jumps goes on from its last time
             if self._zero_s is not None and -AHEAD_S < since_s - expected_s < AHEAD_S:
                 at_s = since_s
             self._zero_s = frame.time - at_s

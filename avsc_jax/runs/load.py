@@ -32,15 +32,24 @@ Preprocess = FeatureInputs | media_inputs.Inputs | FeaturesAndFrames
 def load_run(
     folder: str | os.PathLike, *, weights_dir: str | os.PathLike | None = None
 ) -> tuple[nn.Module, dict, Preprocess, tuple[str, ...]]:
-    """Opens a finished run; `model.apply(variables, preprocess(record))` gives a record's logits.
+    """Opens the network of a finished run, with its variables and its preprocessing.
+
+        from pathlib import Path
+
+        from avsc_jax.training import load_run
+
+        model, variables, preprocess, classes = load_run('runs/clip_fusion')
+        logits, out = model.apply(variables, preprocess(preprocess.open(Path('clip.mp4'))))
+        print(classes[logits.mean(axis=0).argmax()])
 
     Args:
-      folder: the run folder.
+      folder: the run folder, `--workdir` of avsc_jax.main.
       weights_dir: the folder of weights files, in which encoders must have the SHA-256 of the run;
         None: `default_weights_dir()`.
 
     Returns:
-      `(model, variables, preprocess, classes)`, with the variables of the best epoch.
+      `(model, variables, preprocess, classes)`: the Flax module; its variables of the best epoch;
+      a function of a record that gives the module's input; the names of the classes.
 
     Raises:
       FileNotFoundError: the run, or the weights of an encoder, are not complete.

@@ -1,1 +1,1 @@
-"""Scores and fuses tables of predictions, and says what disturbed clips do to a run."""
+"""Scores and mixes tables of predictions, and scores runs on disturbed clips."""

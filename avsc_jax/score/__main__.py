@@ -7,9 +7,9 @@ from avsc_jax.score import flags
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 1 from `check` for a file that may not be submitted."""
+    """Runs the command; returns 0, or 1 from `check` for a file that may not be submitted."""
     mode, options = flags.parse(arguments)
-    from avsc_jax.score import command  # loads JAX, which --help does without
+    from avsc_jax.score import command  # loads JAX, which --help does not need
 
     return command.MODES[mode](options)
 

@@ -1,4 +1,4 @@
-"""What avsc_jax.score does once its flags are read: each of its commands is a function."""
+"""Runs avsc_jax.score on parsed flags: a function for each of its commands."""
 
 import argparse
 import dataclasses
@@ -15,11 +15,11 @@ from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
 
-TABLE = 'predictions/test.npz'  # of a run folder
+TABLE = 'predictions/test.npz'  # inside a run folder
 
 
 def _score(options: argparse.Namespace) -> int:
-    """Reads, mixes, scores; files are written only once everything else has worked."""
+    """Reads, mixes and scores tables; files are written last, when nothing else can fail."""
     paths, fit_paths = _named([*options.table, *options.report_on]), _named(options.fit_on)
     flags.check(options, paths, fit_paths)
     written = Path(options.out) / 'predictions.npz' if options.out else None
@@ -50,7 +50,7 @@ def _report(
     mixed: tables.Predictions,
     written: Path | None,
 ) -> None:
-    """Prints the scores, and writes what is asked for: gallery, page, table."""
+    """Prints the scores, and writes the gallery, the page and the table that are asked for."""
     result = report.make(mixed, title=mixed.meta['system'], about=mixed.meta['about'])
     if len(members) > 1 or options.clamp or options.calibrate:
         result['members'] = [report.line(*item) for item in [*members.items(), ('result', mixed)]]
@@ -64,7 +64,7 @@ def _report(
 
 
 def _check_submission(options: argparse.Namespace) -> int:
-    """Exit code 0 when the file may be submitted."""
+    """Checks a challenge output; returns 0 when it may be submitted, else 1."""
     items = submission.read_items(options.items) if options.items else None
     truth = tables.truth(options.truth) if options.truth else None
     wrong = submission.check(options.check, items, truth)
@@ -75,25 +75,27 @@ def _check_submission(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    """Systems on the same clips, the first beside each other."""
+    """Compares the first system with each of the others on the clips that all have."""
     from avsc_jax.runs import summary  # the networks take seconds to load, and only this needs them
 
     paths = _named(options.compare)
     if len(paths) < 2:
-        raise ValueError(f'{mix.listed(paths)} alone compares with nothing; name another too')
+        raise ValueError(
+            f'{mix.listed(paths)} alone cannot be compared; name another table or run folder, too'
+        )
     if options.out:
         _check_output(Path(options.out) / 'comparison.html', list(paths.values()))
     short = {
         printable(path.name if path.is_dir() and name == str(path) else name): path
         for name, path in paths.items()
     }
-    paths = short if len(short) == len(paths) else paths  # of a run folder its own name is enough
-    found = {name: _read(path, options, options.truth) for name, path in paths.items()}
-    members, warned = comparison.common(found)
+    paths = short if len(short) == len(paths) else paths  # the name of a run folder is enough
+    read = {name: _read(path, options, options.truth) for name, path in paths.items()}
+    members, warned = comparison.common(read)
     runs = {name: run for name, path in paths.items() if (run := summary.run_of(path))}
     result = comparison.make(
         mix.alike(members),
-        systems={name: summary.facts(table, runs.get(name)) for name, table in found.items()},
+        systems={name: summary.facts(table, runs.get(name)) for name, table in read.items()},
         settings=summary.settings(runs),
         warned=[*summary.other_data(runs), *warned],
     )
@@ -104,7 +106,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _modalities(options: argparse.Namespace) -> int:
-    """A fusion beside each of its modalities."""
+    """Compares a fusion with each of its modalities."""
     paths = _named(options.modalities)
     if options.out:
         _check_output(Path(options.out) / 'modalities.tsv', list(paths.values()))
@@ -117,11 +119,13 @@ def _modalities(options: argparse.Namespace) -> int:
 
 
 def _paper(options: argparse.Namespace) -> int:
-    """A table of a paper, ours beside theirs."""
+    """Prints a table of a paper, with our scores beside the published ones."""
     from avsc_jax.report import paper  # the networks take seconds to load, and only this needs them
 
     if options.runs and not options.runs.is_dir():
-        raise FileNotFoundError(f'--runs {options.runs} is not a folder; name that of the runs')
+        raise FileNotFoundError(
+            f'--runs {options.runs} is not a folder; name the folder of the runs'
+        )
     page = paper.text(paper.make(options.paper, options.runs or Path('runs')))
     print(page)
     if options.out:
@@ -132,14 +136,16 @@ def _paper(options: argparse.Namespace) -> int:
 
 
 def _named(arguments: Sequence[str]) -> dict[str, Path]:
-    """'audio=a.npz' -> {'audio': Path('a.npz')}; a table without a role is called by its path."""
+    """Parses 'audio=a.npz' -> {'audio': Path('a.npz')}; a path alone is its own name."""
     named = {}
     for argument in arguments:
         role, equals, path = argument.partition('=')
         if not equals or Path(argument).exists():
             role, path = argument, argument
         if not role or role in named:
-            raise ValueError(f'{argument!r} needs a name of its own: write another role=table')
+            raise ValueError(
+                f'{argument!r} has an empty or repeated role; name each table as role=table'
+            )
         named[role] = Path(path)
     return named
 
@@ -153,7 +159,7 @@ def _check_output(written: Path, inputs: Sequence[Path]) -> None:
         raise ValueError(f'--out {written.parent} is a file; name a folder')
     if written.resolve() in [path.resolve() for path in inputs]:
         raise ValueError(
-            f'{written} is one of the tables read and would be lost; name another --out'
+            f'{written} is one of the input tables and would be overwritten; name another --out'
         )
 
 
@@ -164,7 +170,7 @@ def _alike(
     *,
     pooled: bool,
 ) -> dict[str, tables.Predictions]:
-    """The tables, read, with the same items in the same order."""
+    """Reads the tables, and brings the same items into the same order."""
     members = {name: _read(path, options, truth) for name, path in paths.items()}
     return mix.alike(members, pooled=pooled)
 
@@ -174,9 +180,9 @@ def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> 
         path /= TABLE
         if not path.is_file():
             raise FileNotFoundError(
-                f'there is no {path}; name a finished run, which is not a final one, or a table'
+                f'there is no {path}; name a table, or a finished run with a test split'
             )
-    with warnings.catch_warnings():  # about sums, which are checked here and told by the report
+    with warnings.catch_warnings():  # of sums, which are checked below and reported
         warnings.simplefilter('ignore', UserWarning)
         try:
             table = tables.read(path)
@@ -186,14 +192,14 @@ def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> 
     clamped = options.clamped or table.meta.get('calibrated', False)
     if clamped and options.clamp:
         raise ValueError(
-            f'{path} is clamped already and clamping twice gives other numbers; leave out --clamp'
+            f'{path} is clamped already, and clamping it again would change it; leave out --clamp'
         )
     sums = table.probs.sum(axis=1)
     bad = np.flatnonzero(np.abs(sums - 1) > submission.SUM_TOLERANCE)
     if bad.size and not clamped:
         raise ValueError(
             f'{path}: the probabilities of {table.clip_id[bad[0]]} sum to {sums[bad[0]]:.6g}, not '
-            f'to 1 (so {bad.size} of {len(sums)} rows); give softmax probabilities, or pass '
+            f'to 1 ({bad.size} of {len(sums)} rows are wrong); give softmax probabilities, or pass '
             '--clamped if they were clamped on purpose'
         )
     if truth:
@@ -207,11 +213,13 @@ def _weights(text: str | None, members: Mapping[str, tables.Predictions]) -> np.
     try:
         weights = np.array([float(weight) for weight in text.split(',')])
     except ValueError as error:
-        raise ValueError(f'--weights {text!r}: give numbers with commas, such as .4,.6') from error
+        raise ValueError(
+            f'--weights is {text!r}; it must be numbers with commas, such as .4,.6'
+        ) from error
     if len(weights) != len(members) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
         raise ValueError(
-            f'--weights {text!r}: give {len(members)} numbers of 0 or more, one a table, '
-            'not all of them 0'
+            f'--weights is {text!r}; it must be {len(members)} numbers of 0 or more, one for each '
+            'table, and not all 0'
         )
     return weights / weights.sum()
 
@@ -224,7 +232,7 @@ def _result(
 ) -> tables.Predictions:
     first, *others = members.values()
     meta = {'system': next(iter(members)), **first.meta}
-    if others:  # what is one member's own is not the mix's
+    if others:  # a mix has no facts of single members
         meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
         meta['system'] = f'{RECIPES[options.recipe].words} of {", ".join(members)}'
     clamped = options.clamp or options.calibrate == 'clamp'
@@ -240,7 +248,7 @@ def _sentence(
     fitted: str,
     options: argparse.Namespace,
 ) -> str:
-    """What was done to the tables, with the exact numbers."""
+    """Describes how the tables were mixed and calibrated, with the exact numbers."""
     names, fit_names = (
         [name if name == str(path) else f'{name} ({path})' for name, path in group.items()]
         for group in (paths, fit_paths)
@@ -276,7 +284,7 @@ def _write_gallery(members: mix.Members, options: argparse.Namespace) -> None:
     print(f'wrote {options.gallery}: {sound} is right and {picture} wrong in {num:,} clips')
 
 
-# What each mode of `flags.parse` does; None: scores tables.
+# The function of each mode of `flags.parse`; None scores tables.
 MODES = {
     None: _score,
     'check': _check_submission,

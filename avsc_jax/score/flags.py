@@ -1,4 +1,4 @@
-"""The command line of avsc_jax.score: its help, its options, and which go together."""
+"""The flags of avsc_jax.score, their help, and the check of their combinations."""
 
 import argparse
 import functools
@@ -14,19 +14,19 @@ Scores tables of predictions against the true scenes: log loss, accuracy, every 
 calibration, with intervals over recording locations. Several tables are mixed, and the members and
 their mix are shown side by side.
 
-A table is a run folder, whose predictions/test.npz is meant, such a file itself, or a tab-separated
-DCASE file (filename, scene_label, airport ... tram). A prefix names its role in the output:
-audio=a.npz visual=v.npz.
+A table is a run folder (its predictions/test.npz is read), an .npz file of predictions, or a
+tab-separated DCASE file (filename, scene_label, airport ... tram). A prefix names its role in the
+output: audio=a.npz visual=v.npz.
 
-Run folders that are named without roles and without a way to mix them are compared instead.
+Several run folders without roles and without options for mixing are compared instead.
 
-Commands in the place of the first table, each with a --help of its own:
+Commands, in place of the first table, each with its own --help:
   check FILE            may this challenge output be submitted?
   compare TABLE TABLE   how does the first system differ from the others?
-  runs RUN RUN          the same of run folders, with the settings that differ
+  runs RUN RUN          how do run folders differ, in scores and in settings?
   modalities fusion=TABLE audio=TABLE video=TABLE
-                        which clips do a fusion and each of its senses get right?
-  paper TABLE           this table of a paper, ours beside it
+                        which clips do a fusion and each of its modalities get right?
+  paper TABLE           a table of a paper, with our scores beside it
 """
 EXAMPLES = """\
 examples:
@@ -44,17 +44,17 @@ examples:
   show the dim clips that sound names and the picture does not (Okazaki et al. 2021, Fig. 2)
     python -m avsc_jax.score A02=A02.npz V02=V02.npz C04=C04.npz --gallery dim.html --dataset=clips
 
-  is one system better than another? what tells two runs apart? the second also writes a page
+  compare two systems, then two runs with their settings; the second writes a page, too
     python -m avsc_jax.score compare ours=E02.npz theirs=E01.npz
     python -m avsc_jax.score runs runs/clip_fusion runs/hitachi_image --out compared/
 
-  may a file be submitted?
+  check whether a file may be submitted
     python -m avsc_jax.score check Okazaki_LDSLVision_task1b_1.output.csv --items test.csv
 
-  what does the paper say, and what do the runs here?
+  print a table of the paper with the scores of the runs here
     python -m avsc_jax.score paper table2
 
-  where does a fusion beat sound and picture alone? a run folder stands for its test table
+  find the clips on which a fusion beats sound and picture alone
     python -m avsc_jax.score modalities fusion=runs/feng_fusion-weighted-demo \\
       audio=runs/feng_fusion-audio-demo video=runs/feng_fusion-video-demo --out conflicts/
 
@@ -65,20 +65,20 @@ examples:
 
 
 COMMANDS = {
-    'check': 'Tells whether a DCASE 2021 task 1B output file may be submitted; exit code 1 if not.',
-    'compare': 'Compares the first system with each other on the clips that all have: an interval '
-    'and a paired test over locations, class by class, and the clips that they answer most '
-    'differently.',
-    'runs': 'Compares run folders like `compare`, and tells the settings that differ.',
-    'modalities': 'Tells which clips fusion=, audio= and video= get right, class by class.',
+    'check': 'Checks whether a DCASE 2021 task 1B output may be submitted; exit code 1 if not.',
+    'compare': 'Compares the first system with each of the others on the clips that all have: an '
+    'interval and a paired test over locations, scores of each class, and the clips with the most '
+    'different answers.',
+    'runs': 'Compares run folders like `compare`, and prints the settings that differ.',
+    'modalities': 'Shows which clips fusion=, audio= and video= get right, class by class.',
     'paper': 'Prints a table of a paper with the scores of the runs here beside it.',
 }
 
 
-TRUTH = 'true scenes (columns filename_audio ... scene_label), in place of any in the tables'
-OUT = 'write report.html, report.json and predictions.npz there; without it only print'
+TRUTH = 'true scenes (columns filename_audio ... scene_label), instead of those in the tables'
+OUT = 'folder for report.html, report.json and predictions.npz (default: only print)'
 
-# A mode in place of scoring -> the other options that it takes.
+# The modes other than scoring -> the options that each takes.
 TAKES = {
     'check': ('items', 'truth'),
     'compare': ('truth', 'clamped', 'out'),
@@ -88,7 +88,7 @@ TAKES = {
 
 
 def parse(arguments: list[str]) -> tuple[str | None, argparse.Namespace]:
-    """What to do, a name of TAKES or None for scoring tables, and its options."""
+    """Parses the command line; returns the mode (of TAKES, or None for scoring) and its options."""
     if arguments and arguments[0] in COMMANDS and not _is_table(Path(arguments[0])):
         mode = 'compare' if arguments[0] == 'runs' else arguments[0]
         return mode, commands()[arguments[0]].parse_args(arguments[1:])
@@ -97,22 +97,22 @@ def parse(arguments: list[str]) -> tuple[str | None, argparse.Namespace]:
     options.recipe = options.recipe or 'mean'
     late = [name for name in options.table if name in COMMANDS and not _is_table(Path(name))]
     if late and not mode:
-        raise ValueError(f'there is no table {late[0]}; the command {late[0]} stands first')
+        raise ValueError(f'{late[0]} is a command and no table; put it first')
     return mode, options
 
 
 def _is_table(path: Path) -> bool:
-    """Whether there is a table of this name, or a run folder."""
+    """Whether the path is a file or a run folder."""
     return path.is_file() or (path / 'config.json').is_file()
 
 
 def _mode(options: argparse.Namespace) -> str | None:
-    """What is done in place of scoring tables, if any; an error for options that it ignores."""
+    """The mode that the options ask for, None for scoring; raises for options that it ignores."""
     plain = vars(parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != plain[name]}
     mode = next((name for name in TAKES if name in given), None)
     if mode:
-        print(f'note: --{mode} is an old name of `score {mode}` and will go', file=sys.stderr)
+        print(f'note: --{mode} will be removed; use `score {mode}` instead', file=sys.stderr)
     if not mode and given <= {'table', *TAKES['compare']} and _are_runs(options.table):
         mode, options.compare = 'compare', options.table
         given.remove('table')
@@ -124,13 +124,13 @@ def _mode(options: argparse.Namespace) -> str | None:
 
 
 def _are_runs(names: Sequence[str]) -> bool:
-    """Whether several are named and none has a role in a mix, some being run folders."""
+    """Whether these are several existing paths, without roles, and at least one is a folder."""
     paths = list(map(Path, names))
     return len(paths) > 1 and all(p.exists() for p in paths) and any(p.is_dir() for p in paths)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of a line that scores tables."""
+    """The parser of the command that scores tables."""
     made = argparse.ArgumentParser(
         prog='python -m avsc_jax.score',
         description=DESCRIPTION,
@@ -153,16 +153,20 @@ def _add_mix(parser: argparse.ArgumentParser) -> None:
         '--recipe',
         choices=list(RECIPES),
         help='arithmetic mean (the default) or geometric mean; the decision stage of Okazaki 2021 '
-        '(tables audio=, visual= and perhaps clip=); or the mean with weights in steps of 0.05 '
+        '(tables audio=, visual= and perhaps clip=); or the mean with weights, in steps of 0.05, '
         'that are best on the tables of --fit-on',
     )
-    add('--weights', metavar='W,W,...', help='of the mean, one a table; made to sum to one')
+    add(
+        '--weights',
+        metavar='W,W,...',
+        help='weights of the mean, one for each table; scaled to sum 1',
+    )
     add(
         '--clamp',
         choices=['fused', 'per_model'],
-        help='pool to clips, then clamp (Okazaki 2021, Eq. 1) the mean, or each table before it',
+        help='pool to clips, then clamp (Okazaki 2021, Eq. 1) the mean, or each table before',
     )
-    clamped = 'the tables are clamped already: their rows need not sum to one'
+    clamped = 'the tables are clamped already, so their rows need not sum to one'
     add('--clamped', action='store_true', help=clamped)
 
 
@@ -172,13 +176,13 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add(
         '--fit-on',
         help="the members' tables of the split on which --recipe=weights and --calibrate are "
-        'fitted, in the order or with the roles of those reported on',
+        'fitted, with the same order or roles as the tables reported on',
     )
     add('--report-on', help='the tables to score; the same as naming them first')
     group.add_argument(
         '--calibrate',
         choices=list(CALIBRATIONS),
-        help='change the mix as is best on --fit-on: one temperature, a scale and a bias for each '
+        help='calibrate the mix, fitted on --fit-on: one temperature, a scale and a bias for each '
         'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
     )
 
@@ -187,18 +191,18 @@ def _add_gallery(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group(
         'clips that one table gets right and another wrong'
     ).add_argument
-    gallery = 'write the clips that --sound gets right and --picture wrong there, darkest first'
+    gallery = 'write the clips that --sound gets right and --picture gets wrong, darkest first'
     add('--gallery', type=Path, metavar='OUT.html', help=gallery)
-    add('--sound', metavar='ROLE', help='which table (default: the first)')
-    add('--picture', metavar='ROLE', help='which table (default: the second)')
-    dataset = 'of tfds_tau, such as demo, or NAME/CONFIG: has the frames'
+    add('--sound', metavar='ROLE', help='the table of sound (default: the first)')
+    add('--picture', metavar='ROLE', help='the table of pictures (default: the second)')
+    dataset = 'config of tfds_tau with the frames, such as demo, or NAME/CONFIG'
     add('--dataset', metavar='CONFIG', help=dataset)
-    add('--split', default='test', help='of the dataset (default test)')
-    add('--data_dir', type=Path, help='where the dataset is prepared')
+    add('--split', default='test', help='split of the dataset (default test)')
+    add('--data_dir', type=Path, help='folder of prepared datasets')
 
 
 def _add_old(parser: argparse.ArgumentParser) -> None:
-    """As in earlier versions, for one more release: commands do the same."""
+    """Adds the options of earlier versions that are commands now; the next release drops them."""
     add = functools.partial(parser.add_argument, help=argparse.SUPPRESS)
     add('--compare', nargs='+')
     add('--modalities', nargs=3)
@@ -209,7 +213,7 @@ def _add_old(parser: argparse.ArgumentParser) -> None:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    """The parser of each command that stands in the place of the first table."""
+    """The parser of each command that may stand in place of the first table."""
     made = {
         name: argparse.ArgumentParser(prog=f'python -m avsc_jax.score {name}', description=text)
         for name, text in COMMANDS.items()
@@ -230,10 +234,15 @@ def commands() -> dict[str, argparse.ArgumentParser]:
     check = made['check']
     check.add_argument('check', type=Path, metavar='FILE', help='a DCASE 2021 task 1B output file')
     check.add_argument(
-        '--items', type=Path, metavar='LIST', help='what FILE must name: one a line, or a DCASE csv'
+        '--items',
+        type=Path,
+        metavar='LIST',
+        help='the items that FILE must have: one a line, or a DCASE csv',
     )
     check.add_argument(
-        '--truth', metavar='FOLD.csv', help='true scenes: also the ten items that cost most'
+        '--truth',
+        metavar='FOLD.csv',
+        help='true scenes; prints the ten items with the largest loss, too',
     )
     paper = made['paper']
     paper.add_argument(
@@ -242,8 +251,8 @@ def commands() -> dict[str, argparse.ArgumentParser]:
         metavar='TABLE',
         help=f'{", ".join(TABLES)} (the first four are of Okazaki et al. 2021)',
     )
-    paper.add_argument('--runs', type=Path, help='where the run folders are (default runs)')
-    paper.add_argument('--out', metavar='FOLDER', help='write it there as Markdown')
+    paper.add_argument('--runs', type=Path, help='folder of the run folders (default runs)')
+    paper.add_argument('--out', metavar='FOLDER', help='write the table there as Markdown')
     return made
 
 
@@ -252,23 +261,23 @@ def check(
 ) -> None:
     """Raises ValueError for options that need or exclude each other."""
     recipe = RECIPES[options.recipe]
-    found = recipe.fits is not None
+    is_fitted = recipe.fits is not None
     for wrong, sentence in (
-        (not paths, 'no table is named; give one or more, such as runs/a/predictions/test.npz'),
+        (not paths, 'no table is named; name one or more, such as runs/a/predictions/test.npz'),
         (
-            (found or options.calibrate) and not fit_paths,
+            (is_fitted or options.calibrate) and not fit_paths,
             '--recipe=weights and --calibrate need --fit-on: the tables of the split to fit on',
         ),
         (
-            fit_paths and not (found or options.calibrate),
+            fit_paths and not (is_fitted or options.calibrate),
             '--fit-on fits nothing here; pass --recipe=weights or --calibrate, or leave it out',
         ),
         (
-            options.weights and (found or not recipe.weighs),
-            f'--weights are for a mean; --recipe={options.recipe} has its own, so leave one out',
+            options.weights and (is_fitted or not recipe.weighs),
+            f'--weights go with a mean, and --recipe={options.recipe} has its own; leave one out',
         ),
         (
-            found and (options.clamp == 'per_model' or options.clamped),
+            is_fitted and (options.clamp == 'per_model' or options.clamped),
             '--recipe=weights searches tables whose rows sum to one; clamp the mix '
             '(--clamp=fused), not the tables',
         ),
@@ -283,11 +292,11 @@ def check(
         ),
         (
             options.gallery and (len(paths) < 2 or not options.dataset),
-            '--gallery needs two tables or more, sound first, and --dataset: where the frames are',
+            '--gallery needs two tables or more, sound first, and --dataset, which has the frames',
         ),
         (
             options.gallery and not options.gallery.absolute().parent.is_dir(),
-            f'--gallery {options.gallery} lies in no folder that exists; make it first',
+            f'the folder of --gallery {options.gallery} does not exist; make it first',
         ),
     ):
         if wrong:
@@ -295,6 +304,6 @@ def check(
 
 
 def _roles(recipe: Recipe) -> str:
-    """The tables that a recipe takes, as they are given."""
+    """The tables that a recipe takes, as on the command line."""
     needed = [f'{role}=table' for role in recipe.roles if role not in recipe.optional]
     return ' '.join(needed) + ''.join(f' and perhaps {role}=table' for role in recipe.optional)

@@ -1,7 +1,7 @@
-"""What avsc_jax.robustness does: finished runs answer disturbed clips of their own test split.
+"""Runs avsc_jax.robustness: scores finished runs on disturbed clips of their own test split.
 
-Sound is dropped, pictures are dropped, noise is laid over the sound, frames are darkened. What is
-disturbed are the records of the data set; a system gets them as it gets any others.
+Sound or pictures are dropped, noise is added to the sound, frames are darkened. The records of the
+data set are disturbed, so a system reads them as it reads any others.
 """
 
 import argparse
@@ -31,37 +31,37 @@ from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
 RECORDS_PER_BATCH = 8
-# Of pixel values: about 5 % of the light, day become dusk. Half of it is within what training's
-# own colour jitter does, and a tenth leaves 26 levels, where it is the rounding that is tested.
+# Factor of pixel values: about 5 % of the light, as at dusk. A factor of 0.5 is within training's
+# own colour jitter, and 0.1 leaves 26 levels, which would test the rounding.
 GAIN = 0.25
 
 
 def noisy(record: Mapping, *, snr_db: float) -> dict:
-    """The record with white noise over its sound, drawn by its name: the same at every level.
+    """Adds white noise to the sound, seeded by the record's name: the same noise at each level.
 
-    What lies beyond [-1, 1) is left so, as the ratio would change where it is cut.
+    Values beyond [-1, 1) are not clipped, because that would change the ratio.
     """
     audio, name = record['audio'], f'{record["clip_id"]} {record["segment"]}'
     noise = np.random.default_rng([*name.encode()]).standard_normal(audio.shape, np.float32)
-    power = np.mean(np.square(audio, dtype=np.float64))  # a silent clip stays so
+    power = np.mean(np.square(audio, dtype=np.float64))  # a silent clip stays silent
     return {**record, 'audio': audio + np.float32(np.sqrt(power * 10 ** (-snr_db / 10))) * noise}
 
 
 def dark(record: Mapping) -> dict:
-    """The record with its pictures darkened: frames as bytes, OpenL3's pictures as they are."""
-    found = dict(record)
+    """Darkens the pictures of a record: frames stay bytes, OpenL3's pictures stay floats."""
+    darkened = dict(record)
     if 'frames' in record:
-        found['frames'] = [np.round(GAIN * frame).astype(np.uint8) for frame in record['frames']]
+        darkened['frames'] = [np.round(GAIN * frame).astype(np.uint8) for frame in record['frames']]
     if 'media_frames' in record:  # black is 0, or -1 where videos have the network's own size
         black = -1.0 if any((frame < 0).any() for frame in record['media_frames']) else 0.0
-        found['media_frames'] = [
+        darkened['media_frames'] = [
             np.float32(GAIN) * (frame - np.float32(black)) + np.float32(black)
             for frame in record['media_frames']
         ]
-    return found
+    return darkened
 
 
-# What is done to clips -> to what of them, and how; without a way it is dropped.
+# Condition -> the modality that it disturbs, and the function for it; None drops the modality.
 CONDITIONS: dict[str, tuple[str | None, Callable[[Mapping], dict] | None]] = {
     'clean': (None, dict),
     'no sound': ('sound', None),
@@ -74,27 +74,27 @@ CONDITIONS: dict[str, tuple[str | None, Callable[[Mapping], dict] | None]] = {
 
 
 def run(options: argparse.Namespace) -> int:
-    """Scores each run; the table is written once all are scored."""
+    """Scores each run, prints the table, and writes it if asked; returns the exit code."""
     _check(options)
     options.data_dir = options.data_dir or default_data_dir()
     options.weights_dir = options.weights_dir or default_weights_dir()
-    found = []
+    scored = []
     for path in options.runs:
         print(path.name, file=sys.stderr)
-        found.append(score(path, options))
-    print(text(found))
+        scored.append(score(path, options))
+    print(text(scored))
     if options.out:
         suffix = options.out.suffix
-        write_texts(options.out.parent, {options.out.name: WRITERS[suffix](found)})
+        write_texts(options.out.parent, {options.out.name: WRITERS[suffix](scored)})
         print(f'wrote {options.out}')
     return 0
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Raises an error for what of the arguments does not hold, before anything takes long."""
+    """Raises an error for the first argument that is wrong, before any long work."""
     for run in options.runs:
         if not RunFolder(run).is_done:
-            raise FileNotFoundError(f'{run} holds no finished run; name run folders')
+            raise FileNotFoundError(f'{run} holds no finished run; name finished run folders')
     if options.clips is not None and options.clips < 1:
         raise ValueError(f'--clips is {options.clips}; it must be 1 or more')
     if options.out and options.out.suffix not in WRITERS:
@@ -102,19 +102,23 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """A run's name, its data, and its scores of clips under each condition that it can meet."""
+    """Scores a run under each condition that applies; returns scores, name, data, warnings."""
     folder = RunFolder(run)
     data = ConfigDict(folder.config['data'])
     dataset = sources.open_dataset(data, options.data_dir)
     split = options.split or data.get('test')
     if not split:
-        raise ValueError(f'{run} was scored on nothing; name a split of {dataset.name} by --split')
+        raise ValueError(f'{run} has no test split; name a split of {dataset.name} by --split')
     if options.clips and 'fold' in data:
-        raise ValueError(f'{run} is scored on a fold, of which --clips takes no part; leave it out')
+        raise ValueError(
+            f'{run} is scored on a fold, which --clips cannot shorten; leave out --clips'
+        )
     predictor = systems.load(run, options.weights_dir)
     warnings = [*predictor.warnings]
-    if (trained := folder.read_json('environment.json')['data']) != _told(dataset):
-        warnings.append(f'{run.name} was trained on {trained}, these clips are of {_told(dataset)}')
+    if (trained := folder.read_json('environment.json')['data']) != _fingerprint(dataset):
+        warnings.append(
+            f'{run.name} was trained on {trained}, but these clips are of {_fingerprint(dataset)}'
+        )
     total = dataset.num_records(split)
     chosen = media.evenly_spaced(total, min(options.clips or total, total))
     part = split if len(chosen) == total else '+'.join(f'{split}[{i}:{i + 1}]' for i in chosen)
@@ -133,18 +137,18 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
 def _scores(
     predictor: Predictor, records: Iterator[Mapping]
 ) -> tuple[dict[str, dict[str, float]], int]:
-    """Condition -> log loss and accuracy of clips; and how many clips there are."""
+    """Log loss and accuracy of clips by condition, and the number of clips."""
     facts = {name: [] for name in ('clip_id', 'segment', 'label')}
-    probs = {name: [] for name in CONDITIONS if _meets(predictor, name)}
+    probs = {name: [] for name in CONDITIONS if _applies(predictor, name)}
     while batch := list(itertools.islice(records, RECORDS_PER_BATCH)):
         for name, column in facts.items():
             column += [record[name] for record in batch]
-        for name, found in probs.items():
-            found += [answer.probs for answer in _answers(predictor, batch, name)]
+        for name, column in probs.items():
+            column += [answer.probs for answer in _answers(predictor, batch, name)]
     meta = {'classes': predictor.classes}
     made = {
-        name: tables.Predictions(**facts, probs=np.stack(of), meta=meta)
-        for name, of in probs.items()
+        name: tables.Predictions(**facts, probs=np.stack(column), meta=meta)
+        for name, column in probs.items()
     }
     pooled = {name: tables.pool(table) for name, table in made.items()}
     scores = {
@@ -157,8 +161,8 @@ def _scores(
     return scores, len(pooled['clean'].clip_id)
 
 
-def _meets(predictor: Predictor, condition: str) -> bool:
-    """Whether it takes what is disturbed, and something else too where that is dropped."""
+def _applies(predictor: Predictor, condition: str) -> bool:
+    """Whether the system takes the disturbed modality, and another one if that is dropped."""
     kind, change = CONDITIONS[condition]
     return kind in (None, *predictor.takes) and (change is not None or len(predictor.takes) > 1)
 
@@ -170,18 +174,18 @@ def _answers(predictor: Predictor, batch: Sequence[Mapping], condition: str) -> 
     return predictor.answers([change(record) for record in batch])
 
 
-def _told(dataset: Any) -> str:
-    """As a run's environment.json tells of its data."""
+def _fingerprint(dataset: Any) -> str:
+    """Names a dataset as `data` in a run's environment.json does."""
     return f'{dataset.name} {dataset.fingerprint}'
 
 
-def text(found: Sequence[Mapping]) -> str:
-    """The table for a console, what it is of below."""
-    return '\n'.join([*columns(*_table(found)), '', *_notes(found)])
+def text(scored: Sequence[Mapping]) -> str:
+    """The table for the console, with notes below it."""
+    return '\n'.join([*columns(*_table(scored)), '', *_notes(scored)])
 
 
-def _table(found: Sequence[Mapping]) -> tuple[list[str], list[list[str]]]:
-    rows = [[each['run'], *(_cell(each['scores'].get(c)) for c in CONDITIONS)] for each in found]
+def _table(scored: Sequence[Mapping]) -> tuple[list[str], list[list[str]]]:
+    rows = [[each['run'], *(_cell(each['scores'].get(c)) for c in CONDITIONS)] for each in scored]
     return ['log loss, accuracy', *CONDITIONS], rows
 
 
@@ -191,38 +195,38 @@ def _cell(score: Mapping | None) -> str:
     return f'{number(score["log_loss"])}, {percent(score["accuracy"])}'
 
 
-def _notes(found: Sequence[Mapping]) -> list[str]:
-    """What the numbers are of, and what the runs warn of."""
-    warnings = dict.fromkeys(line for each in found for line in each['warnings'])
+def _notes(scored: Sequence[Mapping]) -> list[str]:
+    """Notes below the table: the runs' warnings, their data, and what the conditions mean."""
+    warnings = dict.fromkeys(line for each in scored for line in each['warnings'])
     abouts = {}
-    for each in found:
+    for each in scored:
         abouts.setdefault(each['about'], []).append(each['run'])
     return [
         *(f'! {line}' for line in warnings),
         *(f'{about}: {", ".join(names)}' for about, names in abouts.items()),
-        'no sound, no picture: dropped (a network of both gets the mean of its training data in '
-        'its place, or zeros in older runs; an ensemble does without those members)',
+        'no sound, no picture: dropped (a network of both gets the mean of its training data '
+        'instead, or zeros in older runs; an ensemble leaves out the members that need it)',
         f'noise: white, at this ratio to each record’s own power; dark: pixel values times {GAIN}',
     ]
 
 
-def _markdown(found: Sequence[Mapping]) -> str:
-    return '\n'.join([*markdown(*_table(found)), '', *(f'- {n}' for n in _notes(found))]) + '\n'
+def _markdown(scored: Sequence[Mapping]) -> str:
+    return '\n'.join([*markdown(*_table(scored)), '', *(f'- {n}' for n in _notes(scored))]) + '\n'
 
 
-def _tsv(found: Sequence[Mapping]) -> str:
-    """A row for each run and condition, at full precision."""
+def _tsv(scored: Sequence[Mapping]) -> str:
+    """Formats a row for each run and condition, at full precision."""
     out = io.StringIO()
     writer = csv.writer(out, delimiter='\t', lineterminator='\n')
     writer.writerow(['run', 'condition', 'log_loss', 'accuracy', 'about'])
-    for each in found:
+    for each in scored:
         for name, score in each['scores'].items():
             writer.writerow([each['run'], name, *score.values(), each['about']])
     return out.getvalue()
 
 
-def _json(found: Sequence[Mapping]) -> str:
-    return json.dumps(list(found), indent=1, allow_nan=False, ensure_ascii=False) + '\n'
+def _json(scored: Sequence[Mapping]) -> str:
+    return json.dumps(list(scored), indent=1, allow_nan=False, ensure_ascii=False) + '\n'
 
 
 WRITERS = {'.md': _markdown, '.tsv': _tsv, '.json': _json}

@@ -1,4 +1,4 @@
-"""What avsc_jax.serve does once its flags are read: a page and its JSON, as an ASGI application."""
+"""Runs avsc_jax.serve on parsed flags: a page and its JSON, as an ASGI application."""
 
 import argparse
 import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # of the extra `web`
 
 WEB = Path(__file__).parent
 HEADERS = {
-    # the explanation, in a frame of the page, has its style and its pictures in itself
+    # the explanation in the page's frame has its style and its pictures inline
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "
     "connect-src 'self'; img-src data: blob:; media-src blob:; frame-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
         ) from error
     if not _is_local(args.host):
         print(
-            f'! --host {args.host}: whoever reaches this machine can have clips tagged; there is '
-            'no password and no encryption',
+            f'! --host {args.host}: everyone who reaches this machine can have clips tagged; '
+            'there is no password and no encryption',
             file=sys.stderr,
         )
     with contextlib.closing(_listener(args.host, args.port)) as listener:
@@ -80,11 +80,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[..., Awaitable[None]]:
-    """The page and its JSON, as an ASGI application.
+    """Makes the ASGI application: the page and its JSON.
 
     Args:
-      host: what the page is reached by, beside addresses of numbers and localhost.
-      max_mb: the largest clip that is taken.
+      desk: the queue that tags the clips.
+      host: the name of the page, besides localhost and numeric addresses.
+      max_mb: the largest clip that is accepted.
     """
     from starlette.applications import Starlette
     from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -100,7 +101,9 @@ def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[...
                 async with asyncio.timeout(desk.max_seconds):
                     file, name = await received(request, Path(folder), round(max_mb * 2**20))
             except TimeoutError as error:
-                raise Refusal(408, f'the clip took over {desk.max_seconds:g} s to come') from error
+                raise Refusal(
+                    408, f'the upload took over {desk.max_seconds:g} s; send a smaller clip'
+                ) from error
             return JSONResponse(await desk.tag(file, name, _gone(request)))
 
     async def refused(_: 'Request', error: Exception) -> JSONResponse:
@@ -113,8 +116,8 @@ def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[...
         Route('/api/progress', lambda _: JSONResponse({'now': desk.progress})),
         Route('/api/tag', tag, methods=['POST']),
     ]
-    told = {kind: refused for kind in (Refusal, ValueError, OSError)}
-    inner = Starlette(routes=routes, exception_handlers=told)
+    handlers = {kind: refused for kind in (Refusal, ValueError, OSError)}
+    inner = Starlette(routes=routes, exception_handlers=handlers)
 
     async def guarded(scope: dict, receive: Callable, send: Callable) -> None:
         async def answer(message: dict) -> None:
@@ -132,20 +135,21 @@ def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[...
 
 
 def refusal(headers: Mapping[str, str], host: str) -> str | None:
-    """Why a request is not one of the page or of a program on purpose; None if it is.
+    """Why a request is refused as coming from another web site; None if it is accepted.
 
-    A page elsewhere can make a browser ask us: by its own name, which it lets point at this machine
-    (DNS rebinding; so `Host` must be no foreign name), or across sites (`Origin` is then its own).
+    Another site can make a browser send requests here: by its own name, which it points at this
+    machine (DNS rebinding, so `Host` must not be a foreign name), or across sites (`Origin` is then
+    its own).
     """
     asked, origin = headers.get('host', ''), headers.get('origin')
     try:
         name, site = urlsplit(f'//{asked}').hostname or '', urlsplit(origin or '').netloc
     except ValueError:  # half a bracket
-        return 'the request names no host that can be'
+        return 'the Host of the request is not valid; open the page by its address'
     if name not in ('localhost', host.lower()) and not _is_address(name):
-        return f'this page is not called {name!r}; open it by its address'
+        return f'the Host of the request is {name!r}; open the page by its address'
     if origin is not None and site != asked:
-        return f'clips are taken from this page, not from {origin}'
+        return f'clips are accepted from this page, not from {origin}'
     return None
 
 
@@ -160,16 +164,16 @@ async def received(request: 'Request', folder: Path, max_bytes: int) -> tuple[Pa
     from starlette.requests import ClientDisconnect
 
     def field(_) -> None:
-        raise Refusal(400, 'the form may hold one file and nothing else')
+        raise Refusal(400, 'the form must hold one file and nothing else')
 
     def keep(part) -> None:
-        if found:
+        if files:
             field(part)
-        found.append(part)
+        files.append(part)
 
     kind, options = parse_options_header(request.headers.get('content-type'))
     is_form = kind == b'multipart/form-data'
-    found, count, most = [], 0, f'{max_bytes / 2**20:g} MB'
+    files, count, most = [], 0, f'{max_bytes / 2**20:g} MB'
     try:
         parser = FormParser(
             kind.decode() if is_form else 'application/octet-stream',
@@ -184,32 +188,32 @@ async def received(request: 'Request', folder: Path, max_bytes: int) -> tuple[Pa
             },
         )
         if int(request.headers.get('content-length', 0)) > max_bytes:
-            raise Refusal(413, f'the clip is larger than {most}, which is the most that is taken')
+            raise Refusal(413, f'the clip is larger than {most}; send a smaller one')
         async for chunk in request.stream():
             count += len(chunk)
             if count > max_bytes:
-                raise Refusal(413, f'the clip is larger than {most}, the most that is taken')
+                raise Refusal(413, f'the clip is larger than {most}; send a smaller one')
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
         raise Refusal(400, f'the form cannot be read: {error}') from error
     except ClientDisconnect as error:
-        raise Refusal(499, 'the clip did not come to its end') from error
+        raise Refusal(499, 'the upload was cut off') from error
     finally:
-        for part in found:
+        for part in files:
             part.close()
-    if not found or not found[0].size:
+    if not files or not files[0].size:
         raise Refusal(400, 'there is no clip in the request; send a file')
-    name = Path(found[0].file_name.decode('utf-8', 'replace')).name[:200]
+    name = Path(files[0].file_name.decode('utf-8', 'replace')).name[:200]
     suffix = Path(name).suffix.lower()
     file = (
         folder / f'clip{suffix if suffix in media.VIDEOS + media.SOUNDS + media.PICTURES else ""}'
     )
-    return Path(found[0].actual_file_name.decode()).rename(file), name
+    return Path(files[0].actual_file_name.decode()).rename(file), name
 
 
 async def _gone(request: 'Request') -> None:
-    """Comes when who asked has gone."""
+    """Waits until the client has disconnected."""
     while (await request.receive())['type'] != 'http.disconnect':
         pass
 
@@ -226,7 +230,7 @@ def _is_local(host: str) -> bool:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Taken before the model is loaded, which takes a while."""
+    """Opens the port early, since loading the model takes a while."""
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

@@ -1,6 +1,6 @@
 'use strict';
-// Sends a clip to the program that serves this page and shows what it answers. All text goes in as
-// text, and the explanation into a frame where no script runs: names of files may hold anything.
+// Sends a clip to the program that serves this page and shows what it answers. All text is set
+// as text, and the explanation is in a frame where no script runs: file names may hold anything.
 
 const at = (id) => document.getElementById(id);
 let about = null;
@@ -49,7 +49,7 @@ function post(file) {
   });
 }
 
-async function told() {
+async function showProgress() {
   const state = await (await fetch('/api/progress')).json();
   if (busy && state.now) at('state').textContent = state.now;
 }
@@ -58,12 +58,12 @@ async function tag(file) {
   if (busy || !about) return;
   at('error').hidden = at('found').hidden = true;
   if (file.size > about.max_mb * 1e6) {
-    fail(`${file.name} has ${Math.ceil(file.size / 1e6)} MB; up to ${about.max_mb} are taken.`);
+    fail(`${file.name} has ${Math.ceil(file.size / 1e6)} MB; up to ${about.max_mb} MB are accepted.`);
     return;
   }
   busy = true;
   at('state').textContent = `Reading ${file.name}`;
-  const timer = setInterval(() => told().catch(() => {}), 500);
+  const timer = setInterval(() => showProgress().catch(() => {}), 500);
   try {
     show(file, await post(file));
   } catch (error) {
@@ -140,10 +140,10 @@ at('file').addEventListener('change', () => {
   at('file').value = '';  // so that the same clip can be chosen again
 });
 
-fetch('/api/about').then((response) => response.json()).then((found) => {
-  about = found;
+fetch('/api/about').then((response) => response.json()).then((facts) => {
+  about = facts;
   at('about').textContent =
-    `${about.title} knows ${about.classes.length} scenes by ${about.takes.join(' and ')}: ` +
+    `${about.title} names ${about.classes.length} scenes by ${about.takes.join(' and ')}: ` +
     `${about.classes.map(words).join(', ')}.`;
   for (const warning of about.warnings) add(at('warnings'), 'p', warning);
   at('warnings').className = about.warnings.length ? 'warning' : '';

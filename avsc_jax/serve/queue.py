@@ -1,4 +1,4 @@
-"""Clips that arrive from several sides are tagged and explained, one at a time, in a thread."""
+"""Tags and explains clips of several clients, one at a time, in a thread."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ MAX_WAITING = 4
 
 
 class Refusal(Exception):
-    """What is told to who brought a clip, and the status code of HTTP for it."""
+    """An error for the client: a sentence, and the status code of HTTP."""
 
     def __init__(self, status: int, sentence: str):
         super().__init__(sentence)
@@ -31,10 +31,12 @@ class Refusal(Exception):
 
 
 class TaggingQueue:
-    """Where clips are brought to.
+    """A queue of clips that wait for one predictor.
 
     Args:
-      max_seconds: for one clip; what is left to explain then is left out.
+      predictor: the system that tags them.
+      window_s: length of the windows that a clip is divided into, in seconds.
+      max_seconds: longest time for one clip; explanations that take longer are left out.
     """
 
     def __init__(self, predictor: Predictor, *, window_s: float = 10.0, max_seconds: float = 120.0):
@@ -45,24 +47,24 @@ class TaggingQueue:
         self._inside, self._doing = 0, ''
 
     def warm_up(self) -> None:
-        """Compiles what every clip needs."""
+        """Compiles the networks, for answers and for explanations."""
         explain(self._predictor, warm_up(self._predictor, self._window_s))
 
     def about(self) -> dict[str, Any]:
-        """What the system is."""
+        """Facts of the system for the page: title, classes, modalities, warnings, limits."""
         names = ('title', 'classes', 'takes', 'warnings')
         limits = {'window_s': self._window_s, 'max_seconds': self.max_seconds}
         return {name: getattr(self._predictor, name) for name in names} | limits
 
     @property
     def progress(self) -> str:
-        """What is being done."""
+        """The current step in words, and how many clips wait; empty when idle."""
         waiting = self._inside - 1
         return self._doing + (f' ({waiting} waiting)' if self._doing and waiting > 0 else '')
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
-        """For one clip, of those that may wait; it is taken before the clip is read."""
+        """Reserves a place in the queue while the context is open; raises Refusal if it is full."""
         if self._inside > MAX_WAITING:
             raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
         self._inside += 1
@@ -72,11 +74,12 @@ class TaggingQueue:
             self._inside -= 1
 
     async def tag(self, file: Path, name: str, gone: Awaitable[None]) -> dict[str, Any]:
-        """All that is found out of a clip; see `_tagged`.
+        """Tags and explains a clip, in the thread; see `_tagged` for the result.
 
         Args:
-          name: to call it by.
-          gone: comes when nobody waits for the answer any more.
+          file: the uploaded file.
+          name: the file name to show.
+          gone: completes when the client has disconnected.
         """
         given_up, loop = threading.Event(), asyncio.get_running_loop()
         work = loop.run_in_executor(self._thread, self._tagged, file, name, given_up)
@@ -84,28 +87,30 @@ class TaggingQueue:
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError as error:
-            raise Refusal(503, 'the program was ended') from error
+            raise Refusal(
+                503, 'the program was stopped; start it and send the clip again'
+            ) from error
         finally:
             given_up.set()
             watch.cancel()
         return await work
 
     def _tagged(self, file: Path, name: str, given_up: threading.Event) -> dict[str, Any]:
-        """`{scenes, timeline, notes, warnings, explanation_html, seconds}`."""
+        """Returns `{scenes, timeline, notes, warnings, explanation_html, seconds}` of a clip."""
         began, predictor = time.monotonic(), self._predictor
 
         def is_late() -> bool:
             return time.monotonic() - began > self.max_seconds
 
         def watch(records: Sequence[Mapping]) -> None:
-            self._doing = f'{name}: listening and looking, from {records[0]["start_s"]:.0f} s on'
+            self._doing = f'{name}: tagging, from {records[0]["start_s"]:.0f} s on'
             if given_up.is_set():
-                raise Refusal(499, 'nobody waits for the answer any more')
+                raise Refusal(499, 'the client has disconnected')
             if is_late():
                 raise Refusal(
                     422,
-                    f'{name} takes longer than {self.max_seconds:g} s; bring a part of it, or '
-                    'start the program with more --max_seconds',
+                    f'{name} takes longer than {self.max_seconds:g} s; send a shorter clip, or '
+                    'start the program with a larger --max_seconds',
                 )
 
         self._doing = f'{name}: opening'
@@ -116,9 +121,9 @@ class TaggingQueue:
             notes, reasons = [note.replace(str(file), name) for note in one.notes], []
             for window in one.kept:
                 if given_up.is_set() or is_late():
-                    notes.append('there was no time to explain all of it')
+                    notes.append('some windows are not explained: time was up')
                     break
-                self._doing = f'{name}: asking why, from {window["start_s"]:.0f} s on'
+                self._doing = f'{name}: explaining, from {window["start_s"]:.0f} s on'
                 reasons.append(explain(predictor, window))
         finally:
             self._doing = ''
@@ -149,18 +154,18 @@ class TaggingQueue:
             workers=1,
             limits=Limits(seconds_per_window=self.max_seconds),
         )
-        with contextlib.closing(tagged):  # which ends its worker
+        with contextlib.closing(tagged):  # closing ends its worker
             return next(tagged)
 
     def _ordered(self, probs: np.ndarray) -> list[dict[str, Any]]:
-        """Likeliest first."""
+        """All scenes with their probabilities, the likeliest first."""
         classes = self._predictor.classes
         order = np.argsort(-probs, kind='stable')
         return [{'scene': classes[c], 'p': float(probs[c])} for c in order]
 
 
 class _Watched:
-    """A predictor that says what it is about to do, to somebody who may object."""
+    """A predictor that calls `watch` before each answer; `watch` may raise to stop it."""
 
     def __init__(self, predictor: Predictor, watch: Callable[[Sequence[Mapping]], None]):
         self._predictor, self._watch = predictor, watch

@@ -1,4 +1,4 @@
-"""One loop for every system; `load_run` opens a finished run folder."""
+"""The training of all systems in one loop; `load_run` opens a finished run folder."""
 
 __all__ = ['load_run']
 

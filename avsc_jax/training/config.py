@@ -1,4 +1,4 @@
-"""Every field of a config: what it is, its default, and the check that no other is named."""
+"""The fields of a config: their types, defaults and meanings, and the check of a config's names."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-REQUIRED = object()  # in the place of a default
+REQUIRED = object()  # stands in the place of a default
 
 
 class Field(NamedTuple):
     """A field of a config.
 
     Attributes:
-      types: what its value may be.
-      default: what holds where it is absent; REQUIRED: it must be there if the job needs it.
-      text: what it says, in one line.
+      types: the types that its value may have.
+      default: its value if absent; REQUIRED: a job that needs the field has no default for it.
+      text: its meaning, in one line.
     """
 
     types: tuple[type, ...]
@@ -26,94 +26,96 @@ class Field(NamedTuple):
 NUMBER, LIST, SECTION = (int, float), (tuple, list), (ConfigDict, dict)
 
 FIELDS = {
-    'kind': Field((str,), 'train', 'train, zero_shot or ensemble: what the job does'),
-    'seed': Field((int,), 0, 'of the initial weights, the order of the clips and augmentation'),
-    'data': Field(SECTION, REQUIRED, 'the data set and its splits; see DATA_FIELDS'),
-    'demo': Field(SECTION, None, 'what replaces other fields on made-up clips'),
+    'kind': Field((str,), 'train', 'the kind of job: train, zero_shot or ensemble'),
+    'seed': Field((int,), 0, 'seed of the initial weights, the order of clips and augmentation'),
+    'data': Field(SECTION, REQUIRED, 'the data set and its splits; see the fields data.* below'),
+    'demo': Field(SECTION, None, 'values that replace other fields on made-up clips'),
     'paper': Field(SECTION, REQUIRED, 'the published number that the report prints beside ours'),
-    # what a clip goes through
+    # the inputs made of a clip
     'frames': Field((str,), None, 'the rule that picks pictures of a clip, such as clip12'),
-    'short_side': Field((int,), None, 'of the pictures, in pixels'),
-    'pictures': Field((int,), None, 'how many evenly spaced pictures make one row'),
-    'size': Field(LIST, None, 'height and width of what a network of media sees'),
-    'canvas': Field(LIST, None, 'height and width of what random_resized_crop is cut from'),
-    'mean': Field(LIST, None, 'of R, G, B in [0, 1]; absent: of `pretrained`, or ImageNet'),
-    'std': Field(LIST, None, 'of R, G, B in [0, 1]; absent: of `pretrained`, or ImageNet'),
+    'short_side': Field((int,), None, 'short side of the pictures, in pixels'),
+    'pictures': Field((int,), None, 'number of evenly spaced pictures that make one row'),
+    'size': Field(LIST, None, 'height and width of the input of a network of media'),
+    'canvas': Field(LIST, None, 'height and width of the picture before random_resized_crop'),
+    'mean': Field(LIST, None, 'mean of R, G, B in [0, 1]; absent: from `pretrained`, or ImageNet'),
+    'std': Field(LIST, None, 'deviation of R, G, B; absent: from `pretrained`, or ImageNet'),
     'front_end': Field(SECTION, None, 'name, sample_rate_hz and options, for networks of spectra'),
     'piece_s': Field(NUMBER, None, 'length of the pieces that sound is cut into, in seconds'),
-    'training_piece_s': Field(NUMBER, None, 'of as many pieces side by side in training'),
-    'augment': Field(SECTION, {}, 'augmentation -> its settings, of the rows that are trained on'),
-    'augment_pictures': Field((bool,), False, 'pictures for a frozen run are augmented, not kept'),
-    'mixup_alpha': Field(NUMBER, 0.0, 'of the beta distribution of mixup; 0: none'),
+    'training_piece_s': Field(NUMBER, None, 'length of the longer pieces that are trained on'),
+    'augment': Field(SECTION, {}, 'augmentation of training rows -> its settings'),
+    'augment_pictures': Field((bool,), False, 'augment pictures of a frozen run; keep no features'),
+    'mixup_alpha': Field(NUMBER, 0.0, 'alpha of the beta distribution of mixup; 0: no mixup'),
     # encoders and inputs
-    'encoders': Field(SECTION, {}, 'frozen encoder -> options that differ from its own'),
+    'encoders': Field(SECTION, {}, 'frozen encoder -> options that differ from its defaults'),
     'text_encoder': Field(SECTION, {}, 'the text tower of zero-shot classification'),
-    'prompt_style': Field((str,), None, 'of the texts of the classes'),
-    'inputs': Field(SECTION, {}, 'input of the network -> the encoder or run that gives it'),
-    'standardize': Field((bool,), False, 'inputs get mean 0 and deviation 1, as on training rows'),
-    'pool': Field((str,), None, 'mean or sequence: one row a clip; else one a frame'),
-    'length': Field((int,), None, 'frames of a sequence'),
-    'frames_per_row': Field(SECTION, {}, 'input -> how many of its frames make one row'),
-    'frames_per_item': Field((int,), None, 'frames whose mean is scored as one item'),
-    'one_row_a_clip': Field((bool,), False, 'an epoch has one row of each clip, by chance'),
+    'prompt_style': Field((str,), None, 'style of the texts that stand for the classes'),
+    'inputs': Field(SECTION, {}, 'input of the network -> the encoder or run that makes it'),
+    'standardize': Field((bool,), False, 'scale inputs to mean 0, deviation 1 on training rows'),
+    'pool': Field((str,), None, 'mean or sequence: one row per clip; absent: one per frame'),
+    'length': Field((int,), None, 'number of frames of a sequence'),
+    'frames_per_row': Field(SECTION, {}, 'input -> number of its frames that make one row'),
+    'frames_per_item': Field((int,), None, 'number of frames whose mean is scored as one item'),
+    'one_row_a_clip': Field((bool,), False, 'an epoch takes one random row of each clip'),
     # network
     'model': Field(SECTION, REQUIRED, 'name and options of the network that is trained'),
     'pretrained': Field((str,), None, 'the network whose published weights training begins with'),
-    'pretrained_part': Field((str,), None, 'the part of the network that they are for'),
+    'pretrained_part': Field((str,), None, 'the part of the network that takes these weights'),
     'begins_with': Field((str,), '', 'the member whose weights training begins with'),
     # training
-    'batch_size': Field((int,), REQUIRED, 'rows of a step, over all devices'),
-    'drop_remainder': Field((bool,), False, 'an incomplete last batch is left out'),
+    'batch_size': Field((int,), REQUIRED, 'number of rows of a step, over all devices'),
+    'drop_remainder': Field((bool,), False, 'leave out an incomplete last batch'),
     'epochs': Field((int,), REQUIRED, 'passes over the training rows'),
     'optimizer': Field((str,), 'sgd', 'sgd or adam'),
-    'learning_rate': Field(NUMBER, REQUIRED, 'at the start, or the highest'),
+    'learning_rate': Field(NUMBER, REQUIRED, 'the learning rate: the first, or the highest'),
     'schedule': Field((str,), 'steps', 'steps, constant, plateau, cosine_restarts, warmup_cosine'),
-    'drop_at': Field(LIST, (), 'epochs on entering which the rate is multiplied by factor'),
-    'factor': Field(NUMBER, 0.1, 'of the rate, where it drops'),
+    'drop_at': Field(LIST, (), 'epochs that begin with the rate multiplied by factor'),
+    'factor': Field(NUMBER, 0.1, 'factor of the rate where it drops'),
     'plateau_patience': Field((int,), None, 'epochs without gain before the rate drops'),
-    'periods': Field(LIST, None, 'epochs of each cosine'),
-    'lowest_rate': Field(NUMBER, 0.0, 'at the end of a cosine'),
+    'periods': Field(LIST, None, 'number of epochs of each cosine'),
+    'lowest_rate': Field(NUMBER, 0.0, 'learning rate at the end of a cosine'),
     'warmup': Field(NUMBER, 0.0, 'share of the steps in which the rate rises'),
-    'momentum': Field(NUMBER, 0.0, 'of sgd'),
-    'weight_decay': Field(NUMBER, 0.0, 'added to the gradient'),
-    'loss': Field(SECTION, REQUIRED, 'name and options, such as cross_entropy'),
-    'select': Field((str,), REQUIRED, 'log_loss, accuracy, loss, batch_loss or last: which epoch'),
-    'patience': Field((int,), 0, 'epochs without gain that end the training; 0: none do'),
-    'views': Field((str,), None, 'other views of the predictions that are scored too'),
+    'momentum': Field(NUMBER, 0.0, 'momentum of sgd'),
+    'weight_decay': Field(NUMBER, 0.0, 'factor of the weights that are added to the gradient'),
+    'loss': Field(SECTION, REQUIRED, 'name and options of the loss, such as cross_entropy'),
+    'select': Field(
+        (str,), REQUIRED, 'what selects the epoch: log_loss, accuracy, loss, batch_loss or last'
+    ),
+    'patience': Field((int,), 0, 'epochs without gain that end the training; 0: no limit'),
+    'views': Field((str,), None, 'name of further tables that are made of the predictions'),
     # other runs
     'members': Field(SECTION, {}, 'name -> config and folder of a run that this one is made of'),
-    'train_missing': Field((bool,), False, 'members that are missing are trained first'),
-    'groups': Field(SECTION, {}, 'role -> members, of an ensemble'),
-    'group_names': Field(SECTION, {}, 'role -> what the mean of its members is called'),
-    'roles': Field(LIST, (), 'which of the roles the ensemble itself takes; none: all'),
-    'recipe': Field(SECTION, None, 'how an ensemble decides: a name of RECIPES and options'),
-    'lines': Field(LIST, (), 'other recipes of the same members, scored beside'),
-    'folds': Field((int,), 0, 'refits of each member that are averaged'),
-    'evaluation': Field(SECTION, None, 'the data set whose scenes are submitted'),
+    'train_missing': Field((bool,), False, 'train missing members first'),
+    'groups': Field(SECTION, {}, 'role in an ensemble -> its members'),
+    'group_names': Field(SECTION, {}, "role -> name of the mean of the role's members"),
+    'roles': Field(LIST, (), 'the roles that the ensemble itself takes; none: all'),
+    'recipe': Field(SECTION, None, 'the rule of an ensemble: a name of RECIPES and options'),
+    'lines': Field(LIST, (), 'other recipes of the same members that are scored too'),
+    'folds': Field((int,), 0, 'number of folds whose refits of each member are averaged; 0: none'),
+    'evaluation': Field(SECTION, None, 'the data set whose predictions are submitted'),
     'submission': Field(SECTION, None, 'label and description of a challenge submission'),
 }
 
 DATA_FIELDS = {
     'name': Field((str,), REQUIRED, 'tfds_tau, own_data, or a module that defines a TFDS builder'),
-    'config': Field((str,), '', 'of its builder'),
-    'source': Field((str,), 'auto', 'tau, demo, or auto: TAU where it is prepared'),
+    'config': Field((str,), '', "name of the builder's config"),
+    'source': Field((str,), 'auto', 'tau, demo, or auto: TAU if it is prepared, else the demo'),
     'items': Field((str,), 'clip', 'what one row is: frame, second or clip'),
     'train': Field((str,), None, 'split that is trained on'),
     'valid': Field((str,), None, 'split that selects the epoch'),
     'test': Field((str,), None, 'split that is reported on'),
-    'fold': Field((int,), None, 'of five, to report on; set by --fold'),
-    'fold_file': Field((str,), None, 'clip_id and fold; set by --fold_file'),
-    'num_classes': Field((int,), None, 'of a set of pictures'),
-    'folder': Field((str,), '', "one's own clips: a folder for each class, or a table"),
-    'needs': Field(LIST, (), 'sound, picture: what each of them must have'),
-    'window_s': Field(NUMBER, 10.0, 'length of what longer files are cut into, in seconds'),
-    'sample_rate_hz': Field((int,), 48000, 'of the sound that is stored'),
-    'frames': Field((str,), 'clip12', 'the rule that picks the pictures that are stored'),
-    'short_side': Field((int,), 448, 'of the pictures that are stored, in pixels'),
+    'fold': Field((int,), None, 'the fold to report on, of five; set by --fold'),
+    'fold_file': Field((str,), None, 'table of clip_id and fold; set by --fold_file'),
+    'num_classes': Field((int,), None, 'number of classes of a set of pictures'),
+    'folder': Field((str,), '', 'your own clips: a folder with one folder per class, or a table'),
+    'needs': Field(LIST, (), 'what each of your clips must have: sound, picture or both'),
+    'window_s': Field(NUMBER, 10.0, 'length of the windows of longer files, in seconds'),
+    'sample_rate_hz': Field((int,), 48000, 'sample rate of the stored sound'),
+    'frames': Field((str,), 'clip12', 'the rule that picks the stored pictures'),
+    'short_side': Field((int,), 448, 'short side of the stored pictures, in pixels'),
     'on_error': Field((str,), 'fail', 'fail, or skip: leave out files that cannot be read'),
 }
 
-# Kind of job -> the sections it needs, and those of the other kinds.
+# Kind of job -> the sections that it needs, and the sections that only other kinds have.
 KINDS = {
     'train': (('model', 'data.train'), ('groups', 'text_encoder')),
     'zero_shot': (('model', 'text_encoder'), ('groups', 'data.train')),
@@ -122,9 +124,9 @@ KINDS = {
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for a field that no job reads, or whose value is of another kind.
+    """Raises ValueError for an unknown field, or for a value of the wrong type.
 
-    A mistyped field would else be a setting without effect.
+    Without this check, a mistyped field would be a setting without effect.
     """
     _check(config, FIELDS, 'config')
     _check(config.get('demo') or {}, FIELDS, 'config.demo')
@@ -147,10 +149,10 @@ def check_kind(config: ConfigDict) -> None:
     for path in (*needed, *foreign):
         section, _, name = path.rpartition('.')
         if (name in (config[section] if section else config)) != (path in needed):
-            told = 'needs' if path in needed else 'has no'
+            verb = 'needs' if path in needed else 'has no'
             raise ValueError(
-                f'config.kind is {kind!r}, which {told} config.{path}; change that section, or '
-                f'set config.kind to the one of {", ".join(KINDS)} that the job is'
+                f'config.kind is {kind!r}, which {verb} config.{path}; change that section, or '
+                f'set config.kind to the right one of {", ".join(KINDS)}'
             )
 
 
@@ -185,7 +187,7 @@ def _kinds(types: tuple[type, ...]) -> str:
 
 
 def table() -> Iterator[tuple[str, str, str, str]]:
-    """Name, type, default and text of each field, for people."""
+    """Yields name, type, default and text of each field, as readable words."""
     for place, fields in (('', FIELDS), ('data.', DATA_FIELDS)):
         for name, field in fields.items():
             default = 'absent' if field.default is None else repr(field.default)
@@ -194,7 +196,7 @@ def table() -> Iterator[tuple[str, str, str, str]]:
 
 
 def markdown() -> str:
-    """The page docs/fields.md."""
+    """Returns the page docs/fields.md."""
     lines = [
         '# Fields of a config',
         '',

@@ -1,4 +1,4 @@
-"""Runs that another run is made of: which they are, and the commands that make what lacks."""
+"""Runs that another run is made of: finding them, and the commands that train missing ones."""
 
 import copy
 import dataclasses
@@ -15,16 +15,17 @@ from avsc_jax.runs import run_folder, summary
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runtime import multihost
 
-STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # before the one on scenes
+STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # trained before the stage on scenes
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
 
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """A trained run that takes part: `name`, trained by `config` into `folder`.
+    """A run that another run is made of: `name`, trained by `config` into `folder`.
 
-    `fold` is its one of the five folds; None is the official one. `overrides` of the config say on
-    whose clips, where those are one's own.
+    Attributes:
+      fold: the fold that it reports on, of five; None: the official one.
+      overrides: flags of its command that name the user's own clips.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Member:
 
     @property
     def training(self) -> list[str]:
-        """The command that trains it, or goes on with it."""
+        """The command that trains it, or resumes its training."""
         fold = [] if self.fold is None else [f'--fold={self.fold}']
         named = [f'--config={self.config}', *self.overrides, *fold]
         return ['avsc_jax.main', *named, f'--workdir={self.folder.path}']
@@ -55,13 +56,13 @@ def named(
     *,
     overrides: tuple[str, ...] = (),
 ) -> list[Member]:
-    """Those of the config's members that have these names, in this order.
+    """Returns the members of a config that have these names, in the names' order.
 
     Args:
-      seed: of the run that they are for; the members of another seed than 0 lie apart.
-      overrides: of the members' configs, where they are to read the same clips of one's own.
+      seed: the seed of the run that they are for; a seed other than 0 is part of their folders.
+      overrides: flags of the members' commands that name the user's own clips.
     """
-    found = []
+    members = []
     for name in names:
         made_by, own_folder = config.members[name].config, config.members[name].run
         path = run_folder.default_path(made_by, fold)
@@ -70,18 +71,18 @@ def named(
         path = path.with_name(f'{path.name}-seed{seed}') if seed else path
         if own_folder:
             path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
-        found.append(Member(name, made_by, run_folder.RunFolder(path), fold, overrides))
-    return found
+        members.append(Member(name, made_by, run_folder.RunFolder(path), fold, overrides))
+    return members
 
 
 def flags(folders: Mapping[str, Path | None], download_weights: bool) -> list[str]:
-    """What a run was given and its members' commands need too."""
-    given = [f'--{name}={folder}' for name, folder in folders.items() if folder]
-    return given + ['--download_weights'] * download_weights
+    """Returns the flags that a run hands on to its members' commands."""
+    shared = [f'--{name}={folder}' for name, folder in folders.items() if folder]
+    return shared + ['--download_weights'] * download_weights
 
 
 def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[str]) -> None:
-    """Runs the commands, where the config wants that; each in a process that frees its memory."""
+    """Runs commands, each in a process of its own; an error if config.train_missing is not set."""
     if todo and not config.train_missing:
         raise FileNotFoundError(
             f'{len(todo)} tables are missing; --config.train_missing=True makes them, or:\n'
@@ -94,39 +95,39 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
         code = subprocess.run([sys.executable, '-m', *command, *own, *flags], stdout=2).returncode
         if code:
             raise ValueError(
-                f'a member failed, as told above (exit code {code}); this goes on with it: '
-                f'{line(command)}'
+                f'a member failed with exit code {code}, its error is printed above; this command '
+                f'resumes it: {line(command)}'
             )
 
 
 def data(everyone: Sequence[Member]) -> str:
-    """The data that all members were trained on."""
+    """Returns the name and fingerprint of the data that all members were trained on."""
     first = everyone[0].folder.read_json('environment.json')['data']
     check_data(everyone, first)
     return first
 
 
 def check_data(everyone: Iterable[Member], wanted: str) -> None:
-    """See `summary.check_data`."""
+    """Raises ValueError if members were trained on other data; see `summary.check_data`."""
     summary.check_data([(member.name, member.folder) for member in everyone], wanted)
 
 
 def line(command: Sequence[str]) -> str:
-    """What one types."""
+    """Returns a command as one types it."""
     return 'python -m ' + shlex.join(command)
 
 
 def earlier_runs(config: ConfigDict, seed: int) -> list[Member]:
-    """The runs that this one is made of, or begins with."""
+    """Returns the runs that a config's run is made of, or begins with."""
     names = config.get('members', ())
-    if 'begins_with' in config:  # the same for every fold and seed
+    if 'begins_with' in config:  # one run serves every fold and seed
         return named(config, [n for n in names if n == config.begins_with], None)
     same = sources.find(config.data.name).overrides(config.data)
     return named(config, names, config.data.get('fold'), seed, overrides=same)
 
 
 def has_stage(config: ConfigDict, data_dir: Path) -> bool:
-    """Whether the run that this one begins with is finished, or its pictures are there."""
+    """Returns whether the run that training begins with is finished, or can be trained."""
     (part,) = earlier_runs(config, config.seed)
     data = {'name': STAGES[config.begins_with], 'config': ''}
     return part.folder.is_done or sources.find(data['name']).is_prepared(data, data_dir)
@@ -138,7 +139,7 @@ def train_members(
     folders: Mapping[str, Path | None],
     download_weights: bool,
 ) -> None:
-    """Trains those runs which lack, for each seed, in processes that take and free the devices."""
+    """Trains missing members for each seed, in processes of their own, which free the devices."""
     for seed in seeds:
         seeded = copy.deepcopy(config)
         seeded.seed = seed
@@ -147,17 +148,17 @@ def train_members(
 
 
 def untrained(parts: Iterable[Member]) -> list[list[str]]:
-    """The commands that train those which are not finished."""
+    """Returns the commands that train the unfinished runs."""
     return [part.training for part in parts if not part.folder.is_done]
 
 
 def is_encoder(config: ConfigDict, part: Member) -> bool:
-    """Whether the system takes the embeddings of this run."""
+    """Returns whether a run's embeddings are an input of the system."""
     return part.name in config.get('inputs', {}).values()
 
 
 def run_specs(config: ConfigDict, parts: Iterable[Member]) -> list[RunSpec]:
-    """The finished runs among the encoders."""
+    """Returns the specs of the finished runs whose embeddings the system takes."""
     of_system = [part for part in parts if is_encoder(config, part) and part.folder.is_done]
     return [RunSpec(part.name, part.folder.path) for part in of_system]
 
@@ -165,7 +166,7 @@ def run_specs(config: ConfigDict, parts: Iterable[Member]) -> list[RunSpec]:
 def kept_encoders(
     config: ConfigDict, folder: run_folder.RunFolder, parts: Iterable[Member]
 ) -> list[RunSpec]:
-    """Those runs, as the run folder keeps them: it must be enough to open the system."""
+    """Copies the encoders among the runs into the run folder, which must suffice to open it."""
     specs = run_specs(config, parts)
     if multihost.is_first():
         for spec in specs:

@@ -1,4 +1,4 @@
-"""What a run will do and what its report says of it: data, protocol, weights, sizes."""
+"""The text of --dry_run: data, protocol, weights, shapes, parameters, steps and disk."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from avsc_jax.runs import summary
 
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
-    """What a run would do: shapes, parameters, steps and disk."""
+    """Describes what a run would do: shapes, parameters, steps and disk."""
     lines, classes, clips = _data(config, data_dir)
     for spec in specs:
         shape = f'input {spec.input_shape}, ' if isinstance(spec, EncoderSpec) else ''
@@ -34,7 +34,7 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
 
 
 def _data(config: ConfigDict, data_dir: Path) -> tuple[list[str], Sequence[str], dict[str, int]]:
-    """Lines about the data, its classes, and how many clips each split in use has."""
+    """Returns lines about the data, its classes, and the number of clips of each split in use."""
     data = config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     source, used = sources.find(data.name), examples.splits_used(config).values()
@@ -46,12 +46,12 @@ def _data(config: ConfigDict, data_dir: Path) -> tuple[list[str], Sequence[str],
         classes, stored = source.forecast(data, data_dir)
         clips = {split: sum(stored[part] for part in split.split('+')) for split in used if stored}
         lines.append(f'classes: {", ".join(classes)}')
-        lines.append('it is not prepared yet; the run builds it first, and cuts longer files')
+        lines.append('not prepared yet: the run builds it first, and cuts longer files')
     return lines, classes, clips
 
 
 def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
-    """A line about the network, and how many parameters it has."""
+    """Returns a line about the network, and its number of parameters."""
     model = build.make_model(config.model.to_dict(), num_classes=num_classes)
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     if isinstance(model.input_spec, dict):
@@ -60,13 +60,13 @@ def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
         shapes = {'image': (*config.size, model.in_chans)}
     else:
         shapes = {'image': model.input_spec.shape[1:]}
-    wanted = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
-    line = f'network {config.model.name}: {sum(sizes):,} parameters, input {wanted}'
+    inputs = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
+    line = f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}'
     return line, sum(sizes)
 
 
 def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]) -> Iterator[str]:
-    """Lines about the rows of each split, and about the steps of training."""
+    """Yields lines about the rows of each split, and about the steps of training."""
     parts = rows_of_a_clip(config, specs)
     for split, count in clips.items():
         line = f'split {split}: {count:,} clips, {count * parts:,} rows'
@@ -81,12 +81,12 @@ def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]
 
 
 def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:
-    """The whole, or frames, or pieces of sound, of ten seconds."""
+    """Returns how many rows a clip of ten seconds makes: one, or its frames or pieces of sound."""
     data = config.data
     if data['items'] == 'clip' or sources.find(data.name).has_one_frame(data):
         return 1
     if 'piece_s' in config:
-        return max(1, round(10 / config.piece_s))
+        return media.num_pieces(10, config.piece_s)
     if not specs:
         return _frames(config.frames)
     frames = math.prod(specs[0].output_shape[:-2])  # of a front end, in each piece
@@ -94,7 +94,7 @@ def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:
 
 
 def _items(spec: EncoderSpec, config: ConfigDict) -> int:
-    """How much of ten seconds an encoder takes."""
+    """Returns how many items of ten seconds an encoder takes: pieces, windows or pictures."""
     if 'piece_s' in spec.reading:
         return round(10 / spec.reading['piece_s'])
     if spec.takes == 'audio':

@@ -1,7 +1,7 @@
-"""The whole job of a config whose members are runs of other configs: tables, fusion, report.
+"""The job of an ensemble, whose members are runs of other configs: tables, fusion, report.
 
-Only tables of predictions are read, so it takes seconds and no accelerator. Members are trained by
-the commands that it names, or by itself where the config says `train_missing`.
+It only reads tables of predictions, so it takes seconds and no accelerator. It names the commands
+that train missing members, or runs them if the config sets `train_missing`.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from avsc_jax.training.dependencies import EVALUATION, Member
 
 Tables = dict[str, tables.Predictions]
 
-# A line of searched weights is scored twice: as the papers do, and on locations unseen.
+# A line of searched weights is scored twice: as in the papers, and on unseen locations.
 SAME, OTHER = 'searched on scored rows', 'searched on other places'
 
 
@@ -32,8 +32,10 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
     """Reads the members' tables, fuses them, and writes table, report and submission.
 
     Args:
-      flags: of the commands that make tables which are missing.
+      flags: added to the commands that make missing tables.
+      dry_run: whether to print only which members are trained, and the missing commands.
     """
+    check(config)
     names = [name for group in config.groups.values() for name in group]
     refits = range(config.get('folds', 0)) or [None]
     groups = [dependencies.named(config, names, fold) for fold in refits]
@@ -48,7 +50,7 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
     data = dependencies.data(everyone)
     scored = fuse(groups, config)
     result = scored[title(headline(config))]
-    told = report.make(
+    content = report.make(
         result,
         title=folder.path.name,
         about=result.meta['about'],
@@ -60,25 +62,46 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
         },
     )
     items = config.data.get('items', 'clip')
-    told['members'] = [report.line(*item, level=items) for item in scored.items()]
+    content['members'] = [report.line(*item, level=items) for item in scored.items()]
     evaluated = evaluate(groups, config) if 'submission' in config else None
     facts = _facts(groups)
-    folder.begin(config.to_dict())  # nothing is written before all has worked
+    folder.begin(config.to_dict())  # nothing is written before everything above has worked
     folder.record_environment(data, {})
     folder.write_json('classes.json', result.meta['classes'])
     folder.write_json('members.json', facts)
     tables.write(result, folder.predictions_file(config.data.test))
     if evaluated:
         tables.write(evaluated, folder.predictions_file(EVALUATION))
-        submit(evaluated, config, folder.path / 'submission', facts, told['scores']['clip'])
-    page = report.write(told, folder.path)
+        submit(evaluated, config, folder.path / 'submission', facts, content['scores']['clip'])
+    page = report.write(content, folder.path)
     folder.finish()
-    print(report.text(told))
+    print(report.text(content))
     print(f'report: {page}')
 
 
+def check(config: ConfigDict) -> None:
+    """Raises ValueError if a line takes unknown members, or has an unknown recipe."""
+    members = [name for group in config.groups.values() for name in group]
+    takes = {f'the line {line["row"]}': line['roles'] for line in (*config.lines, headline(config))}
+    for where, names, known in (
+        ('config.groups', members, [*config.members]),
+        *((where, names, [*config.groups, *members]) for where, names in takes.items()),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f'{where} takes {unknown[0]!r}, which is none of {mix.listed(known)}; change '
+                'config.groups, config.roles or config.lines'
+            )
+    for line in (*config.lines, headline(config)):
+        if line['recipe']['name'] not in mix.RECIPES:
+            raise ValueError(
+                f'the recipe of {line["row"]} is {line["recipe"]["name"]!r}; it must be one of '
+                f'{mix.listed(mix.RECIPES)}'
+            )
+
+
 def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:
-    """The commands that make what is not there, in their order."""
+    """Returns the commands that train unfinished members and make missing tables, in order."""
     todo = [member.training for member in everyone if not member.folder.is_done]
     if 'submission' in config:
         todo += [
@@ -90,7 +113,7 @@ def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:
 
 
 def status(everyone: Sequence[Member]) -> str:
-    """Which members are trained."""
+    """Returns a line for each member that says whether it is trained."""
     return '\n'.join(
         f'{member.name:6}{member.folder.path}  {"" if member.folder.is_done else "not "}trained'
         for member in everyone
@@ -98,7 +121,7 @@ def status(everyone: Sequence[Member]) -> str:
 
 
 def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
-    """What there is, and the commands for what there is not."""
+    """Returns the members' status, and the commands that make what is missing."""
     lines = ['missing:', *map(dependencies.line, todo)] if todo else ['nothing is missing']
     return '\n'.join([status(everyone), *lines])
 
@@ -106,81 +129,82 @@ def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
 def read(
     group: Sequence[Member], split: str, items: str = 'clip'
 ) -> dict[Member, tables.Predictions]:
-    """The members' tables, the same items in the same order.
+    """Reads the members' tables of a split, with the same items in the same order.
 
     Args:
-      items: what a row is: 'clip', which all tables can be pooled to, or 'second'.
+      items: what a row is: 'clip', to which all tables are pooled, or 'second'.
     """
-    found = {member: tables.read(member.folder.predictions_file(split)) for member in group}
-    for member, table in found.items():
+    read_tables = {member: tables.read(member.folder.predictions_file(split)) for member in group}
+    for member, table in read_tables.items():
         if items != 'clip' and table.meta.get('granularity') != items:
             raise ValueError(
-                f'{member.folder.path} has a row for each {table.meta.get("granularity")}, which '
-                f'is no {items}; train {member.config} again'
+                f'{member.folder.path} has a row for each {table.meta.get("granularity")}, not for '
+                f'each {items}; train {member.config} again'
             )
-    return mix.alike(found, pooled=items == 'clip')
+    return mix.alike(read_tables, pooled=items == 'clip')
 
 
 def fuse(groups: Sequence[Sequence[Member]], config: ConfigDict) -> Tables:
-    """What is scored: members, means of roles, the paper's other lines, last the ensemble.
+    """Makes all tables that are scored: members, means of roles, other lines, last the ensemble.
 
-    Of several folds, each clip is named by the members that have not seen it.
+    With several folds, each clip is classified by the members that were not trained on it.
     """
     refits = []
     for group in groups:
-        found = read(group, config.data.test, config.data.get('items', 'clip'))
-        refits.append(fuse_refit({member.name: found[member] for member in group}, config))
+        of_members = read(group, config.data.test, config.data.get('items', 'clip'))
+        refits.append(fuse_refit({member.name: of_members[member] for member in group}, config))
     return {name: _joined([refit[name] for refit in refits]) for name in refits[0]}
 
 
-def fuse_refit(found: Tables, config: ConfigDict) -> Tables:
-    """The same of the members of one fold."""
-    probs = {name: table.probs for name, table in found.items()}
+def fuse_refit(members: Tables, config: ConfigDict) -> Tables:
+    """Fuses the members of one fold; see `fuse`."""
+    probs = {name: table.probs for name, table in members.items()}
     probs |= by_role(probs, config)
-    classes = mix.first(found).meta['classes']
-    scored = dict(found)
+    classes = mix.first(members).meta['classes']
+    scored = dict(members)
     for role, name in config.group_names.items():
         if len(config.groups[role]) > 1:
-            scored[name] = _like(found, probs[role])
+            scored[name] = _like(members, probs[role])
     last = headline(config)
     for line in (*config.lines, last):
         chosen = {role: probs[role] for role in line['roles']}
         if is_weighted(line):
-            scored |= weighted(line, chosen, found)
+            scored |= weighted(line, chosen, members)
         else:
             probs_of_line = mix.fuse(chosen, line['recipe'], classes=classes)
-            scored[line['row']] = _like(found, probs_of_line)
+            scored[line['row']] = _like(members, probs_of_line)
     scored[title(last)].meta.update(
         system=title(last),
-        about=mix.about(found, _sentence(last, config), []),
+        about=mix.about(members, _sentence(last, config), []),
         calibrated=bool(last['recipe'].get('clamp')),
     )
     return scored
 
 
 def headline(config: ConfigDict) -> dict[str, Any]:
-    """The line that is the ensemble itself: of all groups, unless the config says of whom."""
+    """Returns the line of the ensemble itself, over config.roles or else over all groups."""
     roles = config.get('roles') or [*config.groups]
     return dict(row=config.paper.row, roles=roles, recipe=config.recipe)
 
 
 def is_weighted(line: Mapping[str, Any]) -> bool:
-    """Whether the line's weights are searched."""
+    """Returns whether a line's weights are searched."""
     return mix.RECIPES[line['recipe']['name']].fits is not None
 
 
 def title(line: Mapping[str, Any], way: str = SAME) -> str:
-    """What the table of a line is called."""
+    """Returns the name of a line's table."""
     return f'{line["row"]}, {way}' if is_weighted(line) else line['row']
 
 
-def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], found: Tables) -> Tables:
-    """A line whose weights are searched, twice; the weights stand in the first one's header.
+def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], members: Tables) -> Tables:
+    """Searches the weights of a line twice, and returns both tables.
 
-    First as the papers do; then each half of the recording locations is mixed by the weights that
+    The first has the weights that are best on the scored rows, as in the papers, and lists them in
+    its header; in the second, each half of the recording locations is mixed by the weights that
     are best on the other half.
     """
-    group = {name: _like(found, probs) for name, probs in chosen.items()}
+    group = {name: _like(members, probs) for name, probs in chosen.items()}
     clips = mix.first(group).clip_id
     half = folds.assign(clips, num_folds=2)
     folds.check(clips, half, num_folds=2)
@@ -192,34 +216,34 @@ def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], found: T
         f"the paper's weights of {line['row']}": line['recipe'].get('paper') or (),
         **{f'weights of {title(line, OTHER)}, half {n}': of_halves[n - 1] for n in (1, 2)},
     }
-    same = _like(found, mix.mix(group, 'weights', weights, clamp=None))
+    same = _like(members, mix.mix(group, 'weights', weights, clamp=None))
     same.meta['learned'] = {
         name: dict(zip(group, map(float, values), strict=True))
         for name, values in learned.items()
         if len(values)
     }
-    return {title(line): same, title(line, OTHER): _like(found, probs)}
+    return {title(line): same, title(line, OTHER): _like(members, probs)}
 
 
 def by_role(probs: Mapping[str, np.ndarray], config: ConfigDict) -> dict[str, np.ndarray]:
-    """Role -> mean of the probabilities [N, C] of its members, as far as they are there."""
-    there = {
+    """Takes the mean of each role's members [N, C]; leaves out roles that have none in `probs`."""
+    members = {
         role: [probs[name] for name in names if name in probs]
         for role, names in config.groups.items()
     }
-    return {role: ensemble.mean(np.stack(found)) for role, found in there.items() if found}
+    return {role: ensemble.mean(np.stack(group)) for role, group in members.items() if group}
 
 
 def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.Predictions:
-    """The scenes of the challenge's items.
+    """Classifies the items of the challenge's evaluation set.
 
-    The refits of five folds are averaged as they come, and divided by their sum once (S03, S04).
+    The fused rows of several folds are averaged first, and normalised once (S03, S04).
     """
     everyone = [member for group in groups for member in group]
-    found = read(everyone, EVALUATION)
+    of_members = read(everyone, EVALUATION)
     parts = []
     for group in groups:
-        refit = {member.name: found[member] for member in group}
+        refit = {member.name: of_members[member] for member in group}
         roles = by_role({name: table.probs for name, table in refit.items()}, config)
         classes = mix.first(refit).meta['classes']
         recipe = config.recipe.to_dict()
@@ -234,7 +258,7 @@ def submit(
     facts: Sequence[Mapping],
     scores: Mapping[str, object],
 ) -> None:
-    """Writes the challenge's two files: output and sheet."""
+    """Writes the challenge's two files: the output table and the sheet about the system."""
     parameters = {}
     for fact in facts:
         fold = '' if fact['fold'] is None else f', fold {fact["fold"]}'
@@ -248,16 +272,16 @@ def submit(
     submission.write(table, folder, label=config.submission.label, system=system)
 
 
-def _like(found: Tables, probs: np.ndarray) -> tables.Predictions:
-    """A table of the members' clips with other probabilities."""
-    first = mix.first(found)
+def _like(members: Tables, probs: np.ndarray) -> tables.Predictions:
+    """Returns a table of the members' clips with other probabilities."""
+    first = mix.first(members)
     kept = ('split', 'classes', 'granularity', 'pooled')
     meta = {name: first.meta[name] for name in kept if name in first.meta}
     return dataclasses.replace(first, probs=probs, meta=meta | {'calibrated': False})
 
 
 def _joined(parts: Sequence[tables.Predictions]) -> tables.Predictions:
-    """The rows of all parts, under the first one's header."""
+    """Joins the rows of all parts, under the first one's header."""
     if len(parts) == 1:
         return parts[0]
     columns = {
@@ -268,7 +292,7 @@ def _joined(parts: Sequence[tables.Predictions]) -> tables.Predictions:
 
 
 def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:
-    """How the ensemble is made of its members."""
+    """Returns a sentence about how the ensemble is made of its members."""
     groups = '; '.join(
         f'{role}: {"mean of " * (len(names) > 1)}{mix.listed(names)}'
         for role, names in config.groups.items()
@@ -287,7 +311,7 @@ def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:
 
 
 def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
-    """What members.json tells of each; the refits of a member have the same parameters."""
+    """Returns the content of members.json; a member has equally many parameters in all folds."""
     parameters = {}
     for member in groups[0]:
         config, count = member.folder.config, member.folder.num_classes

@@ -1,4 +1,4 @@
-"""The weights that a run takes: of frozen encoders, and those that training begins with."""
+"""The weights that a run takes: those of frozen encoders, and those that training begins with."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,7 +19,11 @@ from avsc_jax.training import dependencies
 
 
 def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> list[EncoderSpec]:
-    """Encoders with the origin of their weights: a file's SHA-256, or random:0."""
+    """Returns encoders with the origin of their weights: a file's SHA-256, or random:0.
+
+    Args:
+      named: encoder -> its options, a section of the config.
+    """
     return [
         EncoderSpec(
             name,
@@ -31,14 +35,14 @@ def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> l
 
 
 def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
-    """Of an encoder's weights."""
+    """Returns the origin of an encoder's weights."""
     if name in sound.FRONT_ENDS:
         return encoders.NO_WEIGHTS
     return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
 
 
 def published(config: ConfigDict) -> list[str]:
-    """Networks whose published weights the config takes."""
+    """Lists the networks whose published weights a config takes."""
     return [
         *(name for name in config.get('encoders', ()) if name not in sound.FRONT_ENDS),
         *config.get('text_encoder', ()),
@@ -47,7 +51,7 @@ def published(config: ConfigDict) -> list[str]:
 
 
 def origins(config: ConfigDict, specs: list[EncoderSpec], weights_dir: Path) -> dict[str, str]:
-    """Network -> where its weights come from: those of encoders, and those training begins with."""
+    """Returns network -> origin of its weights, for encoders and for what training begins with."""
     used = {spec.name: spec.weights for spec in specs if spec.weights != encoders.NO_WEIGHTS}
     if not summary.begins_published(config):
         return used
@@ -64,9 +68,15 @@ def started(
     parts: Sequence[dependencies.Member],
     state: TrainState,
 ) -> TrainState:
-    """The state that training begins with: published variables, or those of trained members."""
-    if begun := config.get('begins_with'):
-        (part,) = (part for part in parts if part.name == begun)
+    """Returns the state that training begins with: published variables, or trained members'.
+
+    Args:
+      used: network -> origin of its weights; see `origins`.
+      parts: the runs that this one is made of, or begins with.
+      state: the freshly drawn state.
+    """
+    if stage := config.get('begins_with'):
+        (part,) = (part for part in parts if part.name == stage)
         return with_network(state, part.folder)
     if stems := {
         part.name: run_folder.best_variables(part.folder)[1]
@@ -80,21 +90,21 @@ def started(
     load = partial(weights.load, name=name, origin=used[name], folder=weights_dir, head='drop')
     if 'pretrained_part' not in config:
         return state.replace(**load(model, key=config.seed))
-    found = load(model.part(config.pretrained_part))
+    loaded = load(model.part(config.pretrained_part))
     return state.replace(
         **{
-            kind: {**variables, config.pretrained_part: found[kind]}
+            kind: {**variables, config.pretrained_part: loaded[kind]}
             for kind, variables in state.variables.items()
         }
     )
 
 
 def with_network(state: TrainState, folder: run_folder.RunFolder) -> TrainState:
-    """The state with the network of a finished run, all but its head, which is freshly drawn."""
-    _, found = run_folder.best_variables(folder)
+    """Returns the state with a finished run's network; the head stays freshly drawn."""
+    _, trained = run_folder.best_variables(folder)
     taken = {
-        'params': {**found['params'], 'head': state.params['head']},
-        'batch_stats': found['batch_stats'],
+        'params': {**trained['params'], 'head': state.params['head']},
+        'batch_stats': trained['batch_stats'],
     }
     shapes = [jax.tree.map(np.shape, variables) for variables in (taken, state.variables)]
     if shapes[0] != shapes[1]:

@@ -1,4 +1,4 @@
-"""The one training loop: epochs of steps, scored, checkpointed, resumable, stopped on NaN."""
+"""The training loop of all systems: epochs are scored and saved; it resumes, and stops on NaN."""
 
 import dataclasses
 import time
@@ -20,7 +20,7 @@ from avsc_jax.training.optimizer import Schedule, with_rate
 from avsc_jax.training.steps import Steps
 
 SAVE_EVERY_S = 600.0  # within an epoch
-SAVE_EVERY_STEPS = 1000  # of several processes, which must save together and share no clock
+SAVE_EVERY_STEPS = 1000  # with several processes, which must save together and share no clock
 SELECT = {
     'accuracy': ('valid_accuracy', 1),
     'log_loss': ('valid_log_loss', -1),  # of pooled clips
@@ -47,17 +47,17 @@ def fit(
     drop_remainder: bool = False,
     one_of: np.ndarray | None = None,
 ) -> None:
-    """Trains to the end of the last epoch, going on from the last checkpoint if there is one.
+    """Trains to the end of the last epoch; resumes from the last checkpoint if one exists.
 
-    Epochs of a Stream are saved on the way too, and go on from the very step. Afterwards
-    `checkpoints` holds the best epoch (the first of equals by `select` on `valid`) and the last,
+    Epochs of a Stream are also saved on the way, and resume at the exact step. Afterwards
+    `checkpoints` holds the best epoch (by `select` on `valid`, the first of equals) and the last,
     and `history` a line per epoch.
 
     Args:
-      valid: None where nothing is scored and the last epoch is the best.
-      patience: so many epochs without a new best one end the training; 0: none do.
-      drop_remainder: an epoch leaves out the rows that do not fill its last batch.
-      one_of: the group of each training row `[N]`; an epoch takes one row of each, by chance.
+      valid: rows that score each epoch; None: the last epoch is the best.
+      patience: number of epochs without a new best one that ends the training; 0: no limit.
+      drop_remainder: whether to leave out the rows that do not fill the last batch.
+      one_of: the group of each training row `[N]`; an epoch takes one random row of each group.
 
     Raises:
       FloatingPointError: the loss is NaN or infinite; names step and learning rate.
@@ -87,15 +87,16 @@ def fit(
 
 
 def stopped(lines: Sequence[dict], patience: int) -> bool:
-    """Whether the last `patience` epochs of a history brought no new best one; 0: never."""
+    """Returns whether the last `patience` epochs brought no new best one; with 0, never."""
     return 0 < patience <= len(lines) and not any(line['best'] for line in lines[-patience:])
 
 
 def selection(name: str, *, scored: bool = True) -> tuple[str, int]:
-    """The column of the history that chooses the best epoch, and +1 where higher is better.
+    """Returns the history's column that selects the best epoch, and +1 if higher is better, or -1.
 
     Args:
-      scored: whether there is a split to score the epochs on.
+      name: one of SELECT.
+      scored: whether the job has a split to score the epochs on.
     """
     if name not in SELECT:
         raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
@@ -108,12 +109,12 @@ def selection(name: str, *, scored: bool = True) -> tuple[str, int]:
 
 
 def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np.ndarray:
-    """Probabilities `[N, C]` float64 of every row, in order."""
+    """Returns the probabilities `[N, C]` float64 of all rows, in order."""
     return _probabilities(_logits(steps, variables, rows, _place(steps, rows), batch_size))
 
 
 def predictions(rows: Rows, probs: np.ndarray, *, meta: dict) -> tables.Predictions:
-    """The table of these rows."""
+    """Makes a table of predictions from rows and their probabilities."""
     return tables.Predictions(
         clip_id=np.asarray(rows.clip_id),
         segment=rows.segment,
@@ -124,7 +125,7 @@ def predictions(rows: Rows, probs: np.ndarray, *, meta: dict) -> tables.Predicti
 
 
 def _place(steps: Steps, rows: Rows):
-    """The arrays, on the devices; a stream stays where it is."""
+    """Copies the rows' arrays to the devices; a stream stays on the host."""
     if isinstance(rows.inputs, Stream):
         return rows.inputs
     return steps.place({**rows.inputs, 'label': rows.label})
@@ -132,7 +133,7 @@ def _place(steps: Steps, rows: Rows):
 
 @dataclasses.dataclass(frozen=True)
 class _Epoch:
-    """One pass over the training rows: its learning rate, and what guards its checkpoints.
+    """One pass over the training rows: its learning rate, checkpoints, and check of the loss.
 
     Attributes:
       first_step: the number of its first step.
@@ -147,7 +148,7 @@ class _Epoch:
     lines: Sequence[dict]
 
     def line(self, state: TrainState, losses: np.ndarray, mask: np.ndarray) -> dict:
-        """What the history says of its training."""
+        """Returns the history's line about its training."""
         return {
             'epoch': self.number,
             'step': int(state.step),
@@ -156,7 +157,7 @@ class _Epoch:
         }
 
     def save(self, state: TrainState, losses: Sequence[float]) -> None:
-        """Saves a state on the way; the last good one stays where the loss is not finite."""
+        """Saves a state within the epoch; if the loss is not finite, the last good one stays."""
         self.check(losses)
         self.checkpoints.save(state, self.lines, losses, is_best=False)
 
@@ -166,12 +167,12 @@ class _Epoch:
         if not len(bad):
             return
         step, last = self.first_step + int(bad[0]), self.checkpoints.last_step()
-        kept = 'there is no checkpoint yet'
+        kept = 'no checkpoint was saved yet'
         if last is not None:
             kept = f'the last good checkpoint is {self.checkpoints.folder / "last" / str(last)}'
         raise FloatingPointError(
             f'the loss is {losses[bad[0]]} at step {step} of epoch {self.number}, learning rate '
-            f'{float(self.rate(step)):g}; {kept}; lower --config.learning_rate and start anew in '
+            f'{float(self.rate(step)):g}; {kept}; lower --config.learning_rate and start again in '
             'another --workdir'
         )
 
@@ -185,10 +186,10 @@ def _run_epoch(
     losses: Sequence[float],
     epoch: _Epoch,
 ) -> tuple[TrainState, np.ndarray]:
-    """One pass over the rows; returns the state and the loss of every step `[K]`.
+    """Trains on all rows once; returns the state and the loss of every step `[K]`.
 
     Args:
-      losses: of the steps that are done already; only a stream's epoch can be cut.
+      losses: the losses of the steps done already; only a stream's epoch resumes within.
     """
     first_rate = steps.place(np.float32(epoch.rate(epoch.first_step)))
     state = state.replace(opt_state=with_rate(state.opt_state, first_rate))
@@ -211,13 +212,13 @@ def _run_stream(
     losses: Sequence[float],
     epoch: _Epoch,
 ) -> tuple[TrainState, np.ndarray]:
-    """One pass over rows that are read as they are needed; saves the state now and then."""
+    """Trains on all rows of a stream once; saves the state at intervals."""
     losses, done, saved = list(losses), len(losses), time.monotonic()
     batches = rows.batches(order[done:], mask[done:])
     for batch in _progress(batches, desc='steps', leave=False, initial=done, total=len(order)):
         state, loss = steps.train(state, batch)
         losses.append(loss)
-        # While the device works on this step the host makes the next batch, and no third waits.
+        # While the device computes this step the host makes the next batch, and no more than that.
         losses[-2:-1] = jax.device_get(losses[-2:-1])
         if len(losses) < len(order) and _is_time_to_save(len(losses), saved):
             losses[-1:] = jax.device_get(losses[-1:])
@@ -233,7 +234,7 @@ def _is_time_to_save(step: int, saved: float) -> bool:
 
 
 def _logits(steps: Steps, variables: dict, rows: Rows, placed, batch_size: int) -> np.ndarray:
-    """`[N, C]` float32 of every row, in order."""
+    """Returns the logits `[N, C]` float32 of all rows, in order."""
     order, mask = epoch_order(len(rows), batch_size, multiple=steps.num_devices)
     parts = _logits_of_batches(steps, variables, placed, steps.local(order), steps.local(mask))
     return np.concatenate(list(parts))[mask.ravel()]
@@ -255,7 +256,7 @@ def _probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def _scores(steps: Steps, logits: np.ndarray, rows: Rows, batch_size: int, column: str) -> dict:
-    """What a line of the history says of the validation rows: of each, and of pooled clips."""
+    """Scores the validation rows, one by one and pooled to clips, for a line of the history."""
     losses = np.asarray(steps.loss(logits, rows.label))
     _, first, group = np.unique(rows.clip_id, return_index=True, return_inverse=True)
     pooled = ensemble.pool(_probabilities(logits), group, len(first))
@@ -264,7 +265,7 @@ def _scores(steps: Steps, logits: np.ndarray, rows: Rows, batch_size: int, colum
         'valid_log_loss': metrics.log_loss(pooled, rows.label[first]),
         'valid_accuracy': metrics.accuracy(pooled, rows.label[first]),
     }
-    if column == 'valid_batch_loss':  # no mean over items, so it is told only where it selects
+    if column == 'valid_batch_loss':  # no mean over items, so it is kept only if it selects
         batches = np.split(losses, range(batch_size, len(losses), batch_size))
         scores[column] = float(np.mean([batch.mean() for batch in batches]))
     return scores
@@ -282,5 +283,5 @@ def _epochs(lines: Sequence[dict], epochs: int, patience: int) -> tqdm:
 
 
 def _progress(items: Iterable, **settings) -> tqdm:
-    """A bar of the first process."""
+    """Shows a progress bar, in the first process only."""
     return tqdm(items, disable=not multihost.is_first(), **settings)

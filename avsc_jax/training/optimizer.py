@@ -1,4 +1,4 @@
-"""Schedules and optimizers, by the settings of a config."""
+"""Learning rate schedules and optimizers, made from the settings of a config."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,22 @@ COSINES = {'cosine_restarts': cosine_restarts, 'warmup_cosine': warmup_cosine}
 
 
 class Schedule(Protocol):
-    """Learning rate at a step, after epochs of these `losses`: what selects, lower is better."""
+    """The learning rate at a step, after epochs with these `losses`.
+
+    `losses` are the scores that select the epoch, negated if higher is better.
+    """
 
     def __call__(self, step: int, losses: Sequence[float] = ()) -> float: ...
 
 
 def make_schedule(settings: Mapping, steps_per_epoch: int) -> Schedule:
-    """`learning_rate` and what becomes of it: its `schedule`, which is 'steps' where it is absent.
+    """Makes the schedule that a config's `schedule` names ('steps' if absent).
 
-    steps: times `factor` on entering each epoch of `drop_at`. Epochs count from 0: entering epoch
-      5 is step 5 * steps_per_epoch.
-    constant: nothing.
+    steps: `learning_rate` is multiplied by `factor` on entering each epoch of `drop_at`. Epochs
+      count from 0: entering epoch 5 is step 5 * steps_per_epoch.
+    constant: the rate stays `learning_rate`.
     cosine_restarts, warmup_cosine: see `schedules`.
-    plateau: times `factor` where the losses fall no more; see `plateau`.
+    plateau: the rate is multiplied by `factor` when the losses stop falling; see `plateau`.
     """
     name, rate = settings.get('schedule', 'steps'), settings['learning_rate']
     if name in COSINES:
@@ -52,15 +55,15 @@ def make_schedule(settings: Mapping, steps_per_epoch: int) -> Schedule:
 def plateau(
     losses: Sequence[float], *, learning_rate: float, factor: float, patience: int
 ) -> float:
-    """The rate after these epochs: times `factor` whenever more than `patience` were no better.
+    """Returns the rate after these epochs, lowered each time more than `patience` were no better.
 
-    Better is lower than the best so far by more than 1e-4 of it.
+    A better loss is below the best so far by more than 1e-4 of it.
 
     Source: torch.optim.lr_scheduler.ReduceLROnPlateau, whose other settings are its defaults.
     """
     best, waited = math.inf, 0
     for loss in losses:
-        if loss < best * (1 - math.copysign(1e-4, best)):  # below zero are accuracies
+        if loss < best * (1 - math.copysign(1e-4, best)):  # negated accuracies are below zero
             best, waited = loss, 0
         else:
             waited += 1
@@ -74,10 +77,10 @@ def plateau(
 def make_optimizer(
     settings: Mapping, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, Schedule]:
-    """SGD with momentum, or Adam where `optimizer` says so, as PyTorch's.
+    """Makes PyTorch's SGD with momentum, or its Adam, and the schedule of its learning rate.
 
     Decay is coupled: it is added to the gradient before the momentum, or before Adam's moments.
-    On plateaus the rate is a part of the state; see `with_rate`.
+    With the schedule plateau, the rate is a part of the state; see `with_rate`.
     """
     schedule = make_schedule(settings, steps_per_epoch)
     name = settings.get('optimizer', 'sgd')
@@ -87,7 +90,7 @@ def make_optimizer(
         direction = optax.scale_by_adam()
     else:
         raise ValueError(f"optimizer is {name!r}, it must be 'sgd' or 'adam'")
-    if settings.get('schedule') == 'plateau':  # no function of the step
+    if settings.get('schedule') == 'plateau':  # not a function of the step alone
         scale = optax.inject_hyperparams(optax.scale_by_learning_rate)(schedule(0))
     else:
         scale = optax.scale_by_learning_rate(schedule)
@@ -96,7 +99,7 @@ def make_optimizer(
 
 
 def with_rate(state: optax.OptState, learning_rate: jax.Array) -> optax.OptState:
-    """The state with this rate, if the rate is a part of it: of an optimizer on plateaus."""
+    """Sets the rate in the state of an optimizer on plateaus; returns other states as they are."""
     if tree_utils.tree_get(state, 'learning_rate') is None:
         return state
     return tree_utils.tree_set(state, learning_rate=learning_rate)

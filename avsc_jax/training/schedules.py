@@ -1,4 +1,4 @@
-"""Cosine schedules, by the settings of a config."""
+"""Cosine schedules, made from the settings of a config."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,10 @@ import optax
 
 
 def cosine_restarts(settings: Mapping, steps_per_epoch: int) -> optax.Schedule:
-    """From `learning_rate` along half a cosine to `lowest_rate`, anew in each of the `periods`.
+    """Makes a rate that falls along half a cosine in each of the `periods`, restarting in each.
 
-    `periods` are numbers of epochs. After the last one the rate stays the lowest.
+    It falls from `learning_rate` to `lowest_rate`. `periods` are numbers of epochs; after the last
+    one the rate stays the lowest.
 
     Source: Loshchilov and Hutter 2017 (SGDR), Eq. (5); Wang et al. 2021 (IOA-CAS), Sec. 3.1.2.
     """
@@ -25,11 +26,11 @@ def cosine_restarts(settings: Mapping, steps_per_epoch: int) -> optax.Schedule:
 
 
 def warmup_cosine(settings: Mapping, steps_per_epoch: int) -> optax.Schedule:
-    """In a straight line from 0 to `learning_rate`, then along half a cosine back to 0.
+    """Makes a rate that rises linearly from 0 to `learning_rate`, then falls along half a cosine.
 
-    `warmup` is the line's share of all steps of `epochs`.
+    `warmup` is the rise's share of all steps of `epochs`; the rate ends at 0.
 
-    Source: Goyal et al. 2017, Sec. 2.2; Wang et al. 2021 (IOA-CAS), Sec. 3.2, tells no numbers.
+    Source: Goyal et al. 2017, Sec. 2.2; Wang et al. 2021 (IOA-CAS), Sec. 3.2, gives no numbers.
     """
     steps, share = settings['epochs'] * steps_per_epoch, settings['warmup']
     if not 0 <= share < 1:

@@ -1,9 +1,9 @@
 """The pmapped training and evaluation steps: the only file that knows about devices.
 
-`train` and `logits` work on one global batch, `train_rows` and `logits_rows` scan over many
-batches taken from rows that lie on the device, which saves a small network the dispatch of every
-step. All four share the same two functions. State goes in and comes out without a device axis;
-batches gain one here. Of a global batch each process passes its `local` part and gets all logits.
+`train` and `logits` work on one global batch; `train_rows` and `logits_rows` scan over many batches
+taken from rows on the device, which saves a small network the dispatch of every step. All four
+share two functions. State goes in and comes out without a device axis; batches gain one here. Each
+process passes its `local` part of a global batch and gets all logits.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ Batch = dict[str, jax.Array]
 
 
 def model_inputs(model: nn.Module, batch: Batch) -> jax.Array | dict[str, jax.Array]:
-    """The arrays of `batch` that the model's `input_spec` names; a backbone takes 'image'."""
+    """Selects the arrays that the model's `input_spec` names; a backbone takes 'image'."""
     spec = model.input_spec
     return {name: batch[name] for name in spec} if isinstance(spec, dict) else batch['image']
 
@@ -37,12 +37,12 @@ class Steps:
       model: a network of `avsc_jax.models`.
       optimizer: an optax transformation.
       loss: (logits [B, C], labels [B]) -> [B].
-      devices: default all, of every process.
-      prepare: (keys [B], batch) -> batch with the model's inputs, run inside each step: what the
-        host read in, front end and augmentation done. Each example's key comes from the step and
+      devices: the devices to use; None: all, of every process.
+      prepare: (keys [B], batch) -> batch with the model's inputs, run inside each step: it applies
+        front end and augmentation to what the host read. Each example's key comes from the step and
         from its index in the global batch; in evaluation the keys are None.
-      embed: (function, variables) of frozen networks, run inside each training step behind
-        `prepare`: function(variables, batch) -> batch. The variables are no part of the state.
+      embed: (function, variables) of frozen networks; function(variables, batch) -> batch runs
+        inside each training step, after `prepare`. The variables are not part of the state.
       mix: (key, images, targets [B, C], mask, axis_name=) -> (images, targets), run inside each
         training step; see `augment.mix.mixup`.
     """
@@ -63,7 +63,7 @@ class Steps:
         self._num_local = len(local)
         self._mesh = Mesh(np.asarray(local), (AXIS,))
         self.num_devices = self._num_local * jax.process_count()  # batches divide by it
-        # A lone device has nothing to sum with; XLA would copy every gradient all the same.
+        # A single device has nothing to sum; with an axis, XLA would still copy every gradient.
         self._axis = AXIS if self.num_devices > 1 else None
         self._embed, frozen = embed or (None, {})
         self._frozen = self.place(frozen)
@@ -75,7 +75,7 @@ class Steps:
         self._logits_rows = self._pmap(self._eval_scan, (None, None, 0), 0)
 
     def _pmap(self, step: Callable, in_axes, out_axes, *, training: bool = False) -> Callable:
-        """The pmapped step; one that trains takes its state over."""
+        """Compiles a step with pmap; a training step donates its state."""
         donated = 0 if training else ()
         pmapped = jax.pmap(
             step,
@@ -88,32 +88,32 @@ class Steps:
         options = compiler.options(training=training)
         if not options or self.num_devices > 1:
             return pmapped
-        # pmap takes no options, but jit takes a pmapped function; of several devices only pmap
-        # itself brings what lies on one of them to all
+        # pmap takes no options, but jit takes a pmapped function; with several devices, only pmap
+        # itself copies an array on one of them to all
         return jax.jit(pmapped, donate_argnums=donated, compiler_options=options)
 
     def local(self, order: np.ndarray) -> np.ndarray:
-        """This process's part `[K, B / processes]` of the global `order` or `mask` `[K, B]`."""
+        """Returns this process's part `[K, B / processes]` of a global order or mask `[K, B]`."""
         return np.split(order, jax.process_count(), axis=1)[jax.process_index()]
 
     def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
-        """One step on a batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
+        """Trains one step on a batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
         return self._train(state, self._shard(batch, axis=0), self._frozen)
 
     def train_rows(
         self, state: TrainState, rows: Batch, order: np.ndarray, mask: np.ndarray
     ) -> tuple[TrainState, jax.Array]:
-        """A step for each line of `order [K, B]` (indices into `rows`); returns losses `[K]`."""
+        """Trains a step per line of `order [K, B]` (indices into `rows`); returns losses `[K]`."""
         steps = {'index': order, 'mask': mask}
         return self._train_rows(state, rows, self._shard(steps, axis=1))
 
     def logits(self, variables: dict, batch: Batch) -> np.ndarray:
-        """`[B, C]` of a batch, padding included: of all processes' parts."""
+        """Returns the logits `[B, C]` of a batch, padding included, from all processes."""
         logits = _gather(self._logits(variables, self._shard(batch, axis=0)))
         return logits.reshape(-1, logits.shape[-1])
 
     def logits_rows(self, variables: dict, rows: Batch, order: np.ndarray) -> np.ndarray:
-        """`[K, B, C]` for each line of `order [K, B]`, of all processes' parts."""
+        """Returns logits `[K, B, C]` for the lines of `order [K, B]`, from all processes."""
         steps = self._shard({'index': order}, axis=1)
         logits = _gather(self._logits_rows(variables, rows, steps))  # [devices, K, B / devices, C]
         logits = np.moveaxis(logits, 0, 1)
@@ -157,7 +157,7 @@ class Steps:
         return tree if self._axis is None else jax.lax.psum(tree, self._axis)
 
     def _prepared(self, key: jax.Array, batch: Batch, frozen: Mapping) -> Batch:
-        """A training batch with the model's inputs, augmented, embedded and mixed."""
+        """Makes the model's inputs of a training batch: prepared, embedded and mixed."""
         if self._prepare is not None:
             place = jnp.arange(len(batch['mask']))  # in the global batch
             if self._axis is not None:
@@ -174,7 +174,7 @@ class Steps:
         return batch
 
     def _losses(self, logits: jax.Array, batch: Batch) -> jax.Array:
-        """`[B]`; where targets are mixed, the mean of the classes' losses weighted by them."""
+        """Returns losses `[B]`; mixed targets weight the losses of the classes."""
         if 'target' not in batch:
             return self.loss(logits, batch['label'])
         classes = jnp.broadcast_to(jnp.arange(logits.shape[1])[:, None], logits.shape[::-1])
@@ -208,7 +208,7 @@ class Steps:
 
 
 def _gather(logits: jax.Array) -> np.ndarray:
-    """Of the devices of every process, in their order."""
+    """Gathers the logits of all devices of all processes, in their order."""
     return multihost_utils.process_allgather(logits, tiled=True)
 
 

@@ -1,4 +1,4 @@
-"""One job several times: with several seeds, or with every combination of settings' values."""
+"""Repeated jobs: one config with several seeds, or with every combination of settings' values."""
 
 import copy
 import functools
@@ -22,13 +22,13 @@ SCORES = ('log_loss', 'accuracy')
 
 
 def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: Path) -> None:
-    """Runs the job once for each seed, and tells and keeps how far their scores lie apart."""
+    """Runs a job once for each seed; prints and writes the spread of the scores."""
     jobs = {f'seed{seed}': copy.deepcopy(config) for seed in seeds}
     for seed, job in zip(seeds, jobs.values(), strict=True):
         job.seed = seed
     reports = _reports(run, jobs, workdir)
     if 'test' not in config.data:
-        print('final runs have no scores, so there is no spread to tell')
+        print('final runs have no scores, so no spread is reported')
     elif reports:
         result = spread(dict(zip(seeds, reports, strict=True)))
         RunFolder(workdir).write_json('seeds.json', result)
@@ -36,7 +36,7 @@ def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: 
 
 
 def spread(reports: Mapping[int, Mapping]) -> dict:
-    """Headline scores of each seed's report, their mean and sample standard deviation (n - 1)."""
+    """Returns each seed's headline scores, their mean and sample standard deviation (n - 1)."""
     scores = {seed: _headline(report) for seed, report in reports.items()}
     columns = {name: [score[name] for score in scores.values()] for name in SCORES}
     several = len(scores) > 1
@@ -49,7 +49,7 @@ def spread(reports: Mapping[int, Mapping]) -> dict:
 
 
 def spread_text(result: Mapping) -> str:
-    """What `spread` found, a line a seed."""
+    """Formats the result of `spread`, a line per seed."""
     rows = {f'seed {seed}': score for seed, score in result['seeds'].items()}
     rows |= {'mean': result['mean'], 'standard deviation': result['std']}
     lines = [f'{result["granularity"]:<20}{"log loss":>10}{"accuracy":>11}']
@@ -61,7 +61,7 @@ def spread_text(result: Mapping) -> str:
 
 
 def read(sweeps: Sequence[str]) -> dict[str, list[str]]:
-    """The values of each field, as written, of texts like FIELD=V1,V2."""
+    """Parses texts like FIELD=V1,V2; returns each field's values as written."""
     fields = {}
     for text in sweeps:
         field, _, values = text.partition('=')
@@ -76,7 +76,7 @@ def read(sweeps: Sequence[str]) -> dict[str, list[str]]:
 
 
 def overrides(fields: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
-    """The arguments that make each combination of the values."""
+    """Returns the command line arguments of each combination of the values."""
     return [*itertools.product(*([_override(f, v) for v in fields[f]] for f in fields))]
 
 
@@ -89,30 +89,33 @@ def run_sweep(
     *,
     command: Sequence[str],
 ) -> None:
-    """Runs the job once for each point, and tells and keeps which one validation finds best.
+    """Runs a job once for each point; prints and writes which one is best by validation.
 
     Args:
-      config: the one that the points change in their `fields`.
-      command: that runs `config`.
+      config: the config that the points change.
+      points: a config for each combination of values.
+      fields: the dotted names of the fields in which the points differ.
+      command: the command that runs `config`.
     """
     if 'select' not in config or len({point.select for point in points}) > 1:
         raise ValueError('a sweep compares trained systems by one and the same config.select')
     if points[0].select == 'last':
         raise ValueError(
-            "config.select is 'last', which compares nothing; sweep with another one, such as "
-            '--config.select=log_loss (a final run has no score, and is not swept)'
+            "config.select is 'last', which compares no scores; sweep with another one, such as "
+            '--config.select=log_loss (a final run has no score, and cannot be swept)'
         )
     values = [_values(point, fields) for point in points]
     jobs = dict(zip(map(folder_name, values), points, strict=True))
     if len(jobs) < len(points):
         raise ValueError(
-            f'two points of the sweep are alike: {", ".join(map(folder_name, values))}'
+            f'two points of the sweep are equal: {", ".join(map(folder_name, values))}; give each '
+            'value once'
         )
     reports = _reports(run, jobs, workdir)
     if not reports:
         return
     column, sign = loop.selection(points[0].select)
-    found = [
+    results = [
         {
             'values': value,
             'folder': folder,
@@ -122,14 +125,14 @@ def run_sweep(
         }
         for value, folder, report in zip(values, jobs, reports, strict=True)
     ]
-    found.sort(key=lambda point: -sign * point[column])
+    results.sort(key=lambda point: -sign * point[column])
     own = _values(config, fields)
-    changes = [_override(f, v) for f, v in found[0]['values'].items() if v != own[f]]
+    changes = [_override(f, v) for f, v in results[0]['values'].items() if v != own[f]]
     result = {
         'sorted_by': column,
         'protocol': reports[0]['about']['protocol'],
         'own': own,
-        'points': found,
+        'points': results,
         'command': shlex.join([*command, *changes]),
     }
     RunFolder(workdir).write_json('sweep.json', result)
@@ -137,13 +140,13 @@ def run_sweep(
 
 
 def folder_name(values: Mapping[str, Any]) -> str:
-    """Fields by their last names, such as learning_rate=0.0001,hidden=512."""
+    """Names a point's folder by its fields' last names: learning_rate=0.0001,hidden=512."""
     name = ','.join(f'{field.rpartition(".")[2]}={value}' for field, value in values.items())
     return re.sub(r'[^\w.,=+-]', '_', name)
 
 
 def sweep_text(result: Mapping[str, Any]) -> str:
-    """What `run_sweep` found, a line a point."""
+    """Formats the result of `run_sweep`, a line per point."""
     column, points = result['sorted_by'], result['points']
     rows = [[*result['own'], column, 'epoch', 'test log loss', 'accuracy', '']]
     rows += [
@@ -159,8 +162,8 @@ def sweep_text(result: Mapping[str, Any]) -> str:
     ]
     widths = [max(map(len, words)) for words in zip(*rows, strict=True)]
     title = (
-        f'{len(points)} points, sorted by {column} of the epoch that each one kept; the scores of '
-        f'the test sort nothing, they are only to be read; {result["protocol"]}'
+        f'{len(points)} points, sorted by {column} of the epoch that each one kept; the test '
+        f'scores are shown, but never used to sort; {result["protocol"]}'
     )
     return '\n'.join(
         [
@@ -172,7 +175,7 @@ def sweep_text(result: Mapping[str, Any]) -> str:
 
 
 def _reports(run: Callable, jobs: Mapping[str, ConfigDict], workdir: Path) -> list[dict]:
-    """Runs each job in its folder of `workdir`; the reports, for the first process only."""
+    """Runs each job in its folder of `workdir`; returns the reports, in the first process only."""
     for name, config in jobs.items():
         run(config, workdir=workdir / name)
     return [

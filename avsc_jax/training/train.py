@@ -1,4 +1,4 @@
-"""The whole job of a config: data, features, training, predictions, report."""
+"""The job of a config, from data through features, training and predictions to the report."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -31,12 +31,14 @@ from avsc_jax.training.steps import Steps
 
 @dataclasses.dataclass
 class Job:
-    """A config with all that is known of its run before data is read.
+    """A config with everything about its run that is known before data is read.
 
     Attributes:
+      folder: the run folder.
+      folders: flag -> folder of data, weights and media.
       parts: the earlier runs that it is made of, or begins with.
       specs, texts: frozen encoders of clips, and of the texts of classes.
-      used: network -> where its weights come from.
+      used: network -> origin of its weights.
     """
 
     config: ConfigDict
@@ -49,12 +51,12 @@ class Job:
 
     @property
     def is_trained(self) -> bool:
-        """Whether a network is trained; else its classes are texts."""
+        """Whether a network is trained; otherwise the job is zero-shot."""
         return self.config.kind == 'train'
 
     @property
     def weights_dir(self) -> Path:
-        """Where published weights lie."""
+        """The folder of published weights."""
         return self.folders['weights_dir']
 
 
@@ -68,16 +70,16 @@ def run(
     download_weights: bool = False,
     dry_run: bool = False,
 ) -> None:
-    """Does a job of any kind; goes on from what a killed run has left in `workdir`.
+    """Runs a job of any kind; resumes a killed run from what it left in `workdir`.
 
     Args:
-      media_dir: see `examples.media_files`.
-      dry_run: only what would be done is printed.
+      media_dir: the folder of the original media files; see `examples.media_files`.
+      dry_run: whether to print only what would be done.
     """
     fields.check_kind(config)
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
-    is_ensemble = config.kind == 'ensemble'  # made anew: a member may have been trained again
+    is_ensemble = config.kind == 'ensemble'  # always repeated: a member may be trained again
     if folder.is_done and not (dry_run or is_ensemble):
         print(report.text(folder.read_json('report.json')))
         print(f'this run was complete; its report is {workdir / "report.html"}')
@@ -95,18 +97,18 @@ def run(
 
 
 def run_network(job: Job, *, dry_run: bool) -> None:
-    """Begins, fits and reports a job with a network."""
+    """Runs a job with a network: opens the data, trains and reports."""
     if dry_run:
         print(dry_run_of(job))
         return
     dataset, model = begun(job)
     probs, step, history, test = fitted(job, dataset, model)
-    if multihost.is_first():  # it writes for all
+    if multihost.is_first():  # writes for all processes
         reported(job, dataset, model, test, probs, step, history)
 
 
 def check(config: ConfigDict) -> None:
-    """Finds wrong names now, not after the features."""
+    """Raises ValueError for wrong names in a config, before features are computed."""
     if config.kind == 'train':
         losses.make_loss(config.loss)
         loop.selection(config.select, scored='test' in config.data)
@@ -116,7 +118,7 @@ def check(config: ConfigDict) -> None:
 
 
 def download(config: ConfigDict, weights_dir: Path) -> None:
-    """Fetches the published weights that the config needs, by the first process."""
+    """Fetches the published weights that a config needs, in the first process only."""
     if multihost.is_first():
         weights.download_all(initial_weights.published(config), weights_dir)
     multihost.wait('weights')
@@ -135,7 +137,7 @@ def prepared(
 
 
 def dry_run_of(job: Job) -> str:
-    """What the run would do, and the commands that come before it."""
+    """Describes what a run would do, and the commands that must run before it."""
     known = [*job.specs, *job.texts, *dependencies.run_specs(job.config, job.parts)]
     todo = dependencies.untrained(job.parts)
     before = [f'before: {dependencies.line(command)}' for command in todo]
@@ -143,11 +145,11 @@ def dry_run_of(job: Job) -> str:
 
 
 def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
-    """Opens the data and makes the network; then, as nothing is wrong, the run folder."""
+    """Opens the data, makes the network and, once both have worked, the run folder."""
     config, folder = job.config, job.folder
     if todo := dependencies.untrained(job.parts):
         first = '\n'.join(map(dependencies.line, todo))
-        raise FileNotFoundError(f'{len(todo)} runs that this one begins with come first:\n{first}')
+        raise FileNotFoundError(f'{len(todo)} runs must be trained before this one:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
     data = f'{dataset.name} {dataset.fingerprint}'
     if not config.get('begins_with'):
@@ -171,7 +173,10 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
 def fitted(
     job: Job, dataset: records.Dataset, model: nn.Module
 ) -> tuple[np.ndarray | None, int, list[dict], Rows | None]:
-    """Trains the network, or takes its text head; test probabilities, step, history and rows."""
+    """Trains the network, or makes its text head; returns probabilities, step, history and rows.
+
+    Rows and probabilities are those of the test split; both are None for a final run.
+    """
     config, folder = job.config, job.folder
     if not job.is_trained:
         texts, classes = job.texts, dataset.classes
@@ -193,7 +198,7 @@ def reported(
     step: int,
     history: list[dict],
 ) -> None:
-    """Writes tables and report, and marks the run as complete."""
+    """Writes the tables and the report, and marks the run as complete."""
     config, folder = job.config, job.folder
     about = summary.about(config, dataset, job.used)
     about['warnings'] += [line for part in job.parts for line in warnings_of(part)]
@@ -218,7 +223,7 @@ def reported(
 
 
 def check_channels(config: ConfigDict, model: nn.Module) -> None:
-    """Raises ValueError if a network of media takes pictures of other channels than it gets."""
+    """Raises ValueError if a network takes pictures of other channels than it gets."""
     if 'size' not in config:
         return
     reader = media_inputs.make(examples.preprocessing(config, ()))
@@ -228,8 +233,8 @@ def check_channels(config: ConfigDict, model: nn.Module) -> None:
     wanted = (spec['image'] if isinstance(spec, dict) else spec).shape[-1]
     if given != wanted:
         raise ValueError(
-            f'{config.model.name} takes pictures of {wanted} channels, what comes before it gives '
-            f'{given}; set config.model.in_chans={given}'
+            f'{config.model.name} takes pictures of {wanted} channels, but the front end or '
+            f'transform gives {given}; set config.model.in_chans={given}'
         )
 
 
@@ -242,10 +247,10 @@ def scored(
     meta: Mapping,
     history: list[dict],
 ) -> dict:
-    """The report of a run; its tables are written.
+    """Writes the tables of a run, and returns its report.
 
     Args:
-      meta: what the table's header tells of the run.
+      meta: facts about the run for the tables' headers.
     """
     items = 'clip' if (test.segment < 0).all() else config.data['items']
     of_rows = {'split': config.data.test, 'granularity': items, 'pooled': items == 'clip'}
@@ -275,10 +280,10 @@ def train(
     loaded: examples.Loaded,
     start: Callable[[TrainState], TrainState],
 ) -> tuple[np.ndarray | None, int, list[dict]]:
-    """Test probabilities `[N, C]` by the best epoch, its step, and the history of all epochs.
+    """Trains; returns the best epoch's test probabilities `[N, C]`, its step, and the history.
 
     Args:
-      start: puts other variables in the place of freshly drawn ones, see `started`.
+      start: replaces freshly drawn variables by published or trained ones; see `started`.
     """
     splits, drop_remainder = loaded.splits, config.get('drop_remainder', False)
     clips = clip_of_row(splits['train']) if config.get('one_row_a_clip') else None
@@ -313,13 +318,13 @@ def train(
     return probs, step, history.lines
 
 
-def clip_of_row(found: Rows) -> np.ndarray:
-    """The number of each row's clip `[N]`, from 0."""
-    return np.unique(found.clip_id, return_inverse=True)[1]
+def clip_of_row(rows: Rows) -> np.ndarray:
+    """Numbers the clips from 0; returns the number of each row's clip `[N]`."""
+    return np.unique(rows.clip_id, return_inverse=True)[1]
 
 
 def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
-    """Opens the data; what a run may build by itself is built first where it is missing."""
+    """Opens the data; builds it first if it is missing and a run can build it."""
     source = sources.find(config.data.name)
     if multihost.is_first():
         source.prepare(config, data_dir)
@@ -328,18 +333,18 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
 
 
 def warnings_of(part: dependencies.Member) -> list[str]:
-    """What the report of a part warns of."""
+    """Returns the warnings in the report of an earlier run."""
     return part.folder.read_json('report.json')['about']['warnings']
 
 
 def learned(
     model: nn.Module, folder: run_folder.RunFolder, classes: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """The few numbers of a trained network that say something by themselves."""
+    """Returns the numbers that a network shows in its report, such as weights of classes."""
     if not hasattr(model, 'learned'):
         return {}
     values = model.learned(run_folder.best_variables(folder)[1]['params'])
     return {
-        name: dict(zip(classes if len(found) > 1 else ['every class'], found.tolist(), strict=True))
-        for name, found in values.items()
+        name: dict(zip(classes if len(value) > 1 else ['every class'], value.tolist(), strict=True))
+        for name, value in values.items()
     }

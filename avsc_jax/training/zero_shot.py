@@ -1,4 +1,4 @@
-"""Systems whose classes are texts: the checkpoint is made of a text tower, nothing is trained."""
+"""Zero-shot systems, whose head is made of the classes' texts; nothing is trained."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ def write_text_head(
     classes: Sequence[str],
     weights_dir: Path,
 ) -> None:
-    """Makes the checkpoint of a network whose classes are texts, where there is none yet."""
+    """Writes the checkpoint of a zero-shot network, with its head from a text tower, if missing."""
     checkpoints = Checkpoints(folder.path / 'checkpoints')
     if checkpoints.last_step() is not None:
         return
@@ -44,7 +44,7 @@ def write_text_head(
 def classify(
     config: ConfigDict, folder: run_folder.RunFolder, model: nn.Module, test: Rows
 ) -> tuple[np.ndarray, int, list[dict]]:
-    """Test probabilities `[N, C]`, step and history, as `train.train` gives them."""
+    """Returns test probabilities `[N, C]`, step and (empty) history, like `train.train`."""
     checkpoints = Checkpoints(folder.path / 'checkpoints')
     variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
     steps = Steps(model, optax.identity(), losses.cross_entropy)

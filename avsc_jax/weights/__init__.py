@@ -1,6 +1,7 @@
-"""Weights of networks: `convert('clip_rn101', read('clip_rn101.pt'))` -> Flax variables.
+"""Weights of networks: reading them, converting them to Flax variables, fetching them.
 
-Conversion is strict: a name that is missing, unexpected or of the wrong shape is an error.
+`convert('clip_rn101', read('clip_rn101.pt'))` gives variables. Conversion is strict: a name that is
+missing, unexpected or of the wrong shape is an error.
 """
 
 from avsc_jax.models import published_sources, source_of

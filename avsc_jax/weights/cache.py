@@ -1,4 +1,4 @@
-"""The folder of weight files: what lies there under a network's name, and fetching what lacks."""
+"""The folder of weights files: finding a network's file, and fetching it if it is missing."""
 
 import os
 import shutil
@@ -21,8 +21,14 @@ from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint
 def identify(name: str, folder: str | os.PathLike) -> str:
     """Returns the SHA-256 of a network's weights file in a folder.
 
+    Args:
+      name: a network with published weights; its file is called `name` and one of SUFFIXES.
+      folder: the folder of weights files.
+
     Raises:
-      FileNotFoundError: there is none; the message says how to get it.
+      FileNotFoundError: the folder has no weights of this network; the message says how to get
+        them.
+      ValueError: the folder has none, and none are published for the network.
 
     Example:
       >>> import pathlib, tempfile
@@ -53,6 +59,9 @@ def load(
       head: `drop` ignores the file's last layer, and draws the network's (if any) from `key`.
       key: a PRNG key or a seed.
 
+    Returns:
+      A nested dict of float32 arrays, with `params` and perhaps `batch_stats`.
+
     Raises:
       FileNotFoundError: the folder has no weights of this network.
       ValueError: the file has another SHA-256, or holds other weights.
@@ -67,10 +76,10 @@ def load(
     if kind == 'random':
         return random_variables(model, int(seed))
     path = _existing(name, Path(folder))
-    found = fingerprint(path)
-    if found != origin:
+    sha256 = fingerprint(path)
+    if sha256 != origin:
         raise ValueError(
-            f'{path} has SHA-256 {found}, but {origin} was asked for: put back the file that the '
+            f'{path} has SHA-256 {sha256}, but {origin} was asked for: put back the file that the '
             'run was made with'
         )
     return convert_file(model, path, head=head, key=key)
@@ -82,9 +91,13 @@ def convert_file(
     """Returns a network's variables from a weights file, its publisher's or a converted one.
 
     Args:
-      head, key: as in `convert`.
+      model: the network.
+      path: a file of one of SUFFIXES.
+      head: `drop` ignores the file's last layer, and draws the network's (if any) from `key`.
+      key: a PRNG key or a seed.
 
     Raises:
+      FileNotFoundError: there is no such file.
       ValueError: the file cannot be read, or holds other weights.
 
     Example:
@@ -110,6 +123,10 @@ def download(name: str, folder: str | os.PathLike) -> Path:
 
     An existing file is kept; if it has the published name, it must have the published hash.
 
+    Args:
+      name: a network with published weights; see `SOURCES`.
+      folder: the folder of weights files.
+
     Raises:
       OSError: it could not be fetched.
       ValueError: no weights are published for the network, or an existing file has another hash.
@@ -117,7 +134,7 @@ def download(name: str, folder: str | os.PathLike) -> Path:
     Example:
       >>> import pathlib, tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     _ = pathlib.Path(folder, 'resnet50.npz').write_bytes(b'')  # one's own, so not fetched
+      ...     _ = pathlib.Path(folder, 'resnet50.npz').write_bytes(b'')  # exists, so not fetched
       ...     download('resnet50', folder).name
       'resnet50.npz'
     """
@@ -132,17 +149,24 @@ def download(name: str, folder: str | os.PathLike) -> Path:
     if path is None:
         return _fetch_from_hub(source.hub, published)
     if path == published and not is_converted(path) and (wrong := _wrong(path, source)):
-        raise ValueError(f'{wrong}: move it away, and it is fetched again')
+        raise ValueError(f'{wrong}: move it away, and give the same command again to fetch it')
     return path
 
 
 def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
     """Downloads the weights of several networks; prints licence, publisher, size and hash of each.
 
+    Args:
+      names: networks with published weights; existing files are kept.
+      folder: the folder of weights files.
+
+    Raises:
+      OSError: a file could not be fetched.
+      ValueError: no weights are published for a network, or an existing file has another hash.
     Example:
       >>> import pathlib, tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     _ = pathlib.Path(folder, 'resnet50.npz').write_bytes(b'')  # one's own, so not fetched
+      ...     _ = pathlib.Path(folder, 'resnet50.npz').write_bytes(b'')  # exists, so not fetched
       ...     download_all(['resnet50'], folder)
     """
     for name in names:
@@ -154,15 +178,15 @@ def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
 
 
 def _wrong(path: Path, source: Source) -> str | None:
-    """In what hash a file differs from the publisher's, if that is known."""
+    """Returns how a file's hash differs from the published one; None: not, or none is published."""
     if source.sha256:
-        kind, found, published = 'SHA-256', fingerprint(path), source.sha256
+        kind, own, published = 'SHA-256', fingerprint(path), source.sha256
     elif source.git_sha1:
-        kind, found, published = "git's SHA-1", git_fingerprint(path), source.git_sha1
+        kind, own, published = "git's SHA-1", git_fingerprint(path), source.git_sha1
     else:
         return None
-    differ = f'{path} has {kind} {found}, but {source.publisher} publishes {published}'
-    return differ if found != published else None
+    differ = f'{path} has {kind} {own}, but {source.publisher} publishes {published}'
+    return differ if own != published else None
 
 
 def _existing(name: str, folder: Path) -> Path:
@@ -172,8 +196,8 @@ def _existing(name: str, folder: Path) -> Path:
         places = [f'{_file_name(name, address)} ({address})' for address in source.addresses]
         raise FileNotFoundError(
             f'no weights of {name} in {folder}: add --download_weights ({source.licence} licence, '
-            f'from {source.publisher}), or put there {" or ".join(places)}, or train with '
-            '--weights=random'
+            f'from {source.publisher}), or put {" or ".join(places)} into that folder, or train '
+            'with --weights=random'
         )
     return path
 
@@ -183,34 +207,34 @@ def _find(name: str, folder: Path) -> Path | None:
     owner = sources[name].shares if name in sources else None
     own = [folder / f'{name}{suffix}' for suffix in SUFFIXES]
     shared = [folder / f'{owner}{suffix}' for suffix in SUFFIXES if owner]
-    # what avsc_jax.convert wrote for the owner holds nothing else
+    # a file that avsc_jax.convert wrote for the owner holds the owner's weights alone
     shared = (path for path in shared if path.is_file() and not is_converted(path))
     return next((path for path in own if path.is_file()), None) or next(shared, None)
 
 
 def _file_name(name: str, address: str) -> str:
-    """What the file from an address is called in the folder."""
+    """Returns the name in the folder of the file from an address."""
     suffix = next(suffix for suffix in SUFFIXES if address.endswith(suffix))
     return f'{source_of(name).shares or name}{suffix}'
 
 
 def _fetch_from_hub(hub: str, path: Path) -> Path:
-    """Fetches 'owner/repository/file' of huggingface.co; resumed in a folder beside the path."""
+    """Fetches 'owner/repository/file' of huggingface.co; resumes from a folder beside the path."""
     owner, repository, file = hub.split('/', 2)
     beside = path.with_name(f'{path.name}.part')
     try:
-        found = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, local_dir=beside)
+        fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, local_dir=beside)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(
             f'{hub} was not fetched from huggingface.co ({reason}); check the connection and give '
-            'the same command again, which keeps what is there'
+            'the same command again, which resumes the download'
         ) from error
-    Path(found).replace(path)
+    Path(fetched).replace(path)
     shutil.rmtree(beside)
     return path
 
 
 def default_weights_dir() -> Path:
-    """Where converted weights are kept: AVSC_WEIGHTS_DIR, or ~/.cache/avsc_jax/weights."""
+    """Returns the folder of weights files: AVSC_WEIGHTS_DIR, or ~/.cache/avsc_jax/weights."""
     return Path(os.environ.get('AVSC_WEIGHTS_DIR', '~/.cache/avsc_jax/weights')).expanduser()

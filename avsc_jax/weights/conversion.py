@@ -1,4 +1,4 @@
-"""From a source network's parameters to Flax variables: every name accounted for, or an error."""
+"""Strict conversion of a source network's parameters to Flax variables."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,9 +11,9 @@ from flax import traverse_util
 from avsc_jax import models
 from avsc_jax.models.rules import Rule, Rules
 
-NAMES_PER_LIST = 8  # of an error
+NAMES_PER_LIST = 8  # in an error message
 HEAD = 'params/head/'
-# for names that are Flax paths: what `files.write` has written
+# for files that `weight_files.write` wrote, whose names are Flax paths
 CONVERTED = Rules((Rule('.*', r'\g<0>'),))
 
 
@@ -35,8 +35,11 @@ def convert(
       key: a PRNG key or a seed.
       options: options of `models.create_model`, such as another size.
 
+    Returns:
+      A nested dict of float32 arrays, with `params` and perhaps `batch_stats`.
+
     Raises:
-      ValueError: parameters are missing, unexpected or of the wrong shape; it lists them all.
+      ValueError: parameters are missing, unexpected or of the wrong shape; the message lists them.
 
     Example:
       >>> from avsc_jax import models
@@ -56,7 +59,7 @@ def convert_for(
     head: str = 'keep',
     key: int | jax.Array = 0,
 ) -> dict:
-    """As `convert`, for a network that is already made."""
+    """Converts a source network's parameters for a network that is already made; see `convert`."""
     if head not in ('keep', 'drop'):
         raise ValueError(f"head is {head!r}, it must be 'keep' or 'drop'")
     if any(name.startswith('params/') for name in state):
@@ -81,19 +84,21 @@ def apply(
     state: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[int, ...]],
 ) -> dict[str, np.ndarray]:
-    """Path -> float32 array for every expected path, or one error with everything that is amiss.
+    """Renames and reshapes a state by rules; returns path -> float32 array for all expected paths.
 
-    Each name of the state must meet exactly one rule or be passed over by one of `ignore`.
+    Raises:
+      ValueError: a name meets neither one pattern of `ignore` nor exactly one rule, or paths are
+        missing or of the wrong shape; one message lists all.
     """
     leaves, unexpected, misshaped = {}, [], []
     for name, value in state.items():
         if any(re.fullmatch(pattern, name) for pattern in ignore):
             continue
-        met = [(rule, paths) for rule in rules if (paths := rule.match(name))]
-        if len(met) != 1 or any(path in leaves or path not in expected for path in met[0][1]):
+        matches = [(rule, paths) for rule in rules if (paths := rule.match(name))]
+        if len(matches) != 1 or any(p in leaves or p not in expected for p in matches[0][1]):
             unexpected.append(name)
             continue
-        ((rule, paths),) = met
+        ((rule, paths),) = matches
         parts = [value] if len(paths) == 1 else np.array_split(np.atleast_1d(value), len(paths))
         for path, part in zip(paths, parts, strict=True):
             leaves[path] = rule.layout(part).astype(np.float32)
@@ -114,7 +119,7 @@ def _is_of_head(name, rules):
 
 
 def _new_head(model, key):
-    """Path -> initial value; the rest of what `models.init` draws is compiled away."""
+    """Draws the head's values, by path; the rest of what `models.init` draws is compiled away."""
 
     def draw(key):
         leaves = traverse_util.flatten_dict(models.init(model, key), sep='/')

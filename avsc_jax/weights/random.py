@@ -1,4 +1,4 @@
-"""Random variables that are the same on every machine: what `random:<seed>` means as weights."""
+"""Random variables that are the same on every machine; weights `random:<seed>` are these."""
 
 import hashlib
 import math
@@ -10,13 +10,13 @@ from flax import traverse_util
 
 from avsc_jax import models
 
-# Deep random networks forget their input: what all pictures have in common grows from layer to
-# layer. Two things prevent it. Each kernel's values sum to zero over its inputs, which removes
-# the positive mean that every ReLU leaves; what remains of its input is the variance of a
-# rectified normal value, 1/2 - 1/(2 pi), so that is what keeps activations at one size.
+# Deep random networks forget their input: the part that all pictures have in common grows from
+# layer to layer. Two things prevent it. Each kernel's values sum to zero over its inputs, which
+# removes the positive mean that every ReLU leaves; its input's remaining variance is that of a
+# rectified normal value, 1/2 - 1/(2 pi), and dividing by it keeps activations at one size.
 RECTIFIED_VARIANCE = 0.5 - 0.5 / math.pi
-# And each residual branch adds little to what it is added to. These norms end one, unless a bn3
-# comes after the bn2, or lie on the way from one of HRNet's branches to the sum in another.
+# Second, each residual branch is small beside the value that it is added to. These norms end a
+# branch (a bn2 only if no bn3 follows), or lie between one of HRNet's branches and another's sum.
 LAST_NORM = re.compile(
     r'(layer\d+|branches_\d+|incre_modules_\d+)_\d+/bn[23]/scale'
     r'|s\d+_b\d+/conv3/bn/scale'
@@ -27,11 +27,18 @@ EMBEDDING_DEVIATION = 0.02
 
 
 def random_variables(model: nn.Module, seed: int) -> dict:
-    """Variables drawn by numpy from the seed and each leaf's path and shape; compiles nothing.
+    """Draws a network's variables by numpy, from the seed and each leaf's path and shape.
 
     A kernel is normal with mean 0 over its inputs; biases and running means are 0, running
-    variances 1, scales 1, or 0.1 at the end of a residual branch; what is left (positions,
-    class token) is normal and small.
+    variances 1, scales 1, or 0.1 at the end of a residual branch; all others (positions, class
+    token) are normal and small. Nothing is compiled.
+
+    Args:
+      model: a network of `avsc_jax.models`.
+      seed: the seed of all draws.
+
+    Returns:
+      A nested dict of float32 arrays, with `params` and perhaps `batch_stats`.
 
     Example:
       >>> from avsc_jax import models

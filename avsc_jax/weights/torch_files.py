@@ -1,8 +1,8 @@
 """PyTorch's .pt and .pth files, read without PyTorch; nothing in them is executed.
 
-Three kinds, as torch 2.13 writes them: the zip archive of `torch.save`, the TorchScript archive
-(OpenAI's CLIP), and the bare stream of pickles and storages that `torch.save` wrote before 1.6.
-Each size that a file claims is compared with the size it has before memory is taken.
+There are three kinds, as torch 2.13 writes them: the zip archive of `torch.save`, the TorchScript
+archive (OpenAI's CLIP), and the bare stream of pickles and storages that `torch.save` wrote before
+1.6. Each size that a file claims is compared with the file's real size before memory is taken.
 """
 
 import io
@@ -17,7 +17,7 @@ import numpy as np
 
 from avsc_jax.weights.unpickler import Module, Storage, Tensor, Unpickler
 
-# Published files need a tenth of these at most. A value takes up to 64 times its bytes of pickle.
+# Published files need a tenth of these at most; a value takes up to 64 times its bytes of pickle.
 MAX_PICKLE_BYTES = 1 << 22
 MAX_NAMES, MAX_NAME_LENGTH, MAX_DIMENSIONS = 100_000, 1000, 32
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -26,7 +26,7 @@ _Opened = tuple[Any, Callable[[Storage], bytes]]
 
 
 def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Name -> array; where a checkpoint holds other things too, its one dict of tensors."""
+    """Reads the arrays of a PyTorch file by name: its dict of tensors, alone or inside a dict."""
     with path.open('rb') as file:
         is_zip = file.read(4) == b'PK\3\4'
         content, read_storage = (_open_zip if is_zip else _open_stream)(file, path.stat().st_size)
@@ -37,7 +37,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def _open_zip(file: io.BufferedIOBase, num_bytes: int) -> _Opened:
-    """The pickled object of an archive, and the reader of its storages."""
+    """Returns the pickled object of a zip archive, and a function that reads its storages."""
     archive = zipfile.ZipFile(file)
     members = {info.filename: info for info in archive.infolist()}
 
@@ -58,7 +58,7 @@ def _open_zip(file: io.BufferedIOBase, num_bytes: int) -> _Opened:
         raise ValueError(f'it has {len(folders)} members data.pkl, not one')
     (folder,) = folders
     if f'{folder}/byteorder' in members and read(f'{folder}/byteorder', 6) != b'little':
-        raise ValueError('it was written on a big-endian machine; save it again on another')
+        raise ValueError('it was written on a big-endian machine; save it on a little-endian one')
     unpickler = Unpickler()
     content = unpickler.load(io.BytesIO(read(f'{folder}/data.pkl', MAX_PICKLE_BYTES)))
     _check_total(unpickler, num_bytes)
@@ -66,7 +66,7 @@ def _open_zip(file: io.BufferedIOBase, num_bytes: int) -> _Opened:
 
 
 def _open_stream(file: io.BufferedIOBase, num_bytes: int) -> _Opened:
-    """The pickled object of a file without an archive, and the reader of its storages."""
+    """Returns the pickled object of a file before torch 1.6, and a function that reads storages."""
     file.seek(0)
     head, unpickler = io.BytesIO(file.read(MAX_PICKLE_BYTES)), Unpickler()
     if head.getbuffer()[:1] != b'\x80' or unpickler.load(head) != LEGACY_MAGIC:
@@ -81,7 +81,7 @@ def _open_stream(file: io.BufferedIOBase, num_bytes: int) -> _Opened:
         storage = unpickler.storages[key]
         file.seek(place)
         if int.from_bytes(file.read(8), 'little') != storage.size:
-            raise ValueError(f'its storage {key[:80]!r} is not as long as it was described')
+            raise ValueError(f'its storage {key[:80]!r} has another length than its description')
         places[key] = place + 8
         place += 8 + storage.num_bytes
 
@@ -99,17 +99,20 @@ def _check_total(unpickler: Unpickler, num_bytes: int) -> None:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The state dict in what a file holds."""
+    """Finds the state dict in a file's content."""
     if isinstance(content, Module):
         return _parameters(content)
     if not isinstance(content, dict):
         raise ValueError(f'it holds a {type(content).__name__}, not a dict of tensors')
-    found = [content, *(value for value in content.values() if isinstance(value, dict))]
-    found = [state for state in found if _is_state(state)]
-    if len(found) != 1:
+    dicts = [content, *(value for value in content.values() if isinstance(value, dict))]
+    states = [state for state in dicts if _is_state(state)]
+    if len(states) != 1:
         names = ', '.join(f'{name!r}'[:80] for name in list(content)[:8]) or 'nothing'
-        raise ValueError(f'{len(found)} of it and what it holds ({names}) are dicts of tensors')
-    return found[0]
+        raise ValueError(
+            f'it has {len(states)} dicts of tensors, not one, among itself and its entries '
+            f'({names}); save the state_dict alone'
+        )
+    return states[0]
 
 
 def _is_state(content: dict) -> bool:
@@ -118,22 +121,22 @@ def _is_state(content: dict) -> bool:
 
 
 def _parameters(module: Module) -> dict[str, Tensor]:
-    """All tensors below a TorchScript module under dotted names: its parameters and buffers."""
-    found, pending, num_seen = {}, [('', module)], 0
+    """Collects the parameters and buffers below a TorchScript module, under dotted names."""
+    parameters, pending, num_seen = {}, [('', module)], 0
     while pending:
         prefix, module = pending.pop()
-        # modules may contain each other, and then there is no end of names
+        # modules may contain each other, which would give names without end
         num_seen += len(module.attributes)
         if num_seen > MAX_NAMES or len(prefix) > MAX_NAME_LENGTH:
             raise ValueError('its modules are nested without end')
         for name, value in module.attributes.items():
             if isinstance(value, Tensor):
-                found[f'{prefix}{name}'] = value
+                parameters[f'{prefix}{name}'] = value
             elif isinstance(value, Module):
                 pending.append((f'{prefix}{name}.', value))
-    if not found:
+    if not parameters:
         raise ValueError('its modules have no parameters')
-    return found
+    return parameters
 
 
 def _values(storage: Storage, data: bytes) -> np.ndarray:
@@ -146,7 +149,7 @@ def _values(storage: Storage, data: bytes) -> np.ndarray:
 
 
 def _view(name: str, tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """The tensor; an error if it leaves the storage or repeats its numbers to seem larger."""
+    """Returns a tensor's values; an error if it leaves its storage or repeats numbers of it."""
     offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
     numbers = (offset, *shape, *strides)
     if len(shape) <= MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in numbers):

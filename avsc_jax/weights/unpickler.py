@@ -1,8 +1,9 @@
-"""The pickles in PyTorch's files, read by a machine that cannot import or call anything.
+"""A reader of the pickles in PyTorch's files that cannot import or call anything.
 
-A pickle is a program for a stack machine, and Python's own runs whatever it names. This one builds
-lists, tuples, dicts, numbers and strings, and *descriptions* of tensors and of TorchScript's
-objects. A name is only ever compared with the few that PyTorch writes; any other is an error.
+A pickle is a program for a stack machine, and Python's own machine calls whatever it names. This
+one builds lists, tuples, dicts, numbers and strings, and *descriptions* of tensors and of
+TorchScript's objects. A name is only compared with the few that PyTorch writes; any other is an
+error.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-MAX_STEPS = 1 << 19  # published files take some forty a tensor
+MAX_STEPS = 1 << 19  # published files take about forty steps a tensor
 
 DTYPES = {
     'torch.DoubleStorage': np.float64,
@@ -50,7 +51,7 @@ NAMES = {ORDERED_DICT, *REBUILD_TENSOR, REBUILD_PARAMETER, *SCRIPT_LISTS, *DTYPE
 
 @dataclasses.dataclass(frozen=True)
 class Storage:
-    """Numbers in a row, elsewhere in the file."""
+    """A description of consecutive numbers that lie elsewhere in the file."""
 
     key: str
     dtype: np.dtype
@@ -63,7 +64,7 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor:
-    """A view of a storage; offset and strides count its numbers. Nothing is checked yet."""
+    """An unchecked view of a storage; offset and strides count its numbers."""
 
     storage: Storage
     offset: int
@@ -89,40 +90,40 @@ class Unpickler:
     """Reads pickles one after the other.
 
     Attributes:
-      storages: by key, all that were described so far.
+      storages: key -> each storage that was described so far.
     """
 
     def __init__(self):
         self.storages: dict[str, Storage] = {}
 
     def load(self, file: io.BufferedIOBase) -> Any:
-        """The object of the next pickle. No call here goes deeper for what lies deeper in it."""
+        """Returns the object of the next pickle; deep nesting in it takes no deep recursion."""
         machine = _Machine(self._storage)
         # genops reads an opcode and its argument, never more than the file has
         for opcode, argument, _ in itertools.islice(pickletools.genops(file), MAX_STEPS):
             if opcode.name == 'STOP':
                 return machine.stack.pop()
             machine.step(opcode.name, argument)
-        raise ValueError(f'its pickle goes on after {MAX_STEPS:,} steps')
+        raise ValueError(f'its pickle has more than {MAX_STEPS:,} steps')
 
     def _storage(self, description: Any) -> Storage:
         match description:
-            # further on there may be the key of a storage that this one is a part of: torch < 0.4
+            # torch < 0.4 also writes the key of a storage that this one is a part of
             case ('storage', _Name(name=name), str(key), str(), int(size), *rest) if (
                 name in DTYPES and size >= 0 and not any(rest)
             ):
-                found = Storage(key, np.dtype(DTYPES[name]), size)
-                if self.storages.setdefault(key, found) != found:
+                storage = Storage(key, np.dtype(DTYPES[name]), size)
+                if self.storages.setdefault(key, storage) != storage:
                     raise ValueError(f'it describes the storage {key[:80]!r} in two ways')
-                return found
+                return storage
         raise ValueError('it describes a storage in a way that is not known')
 
 
 class _Machine:
-    """The stack, marks and memo of one pickle.
+    """The stack machine of one pickle, with its marks and memo.
 
     Args:
-      storage: makes a Storage of its description.
+      storage: makes a Storage from its description.
     """
 
     def __init__(self, storage: Callable[[Any], Storage]):
@@ -132,7 +133,7 @@ class _Machine:
         self._storage = storage
 
     def step(self, opcode: str, argument: Any) -> None:
-        """Does what an opcode says."""
+        """Executes one opcode."""
         match opcode:
             case 'PROTO' | 'FRAME':
                 pass
@@ -151,25 +152,25 @@ class _Machine:
                 self.stack.append(self._value(opcode, argument))
 
     def _fill(self, opcode: str) -> None:
-        """Puts what is on top of the stack into the list, dict or object below it."""
+        """Moves the top of the stack into the list, dict or object below it."""
         match opcode:
             case 'APPEND' | 'APPENDS':
                 items = self._pop_to_mark() if opcode == 'APPENDS' else [self.stack.pop()]
                 _expect(list, self.stack[-1]).extend(items)
             case 'SETITEM' | 'SETITEMS':
                 items = self._pop_to_mark() if opcode == 'SETITEMS' else _pop(self.stack, 2)
-                # other keys could be tuples so deep that hashing them overruns the stack
+                # other keys could be tuples so deep that hashing them overflows the stack
                 keys = [_expect(str | int, key) for key in items[::2]]
                 _expect(dict, self.stack[-1]).update(zip(keys, items[1::2], strict=True))
             case 'BUILD':
                 state = _expect(dict, self.stack.pop())
                 if isinstance(self.stack[-1], Module):
                     self.stack[-1].attributes.update(state)
-                else:  # what PyTorch notes about a state_dict, such as its version
+                else:  # PyTorch's notes about a state_dict, such as its version
                     _expect(dict, self.stack[-1])
 
     def _value(self, opcode: str, argument: Any) -> Any:
-        """What an opcode pushes, made of its argument or of what it takes off the stack."""
+        """Returns the value that an opcode pushes, from its argument or the stack's top."""
         match opcode:
             case 'NONE':
                 return None
@@ -200,7 +201,7 @@ class _Machine:
                 return _result(_expect(_Name, function).name, _expect(tuple, arguments))
             case 'BINPERSID':
                 return self._storage(self.stack.pop())
-        raise ValueError(f'its pickle has the opcode {opcode}')
+        raise ValueError(f'its pickle has the opcode {opcode}, which PyTorch does not write')
 
     def _pop_to_mark(self) -> list:
         start = self._marks.pop()
@@ -212,13 +213,13 @@ class _Machine:
 def _name(name: str) -> _Name:
     if name not in NAMES and not name.startswith(SCRIPT_CLASS):
         raise ValueError(
-            f'it names {name[:80]!r}, and only tensors in dicts are read; save the state_dict alone'
+            f'it names {name[:80]!r}, but only tensors in dicts are read; save the state_dict alone'
         )
     return _Name(name)
 
 
 def _result(name: str, arguments: tuple) -> Any:
-    """What stands for the result of a call."""
+    """Returns the description that stands for the result of a call."""
     match arguments:
         case () if name == ORDERED_DICT:
             return {}

@@ -1,4 +1,4 @@
-"""Weight files: reading every kind, writing one, naming them by their content."""
+"""Weights files: reading all formats, writing safetensors, and their hashes."""
 
 import gzip
 import hashlib
@@ -17,7 +17,7 @@ from flax import traverse_util
 from avsc_jax.runtime.files import whole
 from avsc_jax.weights.torch_files import read_torch
 
-# Trained weights shrink by a tenth when compressed; a file that grows by more than this is a trap.
+# Trained weights shrink by a tenth when compressed; a file that unpacks to more is an attack.
 MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 16, 1 << 24
 
 HEADER_ENTRY = 'avsc_jax'
@@ -26,14 +26,15 @@ HEADER_ENTRY = 'avsc_jax'
 def read(path: str | Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a weights file by name; executes nothing in the file.
 
-    Names and layouts are the file's own. bfloat16, which numpy lacks, becomes float32.
-
     Args:
       path: a file of one of SUFFIXES.
 
+    Returns:
+      Name -> array, with the file's own names and layouts; bfloat16 becomes float32.
+
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: another suffix, or a file that cannot be read.
+      ValueError: the file has another suffix, or cannot be read.
 
     Example:
       >>> import pathlib, tempfile
@@ -52,10 +53,10 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
             f'{", ".join(SUFFIXES)} files'
         )
     if not path.is_file():
-        raise FileNotFoundError(f'there is no weights file {path}')
+        raise FileNotFoundError(f'there is no weights file {path}; check the path')
     try:
         return _READERS[suffix](path)
-    except Exception as error:  # four parsers, each with its own words for a file that is damaged
+    except Exception as error:  # four parsers, each with its own errors for damaged files
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
             f'{path} cannot be read as {suffix} weights: {reason.splitlines()[0]}'
@@ -78,7 +79,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def git_fingerprint(path: str | Path) -> str:
-    """The name that git gives to a file's content: the SHA-1 of its size and of itself."""
+    """Returns the SHA-1 that git names a file's content by: of its size and its bytes."""
     path = Path(path)
     digest = hashlib.sha1(b'blob %d\0' % path.stat().st_size, usedforsecurity=False)
     with path.open('rb') as file:
@@ -90,8 +91,8 @@ def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> Non
 
     Args:
       variables: a nested dict of arrays.
-      path: ends in `.safetensors`; the file appears once it is complete.
-      about: goes into the file's header, such as where the weights come from.
+      path: the file, which ends in `.safetensors`; it appears once it is complete.
+      about: facts for the file's header, such as the weights' origin.
 
     Example:
       >>> import pathlib, tempfile
@@ -102,16 +103,16 @@ def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> Non
       ['params/head/bias']
     """
     leaves = traverse_util.flatten_dict(variables, sep='/')
-    # safetensors writes an array's memory in the order in which it lies there
+    # safetensors copies an array's memory, whatever its order
     leaves = {name: np.asarray(value, order='C') for name, value in leaves.items()}
-    # one entry, because safetensors writes several in an order that varies, and so would the hash
+    # one entry: safetensors writes several in varying order, and the file's hash would vary too
     header = {HEADER_ENTRY: json.dumps(about, sort_keys=True)}
     with whole(path) as beside:
         safetensors.numpy.save_file(leaves, beside, header)
 
 
 def is_converted(path: Path) -> bool:
-    """Whether `write` made the file."""
+    """Returns whether `write` made the file."""
     if path.suffix != '.safetensors':
         return False
     try:
@@ -150,7 +151,7 @@ def _read_h5_gz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _h5_arrays(file: io.BufferedIOBase, path: Path) -> dict[str, np.ndarray]:
-    """Every dataset by its place in the file, as Keras names it: 'conv/conv/kernel:0'."""
+    """Reads every dataset by its path in the file, which Keras makes: 'conv/conv/kernel:0'."""
     import h5py  # only these files need it
 
     state, num_bytes = {}, 0

@@ -133,11 +133,11 @@ def test_a_difference_is_an_error_that_tells_it_and_leaves_nothing(sound, tmp_pa
     ('run', 'out', 'options', 'sentence'),
     [
         ('nothing', 'out', [], 'nothing holds no finished run (no file DONE)'),
-        ('sound', 'out', ['--format=tflite'], "--format is 'tflite', it must be one of onnx, sta"),
-        ('sound', 'out', ['--batch=0'], '--batch is 0, it must be 1 or more'),
-        ('sound', 'full', [], 'full is there and not empty; give another folder, or delete it'),
+        ('sound', 'out', ['--format=tflite'], "--format is 'tflite'; it must be one of onnx, sta"),
+        ('sound', 'out', ['--batch=0'], '--batch is 0; it must be 1 or more'),
+        ('sound', 'full', [], 'full exists and is not empty; name another folder, or delete it'),
         ('sound', 'none/out', [], 'none is not a folder; make it first'),
-        ('ensemble', 'out', [], 'ensemble is an ensemble, without a network; export its members'),
+        ('ensemble', 'out', [], 'ensemble is an ensemble and has no network of its own; export'),
         ('sound', 'out', [], "--format=onnx needs jax2onnx: pip install 'avsc_jax[export]'"),
     ],
 )

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from avsc_jax.data import media
 from avsc_jax.input_pipeline import media_inputs, preprocess, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.system import SystemInput
@@ -62,7 +63,7 @@ class Stored:
 def test_pieces_are_the_nearest_whole_number_and_the_last_is_completed_by_zeros(length_s, count):
     clip = record(length_s)
     samples = len(clip['audio'])
-    assert sound.num_pieces(samples, RATE) == count
+    assert media.num_pieces(samples, RATE) == count
     found = sound.pieces(clip['audio'], RATE)
     assert found.shape == (count, RATE, 2)
     joined = found.reshape(-1, 2)

@@ -13,7 +13,7 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.predict import explain as explaining
 from avsc_jax.predict import grad_cam
 from avsc_jax.predict.explain import explain
-from avsc_jax.predict.predictor import Member, Predictor
+from avsc_jax.predict.predictor import LoadedRun, Predictor
 
 CLASSES = ['red', 'green']
 PICTURES = dict(items='frame', frames='clip12', short_side=96)
@@ -65,7 +65,7 @@ def tagger(write_run, tmp_path_factory):
             )
             for part, (of, prepared) in dict(below).items():
                 write_run(folder / 'parts' / part, of, prepared, classes=CLASSES)
-            found.append(Member(name, folder))
+            found.append(LoadedRun(name, folder))
         return Predictor('t', found, [], lambda probs: np.mean([*probs.values()], axis=0))
 
     return make

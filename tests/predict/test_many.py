@@ -72,8 +72,8 @@ def test_two_hundred_files_come_out_once(both, film, tmp_path):
     assert done.stderr.splitlines()[-1] == '180 of 200 files classified'
     counts = collections.Counter(line.split('/clips/')[1].split(' ')[0] for line in errors)
     assert counts == dict.fromkeys(['truncated', 'zero', 'text', 'headless', 'huge'], 4)
-    assert 'are finished, by' in done.stderr
+    assert 'are finished, according to' in done.stderr
     found = tables.read(out, classes=['park', 'tram']).clip_id.tolist()
     assert len(found) == len({*found}) == 180
     assert {name.rpartition(' ')[0] for name in found} == {'good', *ODD}
-    assert 'told without sound: ' in done.stderr and 'told without picture: ' in done.stderr
+    assert 'answered without sound: ' in done.stderr and 'answered without picture: ' in done.stderr

@@ -47,8 +47,8 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
     assert predict.main([str(clips), *flags]) == 1
     printed, err = capsys.readouterr()
     assert '! random variables' in err and 'note: sound of 16000 Hz is resampled' in err
-    assert f'note: told without sound: {clips}/b.mp4 has no sound track: {clips}/b.mp4' in err
-    assert f'note: told without picture: {clips}/c.m4a has no picture track' in err
+    assert f'note: answered without sound: {clips}/b.mp4 has no sound track: {clips}/b.mp4' in err
+    assert f'note: answered without picture: {clips}/c.m4a has no picture track' in err
     *_, text, zero, total = err.splitlines()
     assert text.startswith(f'error: cannot decode {clips}/text.mp4')
     assert zero == f'error: {clips}/zero.mp4 is empty (0 bytes); copy it again'
@@ -92,7 +92,7 @@ def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypat
     told = {t.file.name: t.error for t in strict}
     assert told == {
         'a.mp4': None,
-        'b.mp4': f'{clips}/b.mp4 is not whole: {clips}/b.mp4 has no sound track',
+        'b.mp4': f'{clips}/b.mp4 is incomplete: {clips}/b.mp4 has no sound track',
     }
 
 
@@ -159,14 +159,14 @@ def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_pa
     film(clips / 'b.mp4', 3.0, key=7)
     capsys.readouterr()
     assert predict.main([*first, str(clips / 'c.m4a'), *flags]) == 0
-    assert f'1 of 3 files are finished, by {out}' in capsys.readouterr().err
+    assert f'1 of 3 files are finished, according to {out}' in capsys.readouterr().err
     assert [json.loads(line)['without'] for line in out.read_text().splitlines()] == [
         [], [], ['picture']
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"holds answers of .*'window_s': 10.0.*, not of .*1.0"):
         predict.main([*first, *flags, '--window=1'])
     out.write_text('{"scene": 3}\n')
-    with pytest.raises(ValueError, match=r'holds other things than predictions \(line 1\)'):
+    with pytest.raises(ValueError, match=r'is not a file of predictions \(see line 1\)'):
         predict.main([*first, *flags])
 
 
@@ -226,7 +226,7 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
     monkeypatch.setattr('sys.stdin', io.StringIO(f'{clips}/a.mp4\n{clips}/sub\n'))
     assert names(['sound'], clips / 'a.mp4', Path('-')) == ['a.mp4', 'x.mkv']
     (clips / 'empty').mkdir()
-    with pytest.raises(FileNotFoundError, match=r'there is nothing to predict in .*empty; looked'):
+    with pytest.raises(FileNotFoundError, match=r'no media files in .*empty; name files'):
         media_files.find([clips / 'empty'], ['sound'])
 
 
@@ -237,7 +237,7 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
         (['--jsonl=out.txt'], 'out.txt must end in .jsonl'),
         (['--timeline=none/out.tsv'], 'none is not a folder; make it first'),
         (['--shard=3/2'], "--shard is '3/2'; it must be i/n"),
-        (['--dataset=demo'], 'name the files to predict, or a --dataset, or --follow: one of'),
+        (['--dataset=demo'], 'give one input: files, --dataset or --follow'),
     ],
 )
 def test_what_cannot_be_asked_of_files_is_a_sentence(both, clips, arguments, sentence):

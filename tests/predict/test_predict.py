@@ -110,13 +110,13 @@ def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ([], 'name the run by --model, or an --encoder: one of the two'),
-        (['--model=run', f'--encoder={SOUND}'], 'name the run by --model, or an --encoder'),
-        ([f'--encoder={SOUND}'], 'an --encoder writes --embeddings of files, and nothing else'),
-        (['--model=run', '--weights=random:0'], 'it may be random:SEED, of an --encoder'),
+        ([], 'give either --model (a run folder) or --encoder, and not both'),
+        (['--model=run', f'--encoder={SOUND}'], 'give either --model (a run folder) or --encoder'),
+        ([f'--encoder={SOUND}'], '--encoder needs files and --embeddings, and takes no'),
+        (['--model=run', '--weights=random:0'], 'it must be random:SEED, and goes with --encoder'),
         (['--encoder=openl3', '--embeddings=out.npz'], 'no weights are published for openl3; the'),
         (['--encoder=clip_rn101_text', '--embeddings=out.npz'], 'clip_rn101_text encodes texts'),
-        (['--encoder=openl3_audio:hop_s', '--embeddings=out.npz'], 'are given as option=value'),
+        (['--encoder=openl3_audio:hop_s', '--embeddings=out.npz'], 'write it as option=value'),
         (['--encoder=openl3_audio', '--embeddings=out.npz'], 'no weights of openl3_audio in '),
         (['--encoder=openl3_audio:hop=1', '--embeddings=out.npz', '--weights=random:0'], 'no opt'),
     ],

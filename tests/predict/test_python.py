@@ -1,12 +1,16 @@
 """The way to tag a clip from Python: by its path, with one sentence where that cannot be."""
 
+import inspect
+import re
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
 
 from avsc_jax.predict import Predictor, media_files
+from avsc_jax.training import load_run
 
 
 def test_a_clip_is_tagged_by_its_path(both, film, tmp_path):
@@ -27,11 +31,24 @@ def test_a_clip_that_cannot_be_tagged_is_one_sentence(both, film, tmp_path):
     with pytest.raises(ValueError, match=r'a\.mp4'):
         tagger(tmp_path / 'a.mp4')
     silent = film(tmp_path / 'b.mp4', sound=False)
-    assert 'told without sound' in ' '.join(tagger(silent).notes)
-    with pytest.raises(ValueError, match='is not whole'):
+    assert 'answered without sound' in ' '.join(tagger(silent).notes)
+    with pytest.raises(ValueError, match='is incomplete'):
         tagger(silent, fallback=False)
     with pytest.raises(FileNotFoundError, match='does not hold a complete run'):
         Predictor.load(tmp_path)
+
+
+def test_the_examples_of_the_docstrings_run(both, film, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs/clip_fusion').symlink_to(both)
+    film(tmp_path / 'clip.mp4', 3.0)
+    monkeypatch.chdir(tmp_path)
+    variables = {}
+    for documented in (Predictor, Predictor.load, Predictor.__call__, load_run):
+        (example,) = re.findall(r'\n\n((?: {4}.*\n|\n)+)(?=\n\w)', inspect.getdoc(documented))
+        exec(compile(textwrap.dedent(example), documented.__qualname__, 'exec'), variables)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first == second and first.startswith(f'{third} [') and third in ('park', 'tram')
 
 
 def test_importing_predict_loads_nothing_heavy():

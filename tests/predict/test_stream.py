@@ -422,7 +422,7 @@ MP4 = b'\0\0\0\x14ftypisom\0\0\2\0mp41\0\0\xff\xffmdat' + bytes(9999)  # its ind
         (lambda path: None, 'is no file or pipe; name one that is being written'),
         (lambda path: path.touch(), 'cannot follow .*: '),
         (lambda path: path.write_text('no media at all\n' * 99), 'cannot follow .*: Invalid data'),
-        (lambda path: path.write_bytes(MP4), 'readable from its begin while it grows'),
+        (lambda path: path.write_bytes(MP4), 'readable while it grows'),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_one_sentence(tmp_path, write, sentence):
@@ -461,7 +461,7 @@ def test_what_breaks_late_is_told_after_what_there_was(tmp_path):
 
 
 def test_a_model_of_pictures_alone_asks_for_them(tmp_path):
-    with pytest.raises(ValueError, match='give it by --frames'):
+    with pytest.raises(ValueError, match='give what it takes by --frames'):
         follow(Meter(audio=False), raw(tmp_path, steps(1)))
 
 
@@ -471,13 +471,13 @@ def test_a_model_of_pictures_alone_asks_for_them(tmp_path):
         ('--follow a.mkv', 'Recording'),
         ('--follow - --rate 48000 --channels 1', 'Raw'),
         ('--frames p --frame_size 796x448', 'Raw'),
-        ('--follow -', 'say its --rate'),
-        ('--follow - --rate 10', r'--rate is 10; raw sound has 1000 to 192000 Hz'),
+        ('--follow -', 'give its --rate'),
+        ('--follow - --rate 10', r'--rate is 10; it must be 1000 to 192000 Hz'),
         ('--follow a --frames b --frame_size 2x2', '--rate is None'),
         ('--follow - --rate 8000 --frames b', '--frame_size is None; give the width and height'),
         ('--frames b --frame_size 9000x10', '--frame_size is 9000x10; give'),
         ('--follow - --rate 8000 --frames - --frame_size 2x2', 'both come from -'),
-        ('--follow a --smooth_s -1', '--smooth_s is -1, it may be 0'),
+        ('--follow a --smooth_s -1', '--smooth_s is -1, it must be 0'),
         ('--frames b --frame_size 2x2 --frame_rate 0', '--frame_rate is 0; it must be'),
     ],
 )

@@ -196,8 +196,11 @@ def test_the_score_command_makes_it_from_seconds_frames_and_a_built_dataset(
     ('options', 'sentence'),
     [
         (['a=a.npz', '--gallery=out.html', '--dataset=demo'], 'needs two tables or more'),
-        (['a=a.npz', 'b=b.npz', '--gallery=out.html'], 'and --dataset: where the frames are'),
-        (['a=a', 'b=b', '--gallery=no/out.html', '--dataset=demo'], 'lies in no folder'),
+        (['a=a.npz', 'b=b.npz', '--gallery=out.html'], 'and --dataset, which has the frames'),
+        (
+            ['a=a', 'b=b', '--gallery=no/out.html', '--dataset=demo'],
+            'the folder of --gallery no/out.html does not exist',
+        ),
     ],
 )
 def test_the_command_refuses_before_it_reads(options, sentence):

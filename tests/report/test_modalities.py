@@ -156,7 +156,7 @@ def no_table(name):
         (renamed, NAMED, r'table 2 has 9 rows, .* and 18 are in one only'),
         (other_classes, NAMED, r'table 2 has the classes park .* the first has a b c'),
         (unlabelled, NAMED, r'none of the 9 clips has a known scene'),
-        (no_table, NAMED, r'there is no run/predictions/test.npz; name a finished run'),
+        (no_table, NAMED, r'there is no run/predictions/test.npz; name a table, or a finished run'),
         (
             None,
             ['--modalities', 'audio=audio.npz', 'picture=video.npz', 'fusion=run'],

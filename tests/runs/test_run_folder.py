@@ -26,7 +26,7 @@ def test_the_kind_of_an_older_run_follows_from_its_sections(made, tmp_path):
     made_before(tmp_path)
     assert run.config['kind'] == config['kind']
     run.check(config)  # the same config goes on with it
-    with pytest.raises(ValueError, match=r'config\.seed is 0 there and 1 now'):
+    with pytest.raises(ValueError, match=r'config\.seed was 0 and is now 1'):
         run.check(config | {'seed': 1})
     assert run.config_hash == before == config_hash(run.read_json('config.json'))
 

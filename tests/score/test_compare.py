@@ -170,7 +170,7 @@ def test_only_clips_that_all_report_on_count_and_that_is_told(runs, capsys):
 
 
 def test_one_system_alone_is_not_compared(runs):
-    with pytest.raises(ValueError, match='runs/one alone compares with nothing'):
+    with pytest.raises(ValueError, match='runs/one alone cannot be compared'):
         score.main(['--compare', 'runs/one'])
 
 
@@ -212,7 +212,7 @@ def test_a_command_does_what_the_old_option_did(runs, name, capsys):
     """In a folder that is called like a command, too."""
     assert score.main(['--compare', 'runs/one', 'runs/other', '--out', 'old']) == 0
     old = capsys.readouterr()
-    assert 'note: --compare is an old name of `score compare` and will go' in old.err
+    assert 'note: --compare will be removed; use `score compare` instead' in old.err
     assert score.main([name, 'runs/one', 'runs/other', '--out', 'new']) == 0
     new = capsys.readouterr()
     assert new.out == old.out.replace('wrote old', 'wrote new') and not new.err
@@ -230,7 +230,7 @@ def test_a_table_that_is_called_like_a_command_is_the_table(runs, tmp_path, caps
 
 
 def test_a_command_that_does_not_stand_first_is_a_sentence(runs):
-    with pytest.raises(ValueError, match='the command compare stands first'):
+    with pytest.raises(ValueError, match='compare is a command and no table; put it first'):
         score.main(['--out', 'x', 'compare', 'runs/one', 'runs/other', '--recipe=mean'])
 
 

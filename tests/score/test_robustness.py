@@ -182,7 +182,9 @@ def test_clips_of_other_data_than_the_run_s_are_warned_of(run, data_dir, monkeyp
     monkeypatch.setattr(tagging, 'load', lambda folder, weights_dir: Told('sound'))
     monkeypatch.setattr(robustness, '_scores', lambda tagger, records: ({}, 10))
     assert command.main([str(run.path), f'--data_dir={data_dir}']) == 0
-    told = '! both was trained on tfds_tau/demo/1.0.0 abc, these clips are of tfds_tau/demo/1.0.0 '
+    told = (
+        '! both was trained on tfds_tau/demo/1.0.0 abc, but these clips are of tfds_tau/demo/1.0.0 '
+    )
     assert told in capsys.readouterr().out
 
 
@@ -199,10 +201,10 @@ def test_bad_input_is_a_sentence_before_anything_is_read(run, data_dir, tmp_path
             command.main(arguments)
     folded = {'name': 'tfds_tau', 'config': 'demo', 'test': 'test', 'fold': 0}
     run.write_json('config.json', {'data': folded})
-    with pytest.raises(ValueError, match='is scored on a fold, of which --clips takes no part'):
+    with pytest.raises(ValueError, match='is scored on a fold, which --clips cannot shorten'):
         command.main([name, where, '--clips=2'])
     run.write_json('config.json', {'data': {'name': 'tfds_tau', 'config': 'demo'}})
-    with pytest.raises(ValueError, match=r'scored on nothing; name a split of .* by --split'):
+    with pytest.raises(ValueError, match=r'has no test split; name a split of .* by --split'):
         command.main([name, where])
 
 

@@ -163,7 +163,7 @@ def broken(name):
         (
             bad_sum,
             ['bad.npz'],
-            r'bad.npz: the probabilities of bus-oslo-1-1 sum to 0.9, not to 1 .so 3 of 3',
+            r'bad.npz: the probabilities of bus-oslo-1-1 sum to 0.9, not to 1 .3 of 3 rows',
         ),
         (other_clips, ['a.npz', 'bad.npz'], r'table 2 .*\bx\b'),
         (clamped_before, ['bad.npz', '--clamp=fused'], r'bad.npz is clamped already'),
@@ -172,11 +172,11 @@ def broken(name):
         (not_a_number, ['bad.csv'], r'bad.csv: .*outside \[0, 1\], first row 0 \(nan\)'),
         (broken, ['bad.npz'], r'bad.npz.* not a readable predictions table'),
         (None, ['none.npz'], r'none.npz is not a file'),
-        (None, ['a.npz', 'a.npz'], r"'a.npz' needs a name of its own"),
-        (None, ['a.npz', 'b.npz', '--weights', '1'], r"'1': give 2 numbers"),
-        (None, ['a.npz', 'b.npz', '--weights', '1,x'], r"'1,x': give numbers with commas"),
-        (None, ['a.npz', 'b.npz', '--weights', '0,0'], r'not all of them 0'),
-        (None, ['a.npz', 'b.npz', '--weights', 'nan,1'], r'give 2 numbers'),
+        (None, ['a.npz', 'a.npz'], r"'a.npz' has an empty or repeated role"),
+        (None, ['a.npz', 'b.npz', '--weights', '1'], r"'1'; it must be 2 numbers"),
+        (None, ['a.npz', 'b.npz', '--weights', '1,x'], r"'1,x'; it must be numbers with commas"),
+        (None, ['a.npz', 'b.npz', '--weights', '0,0'], r'and not all 0'),
+        (None, ['a.npz', 'b.npz', '--weights', 'nan,1'], r'it must be 2 numbers'),
         (None, ['a.npz', 'b.npz', '--weights=-1,3'], r'numbers of 0 or more'),
         (None, ['a.npz', '--truth', 'a.csv'], r'a.csv: this is a file of predictions'),
     ],
@@ -350,7 +350,7 @@ def test_a_difference_beyond_chance_is_said_plainly_with_the_warnings_first(fold
         (['a.npz', '--check', 'a.csv'], r'--check does not go with table;'),
         (['--paper=table2', '--check', 'a.csv'], r'--check does not go with paper;'),
         (['a.npz', '--items', 'a.csv'], r'scoring tables does not go with items;'),
-        (['--compare', 'a.npz', 'a.npz'], r"'a.npz' needs a name of its own"),
+        (['--compare', 'a.npz', 'a.npz'], r"'a.npz' has an empty or repeated role"),
         (['--compare', 'a.npz', 'none.npz'], r'none.npz is not a file'),
         (['--compare', 'a.csv', 'x=a.csv'], r'none of the 3 clips has a known scene'),
     ],
@@ -370,10 +370,10 @@ def test_a_table_that_was_read_is_never_overwritten(folder):
     (folder / 'out').mkdir()
     tables.write(table(), 'out/predictions.npz')
     before = (folder / 'out' / 'predictions.npz').read_bytes()
-    with pytest.raises(ValueError, match='would be lost'):
+    with pytest.raises(ValueError, match='would be overwritten'):
         score.main(['out/predictions.npz', 'a.npz', '--out', 'out'])
     assert (folder / 'out' / 'predictions.npz').read_bytes() == before
-    with pytest.raises(ValueError, match='would be lost'):
+    with pytest.raises(ValueError, match='would be overwritten'):
         fit = ['--calibrate=clamp', '--fit-on', 'out/predictions.npz']
         score.main(['a.npz', *fit, '--out', 'out'])
     with pytest.raises(ValueError, match=r'a.npz is a file; name a folder'):

@@ -116,13 +116,13 @@ def test_what_is_being_done_can_be_asked_meanwhile(monkeypatch):
     told = []
     place = TaggingQueue(Stand(monkeypatch, on_window=lambda k: told.append(place.progress)))
     bring(place, 'x', 'a.mp4')
-    assert told == ['a.mp4: opening', 'a.mp4: listening and looking, from 0 s on']
+    assert told == ['a.mp4: opening', 'a.mp4: tagging, from 0 s on']
 
 
 def test_a_clip_that_takes_too_long_is_given_up(monkeypatch):
     stand = Stand(monkeypatch, windows=9, on_window=lambda k: time.sleep(0.05))
     with pytest.raises(
-        Refusal, match=r'^a\.mp4 takes longer than 0\.12 s; bring a part'
+        Refusal, match=r'^a\.mp4 takes longer than 0\.12 s; send a shorter clip'
     ) as refusal:
         bring(TaggingQueue(stand, max_seconds=0.12), 'x', 'a.mp4')
     assert refusal.value.status == 422 and stand.ended == 1
@@ -139,7 +139,7 @@ def test_what_there_is_no_time_to_explain_is_left_out_and_told(monkeypatch):
 
     monkeypatch.setattr(place, '_read', read)
     found = bring(place, 'x')
-    assert found['notes'] == ['there was no time to explain all of it']
+    assert found['notes'] == ['some windows are not explained: time was up']
     assert found['scenes'][0] == {'scene': 'b', 'p': 0.75}
 
 
@@ -152,6 +152,6 @@ def test_work_ends_when_nobody_waits_for_it(monkeypatch):
         while not began.is_set():
             await asyncio.sleep(0.01)
 
-    with pytest.raises(Refusal, match='nobody waits') as refusal:
+    with pytest.raises(Refusal, match='the client has disconnected') as refusal:
         bring(place, 'x', gone=leave())
     assert refusal.value.status == 499 and stand.ended == 1 and stand.busy == 0

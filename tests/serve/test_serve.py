@@ -76,7 +76,7 @@ def test_it_is_known_what_others_reach(host, is_local):
 def test_others_are_warned_of(monkeypatch, capsys, tmp_path):
     assert command(monkeypatch, '--host=0.0.0.0', '--port=0', f'--model={tmp_path}/none') == 1
     warning, error = capsys.readouterr().err.splitlines()
-    assert warning.startswith('! --host 0.0.0.0: whoever reaches this machine can have clips')
+    assert warning.startswith('! --host 0.0.0.0: everyone who reaches this machine can have clips')
     assert 'none' in error
 
 
@@ -161,7 +161,7 @@ def test_a_still_picture_is_known_by_its_name(page):
     (frame,) = media.read_frames(CLIP, 'second_centres').images
     answer, found = ask(port, 'POST', '/api/tag?name=a.jpg', media.encode_jpeg(frame))
     assert answer.status == 200, found
-    assert 'told without sound: a.jpg is a still picture and has no sound' in found['notes']
+    assert 'answered without sound: a.jpg is a still picture and has no sound' in found['notes']
 
 
 @pytest.mark.parametrize(
@@ -169,16 +169,16 @@ def test_a_still_picture_is_known_by_its_name(page):
     [
         (b'', {}, 400, 'there is no clip in the request; send a file'),
         (form((FILE, b'')), FORM, 400, 'there is no clip'),
-        (form((b'name="a"', b'b')), FORM, 400, 'the form may hold one file and nothing else'),
-        (form((FILE, b'a'), (FILE, b'b')), FORM, 400, 'the form may hold one file'),
+        (form((b'name="a"', b'b')), FORM, 400, 'the form must hold one file and nothing else'),
+        (form((FILE, b'a'), (FILE, b'b')), FORM, 400, 'the form must hold one file'),
         (form((FILE, b'abc'))[:-12], FORM, 400, 'there is no clip in the request'),
         (b'junk', FORM, 400, 'the form cannot be read: '),
         (b'', {'Content_Type': 'multipart/form-data'}, 400, 'the form cannot be read: No boundary'),
         (form((FILE, b'no film')), FORM, 422, 'cannot decode my clip.mp4: '),
         (iter([b'x' * 2**20] * 3), {}, 413, 'the clip is larger than 2 MB'),
         (b'x', {'Content_Length': '3000000'}, 413, 'the clip is larger than 2 MB'),
-        (b'x', {'Origin': 'http://evil.example'}, 403, 'clips are taken from this page, not from'),
-        (b'x', {'Host': 'evil.example'}, 403, "this page is not called 'evil.example'"),
+        (b'x', {'Origin': 'http://evil.example'}, 403, 'clips are accepted from this page, not'),
+        (b'x', {'Host': 'evil.example'}, 403, "the Host of the request is 'evil.example'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_is_a_sentence_and_leaves_no_file(

@@ -48,7 +48,9 @@ def test_a_decision_fusion_is_one_function_and_one_row(new_recipe, tmp_path, mon
     assert capsys.readouterr().out.startswith('surest member of audio, visual\n')
     expected = largest({name: table.probs for name, table in made.items()})
     np.testing.assert_array_equal(tables.read('out/predictions.npz').probs, expected)
-    with pytest.raises(ValueError, match='--weights are for a mean; --recipe=largest has its own'):
+    with pytest.raises(
+        ValueError, match='--weights go with a mean, and --recipe=largest has its own'
+    ):
         score.main([*arguments, '--weights=.5,.5'])
 
     config = hitachi_ensemble.get_config('A04V04')

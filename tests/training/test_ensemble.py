@@ -423,5 +423,21 @@ def test_tables_of_clips_are_not_taken_for_seconds(hybrids):
     path = default_path(ioacas('all,tau').members['7'].config)
     file = RunFolder(path).predictions_file('test')
     tables.write(tables.pool(tables.read(file)), file)
-    with pytest.raises(ValueError, match=r'v2_s-logmel-tau has a row for each clip.*no second'):
+    with pytest.raises(ValueError, match=r'v2_s-logmel-tau has a row for each clip, not .*second'):
         run(ioacas('all,tau'))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'groups': {'audio': ('A09',)}}, "config.groups takes 'A09', which is none of A01, A02"),
+        ({'roles': ('sound',)}, "the line A04 takes 'sound', which is none of audio, "),
+        ({'recipe': {'name': 'median'}}, "recipe of A04 is 'median'; it must be one of mean, "),
+    ],
+)
+def test_names_that_a_config_does_not_have_are_one_sentence(changes, sentence):
+    made = config('A04,tau')
+    with made.unlocked():
+        made.update(changes)
+    with pytest.raises(ValueError, match=sentence):
+        run(made)

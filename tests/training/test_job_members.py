@@ -74,5 +74,5 @@ def test_a_wrong_augmentation_is_one_sentence(demo_config, data_dir, tmp_path):
 
 @pytest.mark.parametrize('arguments', [['clip.mp4', '--dataset=demo'], []])
 def test_predict_takes_files_or_a_dataset(arguments):
-    with pytest.raises(ValueError, match='or a --dataset, or --follow'):
+    with pytest.raises(ValueError, match='files, --dataset or --follow'):
         predict.main([*arguments, '--model=run'])

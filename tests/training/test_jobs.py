@@ -254,7 +254,7 @@ def test_a_dry_run_tells_networks_rows_and_steps(
             'ioacas_fusion',
             {},
             FileNotFoundError,
-            '2 runs that this one begins with come first:',
+            '2 runs must be trained before this one:',
         ),
     ],
 )

@@ -57,7 +57,7 @@ def test_every_combination_is_run_and_the_best_by_validation_named(main, jobs, t
     lines = [line.split() for line in printed.splitlines()]
     assert ['0.03', '48', '1.44000', '1', '1.440', '-44.0', '%'] in lines
     assert ['0.01', '48', '0.48000', '1', '0.480', '52.0', '%', 'the', "config's", 'own'] in lines
-    assert 'scores of the test sort nothing' in printed.replace('\n', ' ')
+    assert 'test scores are shown, but never used to sort' in printed.replace('\n', ' ')
     assert told['command'] in printed and 'on paper' in printed
 
 
@@ -99,7 +99,7 @@ def test_a_folder_is_named_by_values_without_signs_that_paths_lack():
         (['--sweep=epochs=1', '--sweep=epochs=2'], "--sweep is 'epochs=2'; give each field"),
         (['--sweep=epoch=1,2'], "there is no field config.epoch: 'epoch' is unknown"),
         (['--sweep=epochs=1,two'], "'two'"),
-        (['--sweep=learning_rate=1e-2,0.01'], 'two points of the sweep are alike: learning_rate='),
+        (['--sweep=learning_rate=1e-2,0.01'], 'two points of the sweep are equal: learning_rate='),
         (['--sweep=select=accuracy,log_loss'], 'by one and the same config.select'),
         (['--sweep=epochs=1,2', '--seeds=1,2'], '--seeds and --sweep exclude each other'),
     ],
@@ -115,7 +115,7 @@ def test_a_wrong_sweep_is_a_sentence_before_any_point(main, jobs, tmp_path, argu
     ('config', 'field', 'sentence'),
     [
         ('clip_zero_shot', 'short_side', 'a sweep compares trained systems'),
-        ('ioacas_audio', 'epochs', "config.select is 'last', which compares nothing"),
+        ('ioacas_audio', 'epochs', "config.select is 'last', which compares no scores"),
         ('hitachi_ensemble', 'seed', 'an ensemble only reads its members: give them --fold, --se'),
     ],
 )
@@ -130,7 +130,7 @@ def test_seeds_of_a_final_run_have_no_spread(main, jobs, tmp_path, capsys):
     config = '--config=configs/ioacas_audio.py:final,demo'
     main.main([config, '--seeds=1,2', f'--data_dir={tmp_path}', f'--workdir={tmp_path}'])
     assert [*jobs] == ['seed1', 'seed2'] and not (tmp_path / 'seeds.json').exists()
-    assert 'no spread to tell' in capsys.readouterr().out
+    assert 'no spread is reported' in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ from avsc_jax.data.media.still import (
     resize_picture,
     scaled,
 )
-from avsc_jax.data.media.timeline import window_starts
+from avsc_jax.data.media.timeline import num_pieces, window_starts
 from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames, rgb
 
 __all__ = (
@@ -64,6 +64,7 @@ __all__ = (
     'evenly_spaced',
     'flac_length',
     'frame_facts',
+    'num_pieces',
     'openl3_pictures',
     'pick_frames',
     'read_audio',

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from avsc_jax.data.media.timeline import num_pieces
+
 
 def evenly_spaced(n: int, count: int) -> np.ndarray:
     """Returns int((k + 0.5) n / count): of n frames, the middle ones of `count` equal parts."""
@@ -22,7 +24,7 @@ def _nearest(times_s: np.ndarray, n: int, duration_s: float) -> np.ndarray:
 
 def _second_centres(n: int, duration_s: float) -> np.ndarray:
     # round, not int: ten seconds at 29.97 frames a second end at 9.98 s
-    return _nearest(np.arange(max(1, round(duration_s))) + 0.5, n, duration_s)
+    return _nearest(np.arange(num_pieces(duration_s, 1)) + 0.5, n, duration_s)
 
 
 def _openl3(n: int, duration_s: float) -> np.ndarray:

@@ -23,11 +23,20 @@ class Clock:
         return stamp_s - self._start_s
 
 
+def num_pieces(total: float, length: float) -> int:
+    """Returns how many pieces of a length something is cut into: the nearest number, at least one.
+
+    The one rule for pieces of sound and windows of files; exactly half of a piece counts as one
+    only where that makes the number even.
+    """
+    return max(1, round(total / length))
+
+
 def window_starts(count_s: float, window_s: float, end_s: float) -> list[float]:
-    """Where windows begin that stand side by side, the last one ending by `end_s`.
+    """Returns where windows begin that stand side by side, the last one ending by `end_s`.
 
     Args:
-      count_s: how many there are: one for each window_s, and one for a rest of half of it or more.
+      count_s: the seconds that are cut into windows, see `num_pieces`.
     """
-    count = max(1, int(count_s / window_s + 0.5))
+    count = num_pieces(count_s, window_s)
     return [max(0.0, min(k * window_s, end_s - window_s)) for k in range(count)]

@@ -1,0 +1,70 @@
+"""Settles what a config leaves open: which clips are read, with which weights, in which folds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from avsc_jax.data import sources
+from avsc_jax.training import dependencies
+
+
+def resolve(
+    config: ConfigDict,
+    data_dir: Path,
+    *,
+    named: bool,
+    weights: str = 'auto',
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    fold: int | None = None,
+    fold_file: str | None = None,
+) -> ConfigDict:
+    """Decides which clips are read, such as TAU or the demo, and what that changes.
+
+    Args:
+      config: as its file gives it; it is changed and then locked.
+      data_dir: where prepared data sets lie.
+      named: the user named `data_dir`, so that the demo is never chosen in place of TAU.
+      weights: 'pretrained', 'random', or 'auto': random on the demo, else pretrained.
+      overrides: the values of fields that flags have set, which win over the section `demo`.
+      seed: replaces the config's.
+      fold: the one of the five folds to report on; None: the official split.
+      fold_file: the file of the folds; None: they are computed.
+    """
+    source = sources.find(config.data.name)
+    with config.unlocked():
+        source.choose(config, data_dir, named=named)
+        _settle_weights(config, weights)
+        config.update_from_flattened_dict(dict(overrides or {}))
+        if seed is not None:
+            config.seed = seed
+        if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
+            config.begins_with = ''
+        source.settle(config)
+        for name, value in (('fold', fold), ('fold_file', fold_file)):
+            if value is not None:
+                config.data[name] = value
+    return config.lock()
+
+
+def _settle_weights(config: ConfigDict, weights: str) -> None:
+    """Sets `config.weights`, and on the demo the small networks of its section unless pretrained.
+
+    Raises:
+      ValueError: the demo was chosen, and the config has no section for it.
+    """
+    is_demo = config.data.source == 'demo'
+    if is_demo and weights != 'pretrained':
+        if 'demo' not in config:
+            raise ValueError(
+                'the config has no section demo, which makes its networks small for made-up clips; '
+                'add one, or name prepared data by --data_dir'
+            )
+        config.update(config.demo)
+    if weights == 'auto':
+        weights = 'random' if is_demo else 'pretrained'
+    config.weights = weights
+    if 'demo' in config:
+        del config.demo
