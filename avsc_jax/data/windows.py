@@ -1,8 +1,8 @@
 """Reads a media file as windows of one length, however long the file is.
 
-Windows stand side by side; a rest of half a window or more gives another one, which ends where the
-file ends. The longer of sound and picture decides how many there are. A window that has only one of
-them says why the other is missing. At most two windows are in memory.
+Windows stand side by side, see media.num_pieces; where the last one would end after the file, it
+ends with it. The longer of sound and picture decides how many there are. A window that has only one
+of them says why the other is missing. At most two windows are in memory.
 """
 
 import dataclasses

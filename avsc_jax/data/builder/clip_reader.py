@@ -97,8 +97,8 @@ def read_windows(
 ) -> list[dict]:
     """Returns the clip's records, one per window; raises BadMedia.
 
-    Windows stand side by side; a rest of half a window or more gives another one, which ends where
-    the file ends. A file that is shorter than a window gives one: its sound is repeated, its
+    Windows stand side by side, see media.num_pieces; where the last one would end after the file,
+    it ends with it. A file that is shorter than a window gives one: its sound is repeated, its
     pictures are picked over its length. So all records have the same length of sound and number of
     pictures.
     """
