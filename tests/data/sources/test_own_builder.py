@@ -52,7 +52,7 @@ class {name}(tfds.core.GeneratorBasedBuilder):
 
 def recipe() -> str:
     """The builder that CONTRIBUTING shows."""
-    text = (ROOT / 'CONTRIBUTING.md').read_text().partition('**Add a data set.**')[2]
+    text = (ROOT / 'CONTRIBUTING.md').read_text().partition('**Add a data set**')[2]
     return re.search(r'```python\n(.*?)```', text, re.S)[1]
 
 
