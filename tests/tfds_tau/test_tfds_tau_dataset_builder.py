@@ -73,7 +73,7 @@ def test_train_is_inner_then_validation_and_is_stored_once(clips):
 
 def test_the_description_is_the_first_part_of_the_readme(clips):
     assert 'recorded in European' in clips.info.description
-    assert clips.info.description.endswith('say nothing about scenes.')
+    assert clips.info.description.endswith('about scenes.')
 
 
 def test_a_moved_data_set_opens_without_the_builder(clips, tmp_path):

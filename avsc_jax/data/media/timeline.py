@@ -26,8 +26,7 @@ class Clock:
 def num_pieces(total: float, length: float) -> int:
     """Returns how many pieces of a length something is cut into: the nearest number, at least one.
 
-    The one rule for pieces of sound and windows of files; exactly half of a piece counts as one
-    only where that makes the number even.
+    Exactly half of a piece counts where that makes the number even.
     """
     return max(1, round(total / length))
 
@@ -36,7 +35,8 @@ def window_starts(count_s: float, window_s: float, end_s: float) -> list[float]:
     """Returns where windows begin that stand side by side, the last one ending by `end_s`.
 
     Args:
-      count_s: the seconds that are cut into windows, see `num_pieces`.
+      count_s: the seconds that are cut into windows: the nearest number of them, and half a window
+        always counts, for the last one overlaps the one before and needs no zeros.
     """
-    count = num_pieces(count_s, window_s)
+    count = max(1, int(count_s / window_s + 0.5))
     return [max(0.0, min(k * window_s, end_s - window_s)) for k in range(count)]
