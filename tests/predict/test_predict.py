@@ -86,7 +86,7 @@ def test_a_file_that_only_the_encoder_refuses_is_one_error(data_dir, tmp_path, c
     out = tmp_path / 'out.npz'
     arguments = [f'--encoder=openl3_image:{NARROW}', '--weights=random:0', f'--embeddings={out}']
     assert predict.main([str(video), *arguments]) == 1
-    assert f'error: {video}: pictures are 256x144: OpenL3 takes' in capsys.readouterr().err
+    assert f'error: {video}: pictures are 256x144; OpenL3 needs' in capsys.readouterr().err
     assert not out.exists()
 
 

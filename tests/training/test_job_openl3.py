@@ -143,5 +143,5 @@ def test_hou_s_network_sees_features_and_pictures_of_a_clip(run, demo_config, da
 
 def test_the_media_folder_that_lacks_is_named(data_dir, tmp_path):
     dataset = records.open_dataset('tfds_tau', 'demo', data_dir)
-    with pytest.raises(FileNotFoundError, match=r'no folder .*nowhere; name .*--media_dir'):
+    with pytest.raises(FileNotFoundError, match=r'nowhere is missing; name .*--media_dir'):
         media_files(dataset, data_dir, tmp_path / 'nowhere')('some-clip')
