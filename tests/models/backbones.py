@@ -168,7 +168,7 @@ BACKBONES = {
         live=FULL,
         slow=True,
     ),
-    'resnest14d': Backbone(8_583_178, RESNET50, modules=LAYERS, golden='all', live=ODD),
+    'resnest14d': Backbone(8_583_178, RESNET50, modules=LAYERS, golden='slow', live=ODD),
     'resnest50d': Backbone(
         25_454_730,
         RESNET50,
@@ -188,7 +188,7 @@ BACKBONES = {
         slow=True,
     ),
     'hrnet_w18_small': Backbone(
-        11_158_954, branches(16, 128), modules=HRNET, golden='answers', live=ODD
+        11_158_954, branches(16, 128), modules=HRNET, golden='slow', live=ODD
     ),
     'hrnet_w18': Backbone(
         19_270_494,

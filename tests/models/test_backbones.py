@@ -153,7 +153,9 @@ UNMOVED = {  # a constant added to every key changes no softmax, nor one before 
 }
 
 
-@pytest.mark.parametrize('name', UNMOVED)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[SLOW] * (name == 'clip_rn101')) for name in UNMOVED]
+)
 def test_every_parameter_gets_a_gradient_and_every_statistic_moves(name):
     model = models.create_model(name, **SMALL[name], num_classes=3)
     variables = weights.random_variables(model, 0)

@@ -9,13 +9,14 @@ from avsc_jax import models, weights
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.norm import BatchNorm
 
+LITE = 'tf_efficientnet_lite0'
 # One of each family: how many of its norms follow a convolution or a matrix, all of them.
 NETWORKS = {
     'resnet18': (14, {'width': 8, 'layers': (1, 1, 1, 2), 'remat': True}),
     'regnetx_002': (17, {'layers': (1, 1, 1, 1), 'widths': (8, 16, 24, 32)}),
     'resnest14d': (23, {'width': 8, 'stem_width': 8}),
     'hrnet_w18_small': (73, {'width': 4, 'first_width': 4, 'blocks': 1, 'head_width': 4}),
-    'tf_efficientnet_lite0': (25, {'channel_multiplier': 0.25, 'depth_multiplier': 0.3}),
+    LITE: (25, {'channel_multiplier': 0.25, 'depth_multiplier': 0.3}),
     'clip_rn101': (22, {'width': 8, 'layers': (1, 2, 1, 1)}),
     'clip_late_fusion': (3, {'widths': (8, 4, 4)}),
 }
@@ -45,7 +46,13 @@ def answers(model, variables, inputs):
     return [np.asarray(x, np.float32) for x in jax.tree.leaves(run(variables, inputs))]
 
 
-@pytest.mark.parametrize('name', NETWORKS)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ('hrnet_w18_small', LITE)))
+        for name in NETWORKS
+    ],
+)
 def test_a_folded_network_answers_as_before(name):
     count, options = NETWORKS[name]
     image = {} if name == 'clip_late_fusion' else {'image_size': 64, 'num_classes': 10}

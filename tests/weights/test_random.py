@@ -67,11 +67,11 @@ def test_each_residual_branch_begins_small(name, options, count, example):
 @pytest.mark.parametrize(
     ('name', 'options'),
     [
-        ('clip_rn101', {'width': 8}),
-        ('clip_rn50x4', {'width': 8}),
+        pytest.param('clip_rn101', {'width': 8}, marks=pytest.mark.slow),
+        pytest.param('clip_rn50x4', {'width': 8}, marks=pytest.mark.slow),
         ('resnet18', {'width': 16}),
         ('regnetx_002', {'layers': (1, 1, 4, 1), 'widths': (24, 48, 96, 192)}),
-        ('hrnet_w18_small', {'blocks': 1, 'width': 8}),
+        pytest.param('hrnet_w18_small', {'blocks': 1, 'width': 8}, marks=pytest.mark.slow),
     ],
 )
 def test_deep_random_networks_keep_pictures_apart(name, options):
