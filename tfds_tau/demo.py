@@ -106,7 +106,7 @@ SOUNDS = {
 SOUND_MARK_HZ = {'voices': 660, 'crowd': 1320, 'engine': 420, 'rail': 2800, 'open': 4200}
 
 
-class Clip(NamedTuple):
+class DemoClip(NamedTuple):
     """A made-up clip; `number` seeds what is its own, `place` what its location's clips share."""
 
     clip_id: str
@@ -116,7 +116,7 @@ class Clip(NamedTuple):
     night: bool
 
 
-def clips() -> list[Clip]:
+def clips() -> list[DemoClip]:
     """Returns all 200 clips, in the order of TAU's lists (by scene, then location)."""
     made = []
     for scene_number, scene in enumerate(SCENES):
@@ -126,7 +126,7 @@ def clips() -> list[Clip]:
             city = CITIES[(scene_number + local) % len(CITIES)]
             number = len(made)
             clip_id = f'{scene}-{city}-{place + 1}-{number + 1}'
-            made.append(Clip(clip_id, number, place, local >= TRAIN_LOCATIONS, i in NIGHTS))
+            made.append(DemoClip(clip_id, number, place, local >= TRAIN_LOCATIONS, i in NIGHTS))
     return made
 
 
@@ -134,7 +134,7 @@ def render(
     folder: Path,
     *,
     workers: int | None = None,
-    chosen: list[Clip] | None = None,
+    chosen: list[DemoClip] | None = None,
     duration_s: float = 10.0,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> Path:
@@ -154,7 +154,7 @@ def render(
     for name in ('audio', 'video', 'evaluation_setup'):
         (folder / name).mkdir(parents=True, exist_ok=True)
 
-    def render_clip(clip: Clip) -> None:
+    def render_clip(clip: DemoClip) -> None:
         sound, picture = folder / f'audio/{clip.clip_id}.wav', folder / f'video/{clip.clip_id}.mp4'
         if not sound.exists():
             with whole(sound) as beside:
@@ -183,12 +183,12 @@ def _write_list(path: Path, clip_ids: list[str], columns: int) -> None:
     path.write_text(''.join('\t'.join(row[:columns]) + '\n' for row in rows))
 
 
-def _mark_shows(clip: Clip, marked: bool, sense: int) -> bool:
+def _mark_shows(clip: DemoClip, marked: bool, sense: int) -> bool:
     """Returns whether the clip has the mark: as its scene in four clips of five, else not."""
     return marked == (np.random.default_rng([sense, clip.number]).random() < MARK_TRUTH)
 
 
-def _write_wav(path: Path, clip: Clip, duration_s: float, rate: int) -> None:
+def _write_wav(path: Path, clip: DemoClip, duration_s: float, rate: int) -> None:
     """Writes two channels of noise with the scene's spectrum, location's colour, beat and mark."""
     scene = RECIPES[clip.clip_id.split('-')[0]]
     place, own = np.random.default_rng([1, clip.place]), np.random.default_rng([2, clip.number])
@@ -213,7 +213,7 @@ def _write_wav(path: Path, clip: Clip, duration_s: float, rate: int) -> None:
     soundfile.write(path, integers, rate, format='WAV', subtype='PCM_24')
 
 
-def _write_mp4(path: Path, clip: Clip, duration_s: float) -> None:
+def _write_mp4(path: Path, clip: DemoClip, duration_s: float) -> None:
     """Writes the scene's canvas under a swaying camera, with passers-by and sensor noise."""
     own = np.random.default_rng([5, clip.number])
     canvas = _canvas(clip, own)
@@ -238,7 +238,7 @@ def _write_mp4(path: Path, clip: Clip, duration_s: float) -> None:
         container.mux(stream.encode())
 
 
-def _canvas(clip: Clip, own: np.random.Generator) -> np.ndarray:
+def _canvas(clip: DemoClip, own: np.random.Generator) -> np.ndarray:
     """Paints the picture of a location, larger than a frame: [H + 32, W + 32, 3] float32."""
     scene, place = RECIPES[clip.clip_id.split('-')[0]], np.random.default_rng([4, clip.place])
     height, width = HEIGHT + 32, WIDTH + 32

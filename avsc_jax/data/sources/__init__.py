@@ -8,20 +8,20 @@ from pathlib import Path
 from avsc_jax.data import media, records
 from avsc_jax.data.builder.media_files import MediaFiles
 from avsc_jax.data.sources import folder, pictures, tfds
-from avsc_jax.data.sources.source import Source
+from avsc_jax.data.sources.source import DataSource
 from avsc_jax.data.sources.tfds import same_clips
 
-__all__ = ['SOURCES', 'Source', 'find', 'media_files', 'named', 'open_dataset', 'same_clips']
+__all__ = ['SOURCES', 'DataSource', 'find', 'media_files', 'named', 'open_dataset', 'same_clips']
 
 # A name that is none of these is a module of the user's; see CONTRIBUTING.md, "Add a data set".
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, DataSource] = {
     'tfds_tau': tfds.Tau(),
     'own_data': folder.Folder(),
     **{name: pictures.PictureSource(name) for name in pictures.SETS},
 }
 
 
-def find(name: str) -> Source:
+def find(name: str) -> DataSource:
     """Returns the source of a data set: a row of SOURCES, or a module that defines a builder."""
     return SOURCES.get(name) or tfds.Module(name, SOURCES)
 
@@ -53,7 +53,7 @@ def media_files(
     @cache
     def files() -> MediaFiles:
         config = dataset.builder.builder_config
-        source = SOURCES.get(dataset.builder.name, Source())
+        source = SOURCES.get(dataset.builder.name, DataSource())
         folder = media_dir or source.media_dir(config.name if config else '', data_dir)
         if not folder.is_dir():
             raise FileNotFoundError(

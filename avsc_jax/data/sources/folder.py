@@ -18,11 +18,11 @@ from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing
-from avsc_jax.data.sources.source import Forecast, Source
+from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
 
 
-class Folder(Source):
+class Folder(DataSource):
     """Clips of the folder or table `data.folder`; the demo's media files if it is ''."""
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:

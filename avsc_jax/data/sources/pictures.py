@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import read_ahead
-from avsc_jax.data.sources.source import Forecast, Source
+from avsc_jax.data.sources.source import DataSource, Forecast
 
 SETS = {'places365': 'places365_small', 'imagenet2012': 'imagenet2012'}  # -> name in TFDS
 ARCHIVES = {
@@ -129,7 +129,7 @@ class PictureSet:
         return split
 
 
-class PictureSource(Source):
+class PictureSource(DataSource):
     """A set of pictures that the user has prepared; no run builds it.
 
     Args:

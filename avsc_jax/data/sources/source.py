@@ -19,7 +19,7 @@ class Forecast(NamedTuple):
     clips: Mapping[str, int]
 
 
-class Source:
+class DataSource:
     """A data set of records in its builder's folder; subclasses override what differs.
 
     `data` is the data section of a config; only its `name` and `config` are needed to open.

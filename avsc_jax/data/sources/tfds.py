@@ -12,14 +12,14 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax.data import records
-from avsc_jax.data.sources.source import Forecast, Source, build
+from avsc_jax.data.sources.source import DataSource, Forecast, build
 from avsc_jax.runtime.files import locked
 
 # Builder config of tfds_tau -> the config whose records are the same clips, uncut.
 WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 
 
-class Tau(Source):
+class Tau(DataSource):
     """TAU if it is prepared; otherwise the demo, made-up clips in its layout that a run builds."""
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
@@ -91,7 +91,7 @@ def same_clips(one: str, other: str) -> bool:
     return names[0] != names[1] and len(whole) == 1
 
 
-class Module(Source):
+class Module(DataSource):
     """A data set whose TFDS builder is defined by a module of the user.
 
     Args:
