@@ -38,6 +38,7 @@ def resolve(
         source.choose(config, data_dir, named=named)
         _settle_weights(config, weights)
         config.update_from_flattened_dict(dict(overrides or {}))
+        config.lock().unlock()  # sections that flags have set are locked; unlock alone skips them
         if seed is not None:
             config.seed = seed
         if config.get('begins_with') and not dependencies.has_stage(config, data_dir):

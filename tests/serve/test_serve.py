@@ -258,7 +258,7 @@ def test_a_browser_shows_the_scenes_of_a_dropped_clip(page, tab):
 
     (port, _, _), (tab, complaints) = page, tab
     tab.goto(f'http://127.0.0.1:{port}/')
-    tab.get_by_text('knows 3 scenes by sound and picture').wait_for()
+    tab.get_by_text('names 3 scenes by sound and picture').wait_for()
     assert 'random variables' in tab.locator('#warnings').inner_text()
     name = '<img src=x onerror=alert(1)>.mp4'
     tab.evaluate(DROP, [base64.b64encode(CLIP.read_bytes()).decode(), name])

@@ -198,6 +198,9 @@ def test_the_parts_of_a_system_are_trained_on_the_same_data_set(main, tmp_path):
     config = resolved(main, 'openl3_baseline', tmp_path, folder, window)
     assert config.encoders.openl3_audio.max_windows == 46  # as many as pictures
     assert not {'drop_remainder', 'views'} & {*config}
+    section = '--config.encoders.openl3_audio={"version": "0.3.1", "hop_s": 0.5, "centre": False}'
+    changed = resolved(main, 'openl3_baseline', tmp_path, folder, window, section)
+    assert changed.encoders.openl3_audio.max_windows == 46  # in a section that a flag has set, too
     sound, picture = dependencies.earlier_runs(config, seed=3)
     assert sound.folder.path.name == f'own_data-openl3_baseline-audio-{config.data.config}-seed3'
     for part, system in ((sound, 'audio'), (picture, 'video')):
