@@ -122,6 +122,13 @@ KINDS = {
     'ensemble': (('groups', 'recipe'), ('model', 'data.train')),
 }
 
+# Kind of job -> the other fields that it cannot do without, once the demo's settings are merged in.
+NEEDED = {
+    'train': ('paper', 'batch_size', 'epochs', 'learning_rate', 'loss', 'select'),
+    'zero_shot': ('paper', 'batch_size', 'prompt_style'),
+    'ensemble': ('paper',),
+}
+
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for an unknown field, or for a value of the wrong type.
@@ -154,6 +161,20 @@ def check_kind(config: ConfigDict) -> None:
                 f'config.kind is {kind!r}, which {verb} config.{path}; change that section, or '
                 f'set config.kind to the right one of {", ".join(KINDS)}'
             )
+
+
+def check_complete(config: ConfigDict) -> None:
+    """Raises ValueError if a settled config lacks a field that its kind of job needs."""
+    missing = [name for name in NEEDED[config.kind] if name not in config]
+    if missing:
+        raise ValueError(
+            f'config.{missing[0]} is missing; it is {FIELDS[missing[0]].text} (docs/fields.md)'
+        )
+    if config.kind == 'train' and config.select != 'last' and 'valid' not in config.data:
+        raise ValueError(
+            f'config.data.valid is missing, and config.select is {config.select!r}; name the split '
+            "that selects the epoch, or select 'last'"
+        )
 
 
 def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:

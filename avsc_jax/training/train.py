@@ -77,6 +77,7 @@ def run(
       dry_run: whether to print only what would be done.
     """
     fields.check_kind(config)
+    fields.check_complete(config)
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
     is_ensemble = config.kind == 'ensemble'  # always repeated: a member may be trained again

@@ -185,3 +185,24 @@ def test_the_page_of_fields_is_made_of_the_table():
     page = (PACKAGE.parent / 'docs/fields.md').read_text()
     assert page == fields.markdown()
     assert '| `data.window_s` | a number | 10.0 |' in page
+
+
+@pytest.mark.parametrize(
+    ('name', 'sentence'),
+    [
+        ('paper', r'config\.paper is missing; it is the published number'),
+        ('loss', r'config\.loss is missing; it is name and options of the loss'),
+        ('epochs', r'config\.epochs is missing; it is passes over'),
+        ('data.valid', r"config\.data\.valid is missing, and config\.select is 'accuracy'"),
+    ],
+)
+def test_a_missing_field_is_a_sentence_before_anything_is_written(
+    name, sentence, demo_config, tmp_path
+):
+    made = demo_config('clip_fusion')
+    section, _, field = name.rpartition('.')
+    with made.unlocked():
+        del (made[section] if section else made)[field]
+    with pytest.raises(ValueError, match=sentence):
+        train.run(made, workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
+    assert not (tmp_path / 'run').exists()
