@@ -1,4 +1,4 @@
-"""What several members say together: their average, and the decision stage of Hitachi's system."""
+"""Decides on several members' probabilities: their average, and Hitachi's decision stage."""
 
 from collections.abc import Sequence
 

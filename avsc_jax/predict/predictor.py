@@ -220,7 +220,7 @@ class Predictor:
         return list(dict.fromkeys(note for reader in readers for note in reader.notes(record)))
 
     def wants(self, window_s: float = 10.0) -> Wants:
-        """What must be decoded of a file in windows of this length: sound and frames."""
+        """Returns the sound and frames to decode from a file in windows of this length."""
         fields = {field for member in self.members for field in member.preprocess.fields}
         frame_settings = [
             p.preprocess.settings for p in self.members if 'frames' in p.preprocess.fields

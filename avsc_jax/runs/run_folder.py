@@ -159,7 +159,7 @@ def versions() -> dict[str, str | None]:
 
 
 def config_hash(config: Mapping) -> str:
-    """Of all but its kind, which the rest implies: runs from before there was one keep theirs."""
+    """Returns the hash of a config without its kind, which older runs do not have."""
     config = {name: value for name, value in config.items() if name != 'kind'}
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -129,7 +129,7 @@ def grouped(table: Predictions, count: int) -> Predictions:
 
 
 def baseline_views(table: Predictions) -> dict[str, Predictions]:
-    """What the challenge's baseline was scored on: its seconds, and its decisions on clips."""
+    """Returns what the challenge's baseline is scored on: its seconds, and its clips."""
     return {'second': seconds(table), 'product': pool(table, rule='product')}
 
 

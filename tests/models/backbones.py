@@ -22,7 +22,7 @@ class Live(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """What is known of a network.
+    """The facts of a network that the tests check.
 
     Attributes:
       parameters: trainable values, with ten classes where the network has a head.

@@ -1,4 +1,4 @@
-"""What every backbone has to show: the facts of its row in backbones.py."""
+"""Checks each backbone against the facts of its row in backbones.py."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a job of every kind has to do, on the tiny finished runs."""
+"""Facts that jobs of every kind share, checked on the tiny finished runs."""
 
 import shutil
 from typing import NamedTuple

@@ -246,7 +246,7 @@ def test_what_earlier_versions_have_prepared_keeps_its_name(main, tmp_path, toke
 
 
 def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
-    """Of every system, by shapes alone."""
+    """Builds every system by shapes alone."""
     from avsc_jax import models
     from avsc_jax.configs import own_data
 
