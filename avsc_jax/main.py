@@ -68,12 +68,16 @@ flags.DEFINE_bool(
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
+flags.DEFINE_bool('fields', False, 'Print the fields of configs with their defaults, then stop.')
 
 
 def main(arguments: list[str]) -> int:
     """Parses the flags and runs the job; returns the exit code."""
     if {'--help', '-h', '-help'} & {*arguments}:
         print(help_text())
+        return 0
+    if '--fields' in arguments:
+        print(fields.text())
         return 0
     config = parse(arguments)
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
@@ -155,7 +159,7 @@ def help_text() -> str:
         lines += textwrap.wrap(f'--{flag.name:<18}{text}', 98, subsequent_indent=' ' * 20)
     lines += [
         '--config.FIELD=VALUE',
-        '    A field of the config; docs/fields.md lists them all.',
+        '    A field of the config; --fields lists them all.',
     ]
     return '\n'.join([*lines, '--helpfull lists the flags of all libraries.'])
 
@@ -174,7 +178,7 @@ def parse(arguments: list[str]) -> ConfigDict:
         _parse_flags(arguments)
     except (flags.Error, TypeError) as error:
         # config_flags puts the traceback of a config into the message; its last line is the error
-        sentence = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+        sentence = re.sub(r'^\w+Error: ', '', str(error).strip().splitlines()[-1])
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     fields.check(FLAGS.config)
     with FLAGS.config.unlocked():

@@ -1,6 +1,7 @@
 """Front ends by name: `f(audio [..., N, K] float32, *, sample_rate_hz) -> features`, K channels."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from avsc_jax.audio.ioacas import (
     window_and_hop,
 )
 from avsc_jax.audio.openl3 import openl3_facts, openl3_mel256
+from avsc_jax.runtime import options
 from avsc_jax.types import Array
 
 __all__ = [
@@ -84,6 +86,20 @@ def find(name: str) -> FrontEnd:
     if name not in FRONT_ENDS:
         raise ValueError(f'front end {name!r} is not one of {", ".join(FRONT_ENDS)}')
     return FRONT_ENDS[name]
+
+
+def make(name: str, **settings: Any) -> Callable[[Array], Array]:
+    """Returns a front end as a function of sound alone.
+
+    Args:
+      settings: `sample_rate_hz` and the front end's options.
+
+    Raises:
+      ValueError: the front end or one of its options is unknown.
+    """
+    function = find(name).function
+    options.check(name, function, settings)
+    return partial(function, **settings)
 
 
 def facts(name: str, *, sample_rate_hz: int, **options: Any) -> dict:

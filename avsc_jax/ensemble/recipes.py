@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from avsc_jax import ensemble
+from avsc_jax.runtime import options
 
 
 def average(probs: Mapping[str, Any], **options: Any) -> Any:
@@ -54,6 +55,21 @@ RECIPES = {
     ),
     'weights': Recipe('weighted mean', average, fits=best_weights),
 }
+
+
+def check(where: str, recipe: Mapping[str, Any]) -> None:
+    """Raises ValueError for an unknown recipe, or an option that no recipe has.
+
+    Args:
+      where: what the recipe is called in the sentence.
+      recipe: its name and options; `paper`, the weights in the paper, is only shown.
+    """
+    name = recipe.get('name')
+    if name not in RECIPES:
+        raise ValueError(f'{where} is {name!r}; it must be one of {", ".join(RECIPES)}')
+    known = {*options.of(ensemble.average), *options.of(ensemble.hitachi), 'weights'}
+    options.check_names(where, known, {*recipe} - {'name', 'paper'})
+
 
 # What a calibration gives: its numbers, and the function that takes probabilities and them.
 Fitted = tuple[Sequence[Any], Callable[..., Any]]

@@ -75,6 +75,12 @@ class EncoderSpec:
             return 'audio'
         return 'media' if self.reading.get('frames') else 'frames'
 
+    def check(self) -> None:
+        """Raises ValueError if an option is unknown; no weights are read."""
+        if self.name not in FRONT_ENDS:
+            models.create_model(self.name, **self.network)
+        _ = self.transform  # made once
+
     def replace(self, **options: Any) -> 'EncoderSpec':
         """Returns a copy with some options changed."""
         return dataclasses.replace(self, options={**self.options, **options})

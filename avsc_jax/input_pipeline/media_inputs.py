@@ -27,6 +27,7 @@ from avsc_jax.input_pipeline.sound import (
     stereo_pieces,
 )
 from avsc_jax.input_pipeline.transform import Takes
+from avsc_jax.runtime import options
 from avsc_jax.types import Array
 
 Batch = dict[str, Array]
@@ -69,9 +70,8 @@ class SpectrogramInputs:
     ):
         self.settings, self._stats = dict(settings), stats
         self._waveform, self._spectrum = _chosen(augmentation or {}, WAVEFORM, SPECTRUM)
-        options = dict(settings['front_end'])
-        self._front_end = partial(frontends.find(options.pop('name')).function, **options)
-        self._rate = options['sample_rate_hz']
+        self._front_end = frontends.make(**settings['front_end'])
+        self._rate = settings['front_end']['sample_rate_hz']
         self._length = round(settings['piece_s'] * self._rate)
         self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
         self._jitted = jax.jit(self.prepare)
@@ -327,6 +327,8 @@ def _chosen(
         raise ValueError(
             f'no augmentation here is called {unknown[0]!r}; there are {", ".join(names)}'
         )
+    for op in (op for stage in stages for op in stage if op.__name__ in augmentation):
+        options.check(f'augment.{op.__name__}', op, augmentation[op.__name__])
     return [
         {
             names.index(op.__name__): partial(op, **augmentation[op.__name__])

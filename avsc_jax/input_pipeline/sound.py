@@ -84,7 +84,7 @@ class FrontEndPieces:
             raise ValueError(f"mono is {reading['mono']!r}, it must be 'silent' or 'duplicate'")
         self._reading, self._rate = reading, reading['sample_rate_hz']
         self._length = round(reading['piece_s'] * self._rate)
-        self._front_end = partial(FRONT_ENDS[name], sample_rate_hz=self._rate, **options)
+        self._front_end = frontends.make(name, sample_rate_hz=self._rate, **options)
         self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
         self.facts = piece_facts(self._length, self._rate) | {
             'front_end': frontends.facts(name, sample_rate_hz=self._rate, **options),

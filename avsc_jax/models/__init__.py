@@ -28,6 +28,7 @@ import jax
 from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
 from avsc_jax.models.rules import Rules
 from avsc_jax.models.sources import Source
+from avsc_jax.runtime.options import check_names
 
 
 class _Gathered(NamedTuple):
@@ -70,12 +71,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
         _raise_unknown(f'no model is called {name!r}; the nearest names are {", ".join(nearest)}')
     constructor = constructors[name]
     fields = dataclasses.fields(constructor.func)
-    allowed = sorted(field.name for field in fields if field.name not in ('parent', 'name'))
-    unknown = sorted(set(options) - set(allowed))
-    if unknown:
-        raise ValueError(
-            f'{name} has no option {", ".join(unknown)}; its options are {", ".join(allowed)}'
-        )
+    allowed = [field.name for field in fields if field.name not in ('parent', 'name')]
+    check_names(name, allowed, options)
     # what a config.json holds as a list is a tuple in a network
     return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 

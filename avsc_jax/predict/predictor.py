@@ -177,7 +177,13 @@ class Predictor:
 
         Raises:
           ValueError: the file cannot be read, or holds nothing that the system takes.
+          TypeError: `clip` is no path.
         """
+        if not isinstance(clip, str | os.PathLike):
+            raise TypeError(
+                f'clip is a {type(clip).__name__}; give the path of one file, and call the '
+                'predictor for each file in turn'
+            )
         (prediction,) = media_files.tag(
             self, [Path(clip)], window_s=window_s, fallback=fallback, workers=1
         )

@@ -106,6 +106,11 @@ class RunFolder:
 
     def read_json(self, name: str) -> Any:
         file = self.path / name
+        if not self.path.is_dir():
+            raise FileNotFoundError(
+                f'there is no folder {self.path}; give the folder of a finished run, such as '
+                'runs/clip_fusion'
+            )
         if not file.exists():
             raise FileNotFoundError(
                 f'{file} is missing: {self.path} does not hold a complete run of avsc_jax.main'

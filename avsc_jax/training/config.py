@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 REQUIRED = object()  # stands in the place of a default
+ALL = 'python -m avsc_jax.main --fields'
 
 
 class Field(NamedTuple):
@@ -168,7 +169,7 @@ def check_complete(config: ConfigDict) -> None:
     missing = [name for name in NEEDED[config.kind] if name not in config]
     if missing:
         raise ValueError(
-            f'config.{missing[0]} is missing; it is {FIELDS[missing[0]].text} (docs/fields.md)'
+            f'config.{missing[0]} is missing; it is {FIELDS[missing[0]].text} (see {ALL})'
         )
     if config.kind == 'train' and config.select != 'last' and 'valid' not in config.data:
         raise ValueError(
@@ -182,9 +183,7 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
         if name not in fields:
             nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
             meant = f'; did you mean {place}.{nearest[0]}?' if nearest else ''
-            raise ValueError(
-                f'{place}.{name} is no field of a config{meant} (docs/fields.md lists them all)'
-            )
+            raise ValueError(f'{place}.{name} is no field of a config{meant} ({ALL} lists them)')
         value = section[name]
         allowed = fields[name].types
         if value is not None and not isinstance(value, allowed):
@@ -214,6 +213,14 @@ def table() -> Iterator[tuple[str, str, str, str]]:
             default = 'absent' if field.default is None else repr(field.default)
             default = 'required' if field.default is REQUIRED else default
             yield f'{place}{name}', _kinds(field.types), default, field.text
+
+
+def text() -> str:
+    """Returns the table for a terminal: each field with its type and default, and its text."""
+    lines = [
+        f'config.{name}  {kind}, {default}\n    {text}' for name, kind, default, text in table()
+    ]
+    return '\n'.join(lines)
 
 
 def markdown() -> str:

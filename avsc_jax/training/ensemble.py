@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import ensemble, report, tables
 from avsc_jax.data import folds
+from avsc_jax.ensemble import recipes
 from avsc_jax.report import submission
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
@@ -80,7 +81,7 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError if a line takes unknown members, or has an unknown recipe."""
+    """Raises ValueError if a line takes unknown members, or an unknown recipe or option."""
     members = [name for group in config.groups.values() for name in group]
     takes = {f'the line {line["row"]}': line['roles'] for line in (*config.lines, headline(config))}
     for where, names, known in (
@@ -93,11 +94,7 @@ def check(config: ConfigDict) -> None:
                 'config.groups, config.roles or config.lines'
             )
     for line in (*config.lines, headline(config)):
-        if line['recipe']['name'] not in mix.RECIPES:
-            raise ValueError(
-                f'the recipe of {line["row"]} is {line["recipe"]["name"]!r}; it must be one of '
-                f'{mix.listed(mix.RECIPES)}'
-            )
+        recipes.check(f'the recipe of {line["row"]}', dict(line['recipe']))
 
 
 def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:

@@ -109,11 +109,14 @@ def run_network(job: Job, *, dry_run: bool) -> None:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError for wrong names in a config, before features are computed."""
+    """Raises ValueError for wrong names and options in a config, before anything is computed."""
     if config.kind == 'train':
         losses.make_loss(config.loss)
         loop.selection(config.select, scored='test' in config.data)
         optimizer.make_optimizer(config, steps_per_epoch=1)
+        if 'size' in config:
+            augmentation = config.to_dict().get('augment')
+            media_inputs.make(examples.preprocessing(config, ()), None, augmentation)
     else:
         clip_tokens.prompts(SCENES, config.prompt_style)
 
@@ -132,6 +135,8 @@ def prepared(
     weights_dir = folders['weights_dir']
     specs = initial_weights.encoder_specs(config, config.get('encoders', {}), weights_dir)
     texts = initial_weights.encoder_specs(config, config.get('text_encoder', {}), weights_dir)
+    for spec in (*specs, *texts):
+        spec.check()
     used = initial_weights.origins(config, [*specs, *texts], weights_dir)
     parts = dependencies.earlier_runs(config, config.seed)
     return Job(config, folder, folders, parts, specs, texts, used)

@@ -58,6 +58,13 @@ def test_records_of_all_lengths_get_what_the_run_says_of_each(found, loaded):
     assert (wants.short_side, wants.window_s) == (96, 5.0)
 
 
+def test_what_is_no_run_and_no_path_is_one_sentence(found, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'there is no folder .*nope; give the folder of a'):
+        predictor.load(tmp_path / 'nope')
+    with pytest.raises(TypeError, match='clip is a list; give the path of one file'):
+        found(['a.mp4', 'b.mp4'])
+
+
 def test_what_a_record_lacks_is_the_mean_of_the_training_data(both, found, loaded, monkeypatch):
     model, variables, preprocess, _ = loaded
     means = RunFolder(both).means()

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 import avsc_jax
 from avsc_jax.configs import clip_fusion, clip_zero_shot, hitachi_audio, hitachi_ensemble
 from avsc_jax.training import config as fields
-from avsc_jax.training import train
+from avsc_jax.training import resolve, train
 
 PACKAGE = Path(avsc_jax.__file__).parent
 
@@ -28,7 +28,7 @@ def changed(**changes):
     [
         ({'mixup_alhpa': 0.2}, r'config\.mixup_alhpa is no field .*; did you mean config.mixup_a'),
         ({'pateince': 3}, r'config\.pateince is no field .*; did you mean config\.patience\?'),
-        ({'zzz': 3}, r'config\.zzz is no field of a config \(docs/fields\.md lists'),
+        ({'zzz': 3}, r'config\.zzz is no field of a config \(python -m avsc_jax\.main --fields'),
         ({'demo__epoch': 3}, r'config\.demo\.epoch is no field .* config\.demo\.epochs\?'),
         ({'data__splitt': 'x'}, r'config\.data\.splitt is no field'),
         ({'epochs': '20'}, r"config\.epochs is '20'; it must be a whole number"),
@@ -206,3 +206,64 @@ def test_a_missing_field_is_a_sentence_before_anything_is_written(
     with pytest.raises(ValueError, match=sentence):
         train.run(made, workdir=tmp_path / 'run', data_dir=tmp_path, weights_dir=tmp_path)
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('made', 'section', 'options', 'sentence'),
+    [
+        (hitachi_audio, 'loss', {'nam': 1}, r'focal_loss has no option nam; its options are gamma'),
+        (hitachi_audio, 'loss', {'gamma': None}, r'focal_loss needs the option gamma, which is'),
+        (hitachi_audio, 'front_end', {'linage': True}, r'no option linage; .*mean lineage\?'),
+        (hitachi_audio, 'front_end', {'name': 'mel'}, r"front end 'mel' is not one of hitachi"),
+        (
+            hitachi_audio,
+            'augment.time_mask',
+            {'max_frame': 3},
+            r'mask has no option max_frame; .*s\?',
+        ),
+        (clip_fusion, 'encoders.clip_rn101', {'widht': 2}, r'no option widht; .*mean width\?'),
+        (
+            clip_fusion,
+            'encoders',
+            {'ioacas_bark': {'bands': 2}},
+            r'ioacas_bark has no option bands',
+        ),
+        (
+            hitachi_ensemble,
+            'recipe',
+            {'margn': 0.1},
+            r'recipe of E02 has no option margn; .*margin\?',
+        ),
+        (hitachi_ensemble, 'recipe', {'name': 'median'}, r"recipe of E02 is 'median'; it must be"),
+    ],
+)
+def test_a_mistyped_option_is_a_sentence_before_anything_is_written(
+    made, section, options, sentence, data_dir, tmp_path
+):
+    config = resolve.resolve(made.get_config('demo'), data_dir, named=True)
+    with config.unlocked():
+        part = config
+        for name in section.split('.'):
+            part = part[name]
+        for name, value in options.items():
+            if value is None:
+                del part[name]
+            else:
+                part[name] = value
+    with pytest.raises(ValueError, match=sentence):
+        train.run(config, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_config_that_raises_another_error_is_that_sentence_alone(main, tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text('def get_config(argument=""):\n    raise TypeError("no learning rate")\n')
+    with pytest.raises(ValueError, match=r'^no learning rate \(--help'):
+        main.parse([f'--config={file}'])
+
+
+def test_the_command_lists_all_fields(main, capsys):
+    assert main.main(['--fields']) == 0
+    out = capsys.readouterr().out
+    assert 'config.data.window_s  a number, 10.0\n    length of the windows' in out
+    assert out.count('\nconfig.') == len(fields.FIELDS) + len(fields.DATA_FIELDS) - 1

@@ -1,0 +1,38 @@
+"""Checks the options that a config gives a function by name."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Returns a function's options by name: the parameters that can only be given by name."""
+    parameters = inspect.signature(function).parameters
+    return {name: p for name, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def check(name: str, function: Callable[..., Any], given: Iterable[str]) -> None:
+    """Raises ValueError for an unknown option of a function, or a missing one without a default.
+
+    Args:
+      name: what the function is called in the sentence.
+      given: the names of the options that it would be called with.
+    """
+    known = of(function)
+    check_names(name, known, given)
+    missing = [each for each, p in known.items() if p.default is p.empty and each not in given]
+    if missing:
+        raise ValueError(f'{name} needs the option {missing[0]}, which is not given')
+
+
+def check_names(name: str, known: Iterable[str], given: Iterable[str]) -> None:
+    """Raises ValueError, with the nearest known name, for an option that is not known."""
+    known = sorted(known)
+    unknown = sorted({*given} - {*known})
+    if not unknown:
+        return
+    nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.6)
+    meant = f' (did you mean {nearest[0]}?)' if nearest else ''
+    its = f'its options are {", ".join(known)}' if known else 'it has no options'
+    raise ValueError(f'{name} has no option {", ".join(unknown)}; {its}{meant}')
