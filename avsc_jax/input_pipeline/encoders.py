@@ -266,11 +266,16 @@ class FrontEndEncoder(Encoder):
         self._spread(spec, devices)
         self._variables, self._prepare = None, jax.jit(self.transform.prepare)
         self._encode = lambda _, frames: frames
+        self._count = functools.cache(self._count_of)  # tracing takes a tenth of a second
 
     def count(self, items: Sequence[np.ndarray]) -> int:
         """Returns how many frames the front end makes of items."""
-        shapes = (jax.ShapeDtypeStruct((1, *item.shape), np.float32) for item in items)
-        return sum(jax.eval_shape(self.transform.prepare, shape).shape[0] for shape in shapes)
+        return sum(self._count(item.shape) for item in items)
+
+    def _count_of(self, shape: tuple[int, ...]) -> int:
+        """Returns how many frames the front end makes of one item of this shape."""
+        item = jax.ShapeDtypeStruct((1, *shape), np.float32)
+        return jax.eval_shape(self.transform.prepare, item).shape[0]
 
 
 def compiled(encoder: nn.Module) -> Callable[[Mapping, jax.Array], jax.Array]:

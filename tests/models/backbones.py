@@ -146,7 +146,7 @@ BACKBONES = {
         modules=REGNET,
         timm_options={'depth': 5, 'w0': 8, 'wa': 14.0, 'wm': 2.0},
         options={'widths': (8, 16, 32, 64), 'layers': (1, 1, 1, 2)},
-        golden='all',
+        golden='answers',
     ),
     'regnetx_002': Backbone(
         2_319_482,
@@ -271,7 +271,7 @@ BACKBONES = {
         modules=V2,
         timm_options=SMALL_V2,
         options=SMALL_V2,
-        golden='all',
+        golden='answers',
     ),
     'swin_tiny_patch4_window7_224': Backbone(
         27_527_044,

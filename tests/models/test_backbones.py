@@ -34,7 +34,16 @@ def test_every_published_network_has_a_row():
     assert {row.name or name for name, row in BACKBONES.items()} <= {*models.list_models()}
 
 
-@pytest.mark.parametrize('name', [name for name, row in BACKBONES.items() if row.parameters])
+# Made by the code of another network of the table: tracing takes seconds for each.
+LARGER = ('tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s')
+SIZED = [
+    pytest.param(name, marks=[SLOW] * (name in LARGER))
+    for name, row in BACKBONES.items()
+    if row.parameters
+]
+
+
+@pytest.mark.parametrize('name', SIZED)
 def test_a_network_has_the_published_size_and_maps(name, outline, parameters):
     row, ((first, out), variables) = BACKBONES[name], outline(name)
     classes = 10 if 'head' in variables['params'] else None

@@ -210,7 +210,7 @@ def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
 def test_a_final_run_trains_on_all_clips_and_scores_nothing(
     demo_config, data_dir, tmp_path, capsys
 ):
-    made = demo_config('ioacas_audio', 'dcnn1d,logmel,final', epochs=1, periods=(1,))
+    made = demo_config('ioacas_audio', 'resnet1d,logmel,final', epochs=1, periods=(1,))
     run = partial(jobs.run, workdir=tmp_path / 'final', data_dir=data_dir, weights_dir=tmp_path)
     run(made)
     found = RunFolder(tmp_path / 'final')
