@@ -6,6 +6,7 @@ only local files are opened, and any defect becomes a ValueError that names the 
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
+from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.sound import (
     SoundTrack,
     audio_bit_depth,
@@ -36,7 +37,7 @@ from avsc_jax.data.media.still import (
     scaled,
 )
 from avsc_jax.data.media.timeline import num_pieces, window_starts
-from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames, rgb
+from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames
 
 __all__ = (
     'FRAME_RULES',
