@@ -117,6 +117,8 @@ def tag(
                 state.notes[f'answered without {kind}: {why}'] = None
                 if not fallback:
                     state.error = f'{file} is incomplete: {why}'
+            if count := window.get('num_pictures'):
+                state.notes[media.first_note(count)] = None
             state.waiting += 1
             batch.append((file, window))
         if len(batch) == WINDOWS_PER_BATCH:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from avsc_jax import tables
 from avsc_jax.data import decode_workers, windows
@@ -79,10 +80,14 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
 
 def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypatch):
     system = command.load(both, default_weights_dir())
+    still = Image.new('RGB', (64, 48))
+    still.save(clips / 'two.webp', save_all=True, append_images=[Image.new('RGB', (64, 48), 'red')])
     found = {
         t.file.name: t for t in media_files.tag(system, media_files.find([clips], system.takes))
     }
-    assert len(found) == 6
+    assert len(found) == 7
+    assert 'the file holds 2 pictures; the first one is used' in found['two.webp'].notes
+    assert not any('pictures' in note for note in found['a.mp4'].notes)
     for name in ('a.mp4', 'b.mp4', 'c.m4a'):
         (window,) = windows.read(clips / name, system.wants())
         (answer,) = system.answers([window])
