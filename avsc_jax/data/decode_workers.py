@@ -31,7 +31,13 @@ from avsc_jax.data.windows import Wants
 MAX_WORKERS = 8
 MAX_HEADER_BYTES = 1 << 20
 GRACE_S = 5.0  # after the time limit; then a worker that no parent has stopped ends itself
-NUMBERS = {'start_s': float, 'end_s': float, 'sample_rate': int, 'channels': int}  # of a window
+NUMBERS = {  # of a window
+    'start_s': float,
+    'end_s': float,
+    'sample_rate': int,
+    'channels': int,
+    'num_pictures': int,
+}
 ARRAYS = {
     'audio': (np.float32, (None, 2)),
     'frames': (np.uint8, (None, None, 3)),

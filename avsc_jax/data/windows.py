@@ -62,7 +62,8 @@ def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) ->
     """Yields the windows of a file in order.
 
     A window is a record of the inputs that are wanted, with its `start_s` and `end_s` in the file
-    and `missing`: 'sound' or 'picture' -> why the window has none.
+    and `missing`: 'sound' or 'picture' -> why the window has none. Of a file of several stills it
+    has their number, `num_pictures`.
 
     Raises:
       ValueError: no wanted input of the file, or of a window, can be read.
@@ -102,8 +103,9 @@ def _still(file: Path, audio: bool, picks: Mapping[str, media.Pick]) -> dict:
     if not picks:
         raise ValueError(no_sound)
     (part,) = media.StillTrack(file).parts([(0.0, 0.0)], [*picks.values()])
-    missing = {'sound': no_sound} if audio else {}
-    return {'start_s': 0.0, 'end_s': 0.0, 'missing': missing, **_named(picks, part)}
+    record = {'start_s': 0.0, 'end_s': 0.0, 'missing': {'sound': no_sound} if audio else {}}
+    several = {'num_pictures': count} if (count := media.num_pictures(file)) > 1 else {}
+    return record | several | _named(picks, part)
 
 
 def _opened(kind: type[Track], file: Path, max_duration_s: float) -> Track | ValueError:

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avsc_jax.data import decode_workers, media
+from avsc_jax.data import decode_workers, folder_walk, media
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.answer import Answer, Answering
+from avsc_jax.runtime.files import printable, some
 
 WINDOWS_PER_BATCH = 8
 KEPT = 4  # windows of a file that are kept for explanations
@@ -116,6 +117,8 @@ def tag(
                 state.notes[f'answered without {kind}: {why}'] = None
                 if not fallback:
                     state.error = f'{file} is incomplete: {why}'
+            if count := window.get('num_pictures'):
+                state.notes[media.first_note(count)] = None
             state.waiting += 1
             batch.append((file, window))
         if len(batch) == WINDOWS_PER_BATCH:
@@ -170,6 +173,9 @@ def _answers(
 def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) -> list[Path]:
     """Lists files, and the media files below folders, each once; a folder's are sorted.
 
+    What is left out of a folder, see folder_walk.walk, and second links to a file in it are notes
+    on stderr.
+
     Args:
       paths: files and folders; '-' reads their paths from the standard input, one a line.
       takes: 'sound', 'picture' or both, which decides the endings that are looked for.
@@ -182,7 +188,15 @@ def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) ->
         named += [Path(line.rstrip('\n')) for line in sys.stdin] if str(path) == '-' else [path]
     for path in named:
         if path.is_dir():
-            files += sorted(f for f in path.rglob('*') if f.suffix.lower() in endings)
+            inside, _, notes = folder_walk.walk(path)
+            inside = [file for file in inside if file.suffix.lower() in endings]
+            second = folder_walk.links(inside)
+            files += [file for file in inside if file not in second]
+            if second:
+                names = [file.relative_to(path).as_posix() for file in second]
+                notes.append(f'links to other files are left out ({len(names):,}): {some(names)}')
+            for note in notes:
+                print(printable(f'note: in {path}, {note}'), file=sys.stderr)
         else:
             files.append(path)
     if not files:

@@ -169,6 +169,7 @@ def test_a_still_is_one_window_with_one_frame(tmp_path):
     assert [frame.shape for frame in window['media_frames']] == [(224, 224, 3)]
     assert (window['frame_times'], window['media_times']) == ([0.0], [0.0])
     assert 'still picture' in window['missing']['sound'] and (window['end_s'] == 0)
+    assert 'num_pictures' not in window
     with pytest.raises(ValueError, match='still picture'):
         read(tmp_path / 'a.png', SOUND)
     (tmp_path / 'b.png').write_bytes(b'no picture')

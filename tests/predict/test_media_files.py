@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from avsc_jax import tables
 from avsc_jax.data import decode_workers, windows
@@ -79,10 +80,14 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
 
 def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypatch):
     system = command.load(both, default_weights_dir())
+    still = Image.new('RGB', (64, 48))
+    still.save(clips / 'two.webp', save_all=True, append_images=[Image.new('RGB', (64, 48), 'red')])
     found = {
         t.file.name: t for t in media_files.tag(system, media_files.find([clips], system.takes))
     }
-    assert len(found) == 6
+    assert len(found) == 7
+    assert 'the file holds 2 pictures; the first one is used' in found['two.webp'].notes
+    assert not any('pictures' in note for note in found['a.mp4'].notes)
     for name in ('a.mp4', 'b.mp4', 'c.m4a'):
         (window,) = windows.read(clips / name, system.wants())
         (answer,) = system.answers([window])
@@ -211,7 +216,7 @@ def test_shards_share_the_files_and_write_apart(both, clips, tmp_path):
             media_files.shard([], wrong)
 
 
-def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
+def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch, capsys):
     for name in ('still.jpg', 'wave.WAV', 'sub/x.mkv'):
         (clips / name).parent.mkdir(exist_ok=True)
         (clips / name).touch()
@@ -225,6 +230,16 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch):
     assert sorted(names(['picture'], stills=False)) == sorted(videos)
     monkeypatch.setattr('sys.stdin', io.StringIO(f'{clips}/a.mp4\n{clips}/sub\n'))
     assert names(['sound'], clips / 'a.mp4', Path('-')) == ['a.mp4', 'x.mkv']
+    assert not capsys.readouterr().err
+    (clips / '._a.mp4').write_bytes(b'Mac OS X')
+    (clips / 'sub/y.mkv').symlink_to('x.mkv')
+    (clips / 'sub/up').symlink_to(clips)
+    (clips / 'z.mkv').mkdir()
+    assert sorted(names(['picture'], stills=False)) == sorted(videos)
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith('note: in ')]
+    for said in ('(1): ._a.mp4', '(1): sub/up', '(1): z.mkv', '(1): sub/y.mkv'):
+        assert sum(said in note for note in notes) == 1
+    assert len(notes) == 4 and names(['picture'], clips / 'sub/y.mkv') == ['y.mkv']  # as named
     (clips / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=r'no media files in .*empty; name files'):
         media_files.find([clips / 'empty'], ['sound'])

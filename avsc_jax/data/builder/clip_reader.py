@@ -109,7 +109,7 @@ def read_windows(
             sound = _sound(files, clip, sample_rate_hz)
     with _noted(problems, clip.video):
         if clip.video:
-            pictures = _pictures(files.root / clip.video)
+            pictures = _pictures(files, clip)
     if problems:
         raise BadMedia(problems.items())
     lengths = [track.duration_s for track in (sound, pictures) if track and track.duration_s]
@@ -178,8 +178,11 @@ def _sound(files: FolderFiles, clip: Clip, rate_hz: int) -> media.SoundTrack:
     return track
 
 
-def _pictures(path: Path) -> media.PictureTrack | media.StillTrack:
+def _pictures(files: FolderFiles, clip: Clip) -> media.PictureTrack | media.StillTrack:
+    path = files.root / clip.video
     if path.suffix.lower() in media.PICTURES:
+        if (count := media.num_pictures(path)) > 1:
+            files.note(clip.clip_id, media.first_note(count))
         return media.StillTrack(path)
     media.check_whole(path)
     return media.PictureTrack(path)

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from avsc_jax.data import folder_walk
+
 MAX_MEMBER_BYTES = 1 << 30  # no file of a data set is near it; a hostile archive may claim more
 
 
@@ -31,7 +33,7 @@ class MediaFiles:
     def __init__(self, root: Path):
         self.root = Path(root)
         self._places: dict[str, Path | tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
-        paths = sorted(path for path in self.root.rglob('*') if path.is_file())
+        paths = folder_walk.walk(self.root).files if self.root.is_dir() else []
         for path in paths:
             if path.suffix.lower() != '.zip':
                 self._places.setdefault('/'.join(path.parts[-2:]), path)

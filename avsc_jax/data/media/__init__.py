@@ -6,6 +6,7 @@ only local files are opened, and any defect becomes a ValueError that names the 
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
+from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.sound import (
     SoundTrack,
     audio_bit_depth,
@@ -30,13 +31,15 @@ from avsc_jax.data.media.still import (
     check_picture_size,
     decode_jpeg,
     encode_jpeg,
+    first_note,
+    num_pictures,
     openl3_pictures,
     read_picture,
     resize_picture,
     scaled,
 )
 from avsc_jax.data.media.timeline import num_pieces, window_starts
-from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames, rgb
+from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames
 
 __all__ = (
     'FRAME_RULES',
@@ -62,8 +65,10 @@ __all__ = (
     'encode_flac',
     'encode_jpeg',
     'evenly_spaced',
+    'first_note',
     'flac_length',
     'frame_facts',
+    'num_pictures',
     'num_pieces',
     'openl3_pictures',
     'pick_frames',

@@ -1,12 +1,28 @@
 """Decodes, encodes and resizes still pictures."""
 
+import contextlib
 import io
-import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
-from avsc_jax.data.media.source import MAX_SIDE_PX, checked, name_of, one_sentence
+from avsc_jax.data.media.source import MAX_SIDE_PX, MediaFile, checked, name_of
+
+# Pillow decodes these within our own process. Others it knows start programs, such as Ghostscript.
+FORMATS = (
+    ('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
+    + ('AVIF',) * ('avif' in features.modules and features.check('avif'))  # Pillow 11.3 and later
+)  # fmt: skip
+PAPER = (255, 255, 255)  # the colour behind transparent pixels
+_DEFECTS = (  # that Pillow raises for a broken file
+    OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, struct.error,
+    Image.DecompressionBombError, ImageCms.PyCMSError,
+)  # fmt: skip
+_GREYS = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')  # Pillow's modes of more than 8 bits
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
@@ -17,26 +33,128 @@ def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """Decodes the bytes of any picture file that Pillow reads to RGB [H, W, 3] uint8."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            check_picture_size('the picture', *image.size)
-            return np.asarray(image.convert('RGB'))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f'cannot decode a picture of {len(data)} bytes: {error}') from error
+    """Decodes the bytes of a JPEG, or of any format in FORMATS, to RGB [H, W, 3] uint8, unturned.
+
+    Colours become RGB as in read_picture.
+    """
+    with _opened(io.BytesIO(data), 'the picture', f'a picture of {len(data)} bytes') as image:
+        return np.asarray(_rgb(image, 'the picture'))
 
 
-def read_picture(source: str | os.PathLike, short_side: int | None = None) -> np.ndarray:
+def read_picture(source: MediaFile, short_side: int | None = None) -> np.ndarray:
     """Decodes a picture file to RGB [H, W, 3] uint8, turned as its camera was held.
+
+    Grey values of 12 and 16 bits are scaled by their full range, floats from [0, 1]. Transparent
+    pixels are shown on white. Of several pictures (GIF, APNG, WebP, pages of a TIFF) the first is
+    read. Whatever its name, the file must be of a format in FORMATS.
 
     Args:
       short_side: see Pick.
+
+    Raises:
+      ValueError: the file cannot be decoded, or its values have no known white: integers with a
+        sign or of 32 bits, floats outside of [0, 1].
     """
-    with one_sentence(source), Image.open(checked(source)) as image:
-        check_picture_size(name_of(source), *image.size)
-        turned = ImageOps.exif_transpose(image).convert('RGB')
-        size = scaled(*turned.size, short_side)
-        return np.asarray(turned.resize(size, Image.Resampling.BICUBIC))
+    name = name_of(source)
+    with _opened(checked(source), name, name) as image:
+        ImageOps.exif_transpose(image, in_place=True)  # a copy would lose the facts of a TIFF
+        size = scaled(*image.size, short_side)
+        return np.asarray(_rgb(image, name).resize(size, Image.Resampling.BICUBIC))
+
+
+def num_pictures(source: MediaFile) -> int:
+    """Returns how many pictures a file of stills holds, of which read_picture reads the first.
+
+    The extra pictures of a camera's JPEG, such as thumbnails and depth, are not counted.
+    """
+    name = name_of(source)
+    with _opened(checked(source), name, name) as image:
+        return 1 if image.format == 'MPO' else getattr(image, 'n_frames', 1)
+
+
+def first_note(count: int) -> str:
+    """Describes, for a user, what is read of a file with several pictures."""
+    return f'the file holds {count} pictures; the first one is used'
+
+
+@contextlib.contextmanager
+def _opened(source: MediaFile, name: str, described: str) -> Iterator[Image.Image]:
+    """Opens a picture of a format in FORMATS; what Pillow raises becomes a ValueError."""
+    # never a path: Pillow maps such a TIFF into memory, and mixes up its rows if it is turned
+    is_open = hasattr(source, 'read')
+    with contextlib.nullcontext(source) if is_open else Path(source).open('rb') as file:
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                check_picture_size(name, *image.size)
+                _scale_transparency(image)
+                yield image
+        except UnidentifiedImageError as error:
+            kinds = f'cannot identify its format, which is none of {", ".join(FORMATS)}'
+            raise ValueError(f'cannot decode {described}: {kinds}') from error
+        except _DEFECTS as error:
+            if isinstance(error, ValueError) and str(error).startswith(name):
+                raise  # it is ours
+            raise ValueError(f'cannot decode {described}: {error}') from error
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    """Scales the transparent value of a PNG to the 8 bits that Pillow scales its pixels to."""
+    clear = image.info.get('transparency')
+    coding = image.tile[0][3] if image.format == 'PNG' and image.tile else ''
+    if clear is not None and coding in ('L;2', 'L;4'):
+        image.info['transparency'] = clear * {'L;2': 85, 'L;4': 17}[coding]
+    if clear is not None and coding == 'RGB;16B':
+        image.info['transparency'] = tuple(value >> 8 for value in clear)
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    """Converts a picture of any mode to RGB; see read_picture."""
+    if 2 in getattr(image, 'tag_v2', {}).get(_SAMPLE_FORMAT, ()):
+        raise ValueError(f'{name} holds integers with a sign; save it with 8 or 16 bits, unsigned')
+    if image.mode in _GREYS:
+        image = _grey(image, name)
+    elif image.mode == 'LAB':
+        lab, srgb = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')
+    return flattened(image)
+
+
+def _grey(image: Image.Image, name: str) -> Image.Image:
+    """Converts grey values of more than 8 bits to 8, with their transparent value."""
+    tags = getattr(image, 'tag_v2', {})
+    values = np.asarray(image)
+    if image.mode == 'F':
+        eight = eight_bits(values, name)
+    elif image.mode == 'I' and image.format not in ('PNG', 'PPM'):  # whose values have 16 bits
+        raise ValueError(f'{name} holds integers of 32 bits; save it with 8 or 16 bits, unsigned')
+    else:
+        white = (1 << max(tags.get(_BITS, (16,)))) - 1
+        eight = eight_bits(values / np.float32(white), name)
+    grey = Image.fromarray(255 - eight if tags.get(_PHOTOMETRIC) == 0 else eight)
+    if (clear := image.info.get('transparency')) is not None:
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def eight_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Scales floats in [0, 1] to uint8; ValueError, with the file's name, for any outside."""
+    levels = np.rint(values * np.float32(255))
+    if not ((levels >= 0) & (levels <= 255)).all():  # NaN is outside
+        least, most = np.min(values), np.max(values)
+        raise ValueError(
+            f'{name} holds floats from {least:g} to {most:g}; save it with values from 0 to 1, or '
+            'with 8 or 16 bits'
+        )
+    return levels.astype(np.uint8)
+
+
+def flattened(image: Image.Image) -> Image.Image:
+    """Converts a picture of 8 bits to RGB; transparent pixels show PAPER."""
+    if not image.has_transparency_data:
+        return image.convert('RGB')
+    image = image.convert('LA') if image.mode == 'La' else image  # premultiplied
+    paper = Image.new('RGBA', image.size, PAPER)
+    return Image.alpha_composite(paper, image.convert('RGBA')).convert('RGB')
 
 
 def resize_picture(image: np.ndarray, height: int, width: int) -> np.ndarray:

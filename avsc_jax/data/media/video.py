@@ -13,6 +13,7 @@ import numpy as np
 from av.stream import Disposition
 
 from avsc_jax.data.media.frame_rules import pick_frames
+from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
 from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
 
@@ -308,9 +309,3 @@ def _leniently_decoded(
                 with contextlib.suppress(av.FFmpegError):
                     yield from codec.decode(None)
             yield None
-
-
-def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-    """Converts a frame to RGB [H, W, 3] uint8 of a width and height, then rotates it upright."""
-    frame_rgb = frame.reformat(*size, format='rgb24', interpolation='BICUBIC')
-    return np.rot90(frame_rgb.to_ndarray(), round(frame.rotation / 90))

@@ -144,6 +144,7 @@ def _summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
             f'note: {len(listed.left_out):,} files in no class folder, or of other kinds, are '
             f'left out: {listed.left_out[0]}'
         )
+    lines += [f'note: {note}' for note in listed.notes]
     return '\n'.join(lines)
 
 

@@ -14,13 +14,14 @@ Nothing is random: the same names give the same splits everywhere, and no group 
 import collections
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avsc_jax.data import media
+from avsc_jax.data import folder_walk, media
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
+from avsc_jax.data.sources import recordings
 from avsc_jax.runtime.files import some
 
 ENDINGS = {  # of files that hold sound or pictures
@@ -49,12 +50,14 @@ class Listing(NamedTuple):
     Attributes:
       place: the folder or table.
       left_out: files in no class folder or of other kinds.
+      notes: sentences on other files that are left out.
     """
 
     place: Path
     root: Path
     items: list[Clip]
     left_out: list[Path]
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,23 +94,47 @@ def read(place: Path, needs: Sequence[str]) -> Listing:
         raise ValueError(
             f'{place} has only the class {listing.classes[0]!r}; a system needs two or more'
         )
-    return listing._replace(items=[_needed(item, needs, place) for item in listing.items])
+    listing = _needed(listing, needs)
+    items, twice = recordings.once(listing.items, listing.root, place)
+    note = f'links to and copies of other files are taken once ({len(twice):,}): {some(twice)}'
+    return listing._replace(items=items, notes=listing.notes + (note,) * bool(twice))
 
 
-def _needed(item: Clip, needs: Sequence[str], place: Path) -> Clip:
-    """Returns a clip with only the files that are needed; ValueError if it has no such file."""
-    names = {'sound': item.audio, 'picture': item.video}
-    if missing := [need for need in needs if not names[need]]:
-        raise ValueError(
-            f'the system takes {" and ".join(needs)}, and {item.clip_id} of {place} has no '
-            f'{missing[0]}; choose a system for what the files hold, or give other files'
-        )
-    kept = {kind: name if kind in needs else '' for kind, name in names.items()}
-    return item._replace(audio=kept['sound'], video=kept['picture'])
+def _needed(listing: Listing, needs: Sequence[str]) -> Listing:
+    """Keeps of each clip the files that are needed, and of a folder the clips that have them.
+
+    A clip of a table, or a whole class of a folder, without such files is a ValueError.
+    """
+
+    def has_all(item: Clip) -> bool:
+        return all(names(item)[need] for need in needs)
+
+    def names(item: Clip) -> dict[str, str]:
+        return {'sound': item.audio, 'picture': item.video}
+
+    whole = [item for item in listing.items if has_all(item)]
+    scenes, lacking = {item.scene for item in whole}, []
+    for item in listing.items:
+        if has_all(item):
+            continue
+        lacking.append(item.clip_id)
+        if not listing.place.is_dir() or item.scene not in scenes:
+            missing = next(need for need in needs if not names(item)[need])
+            raise ValueError(
+                f'the system takes {" and ".join(needs)}, and {item.clip_id} of {listing.place} '
+                f'has no {missing}; choose a system for what the files hold, or give other files'
+            )
+    kept = []
+    for item in whole:
+        kinds = {kind: name if kind in needs else '' for kind, name in names(item).items()}
+        kept.append(item._replace(audio=kinds['sound'], video=kinds['picture']))
+    note = f'files without {" and ".join(needs)} are left out ({len(lacking):,}): {some(lacking)}'
+    return listing._replace(items=kept, notes=listing.notes + (note,) * bool(lacking))
 
 
 def _of_folder(folder: Path) -> Listing:
-    tops, items = _folders(folder), []
+    files, folders, notes = folder_walk.walk(folder)
+    tops, items = [top for top in folders if top.parent == folder], []
     if not tops:
         raise ValueError(
             f'{folder} holds no folders; put the files of each class into one, {folder}/CLASS/...'
@@ -115,23 +142,27 @@ def _of_folder(folder: Path) -> Listing:
     parts = {top: SPLITS.get(top.name.lower(), '') for top in tops}
     if '' in parts.values() or 'train' not in parts.values():  # a class may be called train
         parts = {folder: ''}
-    left_out = [file for top in {folder, *parts} for file in _files(top.glob('*'))]
-    for top, split in parts.items():
-        for of_class in _folders(top):
-            files = _files(of_class.rglob('*'))
-            media_files = [file for file in files if _kinds(file.name)]
-            if not media_files:
-                raise ValueError(
-                    f'{of_class} holds no videos, sounds or pictures; put those of the class '
-                    f'{of_class.name!r} there, or remove it'
-                )
-            left_out += [file for file in files if not _kinds(file.name)]
-            for file in media_files:
-                name = file.relative_to(folder).as_posix()
-                within = file.relative_to(of_class).parent.as_posix()
-                group = name if within == '.' else within
-                items.append(_item(name, of_class.name, group, split))
-    return Listing(folder, folder, items, left_out)
+    of_class: dict[Path, list[Path]] = {
+        each: [] for each in folders if each.parent in parts and each not in parts
+    }
+    left_out = []
+    for file in files:
+        scene = folder.joinpath(*file.relative_to(folder).parts[: 1 if folder in parts else 2])
+        of_class.get(scene, left_out).append(file)
+    for scene, inside in of_class.items():
+        media_files = [file for file in inside if _kinds(file.name)]
+        if not media_files:
+            raise ValueError(
+                f'{scene} holds no videos, sounds or pictures; put those of the class '
+                f'{scene.name!r} there, or remove it'
+            )
+        left_out += [file for file in inside if not _kinds(file.name)]
+        for file in media_files:
+            name = file.relative_to(folder).as_posix()
+            within = file.relative_to(scene).parent.as_posix()
+            group = name if within == '.' else within
+            items.append(_item(name, scene.name, group, parts[scene.parent]))
+    return Listing(folder, folder, items, left_out, tuple(notes))
 
 
 def _item(name: str, label: str, group: str, split: str) -> Clip:
@@ -143,14 +174,6 @@ def _item(name: str, label: str, group: str, split: str) -> Clip:
 def _kinds(name: str) -> list[str]:
     """Returns which of 'sound' and 'picture' a file holds, by its ending."""
     return [kind for kind, endings in ENDINGS.items() if name.lower().endswith(endings)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(('.', '__')))
-
-
-def _files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(f for f in paths if f.is_file() and not f.name.startswith('.'))
 
 
 def _of_table(table: Path) -> Listing:

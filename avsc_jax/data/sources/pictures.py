@@ -208,7 +208,8 @@ def _class_names(folder: Path) -> tuple[str, ...]:
             f'{folder} is not a folder; {folder.parent} must hold {" and ".join(SPLITS.values())}, '
             'with a folder of pictures for each class'
         )
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    names = (path.name for path in folder.iterdir() if path.is_dir())
+    return tuple(sorted(name for name in names if not name.startswith('.')))
 
 
 def _check_classes(classes: Sequence[str], num_classes: int, place: Path) -> None:
@@ -227,7 +228,9 @@ def _listed(folder: Path, classes: Sequence[str], note: Callable[[bytes], None])
             files = sorted(
                 (f'{name}/{entry.name}', entry.stat().st_size)
                 for entry in entries
-                if entry.name.lower().endswith(ENDINGS) and entry.is_file()
+                if not entry.name.startswith('.')
+                and entry.name.lower().endswith(ENDINGS)
+                and entry.is_file()
             )
         if not files:
             raise ValueError(

@@ -93,6 +93,10 @@ def test_a_still_picture_is_one_frame_turned_as_the_camera_was_held(tmp_path):
     assert media.decode_jpeg(turned['frames'][0]).shape == (64, 32, 3)
     assert media.decode_jpeg(plain['frames'][0]).shape == (32, 64, 3)
     assert len(turned['frames']) == len(turned['frame_times']) == 1 and not files.notes
+    image.save(tmp_path / 'c.png', save_all=True, append_images=[Image.new('RGB', (80, 40)), image])
+    (first,) = read(files, 'c.png', audio=False)
+    assert len(first['frames']) == 1
+    assert files.notes == {'the file holds 3 pictures; the first one is used': ['c.png']}
 
 
 def test_sound_and_picture_of_unlike_length_are_cut_to_the_shorter(tmp_path):

@@ -50,6 +50,82 @@ def test_only_what_is_needed_is_taken_and_what_lacks_is_told(tmp_path):
         own.read(mixed, ['picture'])
 
 
+def test_a_stray_file_is_left_out_and_named(tmp_path):
+    made = make(tmp_path, 'a/1.wav', 'a/cover.png', 'b/2.mp4', 'b/3.jpg')
+    sounds = own.read(made, ['sound'])
+    assert [item.clip_id for item in sounds.items] == ['a/1.wav', 'b/2.mp4']
+    assert sounds.notes == ('files without sound are left out (2): a/cover.png, b/3.jpg',)
+    with pytest.raises(ValueError, match=r'takes sound and picture, and a/1.wav of .* no picture'):
+        own.read(made, ['sound', 'picture'])
+    rows = table(made, 'path,label', 'a/1.wav,a', 'a/cover.png,a', 'b/2.mp4,b')
+    with pytest.raises(ValueError, match=r'a/cover.png of .*clips.csv has no sound'):
+        own.read(rows, ['sound'])  # a table names what it means
+
+
+def test_links_are_followed_and_hidden_files_are_never_trained_on(tmp_path):
+    made = make(tmp_path / 'made', 'a/1.wav', 'a/._1.wav', 'a/.old/2.wav', 'b/3.wav', '.c/4.wav')
+    make(tmp_path / 'far', '5.wav', 'deep/6.wav')
+    (made / 'b/lyon').symlink_to(tmp_path / 'far')
+    (made / 'd').symlink_to(tmp_path / 'far')
+    (made / 'a/loop').symlink_to('..')
+    with pytest.raises(ValueError, match=r'2 recordings of .* have two labels or splits: b/lyon'):
+        own.read(made, ['sound'])
+    (made / 'd').unlink()
+    found = own.read(made, ['sound'])
+    assert [(item.clip_id, item.group) for item in found.items] == [
+        ('a/1.wav', 'a/1.wav'), ('b/3.wav', 'b/3.wav'),
+        ('b/lyon/5.wav', 'lyon'), ('b/lyon/deep/6.wav', 'lyon/deep'),
+    ]  # fmt: skip
+    assert found.notes == (
+        'hidden files and folders are left out (3): .c, a/._1.wav, a/.old',
+        'links back to a folder that holds them are not followed (1): a/loop',
+    )
+
+
+def clip(folder, name, content):
+    make(folder, name)
+    (folder / name).write_bytes(content)
+
+
+@pytest.mark.parametrize('is_table', [False, True])
+def test_a_recording_under_two_paths_is_one_clip(tmp_path, is_table):
+    for name, content in (('a/1.wav', b'one'), ('b/2.wav', b'two'), ('b/3.wav', b'two')):
+        clip(tmp_path, name, content)
+    (tmp_path / 'a/0.wav').symlink_to('1.wav')
+    names = ['a/0.wav', 'a/1.wav', 'b/2.wav', 'b/3.wav']
+    rows = table(tmp_path, 'path,label', *[f'{name},{name[0]}' for name in names])
+    found = own.read(rows if is_table else tmp_path, ['sound'])
+    assert [item.clip_id for item in found.items] == ['a/1.wav', 'b/2.wav']
+    note = 'links to and copies of other files are taken once (2): a/0.wav, b/3.wav'
+    assert found.notes == (note,)
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        (['a/1.wav', 'b/2.wav'], r'a/1.wav \(a\) and b/2.wav \(b\)'),
+        (
+            ['train/a/1.wav', 'test/a/2.wav', 'train/b/3.wav', 'test/b/4.wav'],
+            r'test/a/2.wav \(a, test\) and train/a/1.wav \(a, train\)',
+        ),
+    ],
+)
+def test_a_recording_with_two_labels_or_splits_is_a_sentence(tmp_path, names, said):
+    for k, name in enumerate(names):
+        clip(tmp_path, name, b'x' if k < 2 else b'%d' % k)
+    with pytest.raises(ValueError, match=rf'1 recordings of .* labels or splits: {said}; they are'):
+        own.read(tmp_path, ['sound'])
+
+
+def test_clips_that_share_one_of_two_files_are_two(tmp_path):
+    for name in ('1.wav', '2.wav', '3.mp4', '4.mp4'):
+        clip(tmp_path, name, name[1:].encode() if 'mp4' in name else name.encode())
+    rows = table(tmp_path, 'audio,video,label', '1.wav,3.mp4,a', '2.wav,4.mp4,b')
+    assert len(own.read(rows, ['sound', 'picture']).items) == 2
+    with pytest.raises(ValueError, match='1 recordings of'):
+        own.read(rows, ['picture'])
+
+
 @pytest.mark.parametrize(
     ('header', 'row'),
     [

@@ -99,6 +99,14 @@ def test_the_fingerprint_is_of_names_and_sizes(data_dir):
     assert len({first, second, opened(data_dir).fingerprint}) == 3
 
 
+def test_hidden_files_are_no_pictures(data_dir):
+    before = opened(data_dir)
+    (data_dir / pictures.PLACES_FOLDER / 'train/.cache').mkdir()
+    (data_dir / pictures.PLACES_FOLDER / 'train/zoo/._0.jpg').write_bytes(b'Mac OS X')
+    after = opened(data_dir)
+    assert after.classes == before.classes and after.fingerprint == before.fingerprint
+
+
 @pytest.mark.parametrize(
     ('mode', 'format_'), [('L', 'JPEG'), ('CMYK', 'JPEG'), ('P', 'PNG'), ('RGBA', 'PNG')]
 )
