@@ -28,9 +28,11 @@ from avsc_jax.data.media.source import (
 )
 from avsc_jax.data.media.still import (
     check_picture_size,
+    crop_picture,
     decode_jpeg,
     encode_jpeg,
     openl3_pictures,
+    pad_picture,
     read_picture,
     resize_picture,
     scaled,
@@ -57,6 +59,7 @@ __all__ = (
     'audio_channels',
     'check_picture_size',
     'check_whole',
+    'crop_picture',
     'decode_flac',
     'decode_jpeg',
     'encode_flac',
@@ -66,6 +69,7 @@ __all__ = (
     'frame_facts',
     'num_pieces',
     'openl3_pictures',
+    'pad_picture',
     'pick_frames',
     'read_audio',
     'read_frames',
