@@ -52,7 +52,8 @@ def get_config(argument=''):
 
     config.frames, config.short_side = 'second_centres', 480
     config.size = (side, side)
-    config.canvas = (320, 320) if stage in SETS else (480, 853)  # what crops are cut from
+    config.resize = 'crop'  # goes with RandomResizedCrop; not in the paper. Or squash: whole frames
+    config.canvas = (512, 512) if stage in SETS else (480, 853)  # what random crops are cut from
     config.augment = dict(
         random_resized_crop=dict(size=(side, side), area=(0.08, 1.0)),
         horizontal_flip=dict(probability=0.5),

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -282,3 +283,20 @@ def test_v03_begins_with_the_first_weights_of_its_network_and_sees_whole_frames(
     """The published ones when the paper was written; the crop of these is not the paper's."""
     assert begins_with('hitachi_image', 'hrnet_w18') == 'hrnet_w18.ms_in1k'
     assert config_of('configs/hitachi_image.py:hrnet_w18').size == (448, 448)
+
+
+@pytest.mark.parametrize('stage', ['scenes', 'places', 'imagenet'])
+def test_ioacas_sees_pictures_unsquashed(stage):
+    """RandomResizedCrop, Sec. 3.2, and its usual partner in tests."""
+    config = config_of(f'configs/ioacas_image.py:resnet50,{stage}')
+    settings = examples.preprocessing(config, [])
+    assert (settings['resize'], settings['crop_fraction']) == ('crop', 0.875)
+    made = inputs.make(settings, None, config.augment.to_dict())
+    frame = np.zeros((480, 640, 3), np.uint8)
+    record = type('One', (), {'frame': lambda *_: frame})()
+    assert made.read(record, 0, 0)['extent'].tolist() == (
+        [480, 640] if stage == 'scenes' else [384, 512]
+    )
+    assert inputs.make(settings).facts['resize'] == {
+        'short side': 256, 'how': "Pillow's bilinear"
+    }  # fmt: skip
