@@ -300,3 +300,16 @@ def test_ioacas_sees_pictures_unsquashed(stage):
     assert inputs.make(settings).facts['resize'] == {
         'short side': 256, 'how': "Pillow's bilinear"
     }  # fmt: skip
+
+
+def test_hou_s_rate_drops_in_the_epochs_of_his_code_and_his_pictures_are_resized_sharply():
+    """Where (epoch + 1) % 20 == 0; Pillow's own default is bicubic."""
+    for token, factor in (('rate_half', 0.5), ('rate_tenth', 0.1)):
+        config = config_of(f'configs/hou_dual_stream.py:{token}')
+        rate = optimizer.make_schedule(config, steps_per_epoch=7)
+        for epoch, drops in ((18, 0), (19, 1), (38, 1), (39, 2), (49, 2)):
+            expected = pytest.approx(1e-4 * factor**drops)
+            assert float(rate(7 * epoch)) == float(rate(7 * epoch + 6)) == expected
+    made = inputs.FrameInputs(config.to_dict())
+    assert made.facts['resize']['how'] == "the whole picture, Pillow's bicubic"
+    assert config.demo.drop_at == (7, 9)
