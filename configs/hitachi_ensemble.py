@@ -58,8 +58,7 @@ def get_config(argument=''):
     system = choice['system']
     roles, recipe, source, log_loss, accuracy = SYSTEMS[system]
     config = common.ensemble(choice, {role: GROUPS[role] for role in roles})
-    config.group_names = {role: GROUP_NAMES[role] for role in roles}
-    config.recipe = recipe
+    config.group_names, config.recipe = {role: GROUP_NAMES[role] for role in roles}, recipe
 
     # Other lines of the same members that are scored too, in the order of Table 4.
     beside = [line for line in TABLE_4 if line != system and {*SYSTEMS[line][0]} <= {*roles}]
@@ -84,12 +83,14 @@ def get_config(argument=''):
     # On demo data: one small member of each kind, trained if it is missing.
     config.demo.groups = {role: members[:1] for role, members in config.groups.items()}
     config.demo.recipe = _demo(recipe)
-    config.demo.lines = _lines(beside, _demo)
+    own = _lines([system] * ('clamp' in recipe), name="{}, the paper's own stage")
+    config.demo.lines = (*_lines(beside, _demo), *own)
     return config
 
 
-def _lines(rows, change=dict):
-    return tuple(dict(row=r, roles=SYSTEMS[r][0], recipe=change(SYSTEMS[r][1])) for r in rows)
+def _lines(rows, change=dict, name='{}'):
+    systems = {name.format(row): SYSTEMS[row] for row in rows}
+    return tuple(dict(row=r, roles=s[0], recipe=change(s[1])) for r, s in systems.items())
 
 
 def _demo(recipe):

@@ -16,6 +16,8 @@ PAPER = dict(
     resnest50d=('V02', 0.367, 0.917),
     hrnet_w18=('V03', 0.336, 0.909),
 )
+# The weights of timm in 2021; its weights for the other two are still the same.
+PRETRAINED = dict(hrnet_w18='hrnet_w18.ms_in1k')
 
 
 def get_config(argument=''):
@@ -36,7 +38,7 @@ def get_config(argument=''):
     config.mixup_alpha = 0.0  # off
 
     config.model = dict(name=network, image_size=448)
-    config.pretrained = network
+    config.pretrained = PRETRAINED.get(network, network)
 
     config.batch_size = 20
     common.hitachi_optimisation(config)

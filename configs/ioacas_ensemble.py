@@ -59,17 +59,20 @@ def get_config(argument=''):
         for row, (roles, recipe, *_) in beside.items()
     )
 
+    networks = dict.fromkeys(ioacas_fusion.PAIRS[int(name) - 1][0] for name in names)
     config.paper = dict(
         row=f'IOA {headline}',
         source='Wang et al. 2021 (IOA-CAS), Table 5',
         log_loss=log_loss,
         accuracy=accuracy,
         granularity='second',
+        note='; '.join(filter(None, map(common.ioacas_note, networks))),
     )
 
     # On demo data: three members in place of all, because each takes minutes to train.
     config.demo.train_missing = False
     config.demo.groups = dict(hybrids=DEMO)
+    config.demo.paper = dict(note='')
     config.demo.roles = DEMO
     config.demo.recipe = _demo(config.recipe)
     config.demo.lines = (dict(row='IOA IV', roles=DEMO, recipe=MEAN),)

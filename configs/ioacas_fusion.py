@@ -58,9 +58,10 @@ def get_config(argument=''):
         log_loss=log_loss,
         accuracy=accuracy,
         granularity='second',
+        note=common.ioacas_note(network),
     )
 
     small = ioacas_image.SMALL[network][-1]
     sizes = dict(audio_size=ioacas_audio.SMALL[-1], image_size=small)
-    config.demo = dict(model=sizes, epochs=12, learning_rate=1e-3)
+    config.demo = dict(model=sizes, epochs=12, learning_rate=1e-3, paper=dict(note=''))
     return config

@@ -31,27 +31,29 @@ SETS = dict(  # data sets of the stages before the scenes
     places=dict(name='places365', num_classes=365),
     imagenet=dict(name='imagenet2012', num_classes=1000),
 )
-START = ('timm', 'scratch')  # scratch: random weights, with a stage on ImageNet before places
+# timm's weights of the paper's time or modern ones; or random ones, with a stage on ImageNet first.
+START = (*common.IOACAS_WEIGHTS, 'scratch')
 VARIANTS = dict(network=tuple(NETWORKS), stage=('scenes', *SETS), start=START)
 
 
 def get_config(argument=''):
     choice = common.parse(argument, VARIANTS, final=True)
-    network, stage, scratch = choice['network'], choice['stage'], choice['start'] == 'scratch'
-    name, side, _ = NETWORKS[network]
+    network, stage, start = choice['network'], choice['stage'], choice['start']
+    (name, side, _), published = NETWORKS[network], common.ioacas_weights(network, start)
     config = common.experiment(choice, items='second', config='segments')
     if stage in SETS:
         splits = dict(train='train', valid='validation', test='validation')
         source = 'demo' if choice['data'] == 'demo' else 'tau'  # demo: small networks
         config.data = dict(SETS[stage], config='', source=source, items='frame', **splits)
-    if before := dict(scenes='places', places='imagenet' if scratch else '').get(stage):
-        stages = f'ioacas_image.py:{network},{before}' + ',scratch' * scratch
+    if before := dict(scenes='places', places='' if published else 'imagenet').get(stage):
+        stages = f'ioacas_image.py:{network},{before}' + f',{start}' * (start != 'timm')
         config.members = {before: common.member(dict(data=choice['data']), stages)}
         config.begins_with, config.train_missing = before, True
 
     config.frames, config.short_side = 'second_centres', 480
     config.size = (side, side)
-    config.canvas = (320, 320) if stage in SETS else (480, 853)  # what crops are cut from
+    config.resize = 'crop'  # goes with RandomResizedCrop; not in the paper. Or squash: whole frames
+    config.canvas = (512, 512) if stage in SETS else (480, 853)  # what random crops are cut from
     config.augment = dict(
         random_resized_crop=dict(size=(side, side), area=(0.08, 1.0)),
         horizontal_flip=dict(probability=0.5),
@@ -60,10 +62,10 @@ def get_config(argument=''):
     config.mixup_alpha = 0.2  # not in the paper
 
     config.model = dict(name=name, image_size=side)
-    if scratch or stage == 'imagenet':
-        config.mean, config.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    if published and stage != 'imagenet':
+        config.pretrained = published
     else:
-        config.pretrained = name
+        config.mean, config.std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
     config.batch_size = 32
     config.epochs = 90 if stage == 'imagenet' else 10  # not in the paper, nor rate and warm-up
@@ -79,12 +81,14 @@ def get_config(argument=''):
         log_loss=log_loss,
         accuracy=accuracy,
         granularity=config.data['items'],
+        note=common.ioacas_note(network, start),
     )
 
     # On demo data: small networks and pictures, from random weights, with no stage before.
     crop = dict(size=(64, 64), area=(0.35, 1.0))
     config.demo = dict(model=SMALL[network][0], size=(64, 64), canvas=(144, 256), epochs=5)
     config.demo.update(dict(learning_rate=0.05, augment=dict(random_resized_crop=crop)))
+    config.demo.paper = dict(note='')
     if before:
         config.demo.begins_with = ''
     return config

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from avsc_jax.data import media
 from avsc_jax.input_pipeline import encoders, examples, sound
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.models import build, clip_tokens
+from avsc_jax.report import console
 from avsc_jax.tables import mix
 from avsc_jax.training import config as fields
 from avsc_jax.training import loop, optimizer
@@ -42,7 +44,7 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     json.dumps(config.to_dict())  # config.json
     fields.check(config)
     told = {'row', 'source', 'log_loss', 'accuracy', 'granularity'}
-    assert told <= set(config.paper) <= told | {'average'}
+    assert told <= set(config.paper) <= told | {'average', 'note'}
     if config.kind == 'ensemble':  # an ensemble of other configs
         check_ensemble(config)
         return
@@ -51,7 +53,8 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
     small = build.make_model(resolved['model'], num_classes=10)
     if 'pretrained' in config:
         assert config.pretrained in weights.SOURCES
-        assert 'pretrained_part' in config or config.pretrained == config.model.name
+        begun = models.create_model(config.pretrained)
+        assert 'pretrained_part' in config or begun == models.create_model(config.model.name)
     elif config.model.name not in weights.SOURCES:  # too large to trace here; tests/models does
         assert has_head(json.dumps(config.model.to_dict()))
     embeddings = {}  # of the demo's runs; tests/models has the full sizes
@@ -225,3 +228,88 @@ def test_a_wrong_token_is_a_sentence_that_lists_the_right_ones(argument, sentenc
 def test_the_first_token_of_an_axis_is_its_default():
     assert common.parse('', {'encoder': ('a', 'b')})['encoder'] == 'a'
     assert common.parse('b', {'encoder': ('a', 'b')})['encoder'] == 'b'
+
+
+def begins_with(file, *tokens):
+    """The names on the hub of the weights that a config's network begins with."""
+    config = importlib.import_module(f'avsc_jax.configs.{file}').get_config(','.join(tokens))
+    source = models.source_of(config.pretrained)
+    settings = examples.preprocessing(config, [])
+    assert (settings['mean'], settings['std']) == (source.mean, source.std)
+    return source.hub.split('/')[1]
+
+
+@pytest.mark.parametrize(
+    ('network', 'papers', 'modern'),
+    [
+        ('resnet50', 'resnet50.tv_in1k', 'resnet50.a1_in1k'),
+        ('tf_efficientnet_b5', 'tf_efficientnet_b5.ra_in1k', 'tf_efficientnet_b5.ns_jft_in1k'),
+        ('tf_efficientnetv2_s', 'tf_efficientnetv2_s.in1k', 'tf_efficientnetv2_s.in21k_ft_in1k'),
+        (
+            'swin_tiny',
+            'swin_tiny_patch4_window7_224.ms_in1k',
+            'swin_tiny_patch4_window7_224.ms_in22k_ft_in1k',
+        ),
+    ],
+)
+def test_ioacas_begins_with_weights_of_imagenet_1k_as_the_paper(network, papers, modern):
+    """Sec. 3.2 and 3.4: pretrained on ImageNet; no other pictures."""
+    assert begins_with('ioacas_image', network) == begins_with('ioacas_image', network, 'timm')
+    for stage in ('scenes', 'places'):
+        assert begins_with('ioacas_image', network, stage) == papers
+        assert begins_with('ioacas_image', network, stage, 'modern') == modern
+    made = config_of(f'configs/ioacas_image.py:{network},modern')
+    assert config_of(made.members.places.config).pretrained == made.pretrained
+    made = config_of(f'configs/ioacas_image.py:{network},scratch')
+    assert 'pretrained' not in made and made.mean == (0.485, 0.456, 0.406)
+
+
+def test_reports_say_whose_weights_stand_in_for_the_papers_own():
+    """Sec. 3.2: EfficientNetV2-S and Swin-T were trained on ImageNet by the authors."""
+    stands_in = 'tf_efficientnetv2_s.in1k stands in for weights that the paper trained itself'
+    for tokens in ('image.py:tf_efficientnetv2_s', 'fusion.py:tf_efficientnetv2_s,bark'):
+        config = config_of(f'configs/ioacas_{tokens}')
+        beside = config.paper.to_dict() | {'difference': {}}
+        assert console.paper_source(beside).endswith(f'; not scored here); {stands_in}')
+        assert merged(config.paper, config.demo.paper)['note'] == ''
+    assert config_of('configs/ioacas_image.py:resnet50').paper.note == ''
+    assert config_of('configs/ioacas_image.py:swin_tiny,scratch').paper.note == ''
+    assert 'stronger' in config_of('configs/ioacas_image.py:resnet50,modern').paper.note
+    note = config_of('configs/ioacas_ensemble.py:III').paper.note
+    assert stands_in in note and 'swin_tiny_patch4_window7_224 stands in' in note
+
+
+def test_v03_begins_with_the_first_weights_of_its_network_and_sees_whole_frames():
+    """The published ones when the paper was written; the crop of these is not the paper's."""
+    assert begins_with('hitachi_image', 'hrnet_w18') == 'hrnet_w18.ms_in1k'
+    assert config_of('configs/hitachi_image.py:hrnet_w18').size == (448, 448)
+
+
+@pytest.mark.parametrize('stage', ['scenes', 'places', 'imagenet'])
+def test_ioacas_sees_pictures_unsquashed(stage):
+    """RandomResizedCrop, Sec. 3.2, and its usual partner in tests."""
+    config = config_of(f'configs/ioacas_image.py:resnet50,{stage}')
+    settings = examples.preprocessing(config, [])
+    assert (settings['resize'], settings['crop_fraction']) == ('crop', 0.875)
+    made = inputs.make(settings, None, config.augment.to_dict())
+    frame = np.zeros((480, 640, 3), np.uint8)
+    record = type('One', (), {'frame': lambda *_: frame})()
+    assert made.read(record, 0, 0)['extent'].tolist() == (
+        [480, 640] if stage == 'scenes' else [384, 512]
+    )
+    assert inputs.make(settings).facts['resize'] == {
+        'short side': 256, 'how': "Pillow's bilinear"
+    }  # fmt: skip
+
+
+def test_hou_s_rate_drops_in_the_epochs_of_his_code_and_his_pictures_are_resized_sharply():
+    """Where (epoch + 1) % 20 == 0; Pillow's own default is bicubic."""
+    for token, factor in (('rate_half', 0.5), ('rate_tenth', 0.1)):
+        config = config_of(f'configs/hou_dual_stream.py:{token}')
+        rate = optimizer.make_schedule(config, steps_per_epoch=7)
+        for epoch, drops in ((18, 0), (19, 1), (38, 1), (39, 2), (49, 2)):
+            expected = pytest.approx(1e-4 * factor**drops)
+            assert float(rate(7 * epoch)) == float(rate(7 * epoch + 6)) == expected
+    made = inputs.FrameInputs(config.to_dict())
+    assert made.facts['resize']['how'] == "the whole picture, Pillow's bicubic"
+    assert config.demo.drop_at == (7, 9)

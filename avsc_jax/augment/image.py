@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from avsc_jax.types import Array, Float
+from avsc_jax.types import Array, Float, Int
 
 Picture = Float[Array, 'H W K']  # with any number of channels
 Colors = Float[Array, 'H W 3']
@@ -320,6 +320,7 @@ def horizontal_flip(key: jax.Array, x: Picture, *, probability: float = 0.5) -> 
 def random_resized_crop(
     key: jax.Array,
     x: Picture,
+    extent: Int[Array, '2'] | None = None,
     *,
     size: tuple[int, int],
     area: Range = (0.08, 1.0),
@@ -328,6 +329,7 @@ def random_resized_crop(
     """Cuts a random rectangle out of the picture and resizes it.
 
     Args:
+      extent: height and width of what is the picture, in the top left corner; None: all.
       size: height and width of the result.
       area: limits of the rectangle's part of the picture.
       aspect: limits of its width over its height, which is log-uniform.
@@ -337,12 +339,12 @@ def random_resized_crop(
       >>> jax.eval_shape(lambda x: random_resized_crop(key, x, size=(4, 6)), picture).shape
       (4, 6, 3)
     """
-    height, width, _ = x.shape
+    height, width = x.shape[:2] if extent is None else extent
     return resized_crop(x, *draw_crop(key, height, width, area, aspect), size)
 
 
 def draw_crop(
-    key: jax.Array, height: int, width: int, area: Range, aspect: Range
+    key: jax.Array, height: ArrayLike, width: ArrayLike, area: Range, aspect: Range
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Draws the rectangle of `random_resized_crop`.
 
@@ -361,7 +363,8 @@ def draw_crop(
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
     h, w = heights[fits.argmax()], widths[fits.argmax()]
     drawn = jnp.array([*_draw_place(place_key, height - h, width - w), h, w])
-    h, w = min(height, round(width / aspect[0])), min(width, round(height * aspect[1]))
+    h = jnp.minimum(height, jnp.round(width / aspect[0]).astype(int))
+    w = jnp.minimum(width, jnp.round(height * aspect[1]).astype(int))
     middle = jnp.array([(height - h) // 2, (width - w) // 2, h, w])
     return tuple(jnp.where(fits.any(), drawn, middle))
 
@@ -401,7 +404,7 @@ def _triangles(start: ArrayLike, length: ArrayLike, total: int, size: int) -> ja
 
 
 def _draw_sides(
-    key: jax.Array, pixels: int, area: Range, aspect: Range
+    key: jax.Array, pixels: ArrayLike, area: Range, aspect: Range
 ) -> tuple[jax.Array, jax.Array]:
     """Draws the sides of ten rectangles in whole pixels: root of area · ratio, of area / ratio."""
     area_key, aspect_key = jax.random.split(key)

@@ -13,13 +13,13 @@ from avsc_jax import weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.data.sources import media_files
-from avsc_jax.input_pipeline import feature_cache, pooling
+from avsc_jax.input_pipeline import feature_cache, picture_size, pooling
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
 from avsc_jax.models import sources
 
 PREPROCESSING = (
-    'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std',
+    'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std', *picture_size.OPTIONS,
     'front_end', 'piece_s', 'inputs', 'pool', 'length', 'frames_per_row', 'standardize',
 )  # fmt: skip
 
@@ -152,9 +152,12 @@ def preprocessing(config: ConfigDict, specs: Sequence[EncoderSpec | TrainedSpec]
         settings['encoders'] = [spec.to_json() for spec in specs]
     elif 'frames' in config:
         normal: dict = {'mean': sources.IMAGENET_MEAN, 'std': sources.IMAGENET_STD}
+        share = picture_size.CROP_FRACTION
         if 'pretrained' in config:
             source = weights.source_of(config.pretrained)
-            normal = {'mean': source.mean, 'std': source.std}
+            normal, share = {'mean': source.mean, 'std': source.std}, source.crop_fraction
+        if config.get('resize') == 'crop':
+            normal['crop_fraction'] = share
         settings = normal | settings
     return settings
 

@@ -19,7 +19,7 @@ from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.input_pipeline import images
+from avsc_jax.input_pipeline import images, picture_size
 from avsc_jax.input_pipeline.sound import (
     padded,
     piece_facts,
@@ -45,7 +45,7 @@ PICTURE = (
     image.gaussian_blur,
 )
 NORMALIZED = (image.random_erasing,)
-Op = Callable[[jax.Array, Array], Array]
+Op = partial[Array]
 
 
 class SpectrogramInputs:
@@ -147,17 +147,17 @@ class SpectrogramInputs:
 
 
 class FrameInputs:
-    """Frames of a record, each resized as a whole, as the input of a network.
+    """Frames of a record, each resized, as the input of a network.
 
     Frames are resized on the host, where they may differ in size, and where Pillow takes 2 ms for
     one of 796 x 448 and XLA 27 on the same cores. A `random_resized_crop` is cut on the device
-    out of a larger `canvas`, to which the host resizes instead.
+    out of a larger `canvas`, onto which the host puts them instead.
 
     Args:
       settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
-        and, for crops, `canvas` (heights and widths), and `mean` and `std` of each channel, pixels
-        being in [0, 1]. `pictures`, if given, is how many evenly spaced frames of a record make one
-        row; else each frame is a row.
+        and the other options of `picture_size` and, for random crops, `canvas` (height and width);
+        and `mean` and `std` of each channel, pixels being in [0, 1]. `pictures`, if given, is how
+        many evenly spaced frames of a record make one row; else each frame is a row.
       augmentation: operation -> its settings.
     """
 
@@ -170,22 +170,21 @@ class FrameInputs:
         self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
         self._pictures: int | None = settings.get('pictures')
         self._picture, self._normalized = _chosen(augmentation or {}, PICTURE, NORMALIZED)
-        self._size = tuple(settings['size'])
+        self._size = picture_size.make(settings)
         crop = (augmentation or {}).get('random_resized_crop')
-        self._read_size = self._size if crop is None else _canvas(settings, crop)
+        self._canvas = None if crop is None else _canvas(settings, crop)
         self._jitted = jax.jit(self.prepare)
 
     @property
     def item(self) -> jax.ShapeDtypeStruct:
         """Shape and type of one cut item."""
         together = (self._pictures,) if self._pictures else ()
-        return jax.ShapeDtypeStruct((*together, *self._size, 3), np.uint8)
+        return jax.ShapeDtypeStruct((*together, *self._size.size, 3), np.uint8)
 
     @property
     def facts(self) -> dict:
         """The transform in plain data, for other programs."""
-        return {
-            'resize': {'size': list(self._size), 'how': "the whole picture, Pillow's bilinear"},
+        return self._size.facts | {
             'pictures': self._pictures,  # of a clip, int((k + 0.5) n / count), that make one row
             'scale': 1 / 255,
             'mean': list(self._mean),
@@ -198,15 +197,20 @@ class FrameInputs:
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
         if not self._pictures:
-            return {'frame': media.resize_picture(records.frame(index, part), *self._read_size)}
-        return {'frame': self._together(records[index]['frames'], self._read_size)}
+            return self._read(records.frame(index, part))
+        each = [self._read(frame) for frame in self._together(records[index]['frames'])]
+        return {name: np.stack([read[name] for read in each]) for name in each[0]}
+
+    def _read(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+        if self._canvas is None:
+            return {'frame': self._size(frame)}
+        return self._size.on_canvas(frame, self._canvas)
 
     def items(self, record: Mapping) -> np.ndarray:
         """Returns a record's rows at the network's size: frames, or one row of `pictures`."""
-        frames = record['frames']
-        if self._pictures:
-            return self._together(frames, self._size)[None]
-        return np.stack([media.resize_picture(frame, *self._size) for frame in frames])
+        frames = self._together(record['frames']) if self._pictures else record['frames']
+        rows = np.stack([self._size(frame) for frame in frames])
+        return rows[None] if self._pictures else rows
 
     def cut(self, items: Array) -> Array:
         """Returns the items as they are."""
@@ -223,18 +227,21 @@ class FrameInputs:
     def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
         """Replaces the bytes `frame [B, (T,) H, W, 3]` by `image` of that shape.
 
-        Each picture of a row is augmented by a key of its own; see SpectrogramInputs.prepare_batch.
+        An `extent [B, (T,) 2]` is the part of each frame from which a random crop is cut. Each
+        picture of a row is augmented by a key of its own; see SpectrogramInputs.prepare_batch.
         """
         shape = batch['frame'].shape
         if keys is not None and self._pictures:
             each = jax.vmap(partial(jax.random.split, num=self._pictures))(keys)
             keys = each.reshape(-1)
         x = batch['frame'].reshape(-1, *shape[-3:]).astype(jnp.float32)
-        x = _augmented(keys, self._picture, x / 255)
+        extent = batch['extent'].reshape(-1, 2) if 'extent' in batch else None
+        x = _augmented(keys, self._picture, x / 255, extent)
         x = images.normalize(255 * x, self._mean, self._std)
         x = _augmented(keys, self._normalized, x)
         x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
-        return {name: batch[name] for name in batch if name != 'frame'} | {'image': x}
+        others = {name: batch[name] for name in batch if name not in ('frame', 'extent')}
+        return others | {'image': x}
 
     def open(self, file: media.MediaFile) -> dict:
         """Reads the frames that `__call__` takes from a media file."""
@@ -250,10 +257,10 @@ class FrameInputs:
         """Returns the inputs of several records by name, prepared together."""
         return _prepared(self._jitted, [self.items(record) for record in records])
 
-    def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    def _together(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Picks the frames that make one row."""
         assert self._pictures
-        places = media.evenly_spaced(len(frames), self._pictures)
-        return np.stack([media.resize_picture(frames[place], *size) for place in places])
+        return [frames[place] for place in media.evenly_spaced(len(frames), self._pictures)]
 
 
 Inputs = SpectrogramInputs | FrameInputs
@@ -359,12 +366,20 @@ def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
     return tuple(canvas)
 
 
-def _augmented(keys: jax.Array | None, ops: Mapping[int, Op], x: Array) -> Array:
-    """Applies operations to each example by a key of its own; does nothing without keys."""
+def _augmented(
+    keys: jax.Array | None, ops: Mapping[int, Op], x: Array, extent: Array | None = None
+) -> Array:
+    """Applies operations to each example by a key of its own; does nothing without keys.
+
+    Args:
+      extent: `[B, 2]`, see `random_resized_crop`.
+    """
     if keys is None:
         return x
     for place, op in ops.items():
-        x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), x)
+        is_crop = extent is not None and op.func is image.random_resized_crop
+        given = (x, extent) if is_crop else (x,)
+        x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), *given)
     return x
 
 

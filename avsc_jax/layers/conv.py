@@ -11,6 +11,7 @@
 well.
 """
 
+import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from avsc_jax.layers import conv_cpu
+from avsc_jax.layers.initial import torch_uniform
 from avsc_jax.types import Array, Float
 
 
@@ -28,6 +30,7 @@ class Conv(nn.Module):
     Attributes:
       padding: zeros on all four sides, ((top, bottom), (left, right)), or 'SAME': TensorFlow's,
         which depends on the input's size; only for networks that were trained with it.
+      torch_initial: kernel and bias start as PyTorch's do; else by He's normal draw, and at 0.
       dtype: the type of inputs and arithmetic; None: the inputs' own. Parameters are float32.
     """
 
@@ -38,6 +41,7 @@ class Conv(nn.Module):
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
     use_bias: bool = False
+    torch_initial: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -49,10 +53,13 @@ class Conv(nn.Module):
             )
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         dtype = self.dtype or x.dtype
-        kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(dtype)
+        of_kernel, of_bias = nn.initializers.he_normal(), nn.initializers.zeros
+        if self.torch_initial:
+            of_kernel = of_bias = torch_uniform(math.prod(shape[:-1]))
+        kernel = self.param('kernel', of_kernel, shape).astype(dtype)
         y = self._convolve(x.astype(dtype), kernel)
         if self.use_bias:
-            bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(dtype)
+            bias = self.param('bias', of_bias, (self.features,)).astype(dtype)
             y = y + bias.reshape(1, 1, 1, -1)
         return y
 

@@ -1,12 +1,11 @@
 """The fully connected layer with PyTorch's initial values, which the papers used."""
 
-import math
 from typing import Any
 
 import flax.linen as nn
-import jax
 
 from avsc_jax.layers.conv_cpu import pointwise
+from avsc_jax.layers.initial import torch_uniform
 from avsc_jax.types import Array, Float
 
 
@@ -23,11 +22,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
-        bound = 1 / math.sqrt(x.shape[-1])
-
-        def uniform(key, shape):
-            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
-
+        uniform = torch_uniform(x.shape[-1])
         dtype = self.dtype or x.dtype
         kernel = self.param('kernel', uniform, (x.shape[-1], self.features))
         y = pointwise(x.astype(dtype), kernel.astype(dtype))

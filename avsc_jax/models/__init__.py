@@ -5,6 +5,9 @@ weights, which are gathered on first use; and with `RULES` and `IGNORE`, by whic
 converted. If a weight's name depends on the other names in its file, a function `renamed` is
 applied first. When a file cannot be imported, only its own networks are missing.
 
+A network with several published weights has further names for them, as timm writes them:
+`hrnet_w18.ms_in1k` is the network `hrnet_w18` with weights of another training.
+
 A network takes one array or a dict of named arrays, and returns `(logits, out)`: `out` is a flat
 dict of intermediates, always with `embedding`. `num_classes=0` leaves out the head, and then the
 first of the two is the embedding.
@@ -51,7 +54,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
     """Creates the network of this name.
 
     Args:
-      name: one of `list_models()`.
+      name: one of `list_models()`, or of `published_sources()`.
       options: fields of its Linen module, in place of their defaults.
 
     Raises:
@@ -65,10 +68,11 @@ def create_model(name: str, **options: Any) -> nn.Module:
       >>> logits.shape, intermediates['embedding'].shape
       ((1, 10), (1, 2048))
     """
-    constructors = _constructors()
+    constructors, asked = _constructors(), name
+    name = name.partition('.')[0] if name in published_sources() else name
     if name not in constructors:
         nearest = difflib.get_close_matches(name, constructors, n=3, cutoff=0.3)
-        _raise_unknown(f'no model is called {name!r}; the nearest names are {", ".join(nearest)}')
+        _raise_unknown(f'no model is called {asked!r}; the nearest names are {", ".join(nearest)}')
     constructor = constructors[name]
     fields = dataclasses.fields(constructor.func)
     allowed = [field.name for field in fields if field.name not in ('parent', 'name')]

@@ -215,6 +215,9 @@ SOURCES = {
     'tf_efficientnet_b5': sources.timm(
         'tf_efficientnet_b5.ns_jft_in1k', 'Apache-2.0', 'bicubic', 0.934, image_size=456
     ),
+    'tf_efficientnet_b5.ra_in1k': sources.timm(
+        'tf_efficientnet_b5.ra_in1k', 'Apache-2.0', 'bicubic', 0.934, image_size=456
+    ),
     'efficientnet_b5': dataclasses.replace(
         sources.timm(
             'efficientnet_b5.sw_in12k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=448
@@ -228,6 +231,10 @@ SOURCES = {
         sources.timm(
             'tf_efficientnetv2_s.in21k_ft_in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=300
         ),
+        **_HALF,
+    ),
+    'tf_efficientnetv2_s.in1k': dataclasses.replace(
+        sources.timm('tf_efficientnetv2_s.in1k', 'Apache-2.0', 'bicubic', 1.0, image_size=300),
         **_HALF,
     ),
 }

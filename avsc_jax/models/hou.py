@@ -81,7 +81,9 @@ class AudioBranch(nn.Module):
         x = x[..., None]
         layers = zip(self.filters, AUDIO_LAYERS, strict=True)
         for n, (filters, (kernel, strides, pooled)) in enumerate(layers, start=1):
-            x = Conv(filters, kernel, strides, use_bias=True, name=f'conv{n}')(x)
+            x = Conv(filters, kernel, strides, use_bias=True, torch_initial=True, name=f'conv{n}')(
+                x
+            )
             x = nn.relu(BatchNorm(name=f'bn{n}')(x, train=train))
             if pooled:
                 x = nn.max_pool(x, window_shape=(2, 2), strides=(1, 1), padding='VALID')

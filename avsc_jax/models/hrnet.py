@@ -201,4 +201,5 @@ IGNORE = (r'.*\.num_batches_tracked',)
 SOURCES = {
     'hrnet_w18_small': sources.timm('hrnet_w18_small.gluon_in1k', 'Apache-2.0', 'bicubic', 0.875),
     'hrnet_w18': sources.timm('hrnet_w18.ms_aug_in1k', 'MIT', 'bilinear', 0.95),
+    'hrnet_w18.ms_in1k': sources.timm('hrnet_w18.ms_in1k', 'MIT', 'bilinear', 0.875),
 }

@@ -237,4 +237,7 @@ SOURCES = {
     'swin_tiny_patch4_window7_224': sources.timm(
         'swin_tiny_patch4_window7_224.ms_in1k', 'MIT', 'bicubic', 0.9
     ),
+    'swin_tiny_patch4_window7_224.ms_in22k_ft_in1k': sources.timm(
+        'swin_tiny_patch4_window7_224.ms_in22k_ft_in1k', 'MIT', 'bicubic', 0.9
+    ),
 }

@@ -107,11 +107,15 @@ def paper_level(paper: Mapping[str, Any], headline: str) -> str:
 
 
 def paper_source(paper: Mapping[str, Any]) -> str:
-    """Says where the published number stands, its level and average, and whether ours has them."""
+    """Says where the published number stands, its level and average, and whether ours has them.
+
+    A `note` about how the system differs from the paper's follows.
+    """
     source = ', '.join(str(paper[key]) for key in ('row', 'source') if key in paper)
     kind = f'{paper.get("granularity", "clip")} level, {paper.get("average", "micro")}'
     gaps = paper['difference'].values()
-    return f'{source} ({kind}{"" if any(g is not None for g in gaps) else "; not scored here"})'
+    source = f'{source} ({kind}{"" if any(g is not None for g in gaps) else "; not scored here"})'
+    return '; '.join(filter(None, [source, paper.get('note')]))
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

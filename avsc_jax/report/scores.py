@@ -57,7 +57,7 @@ def make(
       about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`.
       also: other tables of the same system, such as its single seconds, by name; scored as well.
       paper: the published number: `row`, `source`, `log_loss`, `accuracy`, `granularity`, and
-        `average='macro'` if the paper averages over classes.
+        `average='macro'` if the paper averages over classes; `note` says how the system differs.
       history: one record for each epoch; the last one with `best` is the epoch that was kept.
       learned: parameters of the trained network that are worth reading, by title and class.
 

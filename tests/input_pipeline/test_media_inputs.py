@@ -1,14 +1,18 @@
 """Rows of frames and of pieces of sound: what is read, and what the device makes of it."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from avsc_jax import models
+from avsc_jax.augment import image as augment
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import epoch_order
-from avsc_jax.input_pipeline import examples
+from avsc_jax.input_pipeline import examples, images
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.models import sources
 
@@ -131,6 +135,130 @@ def test_training_frames_are_cropped_on_the_device_out_of_a_canvas(dataset):
     assert batch['frame'].shape == (2, 2, 48, 80, 3)
     shape = jax.eval_shape(together.prepare_batch, keys[:2], batch)['image'].shape
     assert shape == (2, 2, 32, 48, 3)
+
+
+CROP = FRAMES | {'size': (24, 24), 'resize': 'crop', 'crop_fraction': 0.75}
+
+
+def striped(height, width):
+    """A picture whose red and green are the places of its pixels, down and across, of 200."""
+    places = np.indices((height, width)).transpose(1, 2, 0) * 200 / (height, width)
+    return np.concatenate([places, np.zeros((height, width, 1))], 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize(('height', 'width'), [(50, 90), (90, 50), (50, 50), (20, 31), (1, 900)])
+def test_a_cropped_picture_keeps_its_proportions(height, width):
+    (row,) = inputs.make(CROP).items({'frames': [striped(height, width)]})
+    assert row.shape == (24, 24, 3)
+    seen = 24 / 32 * min(height, width) / np.array([height, width])  # the rest is left out
+    for axis, share in enumerate(seen if min(height, width) > 1 else ()):
+        line = row[12, :, 1] if axis else row[:, 12, 0]
+        ends = 100 + 200 * share * np.array([-0.5, 0.5])
+        assert line[[0, -1]] == pytest.approx(ends, abs=200 / 24)
+
+
+def test_a_square_frame_of_the_size_after_the_resize_is_only_cropped():
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    (row,) = inputs.make(CROP).items({'frames': [frame]})
+    np.testing.assert_array_equal(row, frame[4:28, 4:28])
+
+
+@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
+def test_the_middle_is_cropped_as_on_the_device(interpolation):
+    """There it is as by timm and torchvision, see tests/weights."""
+    frame = np.random.default_rng(1).integers(0, 256, (45, 61, 3), np.uint8)
+    made = inputs.make(CROP | {'interpolation': interpolation})
+    found = made.items({'frames': [frame]})
+    expected = images.resize_and_crop(frame[None], 24, resized=32, interpolation=interpolation)
+    np.testing.assert_allclose(found, expected, atol=1)
+    assert (found != np.asarray(expected)).mean() < 1e-2
+    resize, crop = made.facts['resize'], made.facts['crop']
+    assert resize == {'short side': 32, 'how': f"Pillow's {interpolation}"}
+    assert crop == {'centre': [24, 24]}
+
+
+def test_pictures_are_squashed_bilinearly_unless_the_settings_say_otherwise():
+    """Runs of before have no such settings."""
+    frame = striped(50, 90)
+    sharp = np.asarray(Image.fromarray(frame).resize((48, 32), Image.Resampling.BICUBIC))
+    (row,) = inputs.make(FRAMES | {'interpolation': 'bicubic'}).items({'frames': [frame]})
+    np.testing.assert_array_equal(row, sharp)
+    (row,) = inputs.make(FRAMES).items({'frames': [frame]})
+    np.testing.assert_array_equal(row, media.resize_picture(frame, 32, 48))
+    assert (row != sharp).any()
+
+
+class Frames:
+    """Records of one frame each."""
+
+    def __init__(self, *frames):
+        self.frames = frames
+
+    def frame(self, index, part):
+        return self.frames[index]
+
+
+def test_random_crops_are_cut_from_unsquashed_pictures_and_never_from_the_padding():
+    """Pixels tell their places in a picture, which is as steep down as across in each crop."""
+    crop = {'random_resized_crop': {'size': (24, 24), 'area': (0.2, 1.0), 'aspect': (1.0, 1.0)}}
+    made = inputs.make(
+        CROP | {'canvas': (64, 64), 'mean': (0.0,) * 3, 'std': (1.0,) * 3}, None, crop
+    )
+    frames = Frames(striped(40, 64), striped(128, 80), striped(20, 30))
+    read = [made.read(frames, index, 0) for index in range(3)]
+    assert [each['extent'].tolist() for each in read] == [[40, 64], [64, 40], [20, 30]]
+    blue = [np.where(np.arange(3) == 2, 255, each['frame']) for each in read]
+    for n, (rows, columns) in enumerate(each['extent'] for each in read):
+        blue[n][rows:], blue[n][:, columns:] = 0, 0  # only the padding has no blue
+    batch = {'frame': np.repeat(blue, 20, 0), 'label': np.zeros(60)}
+    batch['extent'] = np.repeat([each['extent'] for each in read], 20, 0)
+    made_of = made.prepare_batch(jax.random.split(jax.random.key(0), 60), batch)
+    assert made_of.keys() == {'image', 'label'}
+    found = np.asarray(made_of['image']) * 255
+    np.testing.assert_allclose(found[..., 2], 255, atol=0.1)
+    down, across = np.ptp(found[:, :, 12, 0], 1), np.ptp(found[:, 12, :, 1], 1)
+    height, width = batch['extent'].T
+    np.testing.assert_allclose(down * height, across * width, rtol=0.25)
+    assert len({*down.round(3)}) > 20
+
+
+def test_a_whole_canvas_is_cropped_as_without_an_extent():
+    x, key = jax.random.uniform(jax.random.key(0), (36, 64, 3)), jax.random.key(1)
+    cut = functools.partial(augment.random_resized_crop, size=(8, 8))
+    for n in range(5):
+        part = jax.random.fold_in(key, n)
+        expected = cut(part, x)
+        np.testing.assert_allclose(cut(part, x, np.array([36, 64])), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'resize': 'stretch'}, "resize is 'stretch'; it must be one of squash, crop"),
+        (
+            {'interpolation': 'lanczos'},
+            "interpolation is 'lanczos'; it must be one of bilinear, bic",
+        ),
+        ({'crop_fraction': 0}, r'crop_fraction is 0; it must lie in \(0, 1\]'),
+        ({'size': [24, 32]}, r"takes squares, and size is \(24, 32\); .* or resize='squash'"),
+    ],
+)
+def test_a_resize_that_cannot_be_is_one_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        inputs.make(CROP | change)
+
+
+def test_the_share_of_a_crop_is_that_of_the_weights():
+    config = {'data': {'items': 'frame'}, 'frames': 'clip12', 'resize': 'crop'}
+    for more, share in (
+        ({'pretrained': 'tf_efficientnet_b5.ra_in1k'}, 0.934),
+        ({}, 0.875),
+        ({'pretrained': 'resnet50', 'crop_fraction': 0.5}, 0.5),
+    ):
+        settings = examples.preprocessing(ConfigDict(config | more), [])
+        assert (settings['resize'], settings['crop_fraction']) == ('crop', share)
+    squashed = examples.preprocessing(ConfigDict(config | {'resize': 'squash'}), [])
+    assert 'crop_fraction' not in squashed
 
 
 @pytest.mark.parametrize(

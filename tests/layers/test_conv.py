@@ -130,3 +130,34 @@ def test_depthwise_gradients_of_half_precision_are_summed_in_float32():
     grad = jax.grad(lambda k: conv(x, k, **options).astype(jnp.float32).sum())(kernel)
     assert grad.dtype == jnp.bfloat16
     assert float(grad[1, 1, 0, 0]) == 16 * 32 * 32
+
+
+INITIAL = Conv(64, (3, 5), groups=2, use_bias=True, torch_initial=True)
+
+
+def test_initial_values_are_pytorch_s_where_asked_for():
+    """Uniform within 1 / sqrt(inputs of an output), kernel and bias; else normal and zero."""
+    x, bound = np.zeros((1, 8, 8, 32), np.float32), (3 * 5 * 16) ** -0.5
+    drawn = INITIAL.init(jax.random.key(0), x)['params']
+    for values, near in ((drawn['kernel'], 0.02), (drawn['bias'], 0.25)):
+        quantiles = np.quantile(values, np.linspace(0, 1, 5)) / bound
+        np.testing.assert_allclose(quantiles, np.linspace(-1, 1, 5), atol=near)
+        assert np.abs(values).max() <= bound
+    usual = Conv(64, (3, 5), groups=2, use_bias=True).init(jax.random.key(0), x)['params']
+    assert np.std(usual['kernel']) == pytest.approx(2**0.5 * bound, rel=0.02)
+    assert not usual['bias'].any()
+
+
+@pytest.mark.parity
+def test_initial_values_are_distributed_as_pytorch_s():
+    torch = pytest.importorskip('torch')
+    torch.manual_seed(0)
+    peer = torch.nn.Conv2d(32, 64, (3, 5), groups=2)
+    drawn = INITIAL.init(jax.random.key(0), np.zeros((1, 8, 8, 32), np.float32))['params']
+    places, bound = np.linspace(0, 1, 9), (3 * 5 * 16) ** -0.5
+    for ours, theirs, near in (
+        (drawn['kernel'], peer.weight, 0.02),
+        (drawn['bias'], peer.bias, 0.5),  # of 64 values
+    ):
+        found, expected = (np.quantile(np.asarray(v), places) for v in (ours, theirs.detach()))
+        np.testing.assert_allclose(found, expected, atol=near * bound)

@@ -48,6 +48,16 @@ def test_both_branches_end_in_vectors_of_one_width(name, outline):
     assert out['fused'].shape == (1, 10, 512 if name == 'hou_final' else 256)
 
 
+def test_the_sound_s_convolutions_start_as_pytorch_s():
+    shape = jax.ShapeDtypeStruct((1, 24, 232), np.float32)
+    branch = AudioBranch((64, 3, 4, 5), scaled=False)
+    drawn = branch.lazy_init(jax.random.key(0), shape, train=False)['params']
+    for n, summed in enumerate((7, 5 * 64, 5 * 3, 5 * 4), start=1):
+        kernel, bias = drawn[f'conv{n}']['kernel'], drawn[f'conv{n}']['bias']
+        assert 0.8 < np.abs(kernel).max() * summed**0.5 <= 1
+        assert 0.1 < np.abs(bias).max() * summed**0.5 <= 1
+
+
 def test_the_sound_s_maps_have_the_source_s_shapes():
     branch = AudioBranch((64, 128, 256, 256), scaled=False)
     run = functools.partial(branch.init_with_output, train=False, capture_intermediates=True)

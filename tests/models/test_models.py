@@ -91,6 +91,16 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         models.create_model('clip_rn100')
 
 
+def test_a_network_is_made_by_the_name_of_any_of_its_weights():
+    tagged = [name for name in models.published_sources() if '.' in name]
+    assert {'hrnet_w18.ms_in1k', 'tf_efficientnet_b5.ra_in1k'} <= {*tagged}
+    for name in tagged:
+        assert models.create_model(name) == models.create_model(name.partition('.')[0])
+        assert models.source_of(name).hub == f'timm/{name}/model.safetensors'
+    with pytest.raises(ValueError, match=r"no model is called 'hrnet_w18\.ms_in21k'"):
+        models.create_model('hrnet_w18.ms_in21k')
+
+
 def test_an_unknown_option_is_answered_with_the_allowed_ones():
     allowed = 'dropout, encoders, num_classes, widths'
     with pytest.raises(ValueError, match=f'no option depth; its options are {allowed}$'):

@@ -21,6 +21,9 @@ NARROW = dict(encoders={'clip_vit_b32': 4}, widths=(2, 2, 2))
 MODEL = dict(name='clip_late_fusion', **NARROW)  # quick to count
 
 
+DEMO = dict(restrict=None, gate=None, clamp='fused')  # how the demo reads E02
+
+
 def drawn(key, rows=20):
     """Probabilities of clips that lean to the truth."""
     logits = np.random.default_rng(key).normal(size=(rows, 10))
@@ -177,7 +180,11 @@ def test_train_missing_runs_the_commands_of_what_is_missing(tmp_path, monkeypatc
         return type('Done', (), {'returncode': 0})
 
     monkeypatch.setattr(dependencies.subprocess, 'run', train)
-    run(made)
+    lines = {line['name']: line for line in run(made).read_json('report.json')['members']}
+    assert [*lines][-3:] == ['A04V04_pp', "E02, the paper's own stage", 'E02']
+    for name, options in (('E02', DEMO), ("E02, the paper's own stage", dict(clamp='per_model'))):
+        probs = ensemble.hitachi(drawn(1), drawn(3), drawn(2), classes=SCENES, **options)
+        assert lines[name]['log_loss_micro'] == pytest.approx(metrics.log_loss(probs, LABELS))
     assert [command[2] for command in ran] == [
         '--config=configs/hitachi_audio.py:regnetx_064,demo',
         '--config=configs/clip_fusion.py:demo',

@@ -187,6 +187,18 @@ def test_absent_weights_are_one_sentence_with_every_way_out(tmp_path):
         weights.identify('clip_rn50x4_text', tmp_path)
 
 
+def test_other_weights_of_the_same_network_do_not_stand_in(tmp_path):
+    (tmp_path / 'hrnet_w18.safetensors').write_bytes(b'')
+    assert weights.identify('hrnet_w18', tmp_path)
+    needed = r'hrnet_w18\.ms_in1k\.safetensors \(https://huggingface\.co/timm/hrnet_w18\.ms_in1k/'
+    with pytest.raises(FileNotFoundError, match=needed):
+        weights.identify('hrnet_w18.ms_in1k', tmp_path)
+    (tmp_path / 'hrnet_w18.ms_in1k.npz').write_bytes(b'other')
+    assert weights.identify('hrnet_w18.ms_in1k', tmp_path) != weights.identify(
+        'hrnet_w18', tmp_path
+    )
+
+
 def test_a_file_is_found_by_name_and_checked_by_content(tmp_path):
     model = models.create_model('clip_rn101', **NARROW)
     path = tmp_path / 'clip_rn101.npz'

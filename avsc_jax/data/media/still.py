@@ -24,6 +24,8 @@ _DEFECTS = (  # that Pillow raises for a broken file
 _GREYS = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')  # Pillow's modes of more than 8 bits
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
+LONGEST = 16  # short sides of a strip; it would fill the memory if its ends were enlarged too
+
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
     """Encodes an RGB picture [H, W, 3] uint8."""
@@ -157,11 +159,59 @@ def flattened(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, image.convert('RGBA')).convert('RGB')
 
 
-def resize_picture(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes a picture [H, W, 3] uint8, uncropped, by Pillow's antialiased bilinear filter."""
+def resize_picture(
+    image: np.ndarray, height: int, width: int, interpolation: str = 'bilinear'
+) -> np.ndarray:
+    """Resizes a picture [H, W, 3] uint8, uncropped, by one of Pillow's antialiased filters.
+
+    Args:
+      interpolation: 'bilinear' or 'bicubic'.
+    """
     if image.shape[:2] == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+    resample = Image.Resampling[interpolation.upper()]
+    return np.asarray(Image.fromarray(image).resize((width, height), resample))
+
+
+def crop_picture(
+    image: np.ndarray, size: int, resized: int, interpolation: str = 'bilinear'
+) -> np.ndarray:
+    """Resizes the short side of a picture [H, W, 3] uint8, and crops the square in the middle.
+
+    Args:
+      size: side of the square.
+      resized: what the short side becomes before the crop, at least `size`.
+      interpolation: 'bilinear' or 'bicubic'.
+
+    Source: torchvision's Resize and CenterCrop, for Pillow's pictures.
+    """
+    short = min(image.shape[:2])
+    image = _centre(image, *(min(side, LONGEST * short) for side in image.shape[:2]))
+    height, width = (int(resized * side / short) for side in image.shape[:2])
+    return _centre(resize_picture(image, height, width, interpolation), size, size)
+
+
+def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Crops the middle of a picture."""
+    top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
+    return image[top : top + height, left : left + width]
+
+
+def pad_picture(
+    image: np.ndarray, height: int, width: int, interpolation: str = 'bilinear'
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Puts a picture [H, W, 3] uint8 into the top left corner of a larger one, else black.
+
+    A picture that is too large is reduced, with its proportions, until it fits.
+
+    Returns:
+      The larger picture, and the part's height and width.
+    """
+    scale = min(1.0, height / image.shape[0], width / image.shape[1])
+    rows, columns = (max(1, round(scale * side)) for side in image.shape[:2])
+    padded = np.zeros((height, width, 3), np.uint8)
+    padded[:rows, :columns] = resize_picture(image, rows, columns, interpolation)
+    return padded, (rows, columns)
 
 
 def scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
