@@ -31,7 +31,13 @@ from avsc_jax.data.windows import Wants
 MAX_WORKERS = 8
 MAX_HEADER_BYTES = 1 << 20
 GRACE_S = 5.0  # after the time limit; then a worker that no parent has stopped ends itself
-NUMBERS = {'start_s': float, 'end_s': float, 'sample_rate': int, 'channels': int}  # of a window
+NUMBERS = {  # of a window
+    'start_s': float,
+    'end_s': float,
+    'sample_rate': int,
+    'channels': int,
+    'clipped': float,
+}
 ARRAYS = {
     'audio': (np.float32, (None, 2)),
     'frames': (np.uint8, (None, None, 3)),
@@ -216,6 +222,8 @@ class _Worker:
         window: dict[str, Any] = {
             name: kind(header[name]) for name, kind in NUMBERS.items() if name in header
         }
+        if not all(map(math.isfinite, window.values())):
+            raise ValueError('a number is not finite')
         window['missing'] = {what: str(header['missing'][what]) for what in header['missing']}
         shapes = header['arrays']
         if 'audio' in shapes and not 0 < window['sample_rate'] <= media.MAX_SAMPLE_RATE_HZ:

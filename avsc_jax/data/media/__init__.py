@@ -6,7 +6,14 @@ only local files are opened, and any defect becomes a ValueError that names the 
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
+from avsc_jax.data.media.full_scale import (
+    BadSamples,
+    FullScale,
+    clipped_field,
+    clipping_note,
+)
 from avsc_jax.data.media.sound import (
+    Sound,
     SoundTrack,
     audio_bit_depth,
     audio_channels,
@@ -14,6 +21,7 @@ from avsc_jax.data.media.sound import (
     encode_flac,
     flac_length,
     read_audio,
+    read_sound,
 )
 from avsc_jax.data.media.source import (
     MAX_DURATION_S,
@@ -47,16 +55,21 @@ __all__ = (
     'SOUNDS',
     'TITLES',
     'VIDEOS',
+    'BadSamples',
     'Frames',
+    'FullScale',
     'MediaFile',
     'Pick',
     'PictureTrack',
+    'Sound',
     'SoundTrack',
     'StillTrack',
     'audio_bit_depth',
     'audio_channels',
     'check_picture_size',
     'check_whole',
+    'clipped_field',
+    'clipping_note',
     'decode_flac',
     'decode_jpeg',
     'encode_flac',
@@ -70,6 +83,7 @@ __all__ = (
     'read_audio',
     'read_frames',
     'read_picture',
+    'read_sound',
     'resize_picture',
     'rgb',
     'scaled',
