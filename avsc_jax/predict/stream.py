@@ -63,7 +63,8 @@ def follow(
       smooth_s: time constant of the exponential smoothing; see `smoothed`.
     """
     tape = Tape(predictor.wants(window_s), stop or threading.Event())
-    probs, before_s, clipped = None, 0.0, []
+    probs, before_s = None, 0.0
+    clipped: list[str] = []
     with tape.recording(source.readers(tape.wants)):
         for end_s, skipped in tape.ends():
             window = tape.window(max(0.0, end_s - window_s), end_s)

@@ -160,7 +160,8 @@ def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None
     streams = {tracks[kind][0]: kind for kind in wanted if wanted[kind] and tracks[kind]}
     if not streams:
         raise ValueError(f'{name} has no {" and no ".join(k for k in wanted if wanted[k])} track')
-    kinds = {SOUND: partial(_SoundReader, name=name), PICTURE: _PictureReader}
+    sound = partial(_SoundReader, name=name)
+    kinds: dict[str, Callable[..., Callable]] = {SOUND: sound, PICTURE: _PictureReader}
     with tape.track(*streams.values()):
         readers = {stream.index: kinds[kind](stream, tape) for stream, kind in streams.items()}
         for packet in container.demux(*streams):
