@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors
@@ -98,6 +99,102 @@ def test_the_head_can_be_left_out(tmp_path, monkeypatch, capsys):
     )
     ten = weights.convert('resnet18', weights.read(out), num_classes=10, head='drop')
     assert ten['params']['head']['bias'].shape == (10,)
+
+
+def prefixed(source, prefix, **others):
+    """A copy of the file whose names begin with a prefix, beside other arrays."""
+    path = source.with_name('own.npz')
+    state = {f'{prefix}{name}': value for name, value in weights.read(source).items()}
+    np.savez(path, **state, **others)
+    return path
+
+
+@pytest.mark.parametrize('prefix', ['module.', '_orig_mod.', 'model.', 'module._orig_mod.', 'a/b.'])
+def test_a_prefix_is_named_with_the_option_that_takes_it_off(source, tmp_path, prefix):
+    own, out = prefixed(source, prefix, loss=np.zeros(3)), tmp_path / 'out.safetensors'
+    sentence = f'names that begin with {prefix!r} fit without it: .* --strip_prefix={prefix}, in'
+    with pytest.raises(ValueError, match=sentence):
+        convert.main(['clip_vit_b32', str(own), str(out)])
+    expected = weights.convert('clip_vit_b32', weights.read(source))
+    for given in (prefix, prefix.rstrip('.')):
+        assert convert.main(['clip_vit_b32', str(own), str(out), f'--strip_prefix={given}']) == 0
+        for state, options in ((weights.read(out), {}), (weights.read(own), {'prefix': given})):
+            made = weights.convert('clip_vit_b32', state, **options)
+            jax.tree.map(np.testing.assert_array_equal, made, expected)
+    with pytest.raises(ValueError, match=r"no name begins with 'x\.'; the names are "):
+        convert.main(['clip_vit_b32', str(own), str(out), '--strip_prefix=x.'])
+
+
+def test_other_weights_get_no_advice_about_prefixes(source):
+    with pytest.raises(ValueError, match=r'are not the weights .*wrong shape: none\Z'):
+        weights.convert('resnet18', weights.read(source))
+
+
+def test_an_entry_of_a_state_in_memory_is_chosen(source):
+    state = weights.read(source)
+    with pytest.raises(
+        ValueError, match="holds dicts, model, ema, not arrays; choose one by entry='model'"
+    ):
+        weights.convert('clip_vit_b32', {'model': state, 'ema': state, 'epoch': 3})
+    with pytest.raises(ValueError, match="has no dict 'epoch'; it has ema"):
+        weights.convert('clip_vit_b32', {'ema': state, 'epoch': 3}, entry='epoch')
+    made = weights.convert('clip_vit_b32', {'ema': state, 'epoch': 3}, entry='ema')
+    expected = weights.convert('clip_vit_b32', state)
+    jax.tree.map(np.testing.assert_array_equal, made, expected)
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        (
+            lambda x: np.where(x == x.flat[0], np.nan, x),
+            r'has 1 of [\d,]+ values .* not finite as float32, the first of them nan',
+        ),
+        (
+            lambda x: np.where(x == x.flat[0], -np.inf, x),
+            'the first of them -inf; the file is broken',
+        ),
+        (lambda x: np.full(x.shape, 1e300), 'the first of them 1e.300; the file is broken'),
+        (lambda x: (100 * x).astype(np.int8), 'is of int8, whose scale no network here takes'),
+        (lambda x: x > 0, 'is of bool, whose'),
+        (lambda x: x.astype(np.complex64), 'is of complex64, whose'),
+        (lambda x: x.astype(ml_dtypes.float8_e4m3fn), 'is of float8_e4m3fn, whose'),
+    ],
+)
+def test_a_weight_that_cannot_be_right_is_refused_by_its_name(source, change, sentence):
+    name, state = 'visual.conv1.weight', weights.read(source)
+    with pytest.raises(ValueError, match=rf"'visual\.conv1\.weight' .*({sentence})"):
+        weights.convert('clip_vit_b32', state | {name: change(state[name])})
+
+
+def test_what_is_ignored_may_hold_anything(source):
+    state = weights.read(source) | {'logit_scale': np.int8([3])}
+    weights.convert('clip_vit_b32', state)
+
+
+def test_a_head_of_other_classes_is_kept_by_their_number(tmp_path, monkeypatch):
+    constructor = models._constructors()['resnet18']
+    narrow = functools.partial(constructor, width=2, image_size=32)
+    monkeypatch.setitem(models._constructors(), 'resnet18', narrow)
+    tuned = weights.random_variables(models.create_model('resnet18', num_classes=7), 0)
+    source, out = tmp_path / 'source.safetensors', tmp_path / 'out.safetensors'
+    weights.write(tuned, source, {})
+    run = functools.partial(convert.main, ['resnet18', str(source), str(out)])
+    with pytest.raises(ValueError, match=r'its head has 7 classes: --num_classes=7 of avsc_jax'):
+        run()
+    for flags, sentence in (
+        (['--num_classes=5'], r'wrong shape: .*head.* its head has 7 classes'),
+        (['--num_classes=0'], '--num_classes is 0; it must be 1 or more'),
+        (['--num_classes=7', '--head=drop'], 'which --head=drop leaves out; give one'),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            convert.main(['resnet18', str(source), str(out), *flags])
+    assert convert.main(['resnet18', str(source), str(out), '--num_classes=7']) == 0
+    jax.tree.map(
+        functools.partial(np.testing.assert_array_equal, strict=True),
+        weights.convert('resnet18', weights.read(out), num_classes=7),
+        tuned,
+    )
 
 
 def test_three_files_become_the_baseline_of_sound_and_picture(tmp_path, capsys):

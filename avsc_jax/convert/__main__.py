@@ -18,6 +18,9 @@ This is optional: all commands read the published files, too. The result opens f
 network only, and cannot contain code. --head=drop leaves out the last layer, which belongs to the
 publisher's classes; a network of other classes initialises its own.
 
+Files are known by their content, whatever they are called. Checkpoints of one's own may hold
+several weights (--select), names with a prefix (--strip_prefix) or other classes (--num_classes).
+
 The DCASE baseline of sound and picture is published in three files; give them in the order of the
 example.
 """
@@ -26,6 +29,8 @@ examples:
   python -m avsc_jax.convert clip_rn101 RN101.pt ~/.cache/avsc_jax/weights/clip_rn101.safetensors
   python -m avsc_jax.convert openl3_baseline_audio_video audio.pt video.pt combined.pt \\
       b03.safetensors
+  python -m avsc_jax.convert resnet50 checkpoint.pth.tar own.safetensors --num_classes=10 \\
+      --select=state_dict_ema --strip_prefix=module.
 """
 
 
@@ -54,6 +59,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         choices=['keep', 'drop'],
         default='keep',
         help='whether to keep the last layer (default keep)',
+    )
+    add(
+        '--num_classes',
+        type=int,
+        metavar='N',
+        help="width of the last layer where it is not the publisher's, as after fine-tuning",
+    )
+    add(
+        '--strip_prefix',
+        default='',
+        metavar='PREFIX',
+        help='take this off the names, such as module. or model.; names that do not begin with it '
+        'are left out',
+    )
+    add(
+        '--select',
+        metavar='ENTRY',
+        help='which weights of a checkpoint with several, such as state_dict_ema',
     )
     add('--list', action=_List, nargs=0, help='print the networks and the kinds of files, and exit')
     return parser.parse_args(arguments)

@@ -10,7 +10,7 @@ import jax
 import avsc_jax
 from avsc_jax import models, weights
 from avsc_jax.models import openl3_baseline
-from avsc_jax.weights.conversion import convert_for
+from avsc_jax.weights.conversion import convert_for, stripped
 
 JOINED = 'openl3_baseline_audio_video'  # the only network that is published in several files
 FILES = ('audio', 'video', 'combined')
@@ -24,8 +24,8 @@ def list_networks() -> str:
 def run(args: argparse.Namespace) -> int:
     """Converts published weights, and prints size and SHA-256; returns the exit code."""
     _check_paths(args.source, args.out)
-    model = models.create_model(args.name, **({'num_classes': 0} if args.head == 'drop' else {}))
-    variables = _variables(model, args.name, args.source, args.head)
+    model = models.create_model(args.name, **_options(args))
+    variables = _variables(model, args)
     about = {
         'network': args.name,
         'source': ', '.join(source.name for source in args.source),
@@ -43,19 +43,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _variables(model: nn.Module, name: str, sources: Sequence[Path], head: str) -> dict:
+def _options(args: argparse.Namespace) -> dict[str, int]:
+    """Returns the options of the network that the flags ask for."""
+    if args.head == 'drop' and args.num_classes is not None:
+        raise ValueError('--num_classes is of the head, which --head=drop leaves out; give one')
+    if args.num_classes is not None and args.num_classes < 1:
+        raise ValueError(f'--num_classes is {args.num_classes}; it must be 1 or more')
+    if args.head == 'drop':
+        return {'num_classes': 0}
+    return {} if args.num_classes is None else {'num_classes': args.num_classes}
+
+
+def _variables(model: nn.Module, args: argparse.Namespace) -> dict:
+    name, sources, head = args.name, args.source, args.head
     if name != JOINED:
         if len(sources) > 1:
             raise ValueError(
                 f'{name} is published in one file, and {len(sources)} are given; name one'
             )
-        return weights.convert_file(model, sources[0], head=head)
+        chosen = {'prefix': args.strip_prefix, 'entry': args.select}
+        return weights.convert_file(model, sources[0], head=head, **chosen)
     if len(sources) != len(FILES):
         raise ValueError(
             f'{name} is published in {len(FILES)} files, and {len(sources)} are given; name '
             f'{", ".join(FILES)} in this order'
         )
-    return convert_for(model, openl3_baseline.joined(*map(weights.read, sources)), head=head)
+    states = [
+        stripped(weights.read(source, entry=args.select), args.strip_prefix) for source in sources
+    ]
+    return convert_for(model, openl3_baseline.joined(*states), head=head)
 
 
 def _check_paths(sources: Sequence[Path], out: Path) -> None:

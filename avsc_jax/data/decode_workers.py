@@ -37,6 +37,7 @@ NUMBERS = {  # of a window
     'sample_rate': int,
     'channels': int,
     'num_pictures': int,
+    'clipped': float,
 }
 ARRAYS = {
     'audio': (np.float32, (None, 2)),
@@ -222,6 +223,8 @@ class _Worker:
         window: dict[str, Any] = {
             name: kind(header[name]) for name, kind in NUMBERS.items() if name in header
         }
+        if not all(map(math.isfinite, window.values())):
+            raise ValueError('a number is not finite')
         window['missing'] = {what: str(header['missing'][what]) for what in header['missing']}
         shapes = header['arrays']
         if 'audio' in shapes and not 0 < window['sample_rate'] <= media.MAX_SAMPLE_RATE_HZ:

@@ -63,10 +63,12 @@ def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) ->
 
     A window is a record of the inputs that are wanted, with its `start_s` and `end_s` in the file
     and `missing`: 'sound' or 'picture' -> why the window has none. Of a file of several stills it
-    has their number, `num_pictures`.
+    has their number, `num_pictures`; `clipped`, if anything was, is the share of the file's samples
+    up to here that were beyond full scale.
 
     Raises:
-      ValueError: no wanted input of the file, or of a window, can be read.
+      ValueError: no wanted input of the file, or of a window, can be read, or the sound has samples
+        that cannot be right.
     """
     picks = wants.picks()
     if file.suffix.lower() in media.PICTURES:
@@ -138,6 +140,8 @@ def _fields(
     filled = [(start, length) for start, length in spans if track.duration_s - start >= length / 2]
     try:
         yield from give(track, filled)
+    except media.BadSamples:
+        raise
     except ValueError as error:
         yield from itertools.repeat(error)
     yield from itertools.repeat(ValueError(f'{file} has no {what} after {track.duration_s:.1f} s'))
@@ -149,7 +153,10 @@ def _sounds(
     """Yields the sound of each window to its full length: decoders give more than headers claim."""
     facts = {'sample_rate': track.rate_hz, 'channels': track.channels}
     for part in track.parts([(start_s, window_s) for start_s, _ in spans]):
-        yield part if isinstance(part, ValueError) else {'audio': part, **facts}
+        if isinstance(part, ValueError):
+            yield part
+        else:
+            yield {'audio': part, **facts, **media.clipped_field(track.clipped)}
 
 
 def _pictures(

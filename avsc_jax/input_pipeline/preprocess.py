@@ -35,9 +35,10 @@ class FeatureInputs:
         """Reads the record that `__call__` takes from a media file."""
         record = self.pictures(file)
         if 'audio' in self.fields:
-            audio, rate = media.read_audio(file)
-            channels = media.audio_channels(file)
-            record |= {'audio': audio, 'sample_rate': rate, 'channels': channels}
+            sound = media.read_sound(file)
+            record |= {'audio': sound.samples, 'sample_rate': sound.rate_hz}
+            record |= {'channels': media.audio_channels(file)}
+            record |= media.clipped_field(sound.clipped)
         if 'frames' in self.fields:
             rule, short_side = self.settings['frames'], self.settings['short_side']
             frames = media.read_frames(file, rule, short_side=short_side)

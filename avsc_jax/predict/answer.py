@@ -25,6 +25,18 @@ class Answer(NamedTuple):
     without: tuple[str, ...]
 
 
+def check_finite(system: str, probs: np.ndarray, embedding: np.ndarray) -> None:
+    """Raises ValueError if an output of a system is not finite, so that no table gets it."""
+    for name, values in (('probabilities', probs), ('embeddings', embedding)):
+        bad = values[~np.isfinite(values)]
+        if bad.size:
+            raise ValueError(
+                f'{system} gives {name} of {bad.flat[0]}, not finite numbers; the input is beyond '
+                'what it was trained on, or its weights are broken: if other files fail, too, '
+                'train it again'
+            )
+
+
 class Answering(Protocol):
     """The interface of a system that answers records; `Predictor` implements it."""
 

@@ -118,25 +118,29 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
     data_dir = args.data_dir or default_data_dir()
     data = sources.named(args.dataset, data_dir)
     loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
-    ids, segments, labels, probs, embedded = [], [], [], [], []
+    ids, segments, labels, probs, embedded, errors = [], [], [], [], [], []
     while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
-        for one, answer in zip(batch, predictor.answers(batch), strict=True):
+        keyed = [(one['clip_id'], one) for one in batch]
+        for name, one, answer in media_files.answered(predictor, keyed):
+            if isinstance(answer, ValueError):
+                errors.append(f'{name}: {answer}')
+                continue
             ids.append(one['clip_id'])
             segments.append(one['segment'])
             labels.append(one['label'])
             probs.append(answer.probs)
             embedded.append(answer.embedding)
             tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
-    if args.csv:
+    if args.csv and ids:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
         items = 'clip' if (segment < 0).all() else 'second'
         meta = {'classes': list(predictor.classes), 'granularity': items, 'pooled': items == 'clip'}
         meta['calibrated'] = predictor.is_calibrated
         table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta)
         tables.write(table, args.csv)
-    if args.embeddings:
+    if args.embeddings and ids:
         write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(embedded))
-    return 0
+    return outputs.end({}, errors, len(ids) + len(errors), 'classified')
 
 
 def _of_shard(path: Path | None, shard: str | None) -> Path | None:

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avsc_jax import weights
+from avsc_jax.data import media
 from avsc_jax.data.batches import one_ahead
 from avsc_jax.input_pipeline.encoders import READING, Encoder, EncoderSpec
 from avsc_jax.input_pipeline.preprocess import FeatureInputs
@@ -45,7 +46,8 @@ def encode(
         except (ValueError, OSError) as error:
             errors.append(str(error) if str(file) in str(error) else f'{file}: {error}')
             continue
-        for note in inputs.notes(record):
+        clipped = [media.clipping_note(record['clipped'])] if 'clipped' in record else []
+        for note in [*inputs.notes(record), *clipped]:
             notes.setdefault(note, []).append(file)
         lines.append({'file': str(file)})
         times.append(encoder.times_s(record, len(rows)))
@@ -103,4 +105,7 @@ def _read(inputs: FeatureInputs, file: Path) -> tuple[Path, Mapping | Exception]
 def _encoded(encoder: Encoder, record: Mapping | Exception) -> np.ndarray:
     if isinstance(record, Exception):
         raise record
-    return encoder(encoder.items(record))
+    rows = encoder(encoder.items(record))
+    if not np.isfinite(rows).all():
+        raise ValueError(f'{encoder.spec.name} gives embeddings that are not finite numbers')
+    return rows

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,6 +70,7 @@ class _Open:
     windows: list[tuple[float, float, Answer]] = dataclasses.field(default_factory=list)
     notes: dict[str, None] = dataclasses.field(default_factory=dict)
     kept: dict[int, tuple[float, Mapping]] = dataclasses.field(default_factory=dict)
+    clipped: float = 0.0  # share of the sound that was beyond full scale
     waiting: int = 0
     has_ended: bool = False
     error: str | None = None
@@ -119,6 +120,7 @@ def tag(
                     state.error = f'{file} is incomplete: {why}'
             if count := window.get('num_pictures'):
                 state.notes[media.first_note(count)] = None
+            state.clipped = max(state.clipped, window.get('clipped', 0.0))
             state.waiting += 1
             batch.append((file, window))
         if len(batch) == WINDOWS_PER_BATCH:
@@ -133,6 +135,8 @@ def _finished(predictor: Answering, opened: dict[Path, _Open]) -> Iterator[Predi
     for file, state in [*opened.items()]:
         if state.has_ended and not state.waiting:
             del opened[file]
+            if state.clipped:
+                state.notes[media.clipping_note(state.clipped)] = None
             kept = [window for _, window in sorted(state.kept.values(), key=lambda k: -k[0])]
             yield Prediction(
                 file, state.windows, [*state.notes], kept, state.error, predictor.classes
@@ -146,7 +150,7 @@ def _answer(
     keep: bool,
 ) -> None:
     """Answers windows of several files; an error ends the file of its window only."""
-    for file, window, answer in _answers(predictor, batch):
+    for file, window, answer in answered(predictor, batch):
         state = opened[file]
         state.waiting -= 1
         if isinstance(answer, ValueError):
@@ -158,16 +162,17 @@ def _answer(
             state.keep(window, answer)
 
 
-def _answers(
-    predictor: Answering, batch: Sequence[tuple[Path, Mapping]]
-) -> list[tuple[Path, Mapping, Answer | ValueError]]:
+def answered(
+    predictor: Answering, batch: Sequence[tuple[Any, Mapping]]
+) -> list[tuple[Any, Mapping, Answer | ValueError]]:
+    """Answers keyed records together or, where that is an error, each alone: only its own fails."""
     try:
         answers = predictor.answers([window for _, window in batch]) if batch else []
         return [(*item, answer) for item, answer in zip(batch, answers, strict=True)]
     except ValueError as error:
         if len(batch) == 1:
             return [(*batch[0], error)]
-        return [one for item in batch for one in _answers(predictor, [item])]
+        return [one for item in batch for one in answered(predictor, [item])]
 
 
 def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) -> list[Path]:

@@ -20,7 +20,7 @@ from avsc_jax import ensemble, tables
 from avsc_jax.data.windows import Wants
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
-from avsc_jax.predict.answer import KINDS, Answer
+from avsc_jax.predict.answer import KINDS, Answer, check_finite
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runs.load import Preprocess, load_run
 from avsc_jax.runs.run_folder import RunFolder
@@ -86,6 +86,7 @@ class LoadedRun:
             np.stack([part.mean(axis=0) for part in np.split(array, ends)])
             for array in self.apply(together)
         )
+        check_finite(self.name, probs, embeddings)
         return probs, embeddings
 
 
@@ -202,7 +203,8 @@ class Predictor:
           An `Answer` for each record.
 
         Raises:
-          ValueError: a record holds nothing that the system takes.
+          ValueError: a record holds nothing that the system takes, or gets an answer that is not
+            finite.
         """
         hidden = {name for kind in without for name in KINDS[kind]}
         records = [{k: v for k, v in r.items() if k not in hidden} for r in records]

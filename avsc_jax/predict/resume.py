@@ -15,6 +15,19 @@ from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runtime.files import write_text
 
 
+def json_line(content: Mapping[str, Any]) -> str:
+    """Returns one line of valid JSON; raises ValueError for a number that is not finite."""
+    return json.dumps(content, allow_nan=False) + '\n'
+
+
+class _NotFinite(Exception):
+    """A line holds a number that JSON does not have, as older versions wrote."""
+
+
+def _refuse(constant: str) -> None:
+    raise _NotFinite(constant)
+
+
 class Journal:
     """Lines by file; each is appended as soon as its file is answered.
 
@@ -58,26 +71,31 @@ class Journal:
         self.lines[line['file']] = line
         if self.path:
             with self.path.open('a') as out:
-                out.write(json.dumps(line) + '\n')
+                out.write(json_line(line))
         return line
 
     def write(self, files: Iterable[Path]) -> None:
         """Rewrites the lines, one a file: `files` first, in their order, then all others."""
         if self.path:
             names = dict.fromkeys([*map(str, files), *self.lines])
-            lines = [json.dumps(self.lines[name]) + '\n' for name in names]
+            lines = [json_line(self.lines[name]) for name in names]
             write_text(self.path, ''.join(lines))
 
     def _read(self, path: Path) -> None:
-        """Reads the lines of an earlier run; a last line that is incomplete is removed."""
+        """Reads the lines of an earlier run; a last line that is incomplete is removed.
+
+        A line with a number that is not finite, as older versions wrote, counts as not there.
+        """
         data = path.read_bytes()
         complete = data[: data.rfind(b'\n') + 1]
         if len(complete) < len(data):
             os.truncate(path, len(complete))
         for number, text in enumerate(complete.decode('utf-8', 'replace').splitlines(), 1):
             try:
-                line = json.loads(text)
+                line = json.loads(text, parse_constant=_refuse)
                 name = line['file']
+            except _NotFinite:
+                continue
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(
                     f'{path} is not a file of predictions (see line {number}); name '

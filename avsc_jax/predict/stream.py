@@ -8,7 +8,6 @@ Each second the last ten seconds are tagged, and the probabilities are smoothed 
 
 import argparse
 import contextlib
-import json
 import math
 import re
 import signal
@@ -23,6 +22,7 @@ import numpy as np
 from avsc_jax.data import media
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.predictor import Predictor
+from avsc_jax.predict.resume import json_line
 from avsc_jax.predict.stream_buffer import Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 
@@ -64,13 +64,16 @@ def follow(
     """
     tape = Tape(predictor.wants(window_s), stop or threading.Event())
     probs, before_s = None, 0.0
+    clipped: list[str] = []
     with tape.recording(source.readers(tape.wants)):
         for end_s, skipped in tape.ends():
             window = tape.window(max(0.0, end_s - window_s), end_s)
             (answer,) = predictor.answers([window])
             probs = smoothed(probs, answer.probs, end_s - before_s, smooth_s)
             before_s = end_s
-            notes = predictor.notes(window)
+            if 'clipped' in window and not clipped:  # the first share is told, once
+                clipped = [media.clipping_note(window['clipped'])]
+            notes = [*predictor.notes(window), *clipped]
             yield Second(window['start_s'], end_s, probs, answer, skipped, notes)
 
 
@@ -142,7 +145,7 @@ def run(
             scenes = '  '.join(f'{predictor.classes[c]} {second.probs[c]:.3f}' for c in best)
             print(f'{second.end_s:7.1f} s  {scenes}', flush=True)
             if out:
-                out.write(json.dumps(_line(second, predictor.classes)) + '\n')
+                out.write(json_line(_line(second, predictor.classes)))
                 out.flush()
     return 0
 

@@ -25,11 +25,12 @@ SOUND, PICTURE = 'sound', 'picture'
 
 
 class SoundBlock(NamedTuple):
-    """A block of samples [N, 2]."""
+    """A block of samples [N, 2]; `clipped` is the share of the sound so far that was clipped."""
 
     samples: np.ndarray
     rate_hz: int
     channels: int
+    clipped: float = 0.0
 
 
 class Track:
@@ -236,4 +237,5 @@ def _joined(blocks: Sequence[tuple[float, SoundBlock]], start_s: float, end_s: f
     stop = round((end_s - first_s) * block.rate_hz)
     if len(audio := samples[start:stop]) == 0:
         return {}
-    return {'audio': audio, 'sample_rate': block.rate_hz, 'channels': block.channels}
+    facts = {'sample_rate': block.rate_hz, 'channels': block.channels}
+    return {'audio': audio, **facts, **media.clipped_field(blocks[-1][1].clipped)}

@@ -6,6 +6,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ from avsc_jax.data import media
 from avsc_jax.data.windows import Wants
 from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, SoundBlock, Tape
 
-LOUDEST = 16.0  # integer samples that are read as floats are far larger
+JUDGED_S = 10.0  # as much of a live sound is awaited before its clipped share is judged
 CHUNK_BYTES = 1 << 14
 
 
@@ -89,23 +90,18 @@ class Raw:
         width = 4 * self.channels
         tracks = (SOUND,) if tape.wants.audio else ()
         with tape.track(*tracks), _opened(self.sound, self.patience_s, tape.stop) as file:
-            rest = b''
+            name = f'the sound of {self.sound}, read as `ffmpeg -f f32le` writes it,'
+            rest, scale = b'', _scale(name, self.rate_hz)
             while data := file.read(CHUNK_BYTES):
                 data = rest + data
                 end = len(data) // width * width  # of the last complete sample
                 rest = data[end:]
                 samples = np.frombuffer(data[:end], '<f4').reshape(-1, self.channels)
                 if tracks and end:
-                    tape.add_sound(SoundBlock(self._checked(samples), self.rate_hz, self.channels))
-
-    def _checked(self, samples: np.ndarray) -> np.ndarray:
-        worst = np.abs(samples).max()
-        if not worst <= LOUDEST:  # nor NaN
-            raise ValueError(
-                f'the sound of {self.sound} has a sample of {worst:g}; it must be 32-bit floats '
-                'within 1, such as `ffmpeg -f f32le` writes'
-            )
-        return _stereo(samples)
+                    scale.check(samples)
+                    kept = scale.clip(_stereo(samples))
+                    facts = self.rate_hz, self.channels, scale.clipped
+                    tape.add_sound(SoundBlock(kept, *facts))
 
     def _read_frames(self, tape: Tape) -> None:
         assert self.frames
@@ -164,7 +160,8 @@ def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None
     streams = {tracks[kind][0]: kind for kind in wanted if wanted[kind] and tracks[kind]}
     if not streams:
         raise ValueError(f'{name} has no {" and no ".join(k for k in wanted if wanted[k])} track')
-    kinds = {SOUND: _SoundReader, PICTURE: _PictureReader}
+    sound = partial(_SoundReader, name=name)
+    kinds: dict[str, Callable[..., Callable]] = {SOUND: sound, PICTURE: _PictureReader}
     with tape.track(*streams.values()):
         readers = {stream.index: kinds[kind](stream, tape) for stream, kind in streams.items()}
         for packet in container.demux(*streams):
@@ -181,17 +178,21 @@ def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None
 class _SoundReader:
     """Writes the frames of a sound track to the tape, as consecutive samples."""
 
-    def __init__(self, stream: av.AudioStream, tape: Tape):
+    def __init__(self, stream: av.AudioStream, tape: Tape, *, name: str):
         codec, self._tape = stream.codec_context, tape
         self._channels, self._rate_hz = codec.channels, codec.sample_rate
+        self._scale = _scale(name, codec.sample_rate)
         # FFmpeg's own mono-to-stereo step lowers the level
         layout = 'mono' if self._channels == 1 else 'stereo'
         self._resampler = av.AudioResampler(format='flt', layout=layout, rate=self._rate_hz)
 
     def __call__(self, frame: av.AudioFrame) -> None:
+        self._scale.check_frame(frame)
         for block in self._resampler.resample(frame):
             samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
-            self._tape.add_sound(SoundBlock(_stereo(samples), self._rate_hz, self._channels))
+            kept = self._scale.clip(_stereo(samples))
+            facts = self._rate_hz, self._channels, self._scale.clipped
+            self._tape.add_sound(SoundBlock(kept, *facts))
 
 
 class _PictureReader:
@@ -213,6 +214,10 @@ class _PictureReader:
             self._zero_s = frame.time - at_s
         self._end_s = max(self._end_s, at_s + self._length_s)
         self._tape.add_picture(at_s, self._length_s, frame)
+
+
+def _scale(name: str, rate_hz: int) -> media.FullScale:
+    return media.FullScale(name, rate_hz, JUDGED_S * rate_hz)
 
 
 def _stereo(samples: np.ndarray) -> np.ndarray:

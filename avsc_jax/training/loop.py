@@ -60,7 +60,8 @@ def fit(
       one_of: the group of each training row `[N]`; an epoch takes one random row of each group.
 
     Raises:
-      FloatingPointError: the loss is NaN or infinite; names step and learning rate.
+      FloatingPointError: the loss is NaN or infinite, or an output for `valid`; names step and
+        learning rate, or the clip.
     """
     column, sign = selection(select, scored=valid is not None)
     restored, losses = checkpoints.restore_last(state), []
@@ -237,7 +238,15 @@ def _logits(steps: Steps, variables: dict, rows: Rows, placed, batch_size: int) 
     """Returns the logits `[N, C]` float32 of all rows, in order."""
     order, mask = epoch_order(len(rows), batch_size, multiple=steps.num_devices)
     parts = _logits_of_batches(steps, variables, placed, steps.local(order), steps.local(mask))
-    return np.concatenate(list(parts))[mask.ravel()]
+    logits = np.concatenate(list(parts))[mask.ravel()]
+    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(bad):
+        raise FloatingPointError(
+            f'the network gives outputs that are not finite for {len(bad):,} of {len(rows):,} '
+            f'rows, the first of {rows.clip_id[bad[0]]}: training has diverged, or their data are '
+            'broken; lower --config.learning_rate and start again in another --workdir'
+        )
+    return logits
 
 
 def _logits_of_batches(steps: Steps, variables: dict, placed, order, mask) -> Iterator[np.ndarray]:

@@ -86,15 +86,23 @@ def load(
 
 
 def convert_file(
-    model: nn.Module, path: Path, *, head: str = 'keep', key: int | jax.Array = 0
+    model: nn.Module,
+    path: Path,
+    *,
+    head: str = 'keep',
+    key: int | jax.Array = 0,
+    prefix: str = '',
+    entry: str | None = None,
 ) -> dict:
     """Returns a network's variables from a weights file, its publisher's or a converted one.
 
     Args:
       model: the network.
-      path: a file of one of SUFFIXES.
+      path: the file, of any kind that `read` takes.
       head: `drop` ignores the file's last layer, and draws the network's (if any) from `key`.
       key: a PRNG key or a seed.
+      prefix: what the names begin with, to be taken off; see `convert`.
+      entry: which dict of tensors of several; see `read`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -111,9 +119,9 @@ def convert_file(
       >>> sorted(variables)
       ['batch_stats', 'params']
     """
-    state = read(path)
+    state = read(path, entry=entry)
     try:
-        return convert_for(model, state, head=head, key=key)
+        return convert_for(model, state, head=head, key=key, prefix=prefix)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
 

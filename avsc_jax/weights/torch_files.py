@@ -8,29 +8,40 @@ archive (OpenAI's CLIP), and the bare stream of pickles and storages that `torch
 import io
 import math
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from avsc_jax.weights.checks import refused_type
 from avsc_jax.weights.unpickler import Module, Storage, Tensor, Unpickler
 
 # Published files need a tenth of these at most; a value takes up to 64 times its bytes of pickle.
 MAX_PICKLE_BYTES = 1 << 22
 MAX_NAMES, MAX_NAME_LENGTH, MAX_DIMENSIONS = 100_000, 1000, 32
+# Of dicts in dicts where tensors are looked for: levels, dicts on a level, length of a key, keys.
+MAX_LEVELS, MAX_DICTS, MAX_KEY_LENGTH, MAX_KEYS = 4, 10_000, 200, 1_000_000
 LEGACY_MAGIC, LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
 
 _Opened = tuple[Any, Callable[[Storage], bytes]]
 
 
-def read_torch(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a PyTorch file by name: its dict of tensors, alone or inside a dict."""
+def read_torch(path: Path, entry: str | None = None) -> dict[str, np.ndarray]:
+    """Reads the arrays of a PyTorch file by name: its dict of tensors, alone or inside a dict.
+
+    Args:
+      entry: which dict of tensors, where it holds several or one in deeper dicts, such as
+        'state_dict_ema' or 'ema.state_dict'; None takes the only one.
+    """
     with path.open('rb') as file:
         is_zip = file.read(4) == b'PK\3\4'
         content, read_storage = (_open_zip if is_zip else _open_stream)(file, path.stat().st_size)
-        tensors = _tensors(content)
+        tensors = _tensors(content, entry)
+        for name, tensor in tensors.items():
+            if tensor.kind:
+                raise refused_type(name, tensor.kind)
         storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
         values = {key: _values(storage, read_storage(storage)) for key, storage in storages.items()}
     return {n: _view(n, tensor, values[tensor.storage.key]) for n, tensor in tensors.items()}
@@ -98,21 +109,57 @@ def _check_total(unpickler: Unpickler, num_bytes: int) -> None:
         raise ValueError(f'its tensors claim {total:,} bytes; the whole file has {num_bytes:,}')
 
 
-def _tensors(content: Any) -> dict[str, Tensor]:
+def _tensors(content: Any, entry: str | None) -> dict[str, Tensor]:
     """Finds the state dict in a file's content."""
-    if isinstance(content, Module):
+    if isinstance(content, Module) and entry is None:
         return _parameters(content)
     if not isinstance(content, dict):
         raise ValueError(f'it holds a {type(content).__name__}, not a dict of tensors')
-    dicts = [content, *(value for value in content.values() if isinstance(value, dict))]
-    states = [state for state in dicts if _is_state(state)]
-    if len(states) != 1:
+    states = _states(content)
+    shallow = [name for name in states if name in content or not name]
+    if entry is not None and entry not in states:
+        raise ValueError(f'it has no dict of tensors called {entry!r}; {_choices(states)}')
+    if entry is None and (len(shallow) != 1 or len(states) != 1):
         names = ', '.join(f'{name!r}'[:80] for name in list(content)[:8]) or 'nothing'
+        count = len(states) if shallow else 0
         raise ValueError(
-            f'it has {len(states)} dicts of tensors, not one, among itself and its entries '
-            f'({names}); save the state_dict alone'
+            f'it has {count} dicts of tensors, not one, among itself and its entries '
+            f'({names}); {_choices(states)}'
         )
-    return states[0]
+    (only, *_) = states
+    return states[only if entry is None else entry]
+
+
+def _choices(states: Iterable[str]) -> str:
+    """Says how to choose one of several dicts of tensors."""
+    names = [name[:80] for name in states if name]
+    if not names:
+        return 'save the state_dict alone'
+    return (
+        f'choose {" or ".join(names[:8])} by avsc_jax.convert --select={names[0]}, in Python by '
+        f"entry='{names[0]}'"
+    )
+
+
+def _states(content: dict) -> dict[str, dict[str, Tensor]]:
+    """Finds the dicts of tensors in a dict and the dicts in it, by dotted names; '' is itself."""
+    states, level, num_seen = {}, {'': content}, 0
+    for _ in range(MAX_LEVELS):
+        below: dict[str, dict] = {}
+        for name, candidate in level.items():
+            num_seen += len(candidate)
+            if num_seen > MAX_KEYS or len(below) > MAX_DICTS:
+                raise ValueError('its dicts are nested without end')
+            if name in states:
+                raise ValueError(f'it has two dicts of tensors called {name[:80]!r}')
+            if _is_state(candidate):
+                states[name] = candidate
+                continue
+            for key, value in candidate.items():
+                if isinstance(key, str) and isinstance(value, dict):
+                    below[f'{name}.{key[:MAX_KEY_LENGTH]}' if name else key] = value
+        level = below
+    return states
 
 
 def _is_state(content: dict) -> bool:

@@ -31,9 +31,26 @@ DTYPES = {
     'torch.BoolStorage': np.bool_,
     'torch.ComplexDoubleStorage': np.complex128,
     'torch.ComplexFloatStorage': np.complex64,
+    # of tensors that are refused by name
+    'torch.storage.UntypedStorage': np.uint8,
+    'torch.QInt8Storage': np.int8,
+    'torch.QUInt8Storage': np.uint8,
+    'torch.QInt32Storage': np.int32,
 }
 ORDERED_DICT = 'collections.OrderedDict'
 REBUILD_TENSOR = ('torch._utils._rebuild_tensor', 'torch._utils._rebuild_tensor_v2')
+REBUILD_TYPED, REBUILD_QUANTIZED = (
+    f'torch._utils._rebuild_{name}' for name in ('tensor_v3', 'qtensor')
+)
+TYPES = tuple(
+    f'torch.{name}'
+    for name in (
+        'float8_e4m3fn', 'float8_e5m2', 'float8_e4m3fnuz', 'float8_e5m2fnuz', 'float8_e8m0fnu',
+        'float4_e2m1fn_x2', 'uint16', 'uint32', 'uint64',
+    )
+)  # fmt: skip
+SCHEMES = tuple(f'torch.per_{name}' for name in ('tensor_affine', 'channel_affine'))
+SETTINGS = 'argparse.Namespace'  # beside the weights in a checkpoint of timm
 REBUILD_PARAMETER = 'torch._utils._rebuild_parameter'
 SCRIPT_CLASS = '__torch__.'  # classes whose code is in a TorchScript archive
 SCRIPT_LISTS = tuple(
@@ -46,7 +63,8 @@ SCRIPT_LISTS = tuple(
         'restore_type_tag',
     )
 )
-NAMES = {ORDERED_DICT, *REBUILD_TENSOR, REBUILD_PARAMETER, *SCRIPT_LISTS, *DTYPES}
+NAMES = {ORDERED_DICT, *REBUILD_TENSOR, REBUILD_PARAMETER, *SCRIPT_LISTS, *DTYPES, SETTINGS}
+NAMES |= {REBUILD_TYPED, REBUILD_QUANTIZED, *TYPES, *SCHEMES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,17 +82,22 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor:
-    """An unchecked view of a storage; offset and strides count its numbers."""
+    """An unchecked view of a storage; offset and strides count its numbers.
+
+    Attributes:
+      kind: the type of a tensor that is not read, such as float8; '' if it is read.
+    """
 
     storage: Storage
     offset: int
     shape: tuple
     strides: tuple
+    kind: str = ''
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Module:
-    """An object of a class that a TorchScript archive defines; its code stays unread."""
+    """An object of a class that a TorchScript archive defines, or settings; no code is read."""
 
     attributes: dict = dataclasses.field(default_factory=dict)
 
@@ -223,10 +246,16 @@ def _result(name: str, arguments: tuple) -> Any:
     match arguments:
         case () if name == ORDERED_DICT:
             return {}
-        case () if name.startswith(SCRIPT_CLASS):
+        case () if name.startswith(SCRIPT_CLASS) or name == SETTINGS:
             return Module()
         case (Storage(), int(), tuple(), tuple(), *_) if name in REBUILD_TENSOR:
             return Tensor(*arguments[:4])
+        case (Storage(), int(), tuple(), tuple(), _, _, _Name(name=kind), *_) if (
+            name == REBUILD_TYPED and kind in TYPES
+        ):
+            return Tensor(*arguments[:4], kind.removeprefix('torch.'))
+        case (Storage(), int(), tuple(), tuple(), *_) if name == REBUILD_QUANTIZED:
+            return Tensor(*arguments[:4], f'quantized {arguments[0].dtype}')
         case (Tensor(), *_) if name == REBUILD_PARAMETER:
             return arguments[0]
         case (list() | dict(), *_) if name in SCRIPT_LISTS:

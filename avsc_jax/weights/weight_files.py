@@ -15,6 +15,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from avsc_jax.runtime.files import whole
+from avsc_jax.weights.checks import refused_type
 from avsc_jax.weights.torch_files import read_torch
 
 # Trained weights shrink by a tenth when compressed; a file that unpacks to more is an attack.
@@ -23,18 +24,19 @@ MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 16, 1 << 24
 HEADER_ENTRY = 'avsc_jax'
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(path: str | Path, *, entry: str | None = None) -> dict[str, np.ndarray]:
     """Reads the arrays of a weights file by name; executes nothing in the file.
 
     Args:
-      path: a file of one of SUFFIXES.
+      path: a file of PyTorch, safetensors, NumPy (npz) or HDF5, whatever its name ends in.
+      entry: which dict of tensors of a PyTorch file that holds several, such as 'state_dict_ema'.
 
     Returns:
       Name -> array, with the file's own names and layouts; bfloat16 becomes float32.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file has another suffix, or cannot be read.
+      ValueError: the file cannot be read, or holds several dicts of tensors.
 
     Example:
       >>> import pathlib, tempfile
@@ -46,21 +48,56 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
       [0.0, 0.0, 0.0]
     """
     path = Path(path)
-    suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
-    if suffix is None:
-        raise ValueError(
-            f'{path} ends in {path.suffix or "nothing"!r}; weights are read from '
-            f'{", ".join(SUFFIXES)} files'
-        )
     if not path.is_file():
         raise FileNotFoundError(f'there is no weights file {path}; check the path')
+    kind = _kind(path)
+    if kind is None:
+        raise ValueError(
+            f'{path} holds no weights: its content is not that of PyTorch, safetensors, npz or h5 '
+            'files; unpack archives, and check the path'
+        )
     try:
-        return _READERS[suffix](path)
+        if _READERS[kind] is read_torch:
+            return read_torch(path, entry)
+        if entry is not None:
+            raise ValueError(f'it has no entry {entry!r}, as only files of PyTorch have some')
+        return _READERS[kind](path)
     except Exception as error:  # four parsers, each with its own errors for damaged files
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(
-            f'{path} cannot be read as {suffix} weights: {reason.splitlines()[0]}'
+            f'{path} cannot be read as {kind} weights: {reason.splitlines()[0]}'
         ) from error
+
+
+def _kind(path: Path) -> str | None:
+    """Returns the suffix of a file's kind, by its content or else by its name; None: no kind."""
+    named = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    with path.open('rb') as file:
+        head = file.read(9)
+    kind = named
+    if head.startswith(b'\x89HDF\r\n\x1a\n'):
+        kind = '.h5'
+    elif head.startswith(b'\x1f\x8b'):
+        kind = '.h5.gz'
+    elif head[8:] == b'{':
+        kind = '.safetensors'
+    elif head.startswith(b'PK\3\4'):
+        kind = _kind_of_zip(path) or named
+    elif head.startswith(b'\x80'):  # a pickle
+        kind = '.pth'
+    is_torch = kind is not None and _READERS[kind] is read_torch
+    return named if is_torch and _READERS.get(named or '') is read_torch else kind
+
+
+def _kind_of_zip(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception:  # damaged, in one of many ways
+        return None
+    if any(name.endswith('/data.pkl') for name in names):
+        return '.pth'
+    return '.npz' if any(name.endswith('.npy') for name in names) else None
 
 
 def fingerprint(path: str | Path) -> str:
@@ -123,6 +160,11 @@ def is_converted(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    with safetensors.safe_open(path, 'numpy') as file:
+        kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    for name, kind in kinds.items():
+        if not kind.startswith(('F64', 'F32', 'F16', 'BF16', 'I', 'U', 'BOOL')):
+            raise refused_type(name, kind)
     state = safetensors.numpy.load_file(path)
     return {
         name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
@@ -191,5 +233,8 @@ _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     '.h5.gz': _read_h5_gz,
     '.pt': read_torch,
     '.pth': read_torch,
+    '.pth.tar': read_torch,
+    '.ckpt': read_torch,
+    '.bin': read_torch,
 }
 SUFFIXES = tuple(_READERS)

@@ -442,13 +442,25 @@ def test_a_file_without_the_wanted_track_is_one_sentence(tmp_path):
     ('samples', 'sentence'),
     [
         (np.zeros((0, 2)), 'the source ended before there was anything to tag'),
-        (np.full((RATE, 2), 3e38), 'has a sample of 3e.38; it must be 32-bit floats within 1'),
-        (np.full((RATE, 2), np.nan), 'has a sample of nan; it must be 32-bit floats'),
+        (np.full((RATE, 2), 3e38), r'more than 1% of .*f32le.* beyond full scale \(one is 3e.38'),
+        (np.full((RATE, 2), np.nan), r'f32le.* has a sample of nan at 0\.000 s'),
     ],
 )
 def test_broken_raw_sound_is_one_sentence(tmp_path, samples, sentence):
     with pytest.raises(ValueError, match=sentence):
         follow(Meter(frames=None), raw(tmp_path, samples))
+
+
+def test_peaks_beyond_full_scale_are_clipped_and_told_once(tmp_path):
+    samples = steps(3.5)
+    samples[RATE + 5 : RATE + 35, 0] = 9.0
+    samples[3 * RATE :, 0][:30] = -9.0
+    tagger = Meter(frames=None)
+    found = follow(tagger, raw(tmp_path, samples))
+    assert max(np.abs(record['audio']).max() for record in tagger.seen) == 1
+    (note,) = {note for second in found for note in second.notes}
+    assert 'beyond full scale and clipped to 1' in note
+    assert note in found[-1].notes
 
 
 def test_what_breaks_late_is_told_after_what_there_was(tmp_path):

@@ -267,6 +267,17 @@ def test_selection_by_batch_loss_takes_the_mean_of_the_batches_means(system, tmp
     assert abs(best['valid_batch_loss'] - best['valid_loss']) > 1e-3
 
 
+def test_outputs_that_are_not_finite_are_one_sentence_and_no_table(system, tmp_path):
+    rows = make_rows(1)
+    rows.inputs['features/clip_rn101'][4] = np.nan
+    sentence = r'not finite for 1 of 30 rows, the first of clip1: .*--config.learning_rate'
+    with pytest.raises(FloatingPointError, match=sentence):
+        loop.predict(system[2], system[0].variables, rows, batch_size=7)
+    with pytest.raises(FloatingPointError, match=sentence):
+        train(system, tmp_path / 'a', epochs=1, valid_rows=rows)
+    assert not (tmp_path / 'a' / 'metrics.jsonl').exists()
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_rate_and_checkpoint(system, whole, tmp_path):
     run = shutil.copytree(whole[0], tmp_path / 'run')
     rows = make_rows(0)

@@ -59,7 +59,7 @@ def script_object(attributes: bytes) -> bytes:
     return b'c__torch__.a\nNet\n)\x81' + attributes + b'b'
 
 
-def read(tmp_path, content, storages=None):
+def read(tmp_path, content, storages=None, entry=None):
     """What `weights.read` makes of the pickle in an archive with the storage '0' of 0 ... 5."""
     path = tmp_path / 'w.pt'
     storages = {'0': np.arange(6, dtype=np.float32).tobytes()} if storages is None else storages
@@ -67,7 +67,7 @@ def read(tmp_path, content, storages=None):
         archive.writestr('w/data.pkl', b'\x80\x02' + content + b'.')
         for key, values in storages.items():
             archive.writestr(f'w/data/{key}', values)
-    return weights.read(path)
+    return weights.read(path, entry=entry)
 
 
 def refused(tmp_path, content, sentence, **kwargs):
@@ -114,6 +114,79 @@ def test_a_checkpoint_gives_its_one_dict_of_tensors(tmp_path, wrap):
 )
 def test_which_tensors_are_meant_is_not_guessed(tmp_path, content, sentence):
     refused(tmp_path, content, sentence)
+
+
+SETTINGS = b'cargparse\nNamespace\n)\x81' + mapping({'lr': number(3)}) + b'b'
+SEVERAL = {
+    'state_dict': mapping({'a': tensor()}),
+    'ema': mapping({'state_dict': mapping({'b': tensor()})}),
+    'args': SETTINGS,
+}
+
+
+@pytest.mark.parametrize(
+    ('content', 'entry', 'names'),
+    [
+        (mapping(SEVERAL), 'state_dict', ['a']),
+        (mapping(SEVERAL), 'ema.state_dict', ['b']),
+        (mapping({'model': mapping({'model': mapping({'a': tensor()})})}), 'model.model', ['a']),
+        (mapping({'model': mapping({'a': tensor()}), 'args': SETTINGS}), None, ['a']),
+    ],
+)
+def test_an_entry_chooses_among_several_dicts_of_tensors(tmp_path, content, entry, names):
+    assert list(read(tmp_path, content, entry=entry)) == names
+
+
+@pytest.mark.parametrize(
+    ('content', 'entry', 'sentence'),
+    [
+        (mapping(SEVERAL), None, '2 dicts .*choose state_dict or ema.state_dict by .*--select=sta'),
+        (mapping(SEVERAL), 'ema', "no dict of tensors called 'ema'; choose state_dict or"),
+        (mapping({'m': mapping({'m': mapping({'a': tensor()})})}), None, '0 dicts .*--select=m.m'),
+        (script_object(mapping({'a': tensor()})), 'a', 'it holds a Module, not a dict'),
+        (mapping({'a.b': mapping({'a': tensor()}), 'a': mapping({'b': mapping({'a': tensor()})})}),
+         None, "two dicts of tensors called 'a.b'"),
+    ],
+)  # fmt: skip
+def test_the_option_that_chooses_is_named(tmp_path, content, entry, sentence):
+    refused(tmp_path, content, sentence, entry=entry)
+
+
+def test_dicts_that_hold_each_other_end(tmp_path):
+    """Each of a thousand names of a dict leads to the same dict, on every level."""
+    below = b''.join(text(f'{k}') + b'h\0' for k in range(1000))
+    refused(tmp_path, b'}q\0(' + below + b'u', 'its dicts are nested without end')
+
+
+def untyped(kind: str, module: str = 'torch') -> bytes:
+    """A tensor as torch 2 writes one whose type has no storage class of its own."""
+    place = items(text('storage'), b'ctorch.storage\nUntypedStorage\n', text('1'), text('cpu'),
+                  number(24)) + b'Q'  # fmt: skip
+    sizes = items(number(6)), items(number(1))
+    return call(
+        'torch._utils._rebuild_tensor_v3', place, number(0), *sizes, b'\x89',
+        call('collections.OrderedDict'), f'c{module}\n{kind}\n'.encode(),
+    )  # fmt: skip
+
+
+QUANTIZED = call(
+    'torch._utils._rebuild_qtensor', storage('1', 'QInt8', 24), number(0),
+    items(number(6)), items(number(1)), items(b'ctorch\nper_tensor_affine\n'), b'\x89',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('value', 'sentence'),
+    [
+        (untyped('float8_e4m3fn'), "'a' is of float8_e4m3fn, whose scale no network here takes"),
+        (untyped('uint16'), "'a' is of uint16, .*; give the weights as float32, float16 or bfloat"),
+        (QUANTIZED, "'a' is of quantized int8, whose scale"),
+        (untyped('system', 'os'), "it names 'os.system'"),
+        (untyped('FloatStorage'), 'in a way that is not known'),
+    ],
+)
+def test_a_type_that_is_no_weight_by_itself_is_refused_by_name(tmp_path, value, sentence):
+    refused(tmp_path, mapping({'fine': tensor(), 'a': value}), sentence)
 
 
 def test_an_object_of_torchscript_gives_dotted_names(tmp_path):

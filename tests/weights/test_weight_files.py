@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import json
 import zipfile
+from pathlib import Path
 
 import h5py
 import ml_dtypes
@@ -12,6 +13,7 @@ import safetensors.numpy
 
 from avsc_jax import weights
 
+GOLDENS = Path(__file__).parent / 'goldens'
 STATE = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.float16([1, 2])}
 SUFFIXES = ['.npz', '.safetensors', '.h5', '.h5.gz']
 
@@ -139,11 +141,43 @@ def test_text_in_h5_is_no_weight(tmp_path):
         weights.read(tmp_path / 'w.h5')
 
 
-def test_another_suffix_or_a_missing_file_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"ends in '.bin'; weights are read from .safetensors"):
-        weights.read(tmp_path / 'w.bin')
+@pytest.mark.parametrize('name', ['w', 'w.bin', 'w.ckpt', 'w.pth.tar', 'w.PTH', 'w.npz', 'w.h5'])
+@pytest.mark.parametrize(
+    'source', [*SUFFIXES, 'zip.pth', 'stream.pth', 'script.pt'], ids=lambda source: f'from {source}'
+)
+def test_a_file_is_read_by_its_content_whatever_it_is_called(tmp_path, source, name):
+    path = GOLDENS / source if '.p' in source else write(tmp_path / f'source{source}')
+    (tmp_path / name).write_bytes(path.read_bytes())
+    expected, state = weights.read(path), weights.read(tmp_path / name)
+    assert state.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(state[key], value, strict=True)
+
+
+@pytest.mark.parametrize('content', [b'', b'text', bytes(600), b'\0' * 257 + b'ustar' + bytes(300)])
+def test_content_of_no_kind_or_a_missing_file_is_one_sentence(tmp_path, content):
+    (tmp_path / 'w.tar').write_bytes(content)
+    with pytest.raises(ValueError, match=r'w\.tar holds no weights: its content is not that of'):
+        weights.read(tmp_path / 'w.tar')
     with pytest.raises(FileNotFoundError, match='there is no weights file'):
-        weights.read(tmp_path / 'w.npz')
+        weights.read(tmp_path / 'w.bin')
+
+
+def test_only_files_of_pytorch_have_entries(tmp_path):
+    with pytest.raises(ValueError, match="has no entry 'ema', as only files of PyTorch have some"):
+        weights.read(write(tmp_path / 'w.npz'), entry='ema')
+
+
+@pytest.mark.parametrize('kind', ['float8_e4m3fn', 'float8_e5m2'])
+def test_floats_of_eight_bits_are_refused_by_name(tmp_path, kind):
+    eight = np.ones(3).astype(getattr(ml_dtypes, kind))
+    data = eight.tobytes()
+    of_file = {'a.weight': {'dtype': {'float8_e4m3fn': 'F8_E4M3', 'float8_e5m2': 'F8_E5M2'}[kind]}}
+    of_file['a.weight'] |= {'shape': [3], 'data_offsets': [0, 3]}
+    header = json.dumps(of_file).encode()
+    (tmp_path / 'w.bin').write_bytes(len(header).to_bytes(8, 'little') + header + data)
+    with pytest.raises(ValueError, match=r"'a\.weight' is of F8_E\dM\d, whose scale no network"):
+        weights.read(tmp_path / 'w.bin')
 
 
 def test_the_fingerprint_is_the_sha256(tmp_path):

@@ -57,7 +57,9 @@ def read(
     with _noted(problems, clip.audio):
         source = files.source(clip.audio)
         media.check_whole(source)
-        samples, bits = _binaural(source), media.audio_bit_depth(source)
+        sound, bits = media.read_sound(source), media.audio_bit_depth(source)
+        samples = _binaural(source, sound)
+        _note_clipping(files, clip, sound)
     with _noted(problems, clip.video):
         source = files.source(clip.video)
         media.check_whole(source)
@@ -124,6 +126,7 @@ def read_windows(
             for record, samples in zip(records, _checked(sound.parts(spans)), strict=True):
                 samples = _filled(samples, sound.rate_hz, sample_rate_hz, window_s)
                 record['audio'] = media.encode_flac(samples, sample_rate_hz, bits)
+            _note_clipping(files, clip, sound)
     with _noted(problems, clip.video):
         if pictures:
             parts = pictures.parts(spans, [media.Pick(frames, short_side)])
@@ -143,8 +146,8 @@ def _encoded(pictures: media.Frames) -> dict[str, Any]:
     }
 
 
-def _binaural(source: Path | Member) -> np.ndarray:
-    samples, rate = media.read_audio(source)
+def _binaural(source: Path | Member, sound: media.Sound) -> np.ndarray:
+    samples, rate = sound.samples, sound.rate_hz
     if rate != SAMPLE_RATE_HZ:
         raise ValueError(f'{name_of(source)} is sampled at {rate} Hz, not at {SAMPLE_RATE_HZ}')
     # a file that was never filled has only zeros; a microphone never gives that
@@ -222,6 +225,13 @@ def _facts(clip: Clip, start_s: float | None, sample_rate_hz: int) -> dict:
         'city': '',
         'location': clip.group,
     }
+
+
+def _note_clipping(
+    files: MediaFiles | FolderFiles, clip: Clip, sound: media.Sound | media.SoundTrack
+) -> None:
+    if sound.clipped:
+        files.note(clip.clip_id, media.clipping_note(sound.clipped))
 
 
 def _note_lengths(

@@ -5,7 +5,7 @@ import io
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from avsc_jax.data import folder_walk
@@ -21,16 +21,32 @@ class Member(io.BytesIO):
         self.name = name
 
 
-class MediaFiles:
+class Notes:
+    """Collects notes on changes that a build made to clips.
+
+    Attributes:
+      notes: change that was made, such as resampling -> ids of the clips that it was made to.
+    """
+
+    def __init__(self):
+        self.notes: dict[str, list[str]] = collections.defaultdict(list)
+        self._lock = threading.Lock()
+
+    def note(self, clip_id: str, done: str) -> None:
+        """Notes a change that was made to a clip."""
+        with self._lock:
+            self.notes[done].append(clip_id)
+
+
+class MediaFiles(Notes):
     """Finds files by the last two parts of their path, such as 'audio/tram-lyon-1-2.wav'.
 
     Extracted files win over zip members of the same name. Archives stay packed: each is opened
     once, and threads may read from it together.
     """
 
-    notes: Mapping[str, list[str]] = {}  # these files are never changed; see FolderFiles
-
     def __init__(self, root: Path):
+        super().__init__()
         self.root = Path(root)
         self._places: dict[str, Path | tuple[zipfile.ZipFile, zipfile.ZipInfo]] = {}
         paths = folder_walk.walk(self.root).files if self.root.is_dir() else []
@@ -96,17 +112,12 @@ class MediaFiles:
         return data.decode('utf-8-sig')
 
 
-class FolderFiles:
-    """Finds files by their paths below a folder, and collects notes on changes made to clips.
-
-    Attributes:
-      notes: change that was made, such as resampling -> ids of the clips that it was made to.
-    """
+class FolderFiles(Notes):
+    """Finds files by their paths below a folder."""
 
     def __init__(self, root: Path):
+        super().__init__()
         self.root = Path(root)
-        self.notes: dict[str, list[str]] = collections.defaultdict(list)
-        self._lock = threading.Lock()
 
     def __contains__(self, name: str) -> bool:
         return not name or (self.root / name).is_file()
@@ -117,8 +128,3 @@ class FolderFiles:
             return []
         facts = (self.root / name).stat()
         return [facts.st_size, facts.st_mtime_ns]
-
-    def note(self, clip_id: str, done: str) -> None:
-        """Notes a change that was made to a clip."""
-        with self._lock:
-            self.notes[done].append(clip_id)

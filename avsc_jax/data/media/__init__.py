@@ -7,7 +7,14 @@ only local files are opened, and any defect becomes a ValueError that names the 
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
 from avsc_jax.data.media.pixels import rgb
+from avsc_jax.data.media.full_scale import (
+    BadSamples,
+    FullScale,
+    clipped_field,
+    clipping_note,
+)
 from avsc_jax.data.media.sound import (
+    Sound,
     SoundTrack,
     audio_bit_depth,
     audio_channels,
@@ -15,6 +22,7 @@ from avsc_jax.data.media.sound import (
     encode_flac,
     flac_length,
     read_audio,
+    read_sound,
 )
 from avsc_jax.data.media.source import (
     MAX_DURATION_S,
@@ -52,10 +60,13 @@ __all__ = (
     'SOUNDS',
     'TITLES',
     'VIDEOS',
+    'BadSamples',
     'Frames',
+    'FullScale',
     'MediaFile',
     'Pick',
     'PictureTrack',
+    'Sound',
     'SoundTrack',
     'StillTrack',
     'audio_bit_depth',
@@ -63,6 +74,8 @@ __all__ = (
     'check_picture_size',
     'check_whole',
     'crop_picture',
+    'clipped_field',
+    'clipping_note',
     'decode_flac',
     'decode_jpeg',
     'encode_flac',
@@ -79,6 +92,7 @@ __all__ = (
     'read_audio',
     'read_frames',
     'read_picture',
+    'read_sound',
     'resize_picture',
     'rgb',
     'scaled',

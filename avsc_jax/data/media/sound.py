@@ -4,11 +4,13 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import soundfile
 
+from avsc_jax.data.media.full_scale import FullScale, check_finite
 from avsc_jax.data.media.source import (
     MAX_DURATION_S,
     MAX_SAMPLE_RATE_HZ,
@@ -23,24 +25,54 @@ from avsc_jax.data.media.timeline import GAP_S, Clock
 _TOLERANCE_S = 0.25  # of missing sound: packets claim more than the decoder gives
 
 
-def read_audio(source: MediaFile) -> tuple[np.ndarray, int]:
-    """Decodes the first sound track to two channels: (float32 [N, 2], sample rate in Hz).
+class Sound(NamedTuple):
+    """The whole first sound track of a file.
+
+    Attributes:
+      samples: float32 [N, 2] within 1.
+      rate_hz: sample rate.
+      clipped: share of the samples that were beyond full scale; see `clipping_note`.
+    """
+
+    samples: np.ndarray
+    rate_hz: int
+    clipped: float
+
+
+def read_sound(source: MediaFile) -> Sound:
+    """Decodes the first sound track to two channels.
 
     Mono is doubled; more than two channels are mixed down by FFmpeg's standard matrix. The values
-    of wav and FLAC are exact.
+    of wav and FLAC are exact, but for floats beyond full scale, which are clipped.
+
+    Raises:
+      ValueError: the file cannot be decoded, or holds samples that no sound has; see FullScale.
     """
+    blocks, count = [], 0
     if (format_ := _pcm_format(source)) and format_[0] <= 2:
         with _opened_pcm(source) as (sound, name):
-            _check_sound(name, sound.frames, sound.samplerate)
-            return _stereo(sound.read(dtype='float32', always_2d=True)), sound.samplerate
-    with _opened_sound(source) as (container, stream):
-        name, rate, blocks, count = name_of(source), stream.codec_context.sample_rate, [], 0
-        for block in _sound_blocks(container, stream):
-            blocks.append(block)
-            count += len(block)
+            rate, count = sound.samplerate, sound.frames
             _check_sound(name, count, rate)
-        _check_sound(name, count, rate)
-        return np.concatenate(blocks), rate
+            scale = FullScale(name, rate, count)
+            samples = sound.read(dtype='float32', always_2d=True)
+            scale.check(samples)
+            blocks.append(scale.clip(_stereo(samples)))
+    else:
+        with _opened_sound(source) as (container, stream):
+            name, rate = name_of(source), stream.codec_context.sample_rate
+            scale = FullScale(name, rate, MAX_DURATION_S * rate)
+            for block in _sound_blocks(container, stream, scale):
+                blocks.append(block)
+                count += len(block)
+                _check_sound(name, count, rate)
+            _check_sound(name, count, rate)
+    scale.finish()
+    return Sound(np.concatenate(blocks), rate, scale.clipped)
+
+
+def read_audio(source: MediaFile) -> tuple[np.ndarray, int]:
+    """Decodes the first sound track: (float32 [N, 2], sample rate in Hz); see read_sound."""
+    return read_sound(source)[:2]
 
 
 class SoundTrack:
@@ -49,6 +81,7 @@ class SoundTrack:
     Attributes:
       rate_hz: sample rate.
       channels: number in the source; a decoded part has two, see read_audio.
+      clipped: share of its samples that were beyond full scale, among those decoded so far.
       duration_s: length by the header; of a compressed track by its packets, which may claim a
         little more than the decoder gives.
     """
@@ -68,6 +101,12 @@ class SoundTrack:
         if self._is_pcm:
             self._check_end(count)
         self.duration_s = count / self.rate_hz
+        self._scale = FullScale(self._name, self.rate_hz, count)
+
+    @property
+    def clipped(self) -> float:
+        """See the class."""
+        return self._scale.clipped
 
     def parts(self, spans: Sequence[tuple[float, float]]) -> Iterator[np.ndarray | ValueError]:
         """Yields the samples [N, 2] of each part, or a ValueError for a damaged part.
@@ -117,13 +156,15 @@ class SoundTrack:
         )
 
     def _blocks(self) -> Iterator[np.ndarray]:
+        self._scale = scale = FullScale(self._name, self.rate_hz, self.duration_s * self.rate_hz)
         if not self._is_pcm:
             with _opened_sound(self._source) as (container, stream):
-                yield from _sound_blocks(container, stream, timed=True)
+                yield from _sound_blocks(container, stream, scale, timed=True)
             return
         with _opened_pcm(self._source) as (sound, _):
             while len(block := sound.read(self.rate_hz, dtype='float32', always_2d=True)):
-                yield _stereo(block)
+                scale.check(block)
+                yield scale.clip(_stereo(block))
 
 
 @contextlib.contextmanager
@@ -149,11 +190,16 @@ def _length_s(container: av.container.InputContainer, stream: av.AudioStream) ->
 
 
 def _sound_blocks(
-    container: av.container.InputContainer, stream: av.AudioStream, *, timed: bool = False
+    container: av.container.InputContainer,
+    stream: av.AudioStream,
+    scale: FullScale,
+    *,
+    timed: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yields decoded samples [n, 2] at the file's own rate.
 
     Args:
+      scale: checks and clips them.
       timed: fills gaps between time stamps with silence, and packets that cannot be decoded with
         NaN; otherwise gaps are closed, and such packets raise an error.
     """
@@ -173,6 +219,8 @@ def _sound_blocks(
             count += lost
             continue
         for frame in frames if packet.size else [*frames, None]:
+            if frame:
+                scale.check_frame(frame)
             if timed and frame:
                 gap_s = clock.place(frame.time, count / rate) - count / rate
                 gap = round(rate * gap_s) if gap_s > GAP_S else 0
@@ -182,7 +230,7 @@ def _sound_blocks(
             for block in resampler.resample(frame):
                 samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
                 count += len(samples)
-                yield _stereo(samples)
+                yield scale.clip(_stereo(samples))
 
 
 def audio_channels(source: MediaFile) -> int:
@@ -223,12 +271,17 @@ def _pcm_format(source: MediaFile) -> tuple[int, str] | None:
 
 
 def encode_flac(samples: np.ndarray, sample_rate_hz: int, bits: int) -> bytes:
-    """Encodes float32 [N, K] in [-1, 1) as FLAC of 16 or 24 bits, lossless at that depth."""
+    """Encodes float32 [N, K] in [-1, 1) as FLAC of 16 or 24 bits, lossless at that depth.
+
+    Raises:
+      ValueError: samples are missing, or not finite.
+    """
     if bits not in (16, 24) or not len(samples):
         raise ValueError(
             f'FLAC needs 16 or 24 bits and at least one sample, not {bits} bits and '
             f'{len(samples)} samples'
         )
+    check_finite('the sound to encode', samples, sample_rate_hz)
     full = 2.0 ** (bits - 1)
     integers = np.clip(np.rint(samples * full), -full, full - 1).astype(np.int32) << (32 - bits)
     buffer = io.BytesIO()
