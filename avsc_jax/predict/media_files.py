@@ -116,6 +116,8 @@ def tag(
                 state.notes[f'answered without {kind}: {why}'] = None
                 if not fallback:
                     state.error = f'{file} is incomplete: {why}'
+            for why in window.get('partly', {}).values():
+                state.notes[f'{why}, and is answered by the rest'] = None
             state.waiting += 1
             batch.append((file, window))
         if len(batch) == WINDOWS_PER_BATCH:

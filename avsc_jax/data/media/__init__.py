@@ -35,7 +35,7 @@ from avsc_jax.data.media.still import (
     resize_picture,
     scaled,
 )
-from avsc_jax.data.media.timeline import num_pieces, window_starts
+from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, num_pieces, window_starts
 from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames, rgb
 
 __all__ = (
@@ -44,11 +44,14 @@ __all__ = (
     'MAX_SAMPLE_RATE_HZ',
     'MAX_SIDE_PX',
     'PICTURES',
+    'ROUNDING',
     'SOUNDS',
     'TITLES',
     'VIDEOS',
+    'Extent',
     'Frames',
     'MediaFile',
+    'NoData',
     'Pick',
     'PictureTrack',
     'SoundTrack',
