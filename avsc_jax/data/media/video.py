@@ -115,7 +115,7 @@ class PictureTrack:
         if len(stored):
             last_s = float(int(packets['length'][stored[-1]]) * tick)
         is_unclear = _UNKNOWN in packets['pts'] or (shown[1:] == shown[:-1]).any()
-        self._numbered = bool(is_avi and has_b_frames or is_unclear)
+        self._numbered = bool((is_avi and has_b_frames) or is_unclear)
         if self._numbered:
             with _opened_pictures(source) as (container, stream):
                 frames = _decoded(stream.codec_context, _filled(container, stream), numbered=True)
