@@ -225,7 +225,8 @@ class _Worker:
         }
         if not all(map(math.isfinite, window.values())):
             raise ValueError('a number is not finite')
-        window['missing'] = {what: str(header['missing'][what]) for what in header['missing']}
+        for kind in ('missing', 'partly'):
+            window[kind] = {what: str(why) for what, why in header[kind].items()}
         shapes = header['arrays']
         if 'audio' in shapes and not 0 < window['sample_rate'] <= media.MAX_SAMPLE_RATE_HZ:
             raise ValueError(f'sample_rate cannot be {window["sample_rate"]}')

@@ -1,8 +1,9 @@
 """Reads a media file as windows of one length, however long the file is.
 
 Windows stand side by side, see media.num_pieces; where the last one would end after the file, it
-ends with it. The longer of sound and picture decides how many there are. A window that has only one
-of them says why the other is missing. At most two windows are in memory.
+ends with it. All times are by the file's clock, see `media.timeline`; the later end of sound and
+picture decides how many windows there are. A window that has only one of them says why the other is
+missing; one that has neither is left out. At most two windows are in memory.
 """
 
 import dataclasses
@@ -14,7 +15,6 @@ from pathlib import Path
 from avsc_jax.data import media
 
 MAX_DURATION_S = 24 * 3600.0
-ROUNDING = 0.05  # share of a window; sound and picture that differ by less are equally long
 
 Spans = list[tuple[float, float]]
 Track = media.SoundTrack | media.PictureTrack
@@ -61,10 +61,12 @@ class Wants:
 def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) -> Iterator[dict]:
     """Yields the windows of a file in order.
 
-    A window is a record of the inputs that are wanted, with its `start_s` and `end_s` in the file
-    and `missing`: 'sound' or 'picture' -> why the window has none. Of a file of several stills it
-    has their number, `num_pictures`; `clipped`, if anything was, is the share of the file's samples
-    up to here that were beyond full scale.
+    A window is a record of the inputs that are wanted, with its `start_s` and `end_s` in the file,
+    `missing`: 'sound' or 'picture' -> why the window has none, and `partly`: the same of one that
+    is missing in a part of the window only, see media.Extent.is_there. The first window tells of
+    those that are left out. Of a file of several stills it has their number, `num_pictures`;
+    `clipped`, if anything was, is the share of the file's samples up to here that were beyond full
+    scale.
 
     Raises:
       ValueError: no wanted input of the file, or of a window, can be read, or the sound has samples
@@ -80,20 +82,24 @@ def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) ->
         tracks['sound'] = _opened(media.SoundTrack, file, max_duration_s)
     if picks:
         tracks['picture'] = _opened(media.PictureTrack, file, max_duration_s)
-    spans = _spans(tracks.values(), wants.window_s)
-    give = {
-        'sound': partial(_sounds, window_s=wants.window_s),
-        'picture': partial(_pictures, picks),
-    }
-    fields = {what: _fields(file, what, track, spans, give[what]) for what, track in tracks.items()}
+    opened = {what: t for what, t in tracks.items() if not isinstance(t, ValueError)}
+    every = _spans(opened.values(), wants.window_s)
+    spans = [s for s in every if any(t.extent.is_there(*s) for t in opened.values())] or every[:1]
+    give = {'sound': partial(_sounds, wants.window_s), 'picture': partial(_pictures, picks)}
+    fields = {what: _fields(track, spans, give[what]) for what, track in tracks.items()}
     for start_s, length_s in spans:
-        record = {'start_s': start_s, 'end_s': start_s + length_s, 'missing': {}}
+        record = {'start_s': start_s, 'end_s': start_s + length_s, 'missing': {}, 'partly': {}}
+        told = (start_s, length_s)
+        if len(spans) < len(every) and start_s == spans[0][0]:
+            told = (0.0, sum(every[-1]))
         for what, parts in fields.items():
             part = next(parts)
             if isinstance(part, ValueError):
                 record['missing'][what] = str(part)
-            else:
-                record |= part
+                continue
+            record |= part
+            if why := tracks[what].extent.told(what, *told, window_s=wants.window_s):
+                record['partly'][what] = f'{file} has {why}'
         if len(record['missing']) == len(tracks):
             raise ValueError('; '.join(dict.fromkeys(record['missing'].values())))
         yield record
@@ -105,7 +111,8 @@ def _still(file: Path, audio: bool, picks: Mapping[str, media.Pick]) -> dict:
     if not picks:
         raise ValueError(no_sound)
     (part,) = media.StillTrack(file).parts([(0.0, 0.0)], [*picks.values()])
-    record = {'start_s': 0.0, 'end_s': 0.0, 'missing': {'sound': no_sound} if audio else {}}
+    missing = {'sound': no_sound} if audio else {}
+    record = {'start_s': 0.0, 'end_s': 0.0, 'missing': missing, 'partly': {}}
     several = {'num_pictures': count} if (count := media.num_pictures(file)) > 1 else {}
     return record | several | _named(picks, part)
 
@@ -117,18 +124,16 @@ def _opened(kind: type[Track], file: Path, max_duration_s: float) -> Track | Val
         return error
 
 
-def _spans(tracks: Iterable[Track | ValueError], window_s: float) -> Spans:
+def _spans(tracks: Iterable[Track], window_s: float) -> Spans:
     """Returns start and length of each window in seconds."""
-    lengths = [track.duration_s for track in tracks if not isinstance(track, ValueError)]
-    shortest, longest = min(lengths, default=0.0), max(lengths, default=0.0)
-    count_s = shortest if longest - shortest < ROUNDING * window_s else longest
-    starts = media.window_starts(count_s, window_s, longest)
-    return [(start_s, min(window_s, longest - start_s)) for start_s in starts]
+    ends = [track.extent.end_s for track in tracks]
+    first_s, last_s = min(ends, default=0.0), max(ends, default=0.0)
+    count_s = first_s if last_s - first_s < media.ROUNDING * window_s else last_s
+    starts = media.window_starts(count_s, window_s, last_s)
+    return [(start_s, min(window_s, last_s - start_s)) for start_s in starts]
 
 
 def _fields(
-    file: Path,
-    what: str,
     track: Track | ValueError,
     spans: Spans,
     give: Callable[[Track, Spans], Iterator[dict | ValueError]],
@@ -136,23 +141,17 @@ def _fields(
     """Yields a track's fields of each window, or the error because of which it has none."""
     if isinstance(track, ValueError):
         yield from itertools.repeat(track)
-    # a track that fills less than half of a window is missing from it
-    filled = [(start, length) for start, length in spans if track.duration_s - start >= length / 2]
     try:
-        yield from give(track, filled)
+        yield from give(track, spans)
     except media.BadSamples:
         raise
     except ValueError as error:
         yield from itertools.repeat(error)
-    yield from itertools.repeat(ValueError(f'{file} has no {what} after {track.duration_s:.1f} s'))
 
 
-def _sounds(
-    track: media.SoundTrack, spans: Spans, *, window_s: float
-) -> Iterator[dict | ValueError]:
-    """Yields the sound of each window to its full length: decoders give more than headers claim."""
+def _sounds(window_s: float, track: media.SoundTrack, spans: Spans) -> Iterator[dict | ValueError]:
     facts = {'sample_rate': track.rate_hz, 'channels': track.channels}
-    for part in track.parts([(start_s, window_s) for start_s, _ in spans]):
+    for part in track.parts(spans, most_s=window_s):
         if isinstance(part, ValueError):
             yield part
         else:
@@ -162,9 +161,7 @@ def _sounds(
 def _pictures(
     picks: Mapping[str, media.Pick], track: media.PictureTrack, spans: Spans
 ) -> Iterator[dict | ValueError]:
-    """Yields the frames of each window, picked up to the end of window or track."""
-    filled = [(start_s, min(length_s, track.duration_s - start_s)) for start_s, length_s in spans]
-    for part in track.parts(filled, [*picks.values()]):
+    for part in track.parts(spans, [*picks.values()]):
         yield part if isinstance(part, ValueError) else _named(picks, part)
 
 

@@ -73,6 +73,7 @@ def load(
     settings, live = preprocessing(config, specs), embedded_live(config, specs)
     rows: dict[str, Rows] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
+    counts: dict[str, np.ndarray] = {}
     if specs:
         folders: Folders = {
             'cache_dir': data_dir / 'features',
@@ -82,13 +83,19 @@ def load(
         encoded = encode(config, dataset, specs, live, **folders)
         stats = None
         if config.get('standardize'):
-            stats = kept.stats(lambda: pooling.measure(settings, encoded[train].arrays))
+            measured = encoded[train]
+            stats = kept.stats(lambda: pooling.measure(settings, measured.arrays, measured.counts))
         for name, features in encoded.items():
-            arrays[name] = pooling.network_inputs(settings, features.arrays, stats)
+            num_rows = {encoder: features.num_rows(encoder) for encoder in features.arrays}
+            arrays[name], counts[name] = pooling.clip_inputs(
+                settings, features.arrays, num_rows, stats
+            )
         kept.means(lambda: means(arrays, first=train))  # for clips without sound or picture
         if 'size' not in config:
             stored = [name for name in names if not (live and name == train)]
-            rows = {name: feature_rows(encoded[name], arrays[name]) for name in stored}
+            rows = {
+                name: feature_rows(encoded[name], arrays[name], counts[name]) for name in stored
+            }
     prepare: Callable | None = None
     embed: tuple[Callable, Mapping] | None = None
     if live:
@@ -206,7 +213,7 @@ def extract(
     stored = feature_cache.extract(
         dataset, {p: None for of in parts.values() for p in of}, specs, **folders
     )
-    return {name: joined([stored[part] for part in of]) for name, of in parts.items()}
+    return {name: feature_cache.joined([stored[part] for part in of]) for name, of in parts.items()}
 
 
 def picked(
@@ -214,32 +221,23 @@ def picked(
 ) -> feature_cache.Features:
     """Selects the features of the outlines' clips from several splits."""
     wanted = [outline['clip_id'] for outline in outlines]
-    return joined([part.kept(np.isin(part.clip_id, wanted)) for part in stored])
+    return feature_cache.joined([part.kept(np.isin(part.clip_id, wanted)) for part in stored])
 
 
-def joined(parts: Sequence[feature_cache.Features]) -> feature_cache.Features:
-    """Concatenates the features of several splits."""
-    if len(parts) == 1:
-        return parts[0]
-    return feature_cache.Features(
-        clip_id=[name for part in parts for name in part.clip_id],
-        segment=np.concatenate([part.segment for part in parts]),
-        label=np.concatenate([part.label for part in parts]),
-        arrays={
-            name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays
-        },
-    )
+def feature_rows(
+    features: feature_cache.Features, inputs: dict[str, np.ndarray], counts: np.ndarray
+) -> Rows:
+    """Makes rows of a network's inputs, clip after clip.
 
-
-def feature_rows(features: feature_cache.Features, inputs: dict[str, np.ndarray]) -> Rows:
-    """Makes rows of a network's inputs: one for each frame of each record, or one a record."""
-    num_rows, num_records = len(next(iter(inputs.values()))), len(features.clip_id)
-    frames = num_rows // num_records
-    segment = np.tile(np.arange(frames, dtype=np.int32), num_records)
+    Args:
+      counts: how many rows each record has: its frames, or one.
+    """
+    record = np.repeat(np.arange(len(counts)), counts)
+    part = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
     return Rows(
-        clip_id=np.repeat(features.clip_id, frames).tolist(),
-        segment=segment if frames > 1 else features.segment,
-        label=np.repeat(features.label, frames),
+        clip_id=[features.clip_id[k] for k in record],
+        segment=np.where(counts[record] > 1, part, features.segment[record]),
+        label=features.label[record],
         inputs=inputs,
     )
 

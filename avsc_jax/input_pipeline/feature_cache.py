@@ -33,13 +33,20 @@ MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has thre
 class Features:
     """One split's features: `arrays[encoder]` is float32 `[records, T, D]`.
 
-    `segment` is the second of the clip that a record holds, or -1 for the whole clip.
+    `segment` is the second of the clip that a record holds, or -1 for the whole clip. Where records
+    have unlike numbers of rows, as clips of unlike length do, `counts[encoder]` is each record's
+    own `[records]`, and zeros fill it up; an encoder that has none gives all records T.
     """
 
     clip_id: list[str]
     segment: np.ndarray
     label: np.ndarray
     arrays: dict[str, np.ndarray]
+    counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def num_rows(self, name: str) -> np.ndarray:
+        """Returns each record's number of rows `[records]` of an encoder."""
+        return self.counts.get(name, np.full(len(self.clip_id), self.arrays[name].shape[1]))
 
     def kept(self, keep: np.ndarray) -> 'Features':
         """Returns the features of the records where `keep` is true."""
@@ -48,7 +55,39 @@ class Features:
             segment=self.segment[keep],
             label=self.label[keep],
             arrays={name: array[keep] for name, array in self.arrays.items()},
+            counts={name: count[keep] for name, count in self.counts.items()},
         )
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """Concatenates the features of several splits, or parts of one, of the same encoders."""
+    if len(parts) == 1:
+        return parts[0]
+    uneven = {
+        name
+        for name in parts[0].arrays
+        if any(name in part.counts for part in parts)
+        or len({part.arrays[name].shape[1] for part in parts}) > 1
+    }
+    return Features(
+        clip_id=[name for part in parts for name in part.clip_id],
+        segment=np.concatenate([part.segment for part in parts]),
+        label=np.concatenate([part.label for part in parts]),
+        arrays={name: _stacked([part.arrays[name] for part in parts]) for name in parts[0].arrays},
+        counts={name: np.concatenate([part.num_rows(name) for part in parts]) for name in uneven},
+    )
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenates arrays `[N, T, ...]`, after zeros have made them equally long."""
+    most = max(array.shape[1] for array in arrays)
+    if all(array.shape[1] == most for array in arrays):
+        return np.concatenate(arrays)
+    rest = [[(0, 0)] * (array.ndim - 2) for array in arrays]
+    wide = [(0, 0), (0, most)]
+    return np.concatenate(
+        [np.pad(a, [*wide, *r])[:, :most] for a, r in zip(arrays, rest, strict=True)]
+    )
 
 
 def extract(
@@ -93,34 +132,45 @@ def extract(
             for name, columns in block.items():
                 _write_block(files[split][name][k], columns)
     multihost.wait('features')
-    return {
+    features_of = {
         split: _joined({name: [_read_block(path) for path in paths] for name, paths in of.items()})
         for split, of in files.items()
     }
+    for features in features_of.values():
+        for name in features.counts:
+            if by_name[name].takes == 'media':
+                raise ValueError(_uneven(features.clip_id, name, features.counts[name]))
+    return features_of
 
 
 def _joined(blocks: dict[str, list[dict]]) -> Features:
     """Joins each encoder's blocks of one split, which must hold the same clips."""
-    for name, parts in blocks.items():
-        counts = {block['features'].shape[1] for block in parts}
-        if len(counts) > 1:
-            odd = next(b for b in parts if b['features'].shape[1] != len(parts[0]['features'][0]))
-            raise ValueError(_uneven(odd['clip_id'][0], name, counts))
     columns = {
-        name: {key: np.concatenate([block[key] for block in parts]) for key in parts[0]}
-        for name, parts in blocks.items()
+        name: joined([_features(name, block) for block in parts]) for name, parts in blocks.items()
     }
     first, *others = columns.values()
-    if any((other[key] != first[key]).any() for other in others for key in ('clip_id', 'segment')):
+    if any(
+        other.clip_id != first.clip_id or (other.segment != first.segment).any() for other in others
+    ):
         raise ValueError(
             f'the cached features of {", ".join(blocks)} are not of the same clips; delete the '
             'folder features in the data directory and run the command again'
         )
+    return dataclasses.replace(
+        first,
+        arrays={name: each.arrays[name] for name, each in columns.items()},
+        counts={name: count for each in columns.values() for name, count in each.counts.items()},
+    )
+
+
+def _features(name: str, block: Mapping[str, np.ndarray]) -> Features:
+    """Returns a block of one encoder as features."""
     return Features(
-        clip_id=first['clip_id'].tolist(),
-        segment=first['segment'],
-        label=first['label'],
-        arrays={name: column['features'] for name, column in columns.items()},
+        clip_id=block['clip_id'].tolist(),
+        segment=block['segment'],
+        label=block['label'],
+        arrays={name: block['features']},
+        counts={name: block['counts']} if 'counts' in block else {},
     )
 
 
@@ -166,16 +216,16 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
     clip_id, segment, label = [], [], []
     waiting: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in encoders}
     features: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in encoders}
-    counts: dict[Encoder, set[int]] = {encoder: set() for encoder in encoders}
+    counts: dict[Encoder, list[int]] = {encoder: [] for encoder in encoders}
     for clip in clips:
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])
         label.append(clip['label'])
         for encoder in encoders:
             items = encoder.items(clip)
-            counts[encoder].add(encoder.count(items))
-            if len(counts[encoder]) > 1:
-                raise ValueError(_uneven(clip['clip_id'], encoder.spec.name, counts[encoder]))
+            counts[encoder].append(encoder.count(items))
+            if encoder.spec.takes == 'media' and len({*counts[encoder]}) > 1:
+                raise ValueError(_uneven(clip_id, encoder.spec.name, counts[encoder]))
             waiting[encoder] += items
             enough = CALLS_TOGETHER * encoder.items_per_call
             while len(waiting[encoder]) >= enough:
@@ -184,21 +234,32 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
     for encoder in encoders:
         if waiting[encoder]:
             features[encoder].append(encoder(waiting[encoder]))
+    facts = {
+        'clip_id': np.array(clip_id),
+        'segment': np.array(segment, np.int32),
+        'label': np.array(label, np.int32),
+    }
     return {
-        encoder.spec.name: {
-            'clip_id': np.array(clip_id),
-            'segment': np.array(segment, np.int32),
-            'label': np.array(label, np.int32),
-            'features': (every := np.concatenate(parts)).reshape(len(label), -1, *every.shape[1:]),
-        }
+        encoder.spec.name: facts | _by_clip(np.concatenate(parts), counts[encoder])
         for encoder, parts in features.items()
     }
 
 
-def _uneven(clip_id: str, encoder: str, counts: Iterable[int]) -> str:
+def _by_clip(rows: np.ndarray, counts: Sequence[int]) -> dict[str, np.ndarray]:
+    """Returns `features [clips, T, ...]` of the rows of all clips; `counts` if these are unlike."""
+    if len({*counts}) == 1:
+        return {'features': rows.reshape(len(counts), -1, *rows.shape[1:])}
+    parts = np.split(rows, np.cumsum(counts)[:-1])
+    return {'features': _stacked([part[None] for part in parts]), 'counts': np.array(counts)}
+
+
+def _uneven(clip_ids: Sequence[str], encoder: str, counts: Sequence[int]) -> str:
+    """Returns the sentence about the first file that holds more or less than those before it."""
+    odd = next(k for k, count in enumerate(counts) if count != counts[0])
     return (
-        f'{clip_id} gives {encoder} another number of frames or windows than the clips before it '
-        f'({sorted(counts)}), and all clips of a data set must give as many; is its file cut short?'
+        f'{clip_ids[odd]} gives {encoder} another number of frames than the clips before it '
+        f'({counts[odd]}, not {counts[0]}), and the video files of a data set must give as many; '
+        'is its file cut short?'
     )
 
 
@@ -210,7 +271,8 @@ def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
 def _read_block(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as block:
-            return {name: block[name] for name in ('clip_id', 'segment', 'label', 'features')}
+            needed = ('clip_id', 'segment', 'label', 'features')
+            return {name: block[name] for name in dict.fromkeys((*needed, *block.files))}
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f'cache file {file} is missing, though every process has written its share; give a '

@@ -56,8 +56,53 @@ def network_inputs(
     return {name: array[:, :few].reshape(-1, *array.shape[2:]) for name, array in named.items()}
 
 
-def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def clip_inputs(
+    settings: Mapping,
+    arrays: Mapping[str, np.ndarray],
+    counts: Mapping[str, np.ndarray],
+    stats: Mapping[str, np.ndarray] | None = None,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns a network's inputs for clips that may be of unlike length.
+
+    Args:
+      settings, arrays, stats: see `network_inputs`.
+      counts: encoder -> the number of each clip's own rows `[clips]`, behind which are zeros.
+
+    Returns:
+      Rows `[R, ...]` of each input, clip after clip, and each clip's number of them `[clips]`.
+    """
+    by_clip = np.stack([counts[name] for name in arrays], axis=1)
+    alike, group = np.unique(by_clip, axis=0, return_inverse=True)
+    parts: dict[int, tuple[int, Mapping[str, np.ndarray]]] = {}  # by the place of a clip
+    for number, lengths in enumerate(alike):
+        places = np.flatnonzero(group.reshape(-1) == number)
+        own = {
+            name: array[places, :length]
+            for (name, array), length in zip(arrays.items(), lengths, strict=True)
+        }
+        made = network_inputs(settings, own, stats)
+        rows = len(next(iter(made.values()))) // len(places)
+        if len(alike) == 1:
+            return made, np.full(len(places), rows)
+        for k, place in enumerate(places):
+            of_clip = {name: x[k * rows : (k + 1) * rows] for name, x in made.items()}
+            parts[int(place)] = rows, of_clip
+    ordered = [parts[place] for place in sorted(parts)]
+    of_all = [*ordered[0][1]]
+    inputs = {name: np.concatenate([part[name] for _, part in ordered]) for name in of_all}
+    return inputs, np.array([rows for rows, _ in ordered])
+
+
+def measure(
+    settings: Mapping,
+    arrays: Mapping[str, np.ndarray],
+    counts: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
     """Measures mean and population standard deviation of each input over all frames of all clips.
+
+    Args:
+      settings, arrays: see `network_inputs`.
+      counts: encoder -> the number of each clip's own frames `[clips]`; None takes all.
 
     Returns:
       `mean_<input>` and `std_<input>`, float32 `[D]`; a constant has deviation 1.
@@ -65,6 +110,8 @@ def measure(settings: Mapping, arrays: Mapping[str, np.ndarray]) -> dict[str, np
     stats = {}
     for name, encoder in names(settings, arrays).items():
         array = arrays[encoder]
+        if counts and encoder in counts:
+            array = array[np.arange(array.shape[1]) < counts[encoder][:, None]][None]
         mean = array.mean(axis=(0, 1), dtype=np.float64)
         # clip by clip: a whole set in float64 is gigabytes
         squares = sum(np.square(clip - mean).sum(axis=0) for clip in array)

@@ -118,6 +118,8 @@ def tag(
                 state.notes[f'answered without {kind}: {why}'] = None
                 if not fallback:
                     state.error = f'{file} is incomplete: {why}'
+            for why in window.get('partly', {}).values():
+                state.notes[f'{why}, and is answered by the rest'] = None
             if count := window.get('num_pictures'):
                 state.notes[media.first_note(count)] = None
             state.clipped = max(state.clipped, window.get('clipped', 0.0))

@@ -103,7 +103,7 @@ def test_openl3_pictures_come_in_floats(tmp_path):
     Image.new('RGB', (300, 240), (255, 0, 0)).save(tmp_path / 'a.png')
     wants = Wants(False, None, None, 'openl3')
     window = next(decode([tmp_path / 'a.png'], wants)).window
-    assert {*window} == {'start_s', 'end_s', 'missing', 'media_frames', 'media_times'}
+    assert {*window} == {'start_s', 'end_s', 'missing', 'partly', 'media_frames', 'media_times'}
     (expected,) = windows.read(tmp_path / 'a.png', wants)
     np.testing.assert_equal(window, expected)
     assert window['media_frames'][0].dtype == np.float32
@@ -245,8 +245,11 @@ def message(header, data=b''):
     return len(text := json.dumps(header).encode()).to_bytes(4, 'big') + text + data
 
 
+WHOLE = {'missing': {}, 'partly': {}}
+
+
 def arrays(**shapes):
-    facts = {'start_s': 0, 'end_s': 1, 'missing': {}, 'sample_rate': 8000, 'arrays': shapes}
+    facts = {'start_s': 0, 'end_s': 1, 'sample_rate': 8000, 'arrays': shapes} | WHOLE
     return message(facts, bytes(64))
 
 
@@ -268,9 +271,9 @@ def arrays(**shapes):
         arrays(weights=[[2, 3]]),
         arrays(audio=[[1, 2], [1, 2]]),
         message({'arrays': {'audio': [[1, 2]]}, 'sample_rate': 8000}, bytes(8)),  # nothing missing
-        message({'arrays': {'audio': [[1, 2]]}, 'missing': {}}, bytes(8)),
-        message({'arrays': {'audio': [[1, 2]]}, 'missing': {}, 'sample_rate': 0}, bytes(8)),
-        message({'arrays': {'audio': [[1, 2]]}, 'missing': {}, 'sample_rate': 1e999}, bytes(8)),
+        message({'arrays': {'audio': [[1, 2]]}, **WHOLE}, bytes(8)),
+        message({'arrays': {'audio': [[1, 2]]}, **WHOLE, 'sample_rate': 0}, bytes(8)),
+        message({'arrays': {'audio': [[1, 2]]}, **WHOLE, 'sample_rate': 1e999}, bytes(8)),
     ],
 )
 def test_nonsense_of_a_worker_is_an_error_and_no_array(tmp_path, monkeypatch, sent):
@@ -293,7 +296,7 @@ def test_what_a_worker_may_say_is_taken(tmp_path, monkeypatch):
     (tmp_path / 'said').write_bytes(data)
     monkeypatch.setattr(decode_workers, 'COMMAND', ('sh', '-c', f'cat {tmp_path / "said"}'))
     one, two = decode([tmp_path / 'a.wav'], SOUND, workers=1)
-    facts = {'start_s': 0.0, 'end_s': 1.0, 'missing': {}, 'sample_rate': 8000}
+    facts = {'start_s': 0.0, 'end_s': 1.0, 'sample_rate': 8000} | WHOLE
     np.testing.assert_equal(one.window, facts | {'audio': np.zeros((8, 2), np.float32)})
     assert two.error == 'two lines'
 

@@ -1,5 +1,6 @@
 """Windows of files of any length; what is broken is told where it is broken, and only there."""
 
+import dataclasses
 import itertools
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from avsc_jax.data.windows import Wants
 
 BOTH = Wants(audio=True, frames='evaluation5', short_side=None, media=None, window_s=1.0)
 PICTURES = Wants(audio=False, frames='evaluation5', short_side=None, media=None, window_s=1.0)
+SPAN = {'start_s', 'end_s', 'missing', 'partly'}
 SOUND = Wants(audio=True, frames=None, short_side=None, media=None, window_s=1.0)
 
 
@@ -123,7 +125,8 @@ def test_the_longer_track_tells_how_many_windows_there_are(tmp_path):
     assert 'frames' not in long_sound[1] and len(long_sound[1]['audio']) == 44100
     long_film = read(film(tmp_path / 'b.mkv', 3.0, 1.7))
     assert [[*w['missing']] for w in long_film] == [[], [], ['sound']]
-    assert 0.6 < len(long_film[1]['audio']) / 44100 < 0.75  # what there is of it
+    assert len(long_film[1]['audio']) == 44100 and not long_film[1]['audio'][33075:].any()
+    assert 'no sound after 1.7 s' in long_film[1]['partly']['sound']
     assert {'audio', 'sample_rate', 'channels'}.isdisjoint(long_film[2])
     short_film = film(tmp_path / 'c.mkv', 1.7, 2.0)
     found = read(short_film, Wants(True, 'openl3', None, None, window_s=1.0))
@@ -144,11 +147,11 @@ def test_only_the_tracks_that_are_wanted_are_opened(tmp_path, monkeypatch):
     path = film(tmp_path / 'a.mp4', 1.0)
     monkeypatch.setattr(media, 'PictureTrack', None)
     (window,) = read(path, SOUND)
-    assert {*window} == {'start_s', 'end_s', 'missing', 'audio', 'sample_rate', 'channels'}
+    assert {*window} == SPAN | {'audio', 'sample_rate', 'channels'}
     monkeypatch.undo()
     monkeypatch.setattr(media, 'SoundTrack', None)
     (window,) = read(path, PICTURES)
-    assert {*window} == {'start_s', 'end_s', 'missing', 'frames', 'frame_times'}
+    assert {*window} == SPAN | {'frames', 'frame_times'}
 
 
 def test_a_missing_track_is_told_and_the_other_one_goes_on(tmp_path):
@@ -240,10 +243,13 @@ def test_sound_keeps_to_its_time_stamps(tmp_path):
                 packet.stream = copy
                 new.mux(packet)
     before, found = read(whole, SOUND), read(gap, SOUND)
-    assert len(found) == 4 and not any(w['missing'] for w in found)
-    assert np.abs(found[1]['audio'][2048:-2048]).max() == 0  # a recorder's pause
+    assert [round(w['start_s'], 1) for w in found] == [0, 2, 3], "nothing of a recorder's pause"
+    assert found[0]['partly'] == {'sound': f'{gap} has no sound from 1.0 to 2.0 s'}
     for k in (0, 3):  # the chirp tells the time
-        assert pitch(found[k]['audio']) == pytest.approx(pitch(before[k]['audio']), rel=0.01)
+        heard, expected = (next(w for w in of if w['start_s'] == k) for of in (found, before))
+        assert pitch(heard['audio']) == pytest.approx(pitch(expected['audio']), rel=0.01)
+    wide = read(gap, dataclasses.replace(SOUND, window_s=4.0))[0]
+    assert np.abs(wide['audio'][46148:86000]).max() == 0 and wide['partly'] and wide['audio'].any()
     twice = tmp_path / 'c.ts'
     once = film(tmp_path / 'd.ts', 0, 2.0).read_bytes()
     twice.write_bytes(once + once)
@@ -352,7 +358,7 @@ def test_a_picture_stays_until_the_next_one_comes(tmp_path):
         container.mux(stream.encode())
     found = read(tmp_path / 'a.mkv', PICTURES)
     levels = [[round(frame.mean() / 30) for frame in w['frames']] for w in found]
-    assert levels[0] == [1, 2, 3, 3, 4] and levels[1] == [4] * 5 and levels[2] == [5] * 5
+    assert levels[0] == [2, 3, 4, 4, 4] and levels[1] == [4] * 5 and levels[2] == [4, 4, 4, 5, 5]
 
 
 def test_one_picture_is_a_short_film(tmp_path):

@@ -317,6 +317,35 @@ def test_inputs_are_frames_means_or_sequences():
         pooling.network_inputs({'pool': 'max'}, arrays)
 
 
+def test_clips_of_unlike_length_give_their_own_rows():
+    a, b = numbers(4, 6, 2), numbers(4, 7, 3)
+    counts = {'one': np.array([6, 2, 6, 3]), 'two': np.array([7, 2, 6, 3])}
+    rows, per_clip = pooling.clip_inputs({}, {'one': a, 'two': b}, counts)
+    assert per_clip.tolist() == [6, 2, 6, 3]
+    for name, array in (('features/one', a), ('features/two', b)):
+        expected = np.concatenate([x[:n] for x, n in zip(array, per_clip, strict=True)])
+        np.testing.assert_array_equal(rows[name], expected)
+    pooled, per_clip = pooling.clip_inputs({'pool': 'mean'}, {'one': a}, counts | {'two': None})
+    assert per_clip.tolist() == [1] * 4
+    np.testing.assert_allclose(pooled['features/one'][1], a[1, :2].mean(0), rtol=1e-6)
+    stats = pooling.measure({}, {'one': a}, counts)
+    own = np.concatenate([x[:n] for x, n in zip(a, counts['one'], strict=True)])
+    np.testing.assert_allclose(stats['std_features/one'], own.std(0), rtol=1e-5)
+
+
+def test_blocks_of_unlike_length_are_joined():
+    parts = [
+        feature_cache.Features([name], np.array([-1]), np.array([0]), {'one': numbers(1, n, 2)})
+        for name, n in (('a', 3), ('b', 5), ('c', 3))
+    ]
+    found = feature_cache.joined(parts)
+    assert found.num_rows('one').tolist() == [3, 5, 3] and found.arrays['one'].shape == (3, 5, 2)
+    np.testing.assert_array_equal(found.arrays['one'][2, :3], parts[2].arrays['one'][0])
+    assert not found.arrays['one'][0, 3:].any()
+    assert found.kept(found.label == 0).counts['one'].tolist() == [3, 5, 3]
+    assert not feature_cache.joined(parts[::2]).counts
+
+
 def test_tracks_that_differ_by_a_frame_are_cut_and_by_more_refused():
     arrays = {'one': numbers(4, 6, 2), 'two': numbers(4, 5, 3)}
     found = pooling.network_inputs({}, arrays)

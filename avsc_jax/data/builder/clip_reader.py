@@ -5,7 +5,7 @@
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,6 @@ from avsc_jax.scenes import parse_clip_id
 
 SAMPLE_RATE_HZ = 48000  # that `read` demands
 MAX_DIFFERENCE_S = 1.0  # in length of sound and picture without a note
-SHORT = 0.95  # share of a window; a shorter file is noted
 
 
 class Clip(NamedTuple):
@@ -99,10 +98,10 @@ def read_windows(
 ) -> list[dict]:
     """Returns the clip's records, one per window; raises BadMedia.
 
-    Windows stand side by side, see media.num_pieces; where the last one would end after the file,
-    it ends with it. A file that is shorter than a window gives one: its sound is repeated, its
-    pictures are picked over its length. So all records have the same length of sound and number of
-    pictures.
+    Windows stand side by side, see media.num_pieces, over the seconds that have both sound and
+    pictures, by each file's clock; where the last one would end after them, it ends with them. One
+    with a gap of more than half its length, see media.Extent.is_there, is left out. Seconds shorter
+    than a window give one of their own length: nothing is repeated, and rules pick fewer pictures.
     """
     problems: dict[str, str] = {}
     sound = pictures = None
@@ -114,17 +113,21 @@ def read_windows(
             pictures = _pictures(files, clip)
     if problems:
         raise BadMedia(problems.items())
-    lengths = [track.duration_s for track in (sound, pictures) if track and track.duration_s]
-    _note_lengths(files, clip, lengths, window_s)
-    shortest = min(lengths, default=window_s)
-    starts = media.window_starts(shortest, window_s, shortest)
-    records = [_facts(clip, s if len(starts) > 1 else None, sample_rate_hz) for s in starts]
-    spans = [(start_s, window_s) for start_s in starts]
+    tracks = {'sound': sound, 'picture': pictures}
+    extents = {what: track.extent for what, track in tracks.items() if track}
+    with _noted(problems, clip.audio or clip.video):
+        spans = _spans(files, clip, extents, window_s)
+    if problems:
+        raise BadMedia(problems.items())
+    several = len(spans) > 1
+    records = [_facts(clip, start_s if several else None, sample_rate_hz) for start_s, _ in spans]
     with _noted(problems, clip.audio):
         if sound:
             bits = media.audio_bit_depth(files.root / clip.audio)
-            for record, samples in zip(records, _checked(sound.parts(spans)), strict=True):
-                samples = _filled(samples, sound.rate_hz, sample_rate_hz, window_s)
+            for record, span, samples in zip(
+                records, spans, _checked(sound.parts(spans)), strict=True
+            ):
+                samples = _resampled(samples, sound.rate_hz, sample_rate_hz, span[1])
                 record['audio'] = media.encode_flac(samples, sample_rate_hz, bits)
             _note_clipping(files, clip, sound)
     with _noted(problems, clip.video):
@@ -135,6 +138,33 @@ def read_windows(
     if problems:
         raise BadMedia(problems.items())
     return records
+
+
+def _spans(
+    files: FolderFiles, clip: Clip, extents: Mapping[str, media.Extent], window_s: float
+) -> list[tuple[float, float]]:
+    """Returns start and length of each window of a clip, and notes what is left out of it."""
+    start_s = max(extent.start_s for extent in extents.values())
+    end_s = min(extent.end_s for extent in extents.values())
+    if start_s <= media.ROUNDING * window_s:
+        start_s = 0.0
+    if end_s == float('inf'):  # of still pictures alone
+        return [(0.0, window_s)]
+    if end_s <= start_s:
+        raise ValueError(
+            f'{clip.audio} has no second in common with the pictures of {clip.video}: the later '
+            f'one begins at {start_s:.1f} s, the other one ends at {end_s:.1f} s'
+        )
+    starts = media.window_starts(end_s - start_s, window_s, end_s - start_s)
+    every = [(start_s + at_s, min(window_s, end_s - start_s - at_s)) for at_s in starts]
+    spans = [s for s in every if all(extent.is_there(*s) for extent in extents.values())]
+    told = [extent.told(what, 0.0, end_s, window_s=window_s) for what, extent in extents.items()]
+    for why in filter(None, told):
+        files.note(clip.clip_id, f'{why}: a window with less than half of it is left out')
+    if not spans:
+        raise ValueError(f'{clip.clip_id} has {" and ".join(filter(None, told))}')
+    _note_lengths(files, clip, extents, window_s, len(every))
+    return spans
 
 
 def _encoded(pictures: media.Frames) -> dict[str, Any]:
@@ -199,12 +229,12 @@ def _checked(parts: Iterable) -> Iterator:
         yield part
 
 
-def _filled(samples: np.ndarray, from_hz: int, to_hz: int, window_s: float) -> np.ndarray:
-    """Resamples a window, and repeats one that is short up to the full length."""
+def _resampled(samples: np.ndarray, from_hz: int, to_hz: int, length_s: float) -> np.ndarray:
+    """Resamples a window to its length; headers claim a little more than decoders give."""
     if from_hz != to_hz:
         samples = librosa.resample(samples, orig_sr=from_hz, target_sr=to_hz, axis=0)
-    length = round(window_s * to_hz)
-    return np.tile(samples, (-(-length // len(samples)), 1))[:length]
+    length = round(length_s * to_hz)
+    return np.pad(samples[:length], ((0, max(0, length - len(samples))), (0, 0)))
 
 
 def _facts(clip: Clip, start_s: float | None, sample_rate_hz: int) -> dict:
@@ -235,16 +265,20 @@ def _note_clipping(
 
 
 def _note_lengths(
-    files: FolderFiles, clip: Clip, lengths: Sequence[float], window_s: float
+    files: FolderFiles,
+    clip: Clip,
+    extents: Mapping[str, media.Extent],
+    window_s: float,
+    num_windows: int,
 ) -> None:
-    shortest, longest = min(lengths, default=window_s), max(lengths, default=window_s)
-    if shortest < SHORT * window_s:
-        done = 'the sound is repeated, the pictures are picked over what there is'
+    lengths = [e.end_s - e.start_s for e in extents.values() if e.end_s < float('inf')]
+    if min(lengths) < (1 - media.ROUNDING) * window_s:
+        done = 'its sound and pictures keep their own length'
         files.note(clip.clip_id, f'a file is shorter than {window_s:g} s: {done}')
-    if len(media.window_starts(shortest, window_s, shortest)) > 1:
+    if num_windows > 1:
         done = f'it is cut into windows of {window_s:g} s, which are clips of their own'
         files.note(clip.clip_id, f'a file is longer: {done}')
-    if longest - shortest > MAX_DIFFERENCE_S:
+    if max(lengths) - min(lengths) > MAX_DIFFERENCE_S:
         done = f'sound and picture differ by over {MAX_DIFFERENCE_S:g} s: the longer one is cut'
         files.note(clip.clip_id, done)
 

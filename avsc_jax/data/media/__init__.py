@@ -6,13 +6,13 @@ only local files are opened, and any defect becomes a ValueError that names the 
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
-from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.full_scale import (
     BadSamples,
     FullScale,
     clipped_field,
     clipping_note,
 )
+from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.sound import (
     Sound,
     SoundTrack,
@@ -48,7 +48,7 @@ from avsc_jax.data.media.still import (
     resize_picture,
     scaled,
 )
-from avsc_jax.data.media.timeline import num_pieces, window_starts
+from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, num_pieces, window_starts
 from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames
 
 __all__ = (
@@ -57,13 +57,16 @@ __all__ = (
     'MAX_SAMPLE_RATE_HZ',
     'MAX_SIDE_PX',
     'PICTURES',
+    'ROUNDING',
     'SOUNDS',
     'TITLES',
     'VIDEOS',
     'BadSamples',
+    'Extent',
     'Frames',
     'FullScale',
     'MediaFile',
+    'NoData',
     'Pick',
     'PictureTrack',
     'Sound',
@@ -73,9 +76,9 @@ __all__ = (
     'audio_channels',
     'check_picture_size',
     'check_whole',
-    'crop_picture',
     'clipped_field',
     'clipping_note',
+    'crop_picture',
     'decode_flac',
     'decode_jpeg',
     'encode_flac',

@@ -20,7 +20,7 @@ from avsc_jax.data.media.source import (
     one_sentence,
     opened,
 )
-from avsc_jax.data.media.timeline import GAP_S, Clock
+from avsc_jax.data.media.timeline import GAP_S, ROUNDING, Clock, Extent, NoData, Stretch, start_of
 
 _TOLERANCE_S = 0.25  # of missing sound: packets claim more than the decoder gives
 
@@ -42,8 +42,9 @@ class Sound(NamedTuple):
 def read_sound(source: MediaFile) -> Sound:
     """Decodes the first sound track to two channels.
 
-    Mono is doubled; more than two channels are mixed down by FFmpeg's standard matrix. The values
-    of wav and FLAC are exact, but for floats beyond full scale, which are clipped.
+    It begins at the file's second 0, and is silent where the track has no data. Mono is doubled;
+    more than two channels are mixed down by FFmpeg's standard matrix. The values of wav and FLAC
+    are exact, but for floats beyond full scale, which are clipped.
 
     Raises:
       ValueError: the file cannot be decoded, or holds samples that no sound has; see FullScale.
@@ -82,8 +83,8 @@ class SoundTrack:
       rate_hz: sample rate.
       channels: number in the source; a decoded part has two, see read_audio.
       clipped: share of its samples that were beyond full scale, among those decoded so far.
-      duration_s: length by the header; of a compressed track by its packets, which may claim a
-        little more than the decoder gives.
+      extent: when it has sound, by the file's clock and the headers; those of a compressed track
+        are its packets', which may claim a little more than the decoder gives.
     """
 
     def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
@@ -92,15 +93,17 @@ class SoundTrack:
         if self._is_pcm:
             with _opened_pcm(source) as (sound, _):
                 self.rate_hz, self.channels, count = sound.samplerate, sound.channels, sound.frames
+            self.extent = Extent(0.0, count / self.rate_hz)
         else:
             with _opened_sound(source) as (container, stream):
                 codec = stream.codec_context
                 self.rate_hz, self.channels = codec.sample_rate, codec.channels
-                count = round(_length_s(container, stream) * self.rate_hz)
+                self.extent = _extent(container, stream)
+            count = round(self.extent.end_s * self.rate_hz)
         _check_sound(self._name, count, self.rate_hz, max_duration_s)
         if self._is_pcm:
             self._check_end(count)
-        self.duration_s = count / self.rate_hz
+        self._num_samples = count
         self._scale = FullScale(self._name, self.rate_hz, count)
 
     @property
@@ -108,34 +111,57 @@ class SoundTrack:
         """See the class."""
         return self._scale.clipped
 
-    def parts(self, spans: Sequence[tuple[float, float]]) -> Iterator[np.ndarray | ValueError]:
-        """Yields the samples [N, 2] of each part, or a ValueError for a damaged part.
+    def parts(
+        self, spans: Sequence[tuple[float, float]], *, most_s: float = 0.0
+    ) -> Iterator[np.ndarray | ValueError]:
+        """Yields the samples [N, 2] of each part, or a ValueError for one that has none.
 
-        A part is shorter where the track ends. The track is decoded once; only the samples since
-        the start of the last part are in memory.
+        The error is a NoData where the track has no sound by the rule of Extent.is_there, which
+        also says where a part is silent; otherwise the file is damaged. A part is shorter where the
+        track ends by less than that. The track is decoded once; only the samples since the start of
+        the last part are in memory.
 
         Args:
           spans: start and length of each part in seconds, in order.
+          most_s: a part that is shorter goes on to this length, if the decoder gives more than the
+            headers claim.
         """
         blocks, held, first = self._blocks(), np.zeros((0, 2), np.float32), 0
         for start_s, length_s in spans:
+            if not self.extent.is_there(start_s, length_s):
+                why = self.extent.told('sound', start_s, length_s)
+                yield NoData(f'{self._name} has {why}')
+                continue
             start = round(start_s * self.rate_hz)
-            stop = start + round(length_s * self.rate_hz)
-            new, end = [held], first + len(held)
+            stop = start + round(max(length_s, most_s) * self.rate_hz)
+            drop = min(max(0, start - first), len(held))
+            new, end, first = [held[drop:]], first + len(held), first + drop
             while end < stop and (block := next(blocks, None)) is not None:
-                new.append(block)
-                end += len(block)
-            drop = min(max(0, start - first), end - first)
-            held, first = np.concatenate(new)[drop:], first + drop
-            part = held[: stop - start]
-            gaps = np.isnan(part[:, 0])
-            missing_s = min(stop / self.rate_hz, self.duration_s) - end / self.rate_hz
-            if not len(part) or missing_s > _TOLERANCE_S:
-                yield self._damaged('ends', end)
-            elif np.count_nonzero(gaps) > _TOLERANCE_S * self.rate_hz:
-                yield self._damaged('has a gap', start + gaps.argmax())
-            else:
-                yield np.nan_to_num(part)
+                drop = min(max(0, start - end), len(block))
+                new.append(block[drop:])
+                first, end = first + drop, end + len(block)
+            held = np.concatenate(new)
+            yield self._part(held[: stop - start], start, end, length_s)
+
+    def _part(
+        self, part: np.ndarray, start: int, end: int, length_s: float
+    ) -> np.ndarray | ValueError:
+        """Returns a part with silence where it has no data, or the error of a damaged one.
+
+        Args:
+          start: number of its first sample.
+          end: number of samples that the decoder has given.
+        """
+        rate, end_s = self.rate_hz, self.extent.end_s
+        lost = np.isnan(part[:, 0])
+        missing_s = min(start / rate + length_s, end_s) - end / rate
+        if not len(part) or missing_s > _TOLERANCE_S:
+            return self._damaged('ends', end)
+        if np.count_nonzero(lost) > _TOLERANCE_S * rate:
+            return self._damaged('has a gap', start + lost.argmax())
+        silent = round(length_s * rate) - len(part)
+        silent = silent if silent > ROUNDING * length_s * rate else 0
+        return np.pad(np.nan_to_num(part), ((0, silent), (0, 0)))
 
     def _check_end(self, count: int) -> None:
         """Raises ValueError if the last sample is missing: libsndfile decodes no cut FLAC file."""
@@ -152,14 +178,14 @@ class SoundTrack:
         at_s = sample / self.rate_hz
         return ValueError(
             f'{self._name} is damaged or cut short: its sound {how} at {at_s:.1f} s of '
-            f'{self.duration_s:.1f} s'
+            f'{self.extent.end_s:.1f} s'
         )
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        self._scale = scale = FullScale(self._name, self.rate_hz, self.duration_s * self.rate_hz)
+        self._scale = scale = FullScale(self._name, self.rate_hz, self._num_samples)
         if not self._is_pcm:
             with _opened_sound(self._source) as (container, stream):
-                yield from _sound_blocks(container, stream, scale, timed=True)
+                yield from _sound_blocks(container, stream, scale, lenient=True)
             return
         with _opened_pcm(self._source) as (sound, _):
             while len(block := sound.read(self.rate_hz, dtype='float32', always_2d=True)):
@@ -179,14 +205,23 @@ def _opened_sound(
         yield container, stream
 
 
-def _length_s(container: av.container.InputContainer, stream: av.AudioStream) -> float:
-    """Returns the seconds of a compressed track by its packets, right to a few hundredths."""
-    clock, end_s, tick = Clock(), 0.0, float(stream.time_base)
+def _extent(container: av.container.InputContainer, stream: av.AudioStream) -> Extent:
+    """Returns when a compressed track has sound by its packets, right to a few hundredths."""
+    codec, tick = stream.codec_context, float(stream.time_base)
+    clock, usual_s = Clock(float(start_of(container))), codec.frame_size / codec.sample_rate
+    is_fixed = codec.frame_size > 1  # mp4 says that the packet before a gap lasts until its end
+    start_s, end_s, gaps = None, 0.0, list[Stretch]()
     for packet in container.demux(stream):
-        if packet.size:
+        if packet.size and not packet.is_discard:
             stamp_s = None if packet.pts is None else packet.pts * tick
-            end_s = clock.place(stamp_s, end_s) + (packet.duration or 0) * tick
-    return end_s
+            at_s = clock.place(stamp_s, end_s)
+            if start_s is None:
+                start_s = max(0.0, at_s)
+            elif at_s - end_s > GAP_S:
+                gaps.append((end_s, at_s))
+            length_s = (packet.duration or 0) * tick
+            end_s = at_s + (usual_s if is_fixed and not 0 < length_s < 2 * usual_s else length_s)
+    return Extent(start_s or 0.0, end_s, tuple(gaps))
 
 
 def _sound_blocks(
@@ -194,17 +229,19 @@ def _sound_blocks(
     stream: av.AudioStream,
     scale: FullScale,
     *,
-    timed: bool = False,
+    lenient: bool = False,
 ) -> Iterator[np.ndarray]:
     """Yields decoded samples [n, 2] at the file's own rate.
 
+    Time before the first time stamp, and gaps between them, are silent.
+
     Args:
       scale: checks and clips them.
-      timed: fills gaps between time stamps with silence, and packets that cannot be decoded with
-        NaN; otherwise gaps are closed, and such packets raise an error.
+      lenient: gives NaN in place of packets that cannot be decoded, which raise an error otherwise.
     """
-    codec, clock, count = stream.codec_context, Clock(), 0
+    codec, clock, count = stream.codec_context, Clock(float(start_of(container))), 0
     rate = codec.sample_rate
+    has_begun = False
     # FFmpeg's own mono-to-stereo step lowers the level; _stereo doubles instead
     layout = 'mono' if codec.channels == 1 else 'stereo'
     resampler = av.AudioResampler(format='flt', layout=layout, rate=rate)
@@ -212,7 +249,7 @@ def _sound_blocks(
         try:
             frames = packet.decode()
         except av.FFmpegError as error:
-            if not timed or isinstance(error, MemoryError):
+            if not lenient or isinstance(error, MemoryError):
                 raise
             lost = round(rate * min(1.0, float((packet.duration or 0) * stream.time_base)))
             yield np.full((lost, 2), np.nan, np.float32)
@@ -221,9 +258,9 @@ def _sound_blocks(
         for frame in frames if packet.size else [*frames, None]:
             if frame:
                 scale.check_frame(frame)
-            if timed and frame:
                 gap_s = clock.place(frame.time, count / rate) - count / rate
-                gap = round(rate * gap_s) if gap_s > GAP_S else 0
+                gap = round(rate * gap_s) if gap_s > (GAP_S if has_begun else 0) else 0
+                has_begun = True
                 count += gap
                 for start in range(0, gap, rate):
                     yield np.zeros((min(rate, gap - start), 2), np.float32)

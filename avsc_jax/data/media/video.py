@@ -1,4 +1,8 @@
-"""Decodes exactly those frames of a film that a rule picks."""
+"""Decodes exactly those frames of a film that a rule picks.
+
+Frames at a constant rate are picked by number, as papers do; others by the time at which they are
+on screen.
+"""
 
 import collections
 import contextlib
@@ -12,17 +16,22 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from avsc_jax.data.media.frame_rules import pick_frames
+from avsc_jax.data.media.frame_rules import pick_frames, pick_shown
 from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
 from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
+from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, start_of
 
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
+ROUNDED_S, ROUNDED = 0.002, 0.05  # gaps of a constant rate differ from the median by no more
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
 
 
 class Frames(NamedTuple):
-    """Frames of a clip: RGB images [T, H, W, 3], frame numbers [T], and times [T] in seconds."""
+    """Frames of a clip: RGB images [T, H, W, 3], frame numbers [T], and times [T] in seconds.
+
+    Times are from the file's second 0, see `timeline`.
+    """
 
     images: np.ndarray
     index: np.ndarray
@@ -57,7 +66,8 @@ def read_frames(
       rule, short_side, resize: see Pick.
     """
     track = PictureTrack(source)
-    (part,) = track.parts([(0.0, track.duration_s)], [Pick(rule, short_side, resize)])
+    span = track.extent.start_s, track.duration_s
+    (part,) = track.parts([span], [Pick(rule, short_side, resize)])
     if isinstance(part, ValueError):
         raise part
     return part[0]
@@ -70,61 +80,92 @@ class PictureTrack:
 
     Attributes:
       duration_s: length of the track, over which its frames are evenly spaced.
+      extent: when it has pictures, by the file's clock.
     """
 
     def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
         self._source, self._name = source, name_of(source)
         with _opened_pictures(source) as (container, stream):
-            codec, tick = stream.codec_context, stream.time_base
+            codec, tick, zero = stream.codec_context, stream.time_base, start_of(container)
             rate = stream.average_rate or stream.base_rate or Fraction(25)
             self._size = codec.width, codec.height
             check_picture_size(self._name, *self._size)
             packets = np.fromiter(
                 (
-                    (_UNKNOWN if p.pts is None else p.pts, p.is_keyframe, p.is_discard)
+                    (
+                        _UNKNOWN if p.pts is None else p.pts,
+                        p.is_keyframe,
+                        p.is_discard,
+                        p.duration or 0,
+                    )
                     for p in _filled(container, stream)
                 ),
-                [('pts', np.int64), ('is_key', bool), ('is_hidden', bool)],  # by an edit list
+                [
+                    ('pts', np.int64),
+                    ('is_key', bool),
+                    ('is_hidden', bool),  # by an edit list
+                    ('length', np.int64),
+                ],
             )
             # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
-            is_guessed = codec.has_b_frames and container.format.name == 'avi'
+            has_b_frames, is_avi = codec.has_b_frames, container.format.name == 'avi'
+            first_s = Fraction(0) if stream.start_time is None else stream.start_time * tick - zero
         stored = np.flatnonzero(~packets['is_hidden'])
         stored = stored[np.argsort(packets['pts'][stored], kind='stable')]
-        shown = packets['pts'][stored]
+        shown, last_s = packets['pts'][stored], 0.0
+        if len(stored):
+            last_s = float(int(packets['length'][stored[-1]]) * tick)
         is_unclear = _UNKNOWN in packets['pts'] or (shown[1:] == shown[:-1]).any()
-        self._numbered = bool(is_guessed or is_unclear)
+        self._numbered = bool((is_avi and has_b_frames) or is_unclear)
         if self._numbered:
             with _opened_pictures(source) as (container, stream):
                 frames = _decoded(stream.codec_context, _filled(container, stream), numbered=True)
                 shown, tick = np.arange(sum(1 for _ in frames)), 1 / rate
+            last_s = 0.0
         if not len(shown):
             raise ValueError(f'{self._name} holds no pictures; is it cut short?')
-        last = len(shown) - 1
-        last_s = float((int(shown[-1]) - int(shown[0])) * tick)
-        self.duration_s = last_s * len(shown) / last if last else float(1 / rate)
+        if self._numbered or is_avi:
+            zero = int(shown[0]) * tick - first_s
+        self._shown, self._stored = shown, stored
+        self._seconds = _seconds(shown, tick, zero)
+        self._is_constant, self.duration_s = _timing(self._seconds, last_s, float(1 / rate))
         if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
             raise ValueError(
                 f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
             )
-        self._shown, self._stored = shown, stored
-        self._seconds = (shown - shown[0]) * tick.numerator / tick.denominator
+        start_s = max(0.0, float(self._seconds[0]))
+        self.extent = Extent(start_s, float(self._seconds[0]) + self.duration_s)
         self._keys = np.flatnonzero(packets['is_key'])
         self._key_pts = packets['pts'][self._keys]
 
     def parts(
         self, spans: Sequence[tuple[float, float]], picks: Sequence[Pick]
     ) -> Iterator[list[Frames] | ValueError]:
-        """Yields for each part one Frames per pick, or a ValueError for a damaged part.
+        """Yields for each part one Frames per pick, or a ValueError for one that has none.
 
-        All parts are decoded in one pass over the file, and only the groups that hold a frame.
+        The error is a NoData where the track has no pictures by the rule of Extent.is_there;
+        otherwise the file is damaged. All parts are decoded in one pass over the file, and only the
+        groups that hold a frame.
 
         Args:
-          spans: start and length of each part in seconds, in order. The rule picks as many frames
-            as for the whole length also where the track ends earlier.
+          spans: start and length of each part in seconds, in order. A rule picks over the length,
+            or up to the track's end; no frame is picked at times before the track begins.
         """
+        filled = [self.extent.is_there(*span) for span in spans]
         waiting = collections.deque(
-            _Part(self._places(span, picks), picks, self._size) for span in spans
+            _Part(self._places(span, picks), picks, self._size)
+            for span, is_there in zip(spans, filled, strict=True)
+            if is_there
         )
+        given = self._decoded_parts(waiting)
+        for span, is_there in zip(spans, filled, strict=True):
+            why = '' if is_there else self.extent.told('picture', *span)
+            yield next(given) if is_there else NoData(f'{self._name} has {why}')
+
+    def _decoded_parts(
+        self, waiting: collections.deque['_Part']
+    ) -> Iterator[list[Frames] | ValueError]:
+        """Yields the parts in their order, and removes them."""
         wanted = sorted({place for part in waiting for place in part.missing})
         for place, frame in self._pictures(wanted):
             if frame is not None:
@@ -138,12 +179,22 @@ class PictureTrack:
 
     def _places(self, span: tuple[float, float], picks: Sequence[Pick]) -> list[np.ndarray]:
         """Returns the frames, numbered in showing order, that each pick takes of a part."""
-        start_s, length_s = span
-        first, end = np.searchsorted(self._seconds, (start_s, start_s + length_s))
+        start_s, seconds = span[0], self._seconds
+        length_s = min(span[1], self.extent.end_s - start_s)
+        late_s = max(0.0, seconds[0] - start_s)
+        is_late = late_s > ROUNDING * length_s
+        if not self._is_constant:
+            part = dict(start_s=start_s, duration_s=length_s)
+            places = [pick_shown(pick.rule, seconds, **part) for pick in picks]
+            return [_begun(each, 0, is_late) for each in places]
+        first, end = np.searchsorted(seconds, (start_s, start_s + length_s))
+        first = first if start_s > 0 else 0
         if first == end:  # the one before is still shown
             first, end = max(0, first - 1), max(1, first)
-        count = int(end - first)
-        return [first + pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
+        before = round(late_s * len(seconds) / self.duration_s)  # frames that there would be
+        count = int(end - first) + before
+        places = [pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
+        return [_begun(each + first - before, first, is_late) for each in places]
 
     def _pictures(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame | None]]:
         """Yields each wanted place, in showing order, with its frame; None if it is damaged."""
@@ -249,7 +300,7 @@ class StillTrack(NamedTuple):
     """A still picture as a track of one frame, which fits sound of any length."""
 
     path: Path
-    duration_s = 0.0
+    extent = Extent(0.0, float('inf'))
 
     def parts(
         self, spans: Sequence[tuple[float, float]], picks: Sequence[Pick]
@@ -261,6 +312,40 @@ class StillTrack(NamedTuple):
             image = image if pick.resize is None else pick.resize(image)
             part.append(Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32)))
         return itertools.repeat(part, len(spans))
+
+
+def _seconds(shown: np.ndarray, tick: Fraction, zero: Fraction) -> np.ndarray:
+    """Turns rising time stamps in ticks into seconds after the time stamp of second 0."""
+    whole, rest = divmod(zero, tick)
+    return (shown - int(whole)) * tick.numerator / tick.denominator - float(rest)
+
+
+def _begun(places: np.ndarray, first: int, is_late: bool) -> np.ndarray:
+    """Leaves out places before the first frame, which takes them if the track is not late."""
+    kept = places[places >= first] if is_late else np.maximum(places, first)
+    return kept if len(kept) else np.array([first])
+
+
+def _timing(seconds: np.ndarray, last_s: float, usual_s: float) -> tuple[bool, float]:
+    """Returns whether frames come at a constant rate, and how long the track is.
+
+    A rate is constant where every gap lies within max(2 ms, 5 %) of the median. The last frame of
+    such a track is shown for as long as the others, unless the container says over twice as long.
+
+    Args:
+      seconds: when each frame is first shown.
+      last_s: for how long the last one is shown by the container; 0 if that is unknown.
+      usual_s: for how long a frame is shown by the container's rate.
+    """
+    gaps, last = np.diff(seconds), len(seconds) - 1
+    if not last:
+        return True, last_s or usual_s
+    usual_s = float(np.median(gaps))
+    is_even = (np.abs(gaps - usual_s) <= max(ROUNDED_S, ROUNDED * usual_s)).all()
+    span_s = float(seconds[-1] - seconds[0])
+    if is_even and last_s <= 2 * usual_s:
+        return True, span_s * len(seconds) / last
+    return False, span_s + (last_s or usual_s)
 
 
 @contextlib.contextmanager

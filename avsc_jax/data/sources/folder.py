@@ -77,10 +77,13 @@ class Folder(DataSource):
         print(_summary(clips, lists), file=sys.stderr)
         if built:
             stored = records.open_dataset(data.name, data.config, data_dir).builder
-            if stored.info.metadata.get('listing') == clips.digest:
+            is_old = stored.version < OwnData.VERSION
+            if not is_old and stored.info.metadata.get('listing') == clips.digest:
                 return
-            print(f'{place} has changed since; its data set is built again', file=sys.stderr)
-            shutil.rmtree(stored.data_dir)
+            why = 'is read otherwise since version 1.1.0' if is_old else 'has changed since'
+            print(f'{place} {why}; its data set is built again', file=sys.stderr)
+            if not is_old:
+                shutil.rmtree(stored.data_dir)
         builder = OwnData(
             files=FolderFiles(clips.root),
             lists=lists,
@@ -157,8 +160,11 @@ class OwnData(RecordBuilder):
       facts: metadata to store with the data set.
     """
 
-    VERSION = tfds.core.Version('1.0.0')
-    RELEASE_NOTES = {'1.0.0': 'First version.'}
+    VERSION = tfds.core.Version('1.1.0')
+    RELEASE_NOTES = {
+        '1.0.0': 'First version.',
+        '1.1.0': 'Files are read by their own clock; short ones keep their length.',
+    }
     skip_flag = '--config.data.on_error=skip'
 
     def __init__(

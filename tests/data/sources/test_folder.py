@@ -288,7 +288,7 @@ def built(tmp_path):
 
 def test_the_data_set_keeps_the_contract_of_records(built):
     dataset = built()
-    assert dataset.name == 'own_data/x/1.0.0' and dataset.classes == ('bar', 'tram')
+    assert dataset.name == 'own_data/x/1.1.0' and dataset.classes == ('bar', 'tram')
     assert dataset.builder.info.metadata['listing'] == 'abc'
     assert [dataset.num_records(s) for s in ('train', 'train_inner', 'test')] == [16, 8, 8]
     record = dataset.records('test')[1]
@@ -303,7 +303,7 @@ def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(built, tmp_pat
         (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=r'2 of 12 clips .*--config.data.on_error=skip'):
         built()
-    (report,) = tmp_path.rglob('1.0.0.bad_media.tsv')
+    (report,) = tmp_path.rglob('1.1.0.bad_media.tsv')
     told = dict(line.split('\t') for line in report.read_text().splitlines()[1:])
     assert {*told} == {'bar/0a.wav', 'tram/1b.wav'}
     assert 'is empty' in told['bar/0a.wav'] and 'cut short' in told['tram/1b.wav']
