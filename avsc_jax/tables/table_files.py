@@ -1,9 +1,10 @@
 """Reading and writing predictions tables.
 
-`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are DCASE's tab-separated file, which keeps
-clips and probabilities only.
+`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are text files in DCASE's layout, which keep
+clips, groups and probabilities only.
 """
 
+import collections
 import csv
 import json
 import pathlib
@@ -12,21 +13,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsc_jax import metrics, scenes
-from avsc_jax.runtime.files import whole, write_arrays
-from avsc_jax.tables.predictions import FIELDS, Predictions
-from avsc_jax.tables.text_files import NAMES, clip_id_of, existing, name_column, naming, parse
+from avsc_jax.runtime.files import some, whole, write_arrays
+from avsc_jax.tables.predictions import FIELDS, Predictions, cautioned, columns
+from avsc_jax.tables.text_files import NAMES, clip_names, existing, name_columns, naming, parse
 from avsc_jax.tables.truth_files import label_indices
 
 SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
+FACTS = ('scene_label', 'scene_pred', 'group', 'start_s', 'end_s')  # columns beside the names
 
 
-def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Predictions:
+def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Predictions:
     """Reads a predictions table; warns when rows do not sum to 1.
 
     Args:
       path: a file of one of SUFFIXES: `.npz`, DCASE's text file, or the course layout, a text file
-        with the true scene in `scene_label` and the predicted one in `scene_pred`.
-      classes: the columns that a text file must have, in any order; `.npz` brings its own.
+        with the true scene in `scene_label` and the predicted one in `scene_pred`. A text file's
+        fields are separated by tabs, semicolons or commas. One with the columns `start_s` and
+        `end_s` has a row for each window of a file.
+      classes: the columns that a text file must have, in any order; `.npz` brings its own. None:
+        the ten scenes if the file has them, else all columns of numbers in their order.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -39,24 +44,25 @@ def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Pr
       ...     _ = path.write_text('filename\\tbus\\ttram\\naudio/a.wav\\t0.9\\t0.1\\n')
       ...     table = read(path, classes=['bus', 'tram'])
       >>> table.clip_id.tolist(), table.probs.tolist()
-      (['a'], [[0.9, 0.1]])
+      (['audio/a.wav'], [[0.9, 0.1]])
     """
     path = existing(path)
     with naming(path):
-        table = _read_npz(path) if _is_npz(path) else _read_text(path, list(classes))
+        table = _read_npz(path) if _is_npz(path) else _read_text(path, classes)
     metrics.warn_of_sums(table.probs, str(path))
     return table
 
 
-def write(table: Predictions, path: str | pathlib.Path) -> None:
+def write(table: Predictions, path: str | pathlib.Path, separator: str = '\t') -> None:
     """Writes a predictions table; the file appears once it is complete.
 
     Args:
       table: any table for `.npz`, one row a clip for a text file.
       path: a file of one of SUFFIXES; an existing one is replaced.
+      separator: of the fields of a text file; DCASE's has tabs.
 
     Raises:
-      ValueError: another suffix, or segments that a text file cannot hold.
+      ValueError: another suffix, or segments or names of classes that a text file cannot hold.
 
     Example:
       >>> import pathlib, tempfile
@@ -71,20 +77,23 @@ def write(table: Predictions, path: str | pathlib.Path) -> None:
     """
     path = pathlib.Path(path)
     if _is_npz(path):
-        columns = {name: getattr(table, name) for name in FIELDS}
-        write_arrays(path, meta=np.array(json.dumps(table.meta)), **columns)
-    else:
-        if np.any(table.segment != -1):
-            raise ValueError(
-                f'{path} can hold one row a clip and the table has segments; pool it first or '
-                'write .npz'
-            )
-        classes = table.meta['classes']
-        with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
-            lines = csv.writer(file, delimiter='\t', lineterminator='\n')
-            lines.writerow(['filename', 'scene_label', *classes])
-            for name, row in zip(table.clip_id.tolist(), table.probs, strict=True):
-                lines.writerow([name, classes[row.argmax()], *map(repr, row.tolist())])
+        write_arrays(path, meta=np.array(json.dumps(table.meta)), **columns(table))
+        return
+    if np.any(table.segment != -1):
+        raise ValueError(
+            f'{path} can hold one row a clip and the table has segments; pool it first or '
+            'write .npz'
+        )
+    classes = table.meta['classes']
+    if taken := [name for name in classes if name in (*NAMES, *FACTS)]:
+        raise ValueError(f'{path} cannot hold a class called {taken[0]!r}; write .npz')
+    group = [] if table.group is None else [table.group.tolist()]
+    facts = zip(table.clip_id.tolist(), table.probs.argmax(axis=1), *group, strict=True)
+    with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
+        lines = csv.writer(file, delimiter=separator, lineterminator='\n')
+        lines.writerow(['filename', 'scene_label', *['group'] * len(group), *classes])
+        for (name, best, *of_group), row in zip(facts, table.probs.tolist(), strict=True):
+            lines.writerow([name, classes[best], *of_group, *map(repr, row)])
 
 
 def _is_npz(path: pathlib.Path) -> bool:
@@ -96,45 +105,98 @@ def _is_npz(path: pathlib.Path) -> bool:
 def _read_npz(path: pathlib.Path) -> Predictions:
     try:
         with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in FIELDS}
+            names = [*FIELDS, *(name for name in ('group',) if name in file)]
+            arrays = {name: file[name] for name in names}
             meta = json.loads(file['meta'].item())
     except Exception as error:  # zip, npy and JSON readers raise a dozen kinds on broken bytes
         raise ValueError(f'not a readable predictions table ({error}); write it again') from error
-    return Predictions(**columns, meta=meta)
+    return Predictions(**arrays, meta=meta)
 
 
-def _read_text(path: pathlib.Path, classes: list[str]) -> Predictions:
+def _read_text(path: pathlib.Path, wanted: Sequence[str] | None) -> Predictions:
     """Reads DCASE's file, or the course layout: scene_label is the truth, scene_pred the answer."""
     header, rows = parse(path)
-    name = name_column(header)
-    rest = [column for column in header if column not in (*NAMES, 'scene_label', 'scene_pred')]
-    for problem, columns in (
-        ('missing', [column for column in classes if column not in rest]),
-        ('unknown', [column for column in rest if column not in classes]),
-        ('doubled', sorted({column for column in rest if rest.count(column) > 1})),
-    ):
-        if columns:
-            raise ValueError(
-                f'{problem} class columns: {" ".join(columns)}; each of {" ".join(classes)} must '
-                'be there once'
-            )
-    label = np.full(len(rows), -1, np.int32)
-    if {'scene_pred', 'scene_label'} <= set(header):
-        label = label_indices([row[header.index('scene_label')] for row in rows], classes)
-    return Predictions(
-        clip_id=np.array([clip_id_of(row[name]) for row in rows], str),
-        segment=np.full(len(rows), -1, np.int32),
-        label=label,
-        probs=_numbers(rows, [header.index(column) for column in classes]),
-        meta={'classes': classes, 'granularity': 'clip', 'pooled': True},
+    clips = clip_names(rows, name_columns(header)[0])
+    classes = _classes(header, wanted)
+
+    def cells(name: str) -> list[str]:
+        return [row[header.index(name)].strip() for row in rows]
+
+    has_truth = {'scene_pred', 'scene_label'} <= {*header} - {*classes}
+    answer = next((name for name in ('scene_pred', 'scene_label') if name in header), None)
+    has_windows = {'start_s', 'end_s'} <= {*header} - {*classes}
+    granularity = 'window' if has_windows else 'clip'
+    unknown = np.full(len(rows), -1, np.int32)
+    table = Predictions(
+        clip_id=np.array(clips, str),
+        segment=_places(clips) if has_windows else unknown,
+        label=label_indices(cells('scene_label'), classes) if has_truth else unknown,
+        probs=_numbers(rows, [header.index(name) for name in classes]),
+        meta={'classes': classes, 'granularity': granularity, 'pooled': not has_windows},
+        group=np.array(cells('group'), str) if 'group' in {*header} - {*classes} else None,
     )
+    wrong = _contradictions(table, cells(answer)) if answer else []
+    return cautioned(table, [f'{path}: {answer} {line}' for line in wrong])
 
 
-def _numbers(rows: list[list[str]], columns: list[int]) -> np.ndarray:
-    probs = np.empty((len(rows), len(columns)))
+def _classes(header: list[str], wanted: Sequence[str] | None) -> list[str]:
+    """Returns the classes among the columns, in the order of a table; see `read`.
+
+    Raises:
+      ValueError: columns of classes are missing, unknown or doubled.
+    """
+    own = [name for name in header if name in (wanted or ()) or name not in (*NAMES, *FACTS)]
+    nearly = len({*scenes.SCENES} & {*own}) > len(scenes.SCENES) / 2
+    classes = list(wanted or (scenes.SCENES if nearly else dict.fromkeys(own)))
+    for problem, named in (
+        ('missing', [name for name in classes if name not in own]),
+        ('unknown', [name for name in own if name not in classes]),
+        ('doubled', sorted({name for name in own if own.count(name) > 1})),
+    ):
+        if named:
+            raise ValueError(
+                f'{problem} class columns: {" ".join(named)}; each of {" ".join(classes)} must '
+                'be there once' + ' (--classes names others)' * (wanted is None)
+            )
+    return classes
+
+
+def _places(clips: Sequence[str]) -> np.ndarray:
+    """Numbers the rows of each clip from 0."""
+    counts: collections.Counter[str] = collections.Counter()
+    places = []
+    for clip in clips:
+        places.append(counts[clip])
+        counts[clip] += 1
+    return np.array(places, np.int32)
+
+
+def _contradictions(table: Predictions, answers: Sequence[str]) -> list[str]:
+    """Describes the rows whose written answer is not their likeliest class, in a sentence."""
+    number = {name: index for index, name in enumerate(table.meta['classes'])}
+    best = table.probs.max(axis=1)
+    wrong = [
+        f'{clip} {answer!r}'
+        for clip, answer, row, top in zip(
+            table.clip_id.tolist(), answers, table.probs, best, strict=True
+        )
+        if answer and (answer not in number or row[number[answer]] < top)
+    ]
+    if not wrong:
+        return []
+    return [
+        f'contradicts the probabilities in {len(wrong)} of {len(answers)} rows, and is not used: '
+        f'{some(wrong)}'
+    ]
+
+
+def _numbers(rows: Sequence[Sequence[str]], places: Sequence[int]) -> np.ndarray:
+    probs = np.empty((len(rows), len(places)))
     for number, row in enumerate(rows):
         try:
-            probs[number] = [float(row[column]) for column in columns]
+            probs[number] = [float(row[place]) for place in places]
         except ValueError as error:
-            raise ValueError(f'data row {number + 1}: {error}; give numbers') from error
+            comma = any(',' in row[place] for place in places)
+            advice = 'write numbers with a point, not with a comma' if comma else 'give numbers'
+            raise ValueError(f'data row {number + 1}: {error}; {advice}') from error
     return probs
