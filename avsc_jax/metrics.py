@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
+SUM_TOLERANCE = 1e-3  # of a row's sum, where its values are not rounded
 FLIPS = 10_000  # sign flips in a paired test, unless there are fewer in all
 
 
@@ -44,6 +45,12 @@ def check_probs(probs: Array) -> np.ndarray:
     if probs.ndim != 2 or probs.shape[1] < 2:
         raise ValueError(
             f'probabilities have shape {probs.shape}; give [rows, classes] with two classes or more'
+        )
+    empty = np.flatnonzero(np.isnan(probs).any(axis=1))
+    if empty.size:
+        raise ValueError(
+            f'{empty.size} of {len(probs)} rows hold NaN, which is no probability, first row '
+            f'{empty[0]}; a system gave no answer there: make these rows again or leave them out'
         )
     inside = (probs >= -TOLERANCE) & (probs <= 1 + TOLERANCE)
     bad = np.flatnonzero(~inside.all(axis=1))
@@ -75,6 +82,26 @@ def _check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
             f'({labels[bad[0]]}); -1 means unknown: join the true labels or drop those rows'
         )
     return labels.astype(np.int64)
+
+
+def rounding(probs: Float[Array, 'N C']) -> int | None:
+    """Counts the decimals, at most 5, to which all probabilities are rounded; None: to no fewer."""
+    probs = np.asarray(probs, np.float64)
+    for decimals in range(6):
+        if np.abs(probs - probs.round(decimals)).max(initial=0) <= np.finfo(np.float32).eps / 2:
+            return decimals
+    return None
+
+
+def sum_tolerance(probs: Float[Array, 'N C']) -> float:
+    """How far from 1 the sums of rows may be: as far as rounding takes them, at most 0.1.
+
+    Values with two decimals or more may be rounded; each is then wrong by half of the last one.
+    """
+    decimals = rounding(probs)
+    if decimals is None or decimals < 2:
+        return SUM_TOLERANCE
+    return max(SUM_TOLERANCE, min(0.1, probs.shape[1] * 0.5 * 10.0**-decimals + TOLERANCE))
 
 
 def warn_of_sums(probs: Float[Array, 'N C'], source: str = 'probabilities') -> None:

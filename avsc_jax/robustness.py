@@ -25,8 +25,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add('runs', nargs='+', type=Path, metavar='RUN', help='a finished run folder')
-    add('--split', help="split of the run's data (default: its test split)")
-    clips = 'number of records, evenly spread over the split (default: all)'
+    add('--split', help="split of the run's data, or several as a+b (default: its test split)")
+    clips = 'number of records, evenly spread over the split, or the first of a+b (default: all)'
     add('--clips', type=int, metavar='N', help=clips)
     add('--out', type=Path, help='write the table here: .md, .tsv or .json')
     add('--data_dir', type=Path, help='folder of prepared datasets')

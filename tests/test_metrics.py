@@ -314,7 +314,7 @@ def test_rows_that_do_not_sum_to_one_are_counted_in_a_warning():
     [
         ([[0.5, 0.5], [1.5, -0.5]], [0, 0], r'1 of 2 rows .* first row 1 \(1.5\)'),
         ([[0.9, -0.1]], [0], r'1 of 1 rows .* \(-0.1\)'),
-        ([[np.nan, 0.5]], [0], r'1 of 1 rows .* \(nan\)'),
+        ([[np.nan, 0.5]], [0], '1 of 1 rows hold NaN'),
         ([0.5, 0.5], [0], r'shape \(2,\)'),
         ([[1.0]], [0], r'two classes'),
         (np.zeros((0, 2)), np.zeros(0, int), 'no rows'),

@@ -215,6 +215,24 @@ def _folds_of_file(path: Path, clip_ids: Sequence[str], name: str) -> np.ndarray
     return np.array([fold_of[clip_id] for clip_id in clip_ids], int)
 
 
+def location(record: Mapping) -> str:
+    """Returns a record's location, such as 'lisbon-1175', or its group; '' if it names none."""
+    return _location(_recorded_name(record)) if record['location'] else ''
+
+
+def locations(dataset: Dataset, split: str, clip_ids: Sequence[str]) -> np.ndarray:
+    """Returns the location of each clip of a split `[N]`, '' where none is known.
+
+    Names of TAU's clips hold it; for others, all bytes of the split are read.
+    """
+    names = [] if isinstance(dataset, FoldedDataset) else [*map(parse_clip_id, clip_ids)]
+    known = [_location(name) for name in names if name]
+    if len(known) != len(clip_ids):
+        place = {outline['clip_id']: location(outline) for outline in dataset.outlines(split)}
+        known = [place[clip_id] for clip_id in clip_ids]
+    return np.array(known, str)
+
+
 def _recorded_name(outline: Mapping) -> ClipName:
     """Returns scene, city and location from a record's fields; its clip id need not name them."""
     if not outline['location']:

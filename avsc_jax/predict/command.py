@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avsc_jax import tables, weights
-from avsc_jax.data import sources
+from avsc_jax.data import folds, sources
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
@@ -62,7 +62,10 @@ def published(model: Path) -> list[str]:
 
 def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     """Tags media files, and writes what the flags ask for; returns the exit code."""
-    files = media_files.find(args.files, predictor.takes)
+    paths = media_files.expanded(args.files)
+    files = media_files.find(paths, predictor.takes)
+    is_named = args.csv or args.timeline or args.embeddings
+    names = outputs.row_names(files, paths) if is_named else {}
     if args.shard:
         files = media_files.shard(files, args.shard)
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
@@ -75,7 +78,7 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     journal.write(files)
     good = [line for line in lines if 'error' not in line]
     if good:
-        _write(out, good, predictor)
+        _write(out, [names.get(line['file'], '') for line in good], good, predictor)
     if path and path != out['jsonl']:
         path.unlink(missing_ok=True)
     notes: dict[str, list[str]] = {}
@@ -118,7 +121,7 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
     data_dir = args.data_dir or default_data_dir()
     data = sources.named(args.dataset, data_dir)
     loaded = dataset.records(predictor, data, args.split, data_dir, args.media_dir)
-    ids, segments, labels, probs, embedded, errors = [], [], [], [], [], []
+    ids, segments, labels, places, probs, embedded, errors = [], [], [], [], [], [], []
     while batch := list(itertools.islice(loaded, media_files.WINDOWS_PER_BATCH)):
         keyed = [(one['clip_id'], one) for one in batch]
         for name, one, answer in media_files.answered(predictor, keyed):
@@ -128,6 +131,7 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             ids.append(one['clip_id'])
             segments.append(one['segment'])
             labels.append(one['label'])
+            places.append(folds.location(one))
             probs.append(answer.probs)
             embedded.append(answer.embedding)
             tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
@@ -136,8 +140,9 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
         items = 'clip' if (segment < 0).all() else 'second'
         meta = {'classes': list(predictor.classes), 'granularity': items, 'pooled': items == 'clip'}
         meta['calibrated'] = predictor.is_calibrated
-        table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta)
-        tables.write(table, args.csv)
+        group = np.array(places, str) if any(places) else None
+        table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta, group)
+        tables.write(table, args.csv, outputs.separator(args.csv))
     if args.embeddings and ids:
         write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(embedded))
     return outputs.end({}, errors, len(ids) + len(errors), 'classified')
@@ -164,17 +169,22 @@ def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
     return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
 
 
-def _write(out: Mapping[str, Path | None], lines: Sequence[Mapping], predictor: Predictor) -> None:
+def _write(
+    out: Mapping[str, Path | None],
+    names: Sequence[str],
+    lines: Sequence[Mapping],
+    predictor: Predictor,
+) -> None:
     """Writes the tables and embeddings that were asked for."""
     if out['csv']:
         outputs.write_table(
-            out['csv'], lines, predictor.classes, calibrated=predictor.is_calibrated
+            out['csv'], names, lines, predictor.classes, calibrated=predictor.is_calibrated
         )
     if out['timeline']:
-        outputs.write_timeline(out['timeline'], lines, predictor.classes)
+        outputs.write_timeline(out['timeline'], names, lines, predictor.classes)
     if out['embeddings']:
-        ids, rows = outputs.clip_ids(lines), [line['embedding'] for line in lines]
-        write_arrays(out['embeddings'], clip_id=np.array(ids), embedding=np.array(rows, np.float32))
+        rows = np.array([line['embedding'] for line in lines], np.float32)
+        write_arrays(out['embeddings'], clip_id=np.array(names, str), embedding=rows)
 
 
 def _explain(

@@ -1,7 +1,7 @@
 """Reads the records of a prepared dataset, with the fields that a system takes."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,10 +19,13 @@ def records(
     split: str,
     data_dir: Path,
     media_dir: Path | None = None,
+    *,
+    places: Sequence[int] | None = None,
 ) -> Iterator[dict]:
     """Yields the records of a split in their order, read ahead, with a progress bar.
 
     Args:
+      places: the numbers of the records to read; None: all.
       media_dir: folder of the video files, for systems that take pictures from them; see
         `sources.media_files`.
     """
@@ -42,5 +45,6 @@ def records(
             record |= preprocess.pictures(media(record['clip_id']))
         return record
 
-    ahead = read_ahead(read, range(len(stored)), num_threads=os.cpu_count() or 1)
-    return iter(tqdm(ahead, total=len(stored), unit='clip'))
+    places = range(len(stored)) if places is None else places
+    ahead = read_ahead(read, places, num_threads=os.cpu_count() or 1)
+    return iter(tqdm(ahead, total=len(places), unit='clip'))

@@ -35,9 +35,11 @@ def encode(
     spec, settings = specified(text, weights_dir, origin)
     encoder = spec.make(weights_dir)
     inputs = FeatureInputs(settings, [encoder])
+    paths = media_files.expanded(paths)
     files = media_files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
+    names = outputs.row_names(files, paths)
     notes: dict[str, list[Path]] = {}
-    errors, lines, times, embeddings = [], [], [], []
+    errors, clips, times, embeddings = [], [], [], []
     # one file is read ahead, no more: an hour of sound takes more than a gigabyte
     read = one_ahead(_read(inputs, file) for file in files)
     for file, record in tqdm(read, total=len(files), unit='file', disable=len(files) < 2):
@@ -49,14 +51,14 @@ def encode(
         clipped = [media.clipping_note(record['clipped'])] if 'clipped' in record else []
         for note in [*inputs.notes(record), *clipped]:
             notes.setdefault(note, []).append(file)
-        lines.append({'file': str(file)})
+        clips.append(names[str(file)])
         times.append(encoder.times_s(record, len(rows)))
         embeddings.append(rows)
         tqdm.write(f'{printable(file)}  {len(rows)} embeddings of {rows.shape[1]} values')
-    if lines:
+    if clips:
         write_arrays(
             out,
-            clip_id=np.repeat(outputs.clip_ids(lines), [len(rows) for rows in embeddings]),
+            clip_id=np.repeat(clips, [len(rows) for rows in embeddings]),
             time_s=np.concatenate(times).astype(np.float64),
             embedding=np.concatenate(embeddings),
             about=json.dumps(spec.to_json() | settings),

@@ -177,6 +177,14 @@ def answered(
         return [one for item in batch for one in answered(predictor, [item])]
 
 
+def expanded(paths: Iterable[Path]) -> list[Path]:
+    """Replaces '-' by the paths of the standard input, one a line."""
+    named: list[Path] = []
+    for path in paths:
+        named += [Path(line.rstrip('\n')) for line in sys.stdin] if str(path) == '-' else [path]
+    return named
+
+
 def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) -> list[Path]:
     """Lists files, and the media files below folders, each once; a folder's are sorted.
 
@@ -190,9 +198,7 @@ def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) ->
     """
     endings = media.VIDEOS + media.SOUNDS * ('sound' in takes)
     endings += media.PICTURES * ('picture' in takes and stills)
-    files, named = [], []
-    for path in paths:
-        named += [Path(line.rstrip('\n')) for line in sys.stdin] if str(path) == '-' else [path]
+    files, named = [], expanded(paths)
     for path in named:
         if path.is_dir():
             inside, _, notes = folder_walk.walk(path)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,34 +33,70 @@ def check(args: argparse.Namespace) -> None:
             raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
 
 
+def separator(path: Path) -> str:
+    """The separator of the text tables that predict writes: commas in .csv, tabs in others."""
+    return ',' if path.suffix == '.csv' else '\t'
+
+
 def write_table(
-    path: Path, lines: Sequence[Mapping], classes: Sequence[str], *, calibrated: bool
+    path: Path,
+    names: Sequence[str],
+    lines: Sequence[Mapping],
+    classes: Sequence[str],
+    *,
+    calibrated: bool,
 ) -> None:
     """Writes a predictions table with a row for each file; see tables.write."""
     unknown = np.full(len(lines), -1, np.int32)
     meta = {'classes': list(classes), 'granularity': 'clip', 'pooled': True}
     meta['calibrated'] = calibrated
     probs = np.array([[line['probs'][name] for name in classes] for line in lines])
-    tables.write(tables.Predictions(np.array(clip_ids(lines)), unknown, unknown, probs, meta), path)
+    table = tables.Predictions(np.array(names, str), unknown, unknown, probs, meta)
+    tables.write(table, path, separator(path))
 
 
-def write_timeline(path: Path, lines: Sequence[Mapping], classes: Sequence[str]) -> None:
-    """Writes a row for each window, with tabs: file, start and end in s, scene, probabilities."""
+def write_timeline(
+    path: Path, names: Sequence[str], lines: Sequence[Mapping], classes: Sequence[str]
+) -> None:
+    """Writes a row for each window: file, start and end in s, scene, probabilities."""
     text = io.StringIO()
-    writer = csv.writer(text, delimiter='\t', lineterminator='\n')
+    writer = csv.writer(text, delimiter=separator(path), lineterminator='\n')
     writer.writerow(['filename', 'start_s', 'end_s', 'scene_label', *classes])
-    for name, line in zip(clip_ids(lines), lines, strict=True):
+    for name, line in zip(names, lines, strict=True):
         for w in line['timeline']:
             times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
             writer.writerow([name, *times, w['scene'], *map(repr, w['probs'])])
     write_texts(path.parent, {path.name: text.getvalue()})
 
 
-def clip_ids(lines: Sequence[Mapping]) -> list[str]:
-    """File names without folder and ending if they are unique, else the whole paths."""
-    names = [printable(line['file']) for line in lines]
-    stems = [Path(name).stem for name in names]
-    return stems if len(set(stems)) == len(stems) else names
+def row_names(files: Sequence[Path], arguments: Iterable[Path]) -> dict[str, str]:
+    """Names the row of each file in tables: its path below the folder that was given, or its name.
+
+    A name does not depend on the other files, so that the tables of shards fit together.
+
+    Args:
+      files: paths as `media_files.find` gives them.
+      arguments: the files and folders that it was given.
+
+    Returns:
+      Path of the file -> name with folders and ending, '/' between folders.
+
+    Raises:
+      ValueError: two files have the same name.
+    """
+    folders = [path for path in arguments if path.is_dir()]
+    names: dict[str, str] = {}
+    first: dict[str, Path] = {}
+    for file in files:
+        folder = next((f for f in folders if file.is_relative_to(f)), file.parent)
+        name = printable(file.relative_to(folder).as_posix())
+        if (other := first.setdefault(name, file)) != file:
+            raise ValueError(
+                f'{other} and {file} would both be called {name} in tables; give the folder that '
+                'holds both, or classify them apart'
+            )
+        names[str(file)] = name
+    return names
 
 
 def page_name(file: Path) -> str:

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 
 from avsc_jax import metrics, tables
 from avsc_jax.report.console import COLUMNS, columns, cut, figure, interval, number, words
-from avsc_jax.report.scores import METRICS, cautions, groups, labelled, plain, rows
+from avsc_jax.report.scores import METRICS, cautions, groups, labelled, plain
 from avsc_jax.runtime.files import printable, write_texts
 
 LEVEL = 0.05  # a difference with a larger p value is reported as chance
@@ -28,7 +28,7 @@ Members = Mapping[str, tables.Predictions]
 
 
 def common(members: Members) -> tuple[dict[str, tables.Predictions], list[str]]:
-    """Pools tables to clips and keeps the clips that all of them have.
+    """Pools tables to clips and keeps the clips that all of them have, by the first one's names.
 
     Returns:
       The tables, and a warning if clips were left out.
@@ -37,6 +37,8 @@ def common(members: Members) -> tuple[dict[str, tables.Predictions], list[str]]:
       ValueError: no clip is in all tables.
     """
     pooled = {name: tables.pool(table) for name, table in members.items()}
+    first = next(iter(pooled.values())).clip_id.tolist()
+    pooled = {name: tables.renamed(table, first) for name, table in pooled.items()}
     clips = [{*table.clip_id} for table in pooled.values()]
     shared, every = set.intersection(*clips), set.union(*clips)
     if shared == every:
@@ -47,7 +49,7 @@ def common(members: Members) -> tuple[dict[str, tables.Predictions], list[str]]:
             f'no clip is in all tables: they report on different ones ({counts}); give systems '
             'that were scored on the same clips'
         )
-    kept = {name: rows(t, np.isin(t.clip_id, [*shared])) for name, t in pooled.items()}
+    kept = {name: tables.rows(t, np.isin(t.clip_id, [*shared])) for name, t in pooled.items()}
     return kept, [f'reported on different clips ({counts}): only the {len(shared):,} in all count']
 
 
@@ -73,7 +75,7 @@ def make(
     """
     members = labelled(members)
     ours, *_ = members.values()
-    labels, (group, over) = ours.label, groups(ours.clip_id)
+    labels, (group, over) = ours.label, groups(ours)
     with warnings.catch_warnings():  # clamped rows do not sum to one
         warnings.simplefilter('ignore', UserWarning)
         scores = {name: _scores(table) for name, table in members.items()}

@@ -84,7 +84,7 @@ def spread(score: Mapping[str, Any]) -> str:
     """Says what the intervals of one granularity are and which groups they are drawn over."""
     if score['groups'] < 2:
         return f'no intervals: all items are of one {score["over"][:-1]}'
-    names = '' if score['over'] == 'locations' else ' (the names contain no locations)'
+    names = ' (no locations or groups are known)' if score['over'] == 'clips' else ''
     return f'in brackets: 95 % intervals, bootstrap over {score["groups"]:,} {score["over"]}{names}'
 
 

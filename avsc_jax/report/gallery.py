@@ -17,6 +17,7 @@ from avsc_jax.data.records import Dataset, Records
 from avsc_jax.report import html
 from avsc_jax.report.console import percent
 from avsc_jax.runtime.files import write_texts
+from avsc_jax.tables.names import key
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G, B
 THUMBNAIL_WIDTH = 400
@@ -85,22 +86,22 @@ def write(
 
 def _brightness(records: Records, clips: Sequence[str], where: str) -> tuple[list[int], np.ndarray]:
     """Returns the place of each clip among the records, and the mean luma of its frames."""
-    wanted = set(clips)
+    wanted = {*map(key, clips)}
 
     def measure(place: int) -> tuple[str, int, float]:
-        clip_id = records.outline(place)['clip_id']
+        clip_id = key(records.outline(place)['clip_id'])
         frames = records[place]['frames'] if clip_id in wanted else [np.zeros((1, 1, 3))]
         return clip_id, place, np.mean([frame.mean(axis=(0, 1)) @ LUMA for frame in frames])
 
     measured = read_ahead(measure, range(len(records)))
     measured = tqdm(measured, desc='brightness', total=len(records), unit='clip')
     by_clip = {clip_id: (place, luma) for clip_id, place, luma in measured}
-    if missing := [clip_id for clip_id in clips if clip_id not in by_clip]:
+    if missing := [clip_id for clip_id in clips if key(clip_id) not in by_clip]:
         raise ValueError(
             f'{len(missing)} of {len(clips)} clips are not in {where}: {", ".join(missing[:3])}; '
             'name the --dataset and --split that the tables are of'
         )
-    places, luma = zip(*map(by_clip.get, clips), strict=True)
+    places, luma = zip(*(by_clip[key(clip_id)] for clip_id in clips), strict=True)
     return list(places), np.array(luma)
 
 

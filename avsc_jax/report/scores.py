@@ -1,6 +1,5 @@
 """Scores a table of predictions, as plain dictionaries."""
 
-import dataclasses
 import math
 import re
 import warnings
@@ -12,7 +11,7 @@ import numpy as np
 import avsc_jax
 from avsc_jax import metrics, tables
 from avsc_jax.runtime.files import printable
-from avsc_jax.scenes import parse_clip_id
+from avsc_jax.scenes import ClipName
 
 WINDOW = re.compile(r'@[\d.]+s$')  # ends the clip id of a window of one's own file
 
@@ -179,29 +178,29 @@ def cautions(members: Mapping[str, tables.Predictions]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def groups(clip_ids: Sequence[str]) -> tuple[np.ndarray, str]:
-    """Groups clips by location, or one by one if their names do not contain locations.
+def groups(table: tables.Predictions) -> tuple[np.ndarray, str]:
+    """Groups rows by the table's groups, by the locations in TAU's names, or else by clips.
 
     The windows of one file, clip.mp4@10s and clip.mp4@20s, are one clip.
 
     Returns:
-      The group of each clip, and 'locations' or 'clips'.
+      The group of each row, and 'locations', 'groups' or 'clips'.
     """
-    names = [parse_clip_id(str(clip_id)) for clip_id in clip_ids]
-    if all(names):
+    clips = np.array([WINDOW.sub('', clip_id) for clip_id in table.clip_id.tolist()], str)
+    names = _tau_names(table)
+    known = clips if table.group is None else np.where(table.group == '', clips, table.group)
+    if (known != clips).any():
+        return known, 'locations' if names else 'groups'
+    if names:
         return np.array([f'{name.city}-{name.location}' for name in names]), 'locations'
-    return np.array([WINDOW.sub('', str(clip_id)) for clip_id in clip_ids]), 'clips'
+    return clips, 'clips'
 
 
-def rows(table: tables.Predictions, keep: np.ndarray) -> tables.Predictions:
-    """Returns the rows of a table where `keep` is true."""
-    return dataclasses.replace(
-        table,
-        clip_id=table.clip_id[keep],
-        segment=table.segment[keep],
-        label=table.label[keep],
-        probs=table.probs[keep],
-    )
+def _tau_names(table: tables.Predictions) -> list[ClipName]:
+    """Reads scene, city and location of each row from its clip's name; none if a name has none."""
+    names = [tables.clip_name(clip_id) for clip_id in table.clip_id.tolist()]
+    known = [name for name in names if name]
+    return known if len(known) == len(names) else []
 
 
 def _report(
@@ -246,13 +245,13 @@ def _granularity(table: tables.Predictions) -> str:
 
 def _known(table: tables.Predictions) -> tables.Predictions:
     """Returns the rows that have a label."""
-    return rows(table, table.label >= 0)
+    return tables.rows(table, table.label >= 0)
 
 
 def _scores(table: tables.Predictions) -> dict[str, Any]:
     """Computes all scores of one granularity."""
     probs, labels = table.probs, table.label
-    group, over = groups(table.clip_id)
+    group, over = groups(table)
     score = {
         'items': len(labels),
         'clips': len(set(table.clip_id)),
@@ -274,7 +273,7 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
             )
         cities = np.array([])
         if over == 'locations':
-            cities = np.array([parse_clip_id(str(name)).city for name in table.clip_id])
+            cities = np.array([name.city for name in _tau_names(table)])
         return score | {
             'mean_confidence': probs.max(axis=1).mean(),
             'calibration_error': metrics.calibration_error(probs, labels),

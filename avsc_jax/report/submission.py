@@ -18,15 +18,15 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from avsc_jax import tables
+from avsc_jax import metrics, tables
 from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
+from avsc_jax.tables.names import ENDINGS
 
 COLUMNS = ('filename', 'scene_label', *SCENES)
 OUTPUT = '.output.csv'
 LABEL = re.compile(r'[^\W_]+_[^\W_]+_task1b_[1-4]')
 EVALUATION_ITEMS = 72_000  # in 2021; their names are numbers
-SUM_TOLERANCE = 1e-3  # error of a row's sum after rounding to four decimals
 MAX_LINE, MAX_ROWS = 4_096, 200_000  # characters and rows; longer files are not read to the end
 PLACEHOLDER = 'FILL IN'  # for the authors to replace
 DESCRIPTION = (
@@ -74,6 +74,7 @@ def write(
         table,
         clip_id=[f'{_item(name)}.wav' for name in table.clip_id],  # as the sound files are called
         label=np.full(len(table.label), -1),
+        group=None,
         probs=table.probs[:, [classes.index(scene) for scene in SCENES]],
         meta={**table.meta, 'classes': SCENES},
     )
@@ -193,7 +194,7 @@ def costs(path: Path, truth: Mapping[str, str], count: int = 10) -> str:
       truth: true scene of items, from `tables.truth`.
       count: number of items listed.
     """
-    losses = []
+    losses, truth = [], {_item(name): scene for name, scene in truth.items()}
     for row in _rows(Path(path), _Faults()):
         scene = truth.get(row.item)
         if scene in row.probs and 0 < row.total < math.inf:  # NaN is not
@@ -212,12 +213,19 @@ def costs(path: Path, truth: Mapping[str, str], count: int = 10) -> str:
 
 
 def read_items(path: Path) -> list[str]:
-    """Reads names of items from a text file, one a line, or the first column of a DCASE list."""
+    """Reads names of items from a text file, one a line, or the first column of a DCASE list.
+
+    A line that ends in the ending of a media file is a name as a whole, commas included.
+    """
     try:
         lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is no text; give the names of the items, one a line') from error
-    names = [re.split('[\t,]', line)[0] for line in lines if line.strip()]
+    lines = [line.strip() for line in lines if line.strip()]
+    names = [
+        line if line.lower().endswith(ENDINGS) and '\t' not in line else re.split('[\t,;]', line)[0]
+        for line in lines
+    ]
     names = names[1:] if names and names[0].startswith('filename') else names
     if not names:
         raise ValueError(f'{path} names no item; give one a line')
@@ -320,7 +328,7 @@ def _check_row(row: _Row, faults: _Faults) -> None:
     whole = len(row.probs) == len(SCENES) and not outside
     if outside:
         faults.add('rows hold no number from 0 to 1', f'{row.name} {outside[0]:.6g}')
-    elif whole and abs(row.total - 1) > SUM_TOLERANCE:
+    elif whole and abs(row.total - 1) > metrics.sum_tolerance(np.array([[*row.probs.values()]])):
         faults.add('rows do not sum to one', f'{row.name} {row.total:.6g}')
     if row.label is not None and row.label not in SCENES:
         faults.add('rows have a scene_label that is no scene', f'{row.name} {row.label[:60]!r}')
@@ -337,6 +345,5 @@ def _number(text: str) -> float:
 
 
 def _item(name: str) -> str:
-    """Strips folder and suffix: 'audio/0.wav' -> '0'; at most 200 characters are kept."""
-    name = name.strip().replace('\\', '/').rpartition('/')[2]
-    return re.sub(r'\.(wav|mp4)$', '', name)[:200]
+    """Strips folder and ending: 'audio/0.wav' -> '0'; at most 200 characters are kept."""
+    return tables.stem(name)[:200]

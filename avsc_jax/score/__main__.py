@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     mode, options = flags.parse(arguments)
     from avsc_jax.score import command  # loads JAX, which --help does not need
 
-    return command.MODES[mode](options)
+    return command.run(mode, options)
 
 
 def run() -> None:

@@ -1,21 +1,40 @@
 """Runs avsc_jax.score on parsed flags: a function for each of its commands."""
 
 import argparse
+import csv
 import dataclasses
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from avsc_jax import report, tables
+from avsc_jax import metrics, report, tables
 from avsc_jax.ensemble.recipes import RECIPES
-from avsc_jax.report import comparison, modalities, submission
+from avsc_jax.report import comparison, modalities, scores, submission
 from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
 
 TABLE = 'predictions/test.npz'  # inside a run folder
+
+
+def run(mode: str | None, options: argparse.Namespace) -> int:
+    """Runs a mode of MODES, and shows each note on tables once; returns the exit code."""
+    shown, default = set(), warnings.showwarning
+
+    def show(message: Warning, category: type[Warning], *place: object, **more: object) -> None:
+        if not issubclass(category, tables.Note):
+            default(message, category, *place, **more)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(printable(f'note: {message}'), file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('always', tables.Note)
+        warnings.showwarning = show
+        return MODES[mode](options)
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -29,14 +48,17 @@ def _score(options: argparse.Namespace) -> int:
     weights = _weights(options.weights, members)
     adjust, fitted, cautions = None, '', []
     if fit_paths:
-        fit = _alike(fit_paths, options, pooled=options.clamp is not None)
+        fit = _alike(
+            fit_paths, options, options.truth, pooled=options.clamp is not None, relabel=False
+        )
         fit = mix.paired(fit, members, by_name=_with_roles({**fit_paths, **paths}))
         if fits := RECIPES[options.recipe].fits:
             weights = fits(mix.stacked(fit), mix.first(fit).label)
         if options.calibrate:
             mixed = mix.mix(fit, options.recipe, weights, options.clamp)
             adjust, fitted = mix.fit_calibration(options.calibrate, mixed, fit)
-        cautions = filter(None, [mix.overlap(fit, members)])
+        of_fit = scores.cautions(fit)
+        cautions = [*of_fit, *filter(None, [mix.overlap(fit, members)])]
     probs = mix.mix(members, options.recipe, weights, options.clamp)
     about = mix.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
     mixed = _result(members, adjust(probs) if adjust else probs, options, about)
@@ -169,13 +191,22 @@ def _alike(
     truth: str | None = None,
     *,
     pooled: bool,
+    relabel: bool = True,
 ) -> dict[str, tables.Predictions]:
-    """Reads the tables, and brings the same items into the same order."""
-    members = {name: _read(path, options, truth) for name, path in paths.items()}
+    """Reads the tables, and brings the same items into the same order; see `_read`."""
+    members = {name: _read(path, options, truth, relabel) for name, path in paths.items()}
     return mix.alike(members, pooled=pooled)
 
 
-def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> tables.Predictions:
+def _read(
+    path: Path, options: argparse.Namespace, truth: str | None = None, relabel: bool = True
+) -> tables.Predictions:
+    """Reads and checks a table.
+
+    Args:
+      truth: a list of true scenes.
+      relabel: whether the list also replaces labels that the table has.
+    """
     if path.is_dir():
         path /= TABLE
         if not path.is_file():
@@ -185,7 +216,7 @@ def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> 
     with warnings.catch_warnings():  # of sums, which are checked below and reported
         warnings.simplefilter('ignore', UserWarning)
         try:
-            table = tables.read(path)
+            table = tables.read(path, _classes(options.classes))
         except ValueError as error:
             named = str(path) in str(error)
             raise ValueError(str(error) if named else f'{path}: {error}') from error
@@ -194,17 +225,41 @@ def _read(path: Path, options: argparse.Namespace, truth: str | None = None) -> 
         raise ValueError(
             f'{path} is clamped already, and clamping it again would change it; leave out --clamp'
         )
+    if not clamped:
+        table = tables.cautioned(table, _rounded(table, path))
+    if truth and (relabel or (table.label < 0).all()):
+        table = tables.with_truth(table, tables.truth(truth), tables.listed_groups(truth))
+    return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
+
+
+def _rounded(table: tables.Predictions, path: Path) -> list[str]:
+    """Describes the rounding of a table's probabilities, if sums of rows show it.
+
+    Raises:
+      ValueError: sums are farther from one than rounding takes them.
+    """
     sums = table.probs.sum(axis=1)
-    bad = np.flatnonzero(np.abs(sums - 1) > submission.SUM_TOLERANCE)
-    if bad.size and not clamped:
+    away = np.abs(sums - 1)
+    bad = np.flatnonzero(away > metrics.sum_tolerance(table.probs))
+    if bad.size:
         raise ValueError(
             f'{path}: the probabilities of {table.clip_id[bad[0]]} sum to {sums[bad[0]]:.6g}, not '
-            f'to 1 ({bad.size} of {len(sums)} rows are wrong); give softmax probabilities, or pass '
-            '--clamped if they were clamped on purpose'
+            f'to 1 ({bad.size} of {len(sums)} rows are wrong). If they were rounded, give two '
+            'decimals or more; else give softmax probabilities, or pass --clamped if they were '
+            'clamped on purpose'
         )
-    if truth:
-        table = tables.with_truth(table, tables.truth(truth))
-    return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
+    if not len(away) or away.max() <= metrics.TOLERANCE or metrics.rounding(table.probs) is None:
+        return []
+    return [
+        f'{path}: the probabilities are rounded to {metrics.rounding(table.probs)} decimals, so '
+        f'rows sum to {sums.min():.4g} to {sums.max():.4g}, and a true scene that was rounded to 0 '
+        'costs as much as a sure error'
+    ]
+
+
+def _classes(text: str | None) -> list[str] | None:
+    """Splits the names of classes at commas; a name with a comma is quoted."""
+    return None if text is None else [name.strip() for name in next(csv.reader([text]))]
 
 
 def _weights(text: str | None, members: Mapping[str, tables.Predictions]) -> np.ndarray:

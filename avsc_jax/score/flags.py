@@ -76,13 +76,14 @@ COMMANDS = {
 
 
 TRUTH = 'true scenes (columns filename_audio ... scene_label), instead of those in the tables'
+CLASSES = 'the classes of text files, if these have other columns too (default: those of the file)'
 OUT = 'folder for report.html, report.json and predictions.npz (default: only print)'
 
 # The modes other than scoring -> the options that each takes.
 TAKES = {
     'check': ('items', 'truth'),
-    'compare': ('truth', 'clamped', 'out'),
-    'modalities': ('truth', 'clamped', 'out'),
+    'compare': ('truth', 'classes', 'clamped', 'out'),
+    'modalities': ('truth', 'classes', 'clamped', 'out'),
     'paper': ('runs', 'out'),
 }
 
@@ -139,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument('table', nargs='*', metavar='[role=]table', help='.npz, .csv, .tsv or .txt')
     made.add_argument('--truth', metavar='FOLD.csv', help=TRUTH)
+    made.add_argument('--classes', metavar='NAME,...', help=CLASSES)
     made.add_argument('--out', metavar='FOLDER', help=OUT)
     _add_mix(made)
     _add_fit(made)
@@ -224,6 +226,7 @@ def commands() -> dict[str, argparse.ArgumentParser]:
         many = {'nargs': 3} if name == 'modalities' else {'nargs': '+'}
         made[name].add_argument(where, metavar=metavar, help=f'{kind}; see score --help', **many)
         made[name].add_argument('--truth', metavar='FOLD.csv', help='true scenes of the clips')
+        made[name].add_argument('--classes', metavar='NAME,...', help=CLASSES)
         made[name].add_argument(
             '--clamped', action='store_true', help='rows of the tables need not sum to one'
         )

@@ -120,9 +120,10 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
             f'{run.name} was trained on {trained}, but these clips are of {_fingerprint(dataset)}'
         )
     total = dataset.num_records(split)
-    chosen = media.evenly_spaced(total, min(options.clips or total, total))
-    part = split if len(chosen) == total else '+'.join(f'{split}[{i}:{i + 1}]' for i in chosen)
-    records = clips.records(predictor, dataset, part, options.data_dir, options.media_dir)
+    chosen = _chosen(split, total, options.clips)
+    records = clips.records(
+        predictor, dataset, split, options.data_dir, options.media_dir, places=chosen
+    )
     scores, num_clips = _scores(predictor, records)
     about = f'{dataset.name} {split}, {num_clips:,} clips'
     about += f', by {len(chosen):,} of {total:,} records' * (len(chosen) < total)
@@ -132,6 +133,12 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         'warnings': list(map(printable, warnings)),
         'scores': scores,
     }
+
+
+def _chosen(split: str, total: int, clips: int | None) -> list[int]:
+    """Chooses records evenly over a split, or the first ones of several splits that '+' joins."""
+    count = min(clips or total, total)
+    return [*range(count)] if '+' in split else media.evenly_spaced(total, count).tolist()
 
 
 def _scores(

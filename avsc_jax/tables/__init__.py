@@ -3,20 +3,32 @@
 Training writes a table for each split; scoring and ensembles read them.
 """
 
-from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, seconds
-from avsc_jax.tables.predictions import Predictions
-from avsc_jax.tables.table_files import SUFFIXES, read, truth, with_truth, write
+from avsc_jax.tables.names import Note, clip_name, matched, stem
+from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, renamed, seconds, with_classes
+from avsc_jax.tables.predictions import Predictions, cautioned, joined, rows
+from avsc_jax.tables.table_files import SUFFIXES, read, write
+from avsc_jax.tables.truth_files import listed_groups, truth, with_truth
 
 __all__ = [
     'SUFFIXES',
     'VIEWS',
+    'Note',
     'Predictions',
     'aligned',
+    'cautioned',
+    'clip_name',
     'grouped',
+    'joined',
+    'listed_groups',
+    'matched',
     'pool',
     'read',
+    'renamed',
+    'rows',
     'seconds',
+    'stem',
     'truth',
+    'with_classes',
     'with_truth',
     'write',
 ]

@@ -11,12 +11,15 @@ import numpy as np
 
 from avsc_jax import tables
 from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, best_weights
+from avsc_jax.tables import names
 
 Members = Mapping[str, tables.Predictions]
 
 
 def alike(members: Members, pooled: bool = False) -> dict[str, tables.Predictions]:
     """Returns the tables with the same items in the same order, and with every known label.
+
+    Groups are those of the first table that has them.
 
     Args:
       members: tables of the same clips.
@@ -28,7 +31,8 @@ def alike(members: Members, pooled: bool = False) -> dict[str, tables.Prediction
         values = [tables.pool(table) for table in values]
     values = tables.aligned(values)
     label = np.max([table.label for table in values], axis=0)  # -1 where no table knows it
-    values = [dataclasses.replace(table, label=label) for table in values]
+    group = next((table.group for table in values if table.group is not None), None)
+    values = [dataclasses.replace(table, label=label, group=group) for table in values]
     return dict(zip(members, values, strict=True))
 
 
@@ -49,6 +53,8 @@ def paired(fit: Members, members: Members, by_name: bool) -> dict[str, tables.Pr
             'the same members in both'
         )
     fit = fit if by_name else dict(zip(members, fit.values(), strict=True))
+    classes = first(members).meta['classes']
+    fit = {name: tables.with_classes(table, classes) for name, table in fit.items()}
     ours, theirs = first(members), first(fit)
     if ours.meta['classes'] != theirs.meta['classes']:
         raise ValueError(
@@ -82,8 +88,12 @@ def mix_halves(members: Members, half: np.ndarray) -> tuple[np.ndarray, list[np.
     probs, weights = np.empty_like(first(members).probs), []
     for number in (0, 1):
         inside = half == number
-        weights.append(fit_weights(_rows(members, ~inside)))
-        probs[inside] = mix(_rows(members, inside), 'weights', weights[-1], clamp=None)
+        theirs, ours = (
+            {name: tables.rows(table, part) for name, table in members.items()}
+            for part in (~inside, inside)
+        )
+        weights.append(fit_weights(theirs))
+        probs[inside] = mix(ours, 'weights', weights[-1], clamp=None)
     return probs, weights
 
 
@@ -140,8 +150,8 @@ def fit_calibration(
 
 def overlap(fit: Members, members: Members) -> str | None:
     """Returns a warning if some clips are both fitted on and reported on."""
-    reported = {*first(members).clip_id}
-    both = len(reported & {*first(fit).clip_id})
+    reported, fitted = ({*map(names.key, first(of).clip_id)} for of in (members, fit))
+    both = len(reported & fitted)
     return f'fitted on {both} of the {len(reported)} clips it is reported on' if both else None
 
 
@@ -180,15 +190,6 @@ def first(members: Members) -> tables.Predictions:
 def listed(names: Iterable[str]) -> str:
     """Joins names for a sentence: 'a, b, c'."""
     return ', '.join(map(str, names))
-
-
-def _rows(members: Members, keep: np.ndarray) -> dict[str, tables.Predictions]:
-    """Returns the rows of every member where `keep` is true."""
-    columns = ('clip_id', 'segment', 'label', 'probs')
-    return {
-        name: dataclasses.replace(table, **{c: getattr(table, c)[keep] for c in columns})
-        for name, table in members.items()
-    }
 
 
 def stacked(members: Members) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Pools frames and pieces of tables to seconds and clips, and aligns tables of the same items."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from avsc_jax import ensemble
 from avsc_jax.runtime.files import some
-from avsc_jax.tables.predictions import FIELDS, Predictions, keys_of
+from avsc_jax.tables import names
+from avsc_jax.tables.predictions import Predictions, keys_of, rows
 
 
 def pool(table: Predictions, rule: str = 'mean') -> Predictions:
@@ -27,7 +29,7 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
     """
     if rule not in _RULES:
         raise ValueError(f'no pooling rule is called {rule!r}; give one of {" ".join(_RULES)}')
-    clip_id, first, group = np.unique(table.clip_id, return_index=True, return_inverse=True)
+    _, first, group = np.unique(table.clip_id, return_index=True, return_inverse=True)
     unlike = np.unique(table.clip_id[table.label != table.label[first][group]])
     if len(unlike):
         raise ValueError(
@@ -35,10 +37,10 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
             'a clip has one scene'
         )
     order = np.argsort(first)
-    return Predictions(
-        clip_id=clip_id[order],
+    return rows(
+        table,
+        first[order],
         segment=np.full(len(order), -1, np.int32),
-        label=table.label[first[order]],
         probs=_RULES[rule](table.probs, group, len(order))[order],
         meta={**table.meta, 'granularity': 'clip', 'pooled': True},
     )
@@ -77,21 +79,19 @@ def seconds(table: Predictions, count: int = 10) -> Predictions:
     _, first, group, frames = np.unique(
         table.clip_id, return_index=True, return_inverse=True, return_counts=True
     )
-    rows = np.lexsort((table.segment, group))  # clip by clip, frame by frame
+    order = np.lexsort((table.segment, group))  # clip by clip, frame by frame
     starts = np.cumsum(frames) - frames
-    uneven = rows[table.segment[rows] != np.arange(len(rows)) - np.repeat(starts, frames)]
+    uneven = order[table.segment[order] != np.arange(len(order)) - np.repeat(starts, frames)]
     if len(uneven):
         raise ValueError(
             f'the frames of {some(np.unique(table.clip_id[uneven]).tolist())} are not numbered '
             '0, 1, 2 ...; give a table with all frames of each clip'
         )
     chosen = starts[:, None] + np.arange(count)[None] * frames[:, None] // count
-    rows = rows[chosen[np.argsort(first)].ravel()]
-    return Predictions(
-        clip_id=table.clip_id[rows],
+    return rows(
+        table,
+        order[chosen[np.argsort(first)].ravel()],
         segment=np.tile(np.arange(count), len(first)),
-        label=table.label[rows],
-        probs=table.probs[rows],
         meta={**table.meta, 'granularity': 'second'},
     )
 
@@ -119,10 +119,10 @@ def grouped(table: Predictions, count: int) -> Predictions:
             f'the rows are not {count} frames of each second in order; cut sound and pictures into '
             'pieces of one length'
         )
-    return Predictions(
-        clip_id=table.clip_id[first],
+    return rows(
+        table,
+        first,
         segment=(table.segment[first] // count).astype(np.int32),
-        label=table.label[first],
         probs=table.probs.reshape(-1, count, table.probs.shape[1]).mean(axis=1),
         meta={**table.meta, 'granularity': 'second'},
     )
@@ -137,7 +137,9 @@ VIEWS = {'openl3_baseline': baseline_views}
 
 
 def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
-    """Returns the tables with their rows in the order of the first one's.
+    """Returns the tables with names, rows and classes in the order of the first one's.
+
+    Clips are joined by `names.matched`.
 
     Raises:
       ValueError: items, classes, granularity or known labels differ.
@@ -153,6 +155,7 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
     keys = keys_of(first)
     result = [first]
     for number, table in enumerate(others, start=2):
+        table = renamed(with_classes(table, first.meta['classes']), first.clip_id.tolist())
         for name in ('classes', 'granularity'):
             ours, theirs = first.meta.get(name), table.meta.get(name)
             if ours != theirs:
@@ -167,17 +170,52 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
                 f'table {number} has {len(row)} rows, the first has {len(keys)}, and {len(unlike)} '
                 f'are in one only: {some(sorted(unlike))}; give tables of the same items'
             )
-        order = [row[key] for key in keys]
-        moved = {name: getattr(table, name)[order] for name in FIELDS}
-        known = (first.label >= 0) & (moved['label'] >= 0)
-        clash = np.flatnonzero(known & (first.label != moved['label']))
+        moved = rows(table, np.array([row[key] for key in keys], int))
+        known = (first.label >= 0) & (moved.label >= 0)
+        clash = np.flatnonzero(known & (first.label != moved.label))
         if len(clash):
             raise ValueError(
                 f'table {number} and the first have different true labels in {len(clash)} rows: '
                 f'{some([keys[index] for index in clash])}; give tables with the same labels'
             )
-        result.append(Predictions(**moved, meta=table.meta))
+        result.append(moved)
     return result
+
+
+def renamed(table: Predictions, clips: Iterable[str]) -> Predictions:
+    """Gives the clips of a table the names that a list has for them; other clips keep theirs.
+
+    Example:
+      >>> probs = np.array([[0.9, 0.1]])
+      >>> table = Predictions(['audio/a.wav'], [-1], [0], probs, {'classes': ['bus', 'tram']})
+      >>> renamed(table, ['audio/a.wav', 'b.wav']).clip_id.tolist()
+      ['audio/a.wav']
+    """
+    own = table.clip_id.tolist()
+    theirs = names.matched(own, clips)
+    clip_id = np.array([theirs.get(name, name) for name in own], str)
+    return dataclasses.replace(table, clip_id=clip_id)
+
+
+def with_classes(table: Predictions, classes: list[str]) -> Predictions:
+    """Puts the columns of a table in the order of `classes`, if these are its classes.
+
+    Example:
+      >>> probs = np.array([[0.9, 0.1]])
+      >>> table = Predictions(['a'], [-1], [0], probs, {'classes': ['bus', 'tram']})
+      >>> with_classes(table, ['tram', 'bus']).probs.tolist()
+      [[0.1, 0.9]]
+    """
+    own = table.meta['classes']
+    if own == classes or sorted(own) != sorted(classes):
+        return table
+    place = np.array([*map(classes.index, own), -1], np.int32)  # the last one: an unknown label
+    return dataclasses.replace(
+        table,
+        label=place[table.label],
+        probs=table.probs[:, [own.index(name) for name in classes]],
+        meta={**table.meta, 'classes': classes},
+    )
 
 
 def _list(value: Iterable[str] | str | None) -> str:

@@ -1,34 +1,37 @@
 """Reading and writing predictions tables.
 
-`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are DCASE's tab-separated file, which keeps
-clips and probabilities only.
+`.npz` keeps everything. `.csv`, `.tsv` and `.txt` are text files in DCASE's layout, which keep
+clips, groups and probabilities only.
 """
 
-import contextlib
+import collections
 import csv
-import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from avsc_jax import metrics, scenes
 from avsc_jax.runtime.files import some, whole, write_arrays
-from avsc_jax.tables.predictions import FIELDS, Predictions
+from avsc_jax.tables.predictions import FIELDS, Predictions, cautioned, columns
+from avsc_jax.tables.text_files import NAMES, clip_names, existing, name_columns, naming, parse
+from avsc_jax.tables.truth_files import label_indices
 
 SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
-_NAMES = ('filename', 'filename_audio', 'filename_video', 'filename_audio_video', 'aid')
-_MEDIA = ('.wav', '.flac', '.mp3', '.ogg', '.m4a', '.mp4', '.mkv', '.mov', '.avi', '.webm')
+FACTS = ('scene_label', 'scene_pred', 'group', 'start_s', 'end_s')  # columns beside the names
 
 
-def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Predictions:
+def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Predictions:
     """Reads a predictions table; warns when rows do not sum to 1.
 
     Args:
       path: a file of one of SUFFIXES: `.npz`, DCASE's text file, or the course layout, a text file
-        with the true scene in `scene_label` and the predicted one in `scene_pred`.
-      classes: the columns that a text file must have, in any order; `.npz` brings its own.
+        with the true scene in `scene_label` and the predicted one in `scene_pred`. A text file's
+        fields are separated by tabs, semicolons or commas. One with the columns `start_s` and
+        `end_s` has a row for each window of a file.
+      classes: the columns that a text file must have, in any order; `.npz` brings its own. None:
+        the ten scenes if the file has them, else all columns of numbers in their order.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -41,24 +44,25 @@ def read(path: str | pathlib.Path, classes: Sequence[str] = scenes.SCENES) -> Pr
       ...     _ = path.write_text('filename\\tbus\\ttram\\naudio/a.wav\\t0.9\\t0.1\\n')
       ...     table = read(path, classes=['bus', 'tram'])
       >>> table.clip_id.tolist(), table.probs.tolist()
-      (['a'], [[0.9, 0.1]])
+      (['audio/a.wav'], [[0.9, 0.1]])
     """
-    path = _existing(path)
-    with _naming(path):
-        table = _read_npz(path) if _is_npz(path) else _read_text(path, list(classes))
+    path = existing(path)
+    with naming(path):
+        table = _read_npz(path) if _is_npz(path) else _read_text(path, classes)
     metrics.warn_of_sums(table.probs, str(path))
     return table
 
 
-def write(table: Predictions, path: str | pathlib.Path) -> None:
+def write(table: Predictions, path: str | pathlib.Path, separator: str = '\t') -> None:
     """Writes a predictions table; the file appears once it is complete.
 
     Args:
       table: any table for `.npz`, one row a clip for a text file.
       path: a file of one of SUFFIXES; an existing one is replaced.
+      separator: of the fields of a text file; DCASE's has tabs.
 
     Raises:
-      ValueError: another suffix, or segments that a text file cannot hold.
+      ValueError: another suffix, or segments or names of classes that a text file cannot hold.
 
     Example:
       >>> import pathlib, tempfile
@@ -73,98 +77,23 @@ def write(table: Predictions, path: str | pathlib.Path) -> None:
     """
     path = pathlib.Path(path)
     if _is_npz(path):
-        columns = {name: getattr(table, name) for name in FIELDS}
-        write_arrays(path, meta=np.array(json.dumps(table.meta)), **columns)
-    else:
-        if np.any(table.segment != -1):
-            raise ValueError(
-                f'{path} can hold one row a clip and the table has segments; pool it first or '
-                'write .npz'
-            )
-        classes = table.meta['classes']
-        with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
-            lines = csv.writer(file, delimiter='\t', lineterminator='\n')
-            lines.writerow(['filename', 'scene_label', *classes])
-            for name, row in zip(table.clip_id.tolist(), table.probs, strict=True):
-                lines.writerow([name, classes[row.argmax()], *map(repr, row.tolist())])
-
-
-def truth(path: str | pathlib.Path) -> dict[str, str]:
-    """Reads the true scene of each clip from a fold file, such as fold1_evaluate.csv.
-
-    Args:
-      path: a text file with a column of file names (filename_audio ...) and scene_label.
-
-    Returns:
-      clip_id -> name of the scene.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: a column is missing, the file holds predictions, or a clip has two scenes.
-
-    Example:
-      >>> import pathlib, tempfile
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     path = pathlib.Path(folder, 'fold1_evaluate.csv')
-      ...     _ = path.write_text('filename_audio\\tscene_label\\naudio/a.wav\\tbus\\n')
-      ...     truth(path)
-      {'a': 'bus'}
-    """
-    path = _existing(path)
-    labels: dict[str, str] = {}
-    with _naming(path):
-        header, rows = _rows(path)
-        if 'scene_label' not in header:
-            raise ValueError(f'the columns are {" ".join(header)}; scene_label must be there')
-        if set(scenes.SCENES) <= set(header) and 'scene_pred' not in header:
-            raise ValueError(
-                'this is a file of predictions, whose scene_label is what a system guessed; give '
-                'the fold file, such as fold1_evaluate.csv'
-            )
-        name, label = _name_column(header), header.index('scene_label')
-        for row in rows:
-            clip_id = _clip_id(row[name])
-            if labels.setdefault(clip_id, row[label]) != row[label]:
-                raise ValueError(
-                    f'{clip_id} is {labels[clip_id]!r} and {row[label]!r}; a clip has one scene'
-                )
-    return labels
-
-
-def with_truth(table: Predictions, labels: Mapping[str, str]) -> Predictions:
-    """Returns the table with the labels that `truth` read.
-
-    Args:
-      table: any labels of its own are replaced.
-      labels: clip_id -> name of the scene.
-
-    Raises:
-      ValueError: a clip has no label, or a label is none of the table's classes.
-
-    Example:
-      >>> probs = np.array([[0.9, 0.1]])
-      >>> table = Predictions(['a'], [-1], [-1], probs, {'classes': ['bus', 'tram']})
-      >>> with_truth(table, {'a': 'tram'}).label.tolist()
-      [1]
-    """
-    clips = list(dict.fromkeys(table.clip_id.tolist()))
-    missing = [clip for clip in clips if clip not in labels]
-    if missing:
+        write_arrays(path, meta=np.array(json.dumps(table.meta)), **columns(table))
+        return
+    if np.any(table.segment != -1):
         raise ValueError(
-            f'{len(missing)} of {len(clips)} clips have no true label: {some(missing)}; '
-            'give a file that lists them all'
+            f'{path} can hold one row a clip and the table has segments; pool it first or '
+            'write .npz'
         )
-    names = [labels[clip] for clip in table.clip_id.tolist()]
-    return dataclasses.replace(table, label=_indices(names, table.meta['classes']))
-
-
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Adds the file's name to a ValueError raised inside."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
+    classes = table.meta['classes']
+    if taken := [name for name in classes if name in (*NAMES, *FACTS)]:
+        raise ValueError(f'{path} cannot hold a class called {taken[0]!r}; write .npz')
+    group = [] if table.group is None else [table.group.tolist()]
+    facts = zip(table.clip_id.tolist(), table.probs.argmax(axis=1), *group, strict=True)
+    with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
+        lines = csv.writer(file, delimiter=separator, lineterminator='\n')
+        lines.writerow(['filename', 'scene_label', *['group'] * len(group), *classes])
+        for (name, best, *of_group), row in zip(facts, table.probs.tolist(), strict=True):
+            lines.writerow([name, classes[best], *of_group, *map(repr, row)])
 
 
 def _is_npz(path: pathlib.Path) -> bool:
@@ -173,94 +102,101 @@ def _is_npz(path: pathlib.Path) -> bool:
     return path.suffix == '.npz'
 
 
-def _existing(path: str | pathlib.Path) -> pathlib.Path:
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'{path} is not a file; give the path of an existing table')
-    return path
-
-
 def _read_npz(path: pathlib.Path) -> Predictions:
     try:
         with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in FIELDS}
+            names = [*FIELDS, *(name for name in ('group',) if name in file)]
+            arrays = {name: file[name] for name in names}
             meta = json.loads(file['meta'].item())
     except Exception as error:  # zip, npy and JSON readers raise a dozen kinds on broken bytes
         raise ValueError(f'not a readable predictions table ({error}); write it again') from error
-    return Predictions(**columns, meta=meta)
+    return Predictions(**arrays, meta=meta)
 
 
-def _rows(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
-    """Reads header and rows of a tab or comma separated file with any line ends."""
-    lines = path.read_text(encoding='utf-8-sig').splitlines()
-    if not lines:
-        raise ValueError('the file is empty; it must start with a line of column names')
-    header, *rows = csv.reader(lines, delimiter='\t' if '\t' in lines[0] else ',')
-    rows = [row for row in rows if row]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(header):
-            raise ValueError(
-                f'data row {number} has {len(row)} fields for {len(header)} columns; '
-                'every row must be complete'
-            )
-    return header, rows
-
-
-def _name_column(header: list[str]) -> int:
-    columns = [index for index, name in enumerate(header) if name in _NAMES]
-    if not columns:
-        raise ValueError(
-            f'the columns are {" ".join(header)}; name the clips in one of {" ".join(_NAMES)}'
-        )
-    return columns[0]
-
-
-def _clip_id(name: str) -> str:
-    """'audio/airport-lisbon-1175-44106.wav' -> 'airport-lisbon-1175-44106'."""
-    path = pathlib.PurePosixPath(name.strip().replace('\\', '/'))
-    return path.stem if path.suffix.lower() in _MEDIA else path.name
-
-
-def _read_text(path: pathlib.Path, classes: list[str]) -> Predictions:
+def _read_text(path: pathlib.Path, wanted: Sequence[str] | None) -> Predictions:
     """Reads DCASE's file, or the course layout: scene_label is the truth, scene_pred the answer."""
-    header, rows = _rows(path)
-    name = _name_column(header)
-    rest = [column for column in header if column not in (*_NAMES, 'scene_label', 'scene_pred')]
-    for problem, columns in (
-        ('missing', [column for column in classes if column not in rest]),
-        ('unknown', [column for column in rest if column not in classes]),
-        ('doubled', sorted({column for column in rest if rest.count(column) > 1})),
-    ):
-        if columns:
-            raise ValueError(
-                f'{problem} class columns: {" ".join(columns)}; each of {" ".join(classes)} must '
-                'be there once'
-            )
-    label = np.full(len(rows), -1, np.int32)
-    if {'scene_pred', 'scene_label'} <= set(header):
-        label = _indices([row[header.index('scene_label')] for row in rows], classes)
-    return Predictions(
-        clip_id=np.array([_clip_id(row[name]) for row in rows], str),
-        segment=np.full(len(rows), -1, np.int32),
-        label=label,
-        probs=_numbers(rows, [header.index(column) for column in classes]),
-        meta={'classes': classes, 'granularity': 'clip', 'pooled': True},
+    header, rows = parse(path)
+    clips = clip_names(rows, name_columns(header)[0])
+    classes = _classes(header, wanted)
+
+    def cells(name: str) -> list[str]:
+        return [row[header.index(name)].strip() for row in rows]
+
+    has_truth = {'scene_pred', 'scene_label'} <= {*header} - {*classes}
+    answer = next((name for name in ('scene_pred', 'scene_label') if name in header), None)
+    has_windows = {'start_s', 'end_s'} <= {*header} - {*classes}
+    granularity = 'window' if has_windows else 'clip'
+    unknown = np.full(len(rows), -1, np.int32)
+    table = Predictions(
+        clip_id=np.array(clips, str),
+        segment=_places(clips) if has_windows else unknown,
+        label=label_indices(cells('scene_label'), classes) if has_truth else unknown,
+        probs=_numbers(rows, [header.index(name) for name in classes]),
+        meta={'classes': classes, 'granularity': granularity, 'pooled': not has_windows},
+        group=np.array(cells('group'), str) if 'group' in {*header} - {*classes} else None,
     )
+    wrong = _contradictions(table, cells(answer)) if answer else []
+    return cautioned(table, [f'{path}: {answer} {line}' for line in wrong])
 
 
-def _indices(names: list[str], classes: Sequence[str]) -> np.ndarray:
-    unknown = sorted(set(names) - set(classes))
-    if unknown:
-        raise ValueError(f'true labels {some(unknown)} are none of {" ".join(classes)}')
-    number = {name: index for index, name in enumerate(classes)}
-    return np.array([number[name] for name in names], np.int32)
+def _classes(header: list[str], wanted: Sequence[str] | None) -> list[str]:
+    """Returns the classes among the columns, in the order of a table; see `read`.
+
+    Raises:
+      ValueError: columns of classes are missing, unknown or doubled.
+    """
+    own = [name for name in header if name in (wanted or ()) or name not in (*NAMES, *FACTS)]
+    nearly = len({*scenes.SCENES} & {*own}) > len(scenes.SCENES) / 2
+    classes = list(wanted or (scenes.SCENES if nearly else dict.fromkeys(own)))
+    for problem, named in (
+        ('missing', [name for name in classes if name not in own]),
+        ('unknown', [name for name in own if name not in classes]),
+        ('doubled', sorted({name for name in own if own.count(name) > 1})),
+    ):
+        if named:
+            raise ValueError(
+                f'{problem} class columns: {" ".join(named)}; each of {" ".join(classes)} must '
+                'be there once' + ' (--classes names others)' * (wanted is None)
+            )
+    return classes
 
 
-def _numbers(rows: list[list[str]], columns: list[int]) -> np.ndarray:
-    probs = np.empty((len(rows), len(columns)))
+def _places(clips: Sequence[str]) -> np.ndarray:
+    """Numbers the rows of each clip from 0."""
+    counts: collections.Counter[str] = collections.Counter()
+    places = []
+    for clip in clips:
+        places.append(counts[clip])
+        counts[clip] += 1
+    return np.array(places, np.int32)
+
+
+def _contradictions(table: Predictions, answers: Sequence[str]) -> list[str]:
+    """Describes the rows whose written answer is not their likeliest class, in a sentence."""
+    number = {name: index for index, name in enumerate(table.meta['classes'])}
+    best = table.probs.max(axis=1)
+    wrong = [
+        f'{clip} {answer!r}'
+        for clip, answer, row, top in zip(
+            table.clip_id.tolist(), answers, table.probs, best, strict=True
+        )
+        if answer and (answer not in number or row[number[answer]] < top)
+    ]
+    if not wrong:
+        return []
+    return [
+        f'contradicts the probabilities in {len(wrong)} of {len(answers)} rows, and is not used: '
+        f'{some(wrong)}'
+    ]
+
+
+def _numbers(rows: Sequence[Sequence[str]], places: Sequence[int]) -> np.ndarray:
+    probs = np.empty((len(rows), len(places)))
     for number, row in enumerate(rows):
         try:
-            probs[number] = [float(row[column]) for column in columns]
+            probs[number] = [float(row[place]) for place in places]
         except ValueError as error:
-            raise ValueError(f'data row {number + 1}: {error}; give numbers') from error
+            comma = any(',' in row[place] for place in places)
+            advice = 'write numbers with a point, not with a comma' if comma else 'give numbers'
+            raise ValueError(f'data row {number + 1}: {error}; {advice}') from error
     return probs

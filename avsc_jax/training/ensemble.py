@@ -17,8 +17,10 @@ from avsc_jax import ensemble, report, tables
 from avsc_jax.data import folds
 from avsc_jax.ensemble import recipes
 from avsc_jax.report import submission
+from avsc_jax.report.scores import groups as groups_of
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.scenes import ClipName
 from avsc_jax.tables import mix
 from avsc_jax.training import dependencies
 from avsc_jax.training.dependencies import EVALUATION, Member
@@ -150,7 +152,7 @@ def fuse(groups: Sequence[Sequence[Member]], config: ConfigDict) -> Tables:
     for group in groups:
         of_members = read(group, config.data.test, config.data.get('items', 'clip'))
         refits.append(fuse_refit({member.name: of_members[member] for member in group}, config))
-    return {name: _joined([refit[name] for refit in refits]) for name in refits[0]}
+    return {name: tables.joined([refit[name] for refit in refits]) for name in refits[0]}
 
 
 def fuse_refit(members: Tables, config: ConfigDict) -> Tables:
@@ -202,9 +204,7 @@ def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], members:
     are best on the other half.
     """
     group = {name: _like(members, probs) for name, probs in chosen.items()}
-    clips = mix.first(group).clip_id
-    half = folds.assign(clips, num_folds=2)
-    folds.check(clips, half, num_folds=2)
+    half = halves(mix.first(group))
     weights = mix.fit_weights(group)
     probs, of_halves = mix.mix_halves(group, half)
     zero = [name for name, weight in zip(group, weights, strict=True) if not weight]
@@ -220,6 +220,23 @@ def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], members:
         if len(values)
     }
     return {title(line): same, title(line, OTHER): _like(members, probs)}
+
+
+def halves(table: tables.Predictions) -> np.ndarray:
+    """Cuts the rows of a table in two halves that share no location; returns 0 or 1 for each.
+
+    Raises:
+      ValueError: the table has rows of one location only.
+    """
+    places, _ = groups_of(table)
+    clips, labels = table.clip_id.tolist(), table.label.tolist()
+    named = {
+        clip: ClipName(str(label), '', place, '')
+        for clip, label, place in zip(clips, labels, places.tolist(), strict=True)
+    }
+    half = folds.assign(clips, num_folds=2, name_of=named.__getitem__)
+    folds.check(clips, half, num_folds=2, name_of=named.__getitem__)
+    return half
 
 
 def by_role(probs: Mapping[str, np.ndarray], config: ConfigDict) -> dict[str, np.ndarray]:
@@ -275,17 +292,6 @@ def _like(members: Tables, probs: np.ndarray) -> tables.Predictions:
     kept = ('split', 'classes', 'granularity', 'pooled')
     meta = {name: first.meta[name] for name in kept if name in first.meta}
     return dataclasses.replace(first, probs=probs, meta=meta | {'calibrated': False})
-
-
-def _joined(parts: Sequence[tables.Predictions]) -> tables.Predictions:
-    """Joins the rows of all parts, under the first one's header."""
-    if len(parts) == 1:
-        return parts[0]
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ('clip_id', 'segment', 'label', 'probs')
-    }
-    return tables.Predictions(**columns, meta=parts[0].meta)
 
 
 def _sentence(line: Mapping[str, Any], config: ConfigDict) -> str:

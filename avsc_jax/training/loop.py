@@ -114,14 +114,21 @@ def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np
     return _probabilities(_logits(steps, variables, rows, _place(steps, rows), batch_size))
 
 
-def predictions(rows: Rows, probs: np.ndarray, *, meta: dict) -> tables.Predictions:
-    """Makes a table of predictions from rows and their probabilities."""
+def predictions(
+    rows: Rows, probs: np.ndarray, *, meta: dict, group: np.ndarray | None = None
+) -> tables.Predictions:
+    """Makes a table of predictions from rows and their probabilities.
+
+    Args:
+      group: the location of each row, or another group that clips share.
+    """
     return tables.Predictions(
         clip_id=np.asarray(rows.clip_id),
         segment=rows.segment,
         label=rows.label,
         probs=probs,
         meta=meta,
+        group=group,
     )
 
 

@@ -221,7 +221,8 @@ def reported(
         title = folder.path.name
         result = report.trained(title=title, about=about, meta=meta, history=history)
     else:
-        result = scored(config, folder, model, test, probs, meta, history)
+        group = folds.locations(dataset, config.data.test, test.clip_id)
+        result = scored(config, folder, model, test, probs, meta, history, group)
     page = report.write(result, folder.path)
     folder.finish()
     print(report.text(result))
@@ -252,15 +253,17 @@ def scored(
     probs: np.ndarray,
     meta: Mapping,
     history: list[dict],
+    group: np.ndarray | None = None,
 ) -> dict:
     """Writes the tables of a run, and returns its report.
 
     Args:
       meta: facts about the run for the tables' headers.
+      group: the location of each row, or another group that clips share.
     """
     items = 'clip' if (test.segment < 0).all() else config.data['items']
     of_rows = {'split': config.data.test, 'granularity': items, 'pooled': items == 'clip'}
-    table = loop.predictions(test, probs, meta={**meta, **of_rows})
+    table = loop.predictions(test, probs, meta={**meta, **of_rows}, group=group)
     if 'frames_per_item' in config:
         table = tables.grouped(table, config.frames_per_item)
     tables.write(table, folder.predictions_file(config.data.test))

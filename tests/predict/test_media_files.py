@@ -5,6 +5,7 @@ import functools
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from PIL import Image
 from avsc_jax import tables
 from avsc_jax.data import decode_workers, windows
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import command, media_files, predictor
+from avsc_jax.predict import command, media_files, outputs, predictor
 from avsc_jax.predict.resume import Journal
+from avsc_jax.score import __main__ as score
 from avsc_jax.weights.cache import default_weights_dir
 
 
@@ -58,7 +60,7 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
     assert len(shown) == 1 and '0:00 to ' in printed
 
     table = tables.read(out['csv'], classes=['park', 'tram'])
-    assert table.clip_id.tolist() == ['a', 'b', 'c', 'long']
+    assert table.clip_id.tolist() == ['a.mp4', 'b.mp4', 'c.m4a', 'long.mp4']
     lines = [json.loads(line) for line in out['jsonl'].read_text().splitlines()]
     assert [Path(line['file']).name for line in lines] == [
         'a.mp4', 'b.mp4', 'c.m4a', 'long.mp4', 'text.mp4', 'zero.mp4'
@@ -67,7 +69,7 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
     assert [line['without'] for line in lines[:4]] == [[], ['sound'], ['picture'], []]
     assert 'error' in lines[4] and 'scene' not in lines[4]
     rows = [*csv.DictReader(io.StringIO(out['timeline'].read_text()), delimiter='\t')]
-    assert [row['filename'] for row in rows] == ['a', 'b', 'c', 'long', 'long', 'long']
+    assert [row['filename'] for row in rows] == [*table.clip_id, 'long.mp4', 'long.mp4']
     times = [[float(row[key]) for key in ('start_s', 'end_s')] for row in rows[3:]]
     np.testing.assert_allclose(times, [(0, 2), (2, 4), (3, 5)], atol=0.1)
     of_long = np.array([[float(row[name]) for name in ('park', 'tram')] for row in rows[3:]])
@@ -152,7 +154,8 @@ def test_a_stopped_run_goes_on_and_each_file_comes_out_once(both, clips, tmp_pat
     out.unlink()
     assert predict.main(flags) == 0
     whole = tables.read(out, classes=['park', 'tram'])
-    assert resumed.clip_id.tolist() == whole.clip_id.tolist() == ['a', 'b', 'c', 'long']
+    assert resumed.clip_id.tolist() == whole.clip_id.tolist()
+    assert whole.clip_id.tolist() == ['a.mp4', 'b.mp4', 'c.m4a', 'long.mp4']
     np.testing.assert_allclose(resumed.probs, whole.probs, atol=1e-6)
 
 
@@ -194,7 +197,7 @@ def test_names_that_are_no_text_are_no_trouble(both, clips, tmp_path, capfd):
     assert predict.main([str(strange), str(broken), *flags, f'--report={tmp_path}/why']) == 1
     printed, err = capfd.readouterr()
     assert '��[2J.mp4' in printed and 'error: cannot decode' in err and '\x1b' not in printed
-    assert tables.read(out['csv'], classes=['park', 'tram']).clip_id.tolist() == ['��[2J']
+    assert tables.read(out['csv'], classes=['park', 'tram']).clip_id.tolist() == ['��[2J.mp4']
     assert [json.loads(line)['file'] for line in out['jsonl'].read_text().splitlines()] == [
         str(strange), str(broken)
     ]  # fmt: skip
@@ -210,7 +213,7 @@ def test_shards_share_the_files_and_write_apart(both, clips, tmp_path):
         tables.read(tmp_path / f'out-{k}-of-2.csv', classes=['park', 'tram']).clip_id.tolist()
         for k in (0, 1)
     ]
-    assert found == [['a', 'c'], ['b']]
+    assert found == [['a.mp4', 'c.m4a'], ['b.mp4']]
     for wrong in ('2/2', '-1/2', 'one', '1/2/3'):
         with pytest.raises(ValueError, match='it must be i/n with i from 0 to n - 1'):
             media_files.shard([], wrong)
@@ -268,3 +271,50 @@ def test_neighbouring_windows_of_one_scene_are_one_line():
     assert outputs.stretches(timeline) == [
         '0:00 to 0:20  a', '0:20 to 0:30  b', '0:30 to 1:02:03  c'
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('given', 'files', 'expected'),
+    [
+        (['own'], ['own/bus/a.wav', 'own/tram, old/a.wav'], ['bus/a.wav', 'tram, old/a.wav']),
+        (['own/bus', 'x.wav'], ['own/bus/a.wav', 'x.wav'], ['a.wav', 'x.wav']),
+        (['own/bus/a.wav', 'own/bus'], ['own/bus/a.wav'], ['a.wav']),
+        (['.'], ['own/bus/a.wav'], ['own/bus/a.wav']),
+    ],
+)
+def test_a_row_is_called_by_the_path_below_its_folder(
+    tmp_path, monkeypatch, given, files, expected
+):
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    paths = [*map(Path, given)]
+    assert [*outputs.row_names([*map(Path, files)], paths).values()] == expected
+
+
+def test_two_rows_of_one_name_are_refused_before_any_work(both, clips, tmp_path):
+    (tmp_path / 'other').mkdir()
+    other = shutil.copy(clips / 'a.mp4', tmp_path / 'other/a.mp4')
+    flags = [f'--model={both}', f'--csv={tmp_path}/out.csv', '--shard=0/2']
+    with pytest.raises(ValueError, match=r'a\.mp4 and .*other/a\.mp4 would both be called a\.mp4'):
+        predict.main([str(clips / 'a.mp4'), str(other), *flags])
+    assert not [*tmp_path.glob('out*')]
+
+
+def test_what_predict_writes_is_scored(both, clips, tmp_path, capsys):
+    (clips / 'bus, old').mkdir()
+    for name in ('a.mp4', 'c.m4a'):
+        (clips / name).rename(clips / f'bus, old/{name}')
+    names = ['b.mp4', 'bus, old/a.mp4', 'bus, old/c.m4a', 'long.mp4']
+    lines = [f'"{name}";park;{name[:3]}' for name in names]
+    (tmp_path / 'list.csv').write_text('\n'.join(['path;label;group', *lines]))
+    out = tmp_path / 'out.csv'
+    flags = [f'--model={both}', f'--csv={out}', f'--timeline={tmp_path}/t.csv', '--window=2']
+    assert predict.main([str(clips), *flags]) == 1  # two files are broken
+    assert out.read_text().startswith('filename,scene_label,park,tram\nb.mp4,')
+    capsys.readouterr()
+    for table in (out, tmp_path / 't.csv'):
+        assert score.main([str(table), f'--truth={tmp_path}/list.csv']) == 0
+        assert 'clip, 4 items' in (printed := capsys.readouterr().out)
+        assert 'bootstrap over 3 groups' in printed and '! ' not in printed

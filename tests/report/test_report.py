@@ -122,7 +122,7 @@ def test_cities_and_locations_are_read_from_the_names():
 def test_other_names_have_no_cities_and_the_report_says_what_was_drawn(frames, tmp_path):
     result = make(frames)
     assert result['scores']['clip']['cities'] == {}
-    sentence = 'bootstrap over 2 clips (the names contain no locations)'
+    sentence = 'bootstrap over 2 clips (no locations or groups are known)'
     assert sentence in report.text(result)
     page = report.write(result, tmp_path).read_text()
     assert sentence in page and 'Accuracy by city' not in page

@@ -62,7 +62,7 @@ def test_what_is_written_may_be_submitted_and_read_again(table, tmp_path):
     assert submission.check(output, [f'audio/{i}.wav' for i in range(12)]) == []
     assert output.read_text().splitlines()[1].startswith('0.wav\tairport\t0.64\t0.04\t')
     again = tables.read(output)
-    np.testing.assert_array_equal(again.clip_id, table.clip_id)
+    np.testing.assert_array_equal(again.clip_id, np.char.add(table.clip_id, '.wav'))
     np.testing.assert_array_equal(again.probs, table.probs)
 
 

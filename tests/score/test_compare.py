@@ -1,5 +1,6 @@
 """Systems side by side: every number of a few clips by hand, run folders, and what is written."""
 
+import dataclasses
 import json
 import math
 import re
@@ -203,8 +204,16 @@ def test_nothing_is_written_over_a_table_that_is_read(runs):
 
 def test_windows_of_one_file_are_one_group():
     names = ['a/x.mp4@0s', 'a/x.mp4@12.5s', 'a/x.mp4', 'b@5s/x.mp4', 'x@s']
-    group, over = scores.groups(names)
-    assert (group.tolist(), over) == (['a/x.mp4'] * 3 + ['b@5s/x.mp4', 'x@s'], 'clips')
+    meta, probs = {'classes': ['bus', 'tram']}, np.full((5, 2), 0.5)
+    table = tables.Predictions(names, [-1] * 5, [0] * 5, probs, meta)
+    files = ['a/x.mp4'] * 3 + ['b@5s/x.mp4', 'x@s']
+    for own, expected, over in (
+        (None, files, 'clips'),
+        (files, files, 'clips'),  # as a folder without groups names them
+        (['', 'g', '', 'g', 'h'], ['a/x.mp4', 'g', 'a/x.mp4', 'g', 'h'], 'groups'),
+    ):
+        found, kind = scores.groups(dataclasses.replace(table, group=own and np.array(own)))
+        assert (found.tolist(), kind) == (expected, over)
 
 
 @pytest.mark.parametrize('name', ['compare', 'runs'])

@@ -188,6 +188,25 @@ def test_clips_of_other_data_than_the_run_s_are_warned_of(run, data_dir, monkeyp
     assert told in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('count', [3, 12, 100])
+def test_clips_of_two_splits_are_the_first_of_both_joined(
+    run, data_dir, monkeypatch, capsys, count
+):
+    monkeypatch.setattr(tagging, 'load', lambda folder, weights_dir: Told('sound'))
+    read = []
+
+    def scores(tagger, found):
+        read.extend(record['clip_id'] for record in found)
+        return {}, len(read)
+
+    monkeypatch.setattr(robustness, '_scores', scores)
+    line = [str(run.path), f'--data_dir={data_dir}', '--split=test+validation']
+    assert command.main([*line, f'--clips={count}']) == 0
+    dataset = records.open_dataset('tfds_tau', 'demo', data_dir)
+    both = [o['clip_id'] for part in ('test', 'validation') for o in dataset.outlines(part)]
+    assert read == both[:count]
+
+
 def test_bad_input_is_a_sentence_before_anything_is_read(run, data_dir, tmp_path):
     name, where = str(run.path), f'--data_dir={data_dir}'
     for arguments, sentence in (

@@ -169,7 +169,7 @@ def broken(name):
         (clamped_before, ['bad.npz', '--clamp=fused'], r'bad.npz is clamped already'),
         (unlabelled, ['bad.npz'], r'none of the 3 rows has a known label'),
         (lacks_a_class, ['bad.csv'], r'bad.csv.* columns:? tram'),
-        (not_a_number, ['bad.csv'], r'bad.csv: .*outside \[0, 1\], first row 0 \(nan\)'),
+        (not_a_number, ['bad.csv'], r'bad.csv: .*hold NaN, .* first row 0'),
         (broken, ['bad.npz'], r'bad.npz.* not a readable predictions table'),
         (None, ['none.npz'], r'none.npz is not a file'),
         (None, ['a.npz', 'a.npz'], r"'a.npz' has an empty or repeated role"),
@@ -187,6 +187,100 @@ def test_bad_input_is_a_sentence_and_nothing_is_written(folder, prepare, argumen
     with pytest.raises((ValueError, OSError), match=sentence):
         score.main([*arguments, '--out', 'out'])
     assert not (folder / 'out').exists()
+
+
+def rounded(name, decimals, rows=40):
+    """A table of many clips of two scenes with `decimals` digits, and its truth in truth.csv."""
+    rng, labels = np.random.default_rng(1), np.arange(rows) % 10
+    probs = rng.dirichlet(np.ones(10), rows)
+    probs[np.arange(rows), labels] += 1
+    probs = (probs / probs.sum(axis=1, keepdims=True)).round(decimals)
+    ids = np.array([f'{SCENES[k]}-oslo-{n}-{n}' for n, k in enumerate(labels)])
+    meta = {'classes': list(SCENES), 'granularity': 'clip'}
+    tables.write(tables.Predictions(ids, [-1] * rows, labels, probs, meta), f'{name}.npz')
+    tables.write(tables.Predictions(ids, [-1] * rows, labels, probs, meta), f'{name}.csv')
+    lines = [f'{clip}.wav,{SCENES[k]}' for clip, k in zip(ids, labels, strict=True)]
+    Path('truth.csv').write_text('\n'.join(['filename,scene_label', *lines]))
+
+
+@pytest.mark.parametrize(
+    ('decimals', 'arguments'),
+    [
+        (3, ['x.csv', '--truth=truth.csv']),
+        (2, ['x.csv', 'y.npz', '--truth=truth.csv', '--recipe=geometric']),
+        (3, ['audio=x.npz', 'visual=y.npz', '--recipe=hitachi', '--clamp=per_model']),
+        (2, ['--recipe=weights', '--fit-on', 'x.npz', 'y.npz', '--report-on', 'x.npz', 'y.npz']),
+        (3, ['x.npz', '--calibrate=temperature', '--fit-on', 'y.csv', '--truth=truth.csv']),
+        (2, ['compare', 'x.csv', 'y.npz', '--truth=truth.csv']),
+        (3, ['modalities', 'fusion=x.npz', 'audio=y.npz', 'video=y.csv']),
+    ],
+)
+def test_rounded_tables_are_taken_with_a_note(folder, capsys, decimals, arguments):
+    rounded('x', decimals)
+    rounded('y', decimals)
+    assert score.main(arguments) == 0
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert f'the probabilities are rounded to {decimals} decimals, so rows sum to' in printed
+
+
+def test_sums_farther_off_than_rounding_name_it_as_a_reason(folder):
+    rounded('x', 1)
+    with pytest.raises(ValueError, match=r'x\.csv: .* If they were rounded, give two decimals'):
+        score.main(['x.csv', '--truth=truth.csv'])
+    rounded('x', 6)
+    assert score.main(['x.csv', '--truth=truth.csv']) == 0
+
+
+def test_what_a_truth_or_an_answer_contradicts_is_a_caution(folder, capsys):
+    rounded('x', 3)
+    lines = Path('x.csv').read_text().splitlines()
+    told = [line.split('\t') for line in lines[:31]]
+    told = ['\t'.join([row[0], 'tram', *row[2:]]) for row in told[1:]]
+    Path('x.csv').write_text('\n'.join([lines[0], *told]))
+    assert score.main(['x.csv', '--truth=truth.csv']) == 0
+    printed = ' '.join(capsys.readouterr().out.split())
+    assert '10 of the 40 clips with a true scene are not in the table' in printed
+    assert 'scene_label contradicts the probabilities in 27 of 30 rows' in printed
+
+
+OWN = {'bus/clip.wav': 'bus', 'tram, old/clip.wav': 'tram, old', 'tram, old/b.wav': 'tram, old'}
+
+
+@pytest.mark.parametrize('separator', [',', '\t'])
+def test_classes_of_one_s_own_are_scored_over_their_groups(folder, separator):
+    probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    meta = {'classes': ['bus', 'tram, old']}
+    told = tables.Predictions(list(OWN), [-1] * 3, [-1] * 3, probs, meta)
+    tables.write(told, 'own.csv', separator)
+    rows = [f'"{name}","{label}",{label[:3]}' for name, label in OWN.items()]
+    Path('list.csv').write_text('\n'.join(['path,label,group', *reversed(rows)]))
+    for extra in ([], ['--classes=bus,"tram, old"']):
+        assert score.main(['own.csv', '--truth=list.csv', '--out=out', *extra]) == 0
+        found = result(folder)['scores']['clip']
+        assert found['log_loss_micro'] == pytest.approx(-np.log([0.9, 0.8, 0.6]).mean())
+        assert (found['groups'], found['over']) == (2, 'groups')
+    assert tables.read('out/predictions.npz').group.tolist() == ['bus', 'tra', 'tra']
+    with pytest.raises(ValueError, match='missing class columns: park'):
+        score.main(['own.csv', '--truth=list.csv', '--classes=bus,park'])
+
+
+def test_a_join_by_stems_is_a_note_and_names_that_stems_confuse_are_refused(folder, capsys):
+    assert score.main(['a.csv', '--truth', 'fold.csv']) == 0
+    assert score.main(['a.npz', 'a.csv']) == 0
+    assert capsys.readouterr().err == ''
+    text = Path('a.csv').read_text()
+    for name in CLIPS:
+        text = text.replace(name, f'x/{name}.wav')
+    Path('b.csv').write_text(text)
+    assert score.main(['b.csv', 'a.csv', '--truth', 'fold.csv']) == 0
+    (note, other) = capsys.readouterr().err.splitlines()
+    words = 'note: clips are joined by their names without folders and endings of files: '
+    assert note == f'{words}x/bus-oslo-1-1.wav is bus-oslo-1-1'
+    assert other == f'{words}bus-oslo-1-1 is x/bus-oslo-1-1.wav'
+    lines = text.splitlines()
+    Path('b.csv').write_text('\n'.join([*lines, lines[1].replace('x/', 'y/')]))
+    with pytest.raises(ValueError, match=r'cannot be told apart .*: x/bus-oslo-1-1.wav, y/bus'):
+        score.main(['b.csv', '--truth', 'fold.csv'])
 
 
 # Of three clips: what a member gives the true scene, on the split to fit on and on the other.

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_columns_take_their_types_and_keep_float32_values():
         (dict(label=[0, 1]), r'label has shape \(2,\) beside 3 rows'),
         (dict(segment=[-2, 0, 0]), 'segment must hold integers from -1'),
         (dict(segment=[[1], [2], [3]]), r'segment has shape \(3, 1\)'),
-        (dict(probs=np.full((3, 10), np.nan)), '3 of 3 rows hold values outside'),
+        (dict(probs=np.full((3, 10), np.nan)), '3 of 3 rows hold NaN, .* first row 0'),
         (dict(probs=np.full((3, 9), 0.1)), '9 columns of probabilities and 10 class names'),
         (dict(classes=['a', 'b']), '10 columns of probabilities and 2 class names'),
         (dict(clip_id=['a', 'b', 'a']), r"1 rows repeat .*: \('a', -1\)"),
@@ -142,7 +143,7 @@ def test_dcase_file_refuses_segments(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['filename', 'filename_audio', 'filename_video', 'aid'])
-@pytest.mark.parametrize('separator', ['\t', ','])
+@pytest.mark.parametrize('separator', ['\t', ',', ';'])
 @pytest.mark.parametrize('end', ['\n', '\r\n', '\r'])
 def test_text_files_of_every_layout_read_alike(tmp_path, name, separator, end):
     header = (name, 'scene_label', *reversed(scenes.SCENES))
@@ -150,7 +151,7 @@ def test_text_files_of_every_layout_read_alike(tmp_path, name, separator, end):
     text = lines('audio/a.wav', 'video/b.mp4', 'c', header=header, separator=separator, end=end)
     path.write_bytes((text + end).encode('utf-8-sig'))  # ends in an empty line
     table = tables.read(path)
-    np.testing.assert_array_equal(table.clip_id, ['a', 'b', 'c'])
+    np.testing.assert_array_equal(table.clip_id, ['audio/a.wav', 'video/b.mp4', 'c'])
     np.testing.assert_allclose(table.probs, np.tile(np.arange(1, 11) / 55, (3, 1)))
     np.testing.assert_array_equal(table.label, [-1] * 3)
     assert table.meta['classes'] == list(scenes.SCENES)
@@ -162,9 +163,10 @@ def test_scene_label_beside_scene_pred_is_the_truth(tmp_path):
     np.testing.assert_array_equal(tables.read(tmp_path / 'test.csv').label, [1])
 
 
-def test_a_dot_in_a_name_is_no_extension(tmp_path):
-    (tmp_path / 'test.csv').write_text(lines('st.pauli', 'x\\y.WAV'))
-    np.testing.assert_array_equal(tables.read(tmp_path / 'test.csv').clip_id, ['st.pauli', 'y'])
+def test_folders_are_separated_by_slashes(tmp_path):
+    (tmp_path / 'test.csv').write_text(lines('st.pauli', 'x\\y.WAV', './z.wav'))
+    table = tables.read(tmp_path / 'test.csv')
+    np.testing.assert_array_equal(table.clip_id, ['st.pauli', 'x/y.WAV', 'z.wav'])
 
 
 @pytest.mark.parametrize(
@@ -173,11 +175,16 @@ def test_a_dot_in_a_name_is_no_extension(tmp_path):
         ('', 'empty'),
         (lines('a', header=('filename', *scenes.SCENES[:-1])), 'missing class columns: tram;'),
         (lines('a', header=('filename', *scenes.SCENES, 'zoo')), 'unknown class columns: zoo;'),
+        (lines('a').encode('utf-16')[2:], 'zero bytes, as UTF-16 does; save it as UTF-8'),
+        (lines('a', separator=';').replace('0.1', '0,1'), "row 1: .*'0,1.*with a point, not"),
+        (lines('a', separator=',').replace('0.1', '0,1'), 'row 1 has 17 fields .* with a point'),
+        (lines('"a', 'b'), r'line \d cannot be read .*; a quote at the start'),
+        (lines(' ', 'b'), 'data row 1 names no clip'),
         (lines('a', header=('filename', *scenes.SCENES, 'bus')), 'doubled class columns: bus;'),
         (lines('a', header=('file', *scenes.SCENES)), 'name the clips in one of filename '),
         (lines('a').replace('0.1818', 'O.1818'), 'data row 1: could not convert .*O.1818'),
         (lines('a', 'b') + 'c\tbus\n', 'data row 3 has 2 fields for 12 columns'),
-        (lines('a', 'a.wav'), r"1 rows repeat .*\('a', -1\)"),
+        (lines('a', 'a '), r"1 rows repeat .*\('a', -1\)"),
         (lines('a').replace('0.1818', '1.1818'), '1 of 1 rows hold values outside'),
         (
             lines('a', header=('aid', 'scene_pred', 'scene_label', *scenes.SCENES)).replace(
@@ -188,7 +195,8 @@ def test_a_dot_in_a_name_is_no_extension(tmp_path):
     ],
 )
 def test_wrong_text_files_are_refused_by_name(tmp_path, text, message):
-    (tmp_path / 'test.csv').write_text(text)
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / 'test.csv').write_bytes(content)
     with pytest.raises(ValueError, match=rf'test\.csv: .*{message}'):
         tables.read(tmp_path / 'test.csv')
 
@@ -218,10 +226,86 @@ def test_other_files_are_refused(tmp_path):
         tables.read(tmp_path / 'none.npz')
 
 
-def test_other_classes_are_named_by_the_caller(tmp_path):
+def test_other_classes_are_read_from_the_file_or_named_by_the_caller(tmp_path):
     (tmp_path / 'test.csv').write_text('filename,yes,no\na,0.25,0.75\n')
     table = tables.read(tmp_path / 'test.csv', classes=('no', 'yes'))
     np.testing.assert_array_equal(table.probs, [[0.75, 0.25]])
+    table = tables.read(tmp_path / 'test.csv')
+    assert table.meta['classes'] == ['yes', 'no']
+    np.testing.assert_array_equal(table.probs, [[0.25, 0.75]])
+    (tmp_path / 'test.csv').write_text('filename,group,other\na,0.25,0.75\n')
+    table = tables.read(tmp_path / 'test.csv', classes=('group', 'other'))
+    assert table.group is None and table.probs.tolist() == [[0.25, 0.75]]
+    with pytest.raises(ValueError, match=r"cannot hold a class called 'group'; write \.npz"):
+        tables.write(table, tmp_path / 'out.csv')
+
+
+# Names that need care, and classes with separators in theirs.
+NAMES = ('a,b.wav', 'the "5" inch.wav', 'x;y/z.mp4', 'Straße/Zoë.wav', 'C d.flac', "l'eau=1.jpg")
+
+
+@pytest.mark.parametrize('separator', ['\t', ',', ';'])
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_what_is_written_is_read(tmp_path, separator, encoding):
+    classes = ['park, urban', 'bus;tram', 'q"uote', 'Ärger']
+    probs = np.random.default_rng(0).dirichlet(np.ones(4), 6)
+    group = ['line 5', '', 'a,b', 'c;d', 'e\tf', 'ü']
+    table = dataclasses.replace(
+        make(NAMES, label=[-1] * 6, probs=probs, classes=classes), group=np.array(group)
+    )
+    path = tmp_path / 'test.csv'
+    tables.write(table, path, separator)
+    path.write_bytes(path.read_text().replace('\n', '\r\n\r\n').encode(encoding))
+    back = tables.read(path)
+    assert back.meta['classes'] == classes
+    for name in ('clip_id', 'probs', 'group', 'label'):
+        np.testing.assert_array_equal(getattr(back, name), getattr(table, name))
+
+
+def test_a_group_is_kept_in_npz_and_by_every_change_of_rows(tmp_path):
+    table = frames({'a': 2, 'b': 2})
+    table = dataclasses.replace(table, group=np.char.add('of ', table.clip_id))
+    tables.write(table, tmp_path / 'test.npz')
+    back = tables.read(tmp_path / 'test.npz')
+    order = np.lexsort((back.segment, back.clip_id))
+    for changed in (
+        back,
+        tables.pool(back),
+        tables.seconds(back, 2),
+        tables.grouped(tables.rows(back, order), 2),
+        tables.aligned([table, tables.rows(back, order)])[1],
+        tables.joined([tables.rows(back, back.segment == k) for k in (0, 1)]),
+    ):
+        np.testing.assert_array_equal(changed.group, np.char.add('of ', changed.clip_id))
+
+
+def test_an_answer_that_contradicts_the_probabilities_is_a_caution(tmp_path):
+    path = tmp_path / 'test.csv'
+    path.write_text(lines('a', 'b', 'c').replace('a\tbus', 'a\tzoo'))
+    (caution,) = tables.read(path).meta['about']['warnings']
+    assert 'scene_label contradicts the probabilities in 3 of 3 rows' in caution
+    assert "a 'zoo', b 'bus', c 'bus'" in caution
+    path.write_text(lines('a', header=('aid', 'scene_pred', 'scene_label', *scenes.SCENES)))
+    assert 'about' not in tables.read(path).meta  # scene_pred is the likeliest, the last one
+
+
+def test_windows_of_a_timeline_are_segments_of_their_files(tmp_path):
+    header = ('filename', 'start_s', 'end_s', 'scene_label', *scenes.SCENES)
+    text = lines('a.wav', 'b.wav', 'a.wav', header=header).replace('a.wav\ta.wav', 'a.wav\t0')
+    (tmp_path / 'windows.csv').write_text(text)
+    table = tables.read(tmp_path / 'windows.csv')
+    assert table.clip_id.tolist() == ['a.wav', 'b.wav', 'a.wav']
+    assert (table.segment.tolist(), table.meta['granularity']) == ([0, 0, 1], 'window')
+
+
+def test_classes_in_another_order_are_put_in_the_first_ones():
+    first = make('abc')
+    order = [*range(9, -1, -1)]
+    other = make('abc', label=9 - first.label, probs=first.probs[:, order])
+    other.meta['classes'] = [first.meta['classes'][k] for k in order]
+    same(tables.aligned([first, other])[1], first)
+    unknown = dataclasses.replace(other, label=np.full(3, -1))
+    assert tables.with_classes(unknown, first.meta['classes']).label.tolist() == [-1] * 3
 
 
 FOLD = (
@@ -240,6 +324,30 @@ def test_truth_of_a_fold_file_labels_a_table(tmp_path):
     np.testing.assert_array_equal(table.label, [-1] * 4)
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        'path,label,group\nbus/a.wav,bus,x\ntram/a.wav,tram,y\n',
+        'audio;video;class;location\nbus/a.wav;bus/a.mp4;bus;x\ntram/a.wav;tram/a.mp4;tram;y\n',
+        'scene_label\tfilename\tidentifier\nbus\tbus\\a.wav\tx\ntram\ttram\\a.wav\ty\n',
+    ],
+)
+def test_lists_of_ones_own_are_truth_and_name_groups(tmp_path, text):
+    path = tmp_path / 'list.csv'
+    path.write_text(text)
+    table = make(['tram/a.wav', 'bus/a.wav'], label=[-1, -1])
+    table = tables.with_truth(table, tables.truth(path), tables.listed_groups(path))
+    assert table.label.tolist() == [9, 1] and table.group.tolist() == ['y', 'x']
+
+
+def test_clips_that_only_the_truth_has_are_a_caution():
+    table = tables.with_truth(make('ab'), dict.fromkeys('abcdefg', 'bus'))
+    (caution,) = table.meta['about']['warnings']
+    assert caution.startswith('5 of the 7 clips with a true scene are not in the table')
+    assert caution.endswith(': c, d, e, ...')
+    assert 'about' not in tables.with_truth(make('ab'), dict.fromkeys('ab', 'bus')).meta
+
+
 def test_truth_must_name_every_clip_of_a_table():
     table = make(list('abcde'))
     with pytest.raises(ValueError, match=r'4 of 5 clips have no true label: a, c, d, \.\.\.;'):
@@ -254,7 +362,7 @@ def test_truth_files_without_or_with_two_labels_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r'fold\.csv: .*scene_label must be there'):
         tables.truth(path)
     path.write_text('filename_audio\tscene_label\na.wav\tbus\na.wav\ttram\n')
-    with pytest.raises(ValueError, match="a is 'bus' and 'tram'"):
+    with pytest.raises(ValueError, match=r"a\.wav is 'bus' and 'tram'"):
         tables.truth(path)
 
 

@@ -1,0 +1,124 @@
+"""Reads text files of clips: their encoding, separator, columns and names."""
+
+import codecs
+import contextlib
+import csv
+import io
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from avsc_jax.tables.names import plain
+
+NAMES = ('filename', 'filename_audio', 'filename_video', 'filename_audio_video', 'aid')
+LISTED = (*NAMES, 'path', 'file', 'audio', 'video')  # in lists of one's own, too
+LABELS = ('scene_label', 'label', 'class')
+GROUPS = ('group', 'location', 'identifier')  # identifier is TAU's, in meta.csv
+SEPARATORS = '\t;,'
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Adds the file's name to a ValueError raised inside."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+
+
+def existing(path: str | pathlib.Path) -> pathlib.Path:
+    """Returns the path; raises FileNotFoundError unless it is a file."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} is not a file; give the path of an existing table')
+    return path
+
+
+def decoded(path: pathlib.Path) -> str:
+    """Reads a text file of UTF-8, or of UTF-16 that begins with its mark.
+
+    Raises:
+      ValueError: the file is no such text.
+    """
+    content = path.read_bytes()
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode('utf-16' if is_wide else 'utf-8-sig')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'the file is no utf-8 text ({error}); save it as UTF-8') from error
+    if '\0' in text:
+        raise ValueError('the file holds zero bytes, as UTF-16 does; save it as UTF-8')
+    return text
+
+
+def parse(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
+    """Reads header and rows of a file separated by tabs, semicolons or commas; see `_separator`.
+
+    Line ends may be any, fields may be quoted, and empty lines are left out.
+
+    Raises:
+      ValueError: the file is empty or no text, or a row is incomplete.
+    """
+    text = decoded(path)
+    if not text.strip():
+        raise ValueError('the file is empty; it must start with a line of column names')
+    lines = csv.reader(io.StringIO(text, newline=''), delimiter=_separator(text), strict=True)
+    try:
+        header, *rows = (row for row in lines if any(cell.strip() for cell in row))
+    except csv.Error as error:
+        raise ValueError(
+            f'line {lines.line_num} cannot be read ({error}); a quote at the start of a field must '
+            'be doubled inside it and closed at its end'
+        ) from error
+    header = [name.strip() for name in header]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(
+                f'data row {number} has {len(row)} fields for {len(header)} columns; every row '
+                'must be complete, names that hold the separator quoted, and numbers with a point'
+            )
+    return header, rows
+
+
+def _separator(text: str) -> str:
+    """Finds the separator by which the header has a column of names; else the first one in it."""
+    first = next(line for line in text.splitlines() if line.strip())
+    for separator in SEPARATORS:
+        with contextlib.suppress(csv.Error, StopIteration):
+            cells = next(csv.reader([first], delimiter=separator))
+            if len(cells) > 1 and {cell.strip() for cell in cells} & {*LISTED}:
+                return separator
+    return next((separator for separator in SEPARATORS if separator in first), ',')
+
+
+def name_columns(header: Sequence[str], known: Sequence[str] = NAMES) -> list[int]:
+    """Finds the columns that name the files of a clip.
+
+    Raises:
+      ValueError: none has one of the known names.
+    """
+    columns = [index for index, name in enumerate(header) if name in known]
+    if not columns:
+        raise ValueError(
+            f'the columns are {" ".join(header)}; name the clips in one of {" ".join(known)}'
+        )
+    return columns
+
+
+def column(header: Sequence[str], known: Sequence[str]) -> int | None:
+    """Finds the first column that has one of these names; None if none has."""
+    return next((index for index, name in enumerate(header) if name in known), None)
+
+
+def clip_names(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+    """Reads the clip's name in each row, with its folders and ending.
+
+    Args:
+      place: number of the column of names.
+
+    Raises:
+      ValueError: a row names no clip.
+    """
+    clips = [plain(row[place]) for row in rows]
+    if '' in clips:
+        raise ValueError(f'data row {clips.index("") + 1} names no clip; give its file')
+    return clips
