@@ -253,7 +253,7 @@ def _by_clip(rows: np.ndarray, counts: Sequence[int]) -> dict[str, np.ndarray]:
     return {'features': _stacked([part[None] for part in parts]), 'counts': np.array(counts)}
 
 
-def _uneven(clip_ids: Sequence[str], encoder: str, counts: Sequence[int]) -> str:
+def _uneven(clip_ids: Sequence[str], encoder: str, counts: Sequence[int] | np.ndarray) -> str:
     """Returns the sentence about the first file that holds more or less than those before it."""
     odd = next(k for k, count in enumerate(counts) if count != counts[0])
     return (
