@@ -12,7 +12,7 @@ import soundfile
 from avsc_jax import tables
 from avsc_jax.data import windows
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import command, embeddings, predictor, stream
+from avsc_jax.predict import command, embeddings, media_files, predictor, stream
 from avsc_jax.predict.resume import json_line
 from avsc_jax.serve.queue import Refusal, TaggingQueue
 from avsc_jax.weights.cache import default_weights_dir
@@ -23,9 +23,10 @@ CLASSES = ['park', 'tram']
 
 @pytest.fixture(scope='module', autouse=True)
 def loaded_once():
-    """The same system for every command, which compiles once."""
+    """The same system for every command, which compiles once, for one window at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, 'load', functools.cache(command.load))
+        patch.setattr(media_files, 'WINDOWS_PER_BATCH', 1)
         yield
 
 
