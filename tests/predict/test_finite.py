@@ -2,6 +2,7 @@
 
 import functools
 import json
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import soundfile
 
 from avsc_jax import tables
+from avsc_jax.data import windows
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import command, embeddings, predictor, stream
+from avsc_jax.predict import command, embeddings, media_files, predictor, stream
 from avsc_jax.predict.resume import json_line
+from avsc_jax.serve.queue import Refusal, TaggingQueue
 from avsc_jax.weights.cache import default_weights_dir
 
 RATE = 16000
@@ -20,9 +23,10 @@ CLASSES = ['park', 'tram']
 
 @pytest.fixture(scope='module', autouse=True)
 def loaded_once():
-    """The same system for every command, which compiles once."""
+    """The same system for every command, which compiles once, for one window at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, 'load', functools.cache(command.load))
+        patch.setattr(media_files, 'WINDOWS_PER_BATCH', 1)
         yield
 
 
@@ -81,6 +85,32 @@ def test_an_answer_that_is_not_finite_is_the_error_of_its_file_alone(
         assert [name for name in lines if 'error' in lines[name]] == [f'{sounds}/long.wav']
     with pytest.raises(ValueError, match=r'long\.wav: both gives probabilities of nan'):
         command.load(both, default_weights_dir())(sounds / 'long.wav')
+
+
+def test_a_record_without_a_finite_answer_does_not_end_a_dataset(
+    both, sounds, tmp_path, broken, monkeypatch, capsys
+):
+    system = command.load(both, default_weights_dir())
+    made = []
+    for k, name in enumerate(('a', 'long', 'b')):
+        (window,) = windows.read(sounds / f'{name}.wav', system.wants())
+        made.append(window | {'clip_id': name, 'segment': -1, 'label': k % 2})
+    monkeypatch.setattr(command.sources, 'named', lambda *_: None)
+    monkeypatch.setattr(command.dataset, 'records', lambda *_: iter(made))
+    out = {'csv': tmp_path / 'out.csv', 'embeddings': tmp_path / 'out.npz'}
+    named = {'dataset': 'own', 'split': 'test', 'data_dir': tmp_path, 'media_dir': None, 'top': 1}
+    assert command.of_dataset(SimpleNamespace(**named, **out), system) == 1
+    assert 'error: long: both gives probabilities of nan' in capsys.readouterr().err
+    assert tables.read(out['csv'], classes=CLASSES).clip_id.tolist() == ['a', 'b']
+    with np.load(out['embeddings']) as written:
+        assert written['clip_id'].tolist() == ['a', 'b']
+
+
+def test_the_page_gets_a_sentence_and_no_nan(both, sounds, broken):
+    desk = TaggingQueue(command.load(both, default_weights_dir()))
+    with pytest.raises(Refusal, match=r'^x\.wav: both gives probabilities of nan') as refused:
+        desk._tagged(sounds / 'long.wav', 'x.wav', threading.Event())
+    assert refused.value.status == 422
 
 
 def test_a_journal_with_nan_of_an_older_version_is_answered_anew(both, sounds, tmp_path, capsys):

@@ -71,7 +71,7 @@ class FullScale:
             raise BadSamples(
                 f'more than {MOST_BEYOND:.0%} of the samples of {self._name} are beyond full scale '
                 f'(one is {self._worst:g}, not within 1): they look like integers stored as '
-                'floats; divide them by 32768, and write the file again'
+                'floats; divide them by 32768 (of 16 bits), and write the file again'
             )
 
 
