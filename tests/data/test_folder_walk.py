@@ -88,6 +88,9 @@ def test_files_that_differ_outside_of_their_middle_are_no_copies(tmp_path, monke
     for name, content in (('a', b'12345678'), ('b', b'02345678'), ('c', b'12345670')):
         make(tmp_path, name, content=content)
     assert not folder_walk.copies(folder_walk.walk(tmp_path).files)
+    monkeypatch.setattr(folder_walk, '_digest', lambda file: pytest.fail(f'{file} is read whole'))
+    differ = make(make(tmp_path / 'd', '1', content=b'12305678'), '2', content=b'12345678')
+    assert not folder_walk.copies(folder_walk.walk(differ).files)
 
 
 def test_a_data_set_s_media_are_found_behind_links_and_not_in_hidden_files(tree):

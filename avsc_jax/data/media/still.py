@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from avsc_jax.data.media.source import MAX_SIDE_PX, MediaFile, checked, name_of
 
@@ -19,7 +19,7 @@ FORMATS = (
 PAPER = (255, 255, 255)  # the colour behind transparent pixels
 _DEFECTS = (  # that Pillow raises for a broken file
     OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, struct.error,
-    Image.DecompressionBombError, ImageCms.PyCMSError,
+    Image.DecompressionBombError,
 )  # fmt: skip
 _GREYS = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')  # Pillow's modes of more than 8 bits
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
@@ -115,9 +115,6 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f'{name} holds integers with a sign; save it with 8 or 16 bits, unsigned')
     if image.mode in _GREYS:
         image = _grey(image, name)
-    elif image.mode == 'LAB':
-        lab, srgb = ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB')
-        return ImageCms.profileToProfile(image, lab, srgb, outputMode='RGB')
     return flattened(image)
 
 

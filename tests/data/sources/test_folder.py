@@ -67,6 +67,8 @@ SEEING = (
 
 def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path, capsys):
     folder = sounds(tmp_path / 'my sounds', seconds=2.0)
+    Image.new('RGB', (8, 8)).save(folder / 'bar/cover.png')
+    (folder / 'bar/9.flac').write_bytes((folder / 'bar/0.flac').read_bytes())
     hear = ['--config.data.window_s=1.0', '--config.epochs=2', HEARING]
     run = train('feng_fusion,audio,demo', folder, *hear)
     told = run.read_json('report.json')
@@ -81,6 +83,8 @@ def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path
     out, err = capsys.readouterr()
     assert '9 files of 3 classes' in err and 'bar 3, lab 3, zoo 3' in err
     assert 'splits: train_inner 3, validation 3, test 3' in err
+    assert 'note: files without sound are left out (1): bar/cover.png' in err
+    assert 'note: links to and copies of other files are taken once (1): bar/9.flac' in err
     assert 'note: each file is a group of its own' in err
     assert 'sound of 8000 Hz is resampled to 48000 Hz: bar/0.flac and 8 more' in err
     assert 'paper' not in out
