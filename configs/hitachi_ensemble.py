@@ -58,7 +58,9 @@ def get_config(argument=''):
     system = choice['system']
     roles, recipe, source, log_loss, accuracy = SYSTEMS[system]
     config = common.ensemble(choice, {role: GROUPS[role] for role in roles})
-    config.group_names, config.recipe = {role: GROUP_NAMES[role] for role in roles}, recipe
+    config.group_names = {role: GROUP_NAMES[role] for role in roles}
+    config.recipe = recipe
+    config.temperature = True  # ours: a line beside each clamped one
 
     # Other lines of the same members that are scored too, in the order of Table 4.
     beside = [line for line in TABLE_4 if line != system and {*SYSTEMS[line][0]} <= {*roles}]

@@ -1,8 +1,8 @@
+from .clamp_fit import fit_clamp as fit_clamp
 from .decision import average as average
 from .decision import gate as gate
 from .decision import hitachi as hitachi
 from .decision import restrict as restrict
-from .fit import fit_clamp as fit_clamp
 from .fit import fit_temperature as fit_temperature
 from .fit import fit_vector_scale as fit_vector_scale
 from .fit import search_weights as search_weights

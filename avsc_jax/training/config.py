@@ -94,6 +94,9 @@ FIELDS = {
     'roles': Field(LIST, (), 'the roles that the ensemble itself takes; none: all'),
     'recipe': Field(SECTION, None, 'the rule of an ensemble: a name of RECIPES and options'),
     'lines': Field(LIST, (), 'other recipes of the same members that are scored too'),
+    'temperature': Field(
+        (bool,), False, 'score each clamped line with a temperature from other places instead, too'
+    ),
     'folds': Field((int,), 0, 'number of folds whose refits of each member are averaged; 0: none'),
     'evaluation': Field(SECTION, None, 'the data set whose predictions are submitted'),
     'submission': Field(SECTION, None, 'label and description of a challenge submission'),

@@ -172,6 +172,8 @@ def fuse_refit(members: Tables, config: ConfigDict) -> Tables:
         else:
             probs_of_line = mix.fuse(chosen, line['recipe'], classes=classes)
             scored[line['row']] = _like(members, probs_of_line)
+            if config.get('temperature') and line['recipe'].get('clamp'):
+                scored |= calibrated(line, chosen, members)
     scored[title(last)].meta.update(
         system=title(last),
         about=mix.about(members, _sentence(last, config), []),
@@ -220,6 +222,28 @@ def weighted(line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], members:
         if len(values)
     }
     return {title(line): same, title(line, OTHER): _like(members, probs)}
+
+
+def calibrated(
+    line: Mapping[str, Any], chosen: Mapping[str, np.ndarray], members: Tables
+) -> Tables:
+    """Scales a line's unclamped mix by a temperature, and returns a table that is called ours.
+
+    Each half of the recording locations is scaled by the temperature that is best on the other
+    half. The papers have no such line; it stands beside the one of the clamp, Eq. (1).
+    """
+    first = mix.first(members)
+    mixed = mix.fuse(chosen, line['recipe'], classes=first.meta['classes'], clamp=None)
+    half, probs, found = halves(first), np.empty_like(mixed), {}
+    for number in (0, 1):
+        inside = half == number
+        temperature = ensemble.fit_temperature(mixed[~inside], first.label[~inside])
+        probs[inside] = ensemble.temperature_scale(mixed[inside], temperature)
+        found[f'half {number + 1}'] = temperature
+    name = f'{line["row"]}, temperature, ours'
+    table = _like(members, probs)
+    table.meta['learned'] = {f'{name}, from the other half of the places': found}
+    return {name: table}
 
 
 def halves(table: tables.Predictions) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import ensemble, metrics
-from avsc_jax.ensemble import fit
+from avsc_jax.ensemble import clamp_fit, fit
 
 IOA_I = [0.5, 0, 0.25, 0.15, 0.1, 0]  # Wang 2021, Sec. 4
 IOA_III = [0.4, 0, 0.15, 0.2, 0.15, 0, 0.1, 0, 0]
@@ -207,7 +207,7 @@ def test_the_vector_scale_undoes_a_shift_and_is_never_worse_than_the_table():
 
 @pytest.mark.parametrize('power', [0.3, 1, 4])
 def test_the_fitted_clamp_is_at_least_as_good_as_equation_1_and_as_none(power):
-    probs, labels = sharpened(power, rows=100)
+    probs, labels = sharpened(power, rows=40)
     edges, values = ensemble.fit_clamp(probs, labels)
     fitted = metrics.log_loss(ensemble.piecewise_clamp(probs, edges, values), labels)
     assert fitted <= metrics.log_loss(ensemble.clamp(probs), labels) - 1e-3
@@ -217,15 +217,52 @@ def test_the_fitted_clamp_is_at_least_as_good_as_equation_1_and_as_none(power):
     assert np.isnan(values[2]) and len(values) == len(edges) + 1 == 4
 
 
-def test_the_fitted_clamp_starts_from_equation_1_and_from_none(monkeypatch):
-    monkeypatch.setattr(fit, '_HUNDREDTHS', [])
-    monkeypatch.setattr(fit, '_CLAMP_GRID', [])
-    wrong = np.tile([[0.999999, 0.000001]], (10, 1)), np.arange(10) % 2  # sure and wrong
-    assert ensemble.fit_clamp(*wrong) == (fit.CLAMP_EDGES, fit.CLAMP_VALUES)
-    fair = np.tile([[0.8, 0.2]], (10, 1)), (np.arange(10) > 7).astype(int)
-    np.testing.assert_array_equal(
-        ensemble.piecewise_clamp(fair[0], *ensemble.fit_clamp(*fair)), fair[0]
-    )
+def loss_of_clamp(probs, labels, edges, values):
+    clamped = ensemble.piecewise_clamp(probs, edges, values)
+    true = np.maximum(clamped[np.arange(len(labels)), labels], 1e-15)
+    return float(np.mean(np.log(clamped.sum(axis=1)) - np.log(true)))
+
+
+def best_of_a_grid(probs, labels):
+    """The lowest loss of clamps of a coarse grid, each as fit_clamp may return it."""
+    edges = np.array([0, 0.01, 0.06, 0.2, 0.4, 0.5, 0.7, 0.9, 0.98, 1])
+    values = np.array([1e-15, 1e-3, 0.03, 0.06, 0.2, 0.33, 0.5, 0.75, 0.9, 0.99, 1])
+    low, middle, high, first, second, last = np.array(
+        [
+            (*e, *v)
+            for e in itertools.combinations_with_replacement(edges, 3)
+            if e[1] < e[2]
+            for v in itertools.combinations_with_replacement(values, 3)
+            if v[1] <= max(e[1], 1e-15) and v[2] >= e[2]
+        ]
+    ).T[..., None, None]
+    x = probs.astype(np.float32)
+    high_or_kept = np.where(x <= high.astype(np.float32), probs, last)
+    clamped = np.where(x <= middle.astype(np.float32), second, high_or_kept)
+    clamped = np.where(x <= low.astype(np.float32), first, clamped)
+    true = np.maximum(clamped[:, np.arange(len(labels)), labels], 1e-15)
+    return float((np.log(clamped.sum(axis=2)) - np.log(true)).mean(axis=1).min())
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_no_clamp_of_a_grid_is_better_than_the_fitted_one(seed, monkeypatch):
+    rng = np.random.default_rng(seed)
+    rows, classes = int(rng.integers(1, 8)), int(rng.integers(2, 4))
+    probs = rng.dirichlet(np.full(classes, 0.6), rows).round(3)
+    labels = rng.integers(0, classes, rows)
+    best = loss_of_clamp(probs, labels, *ensemble.fit_clamp(probs, labels))
+    assert best <= best_of_a_grid(probs, labels) + 1e-9
+    monkeypatch.setattr(clamp_fit, 'EXACT', 0)
+    searched = loss_of_clamp(probs, labels, *ensemble.fit_clamp(probs, labels))
+    assert best - 1e-9 <= searched <= best + 0.01
+
+
+@pytest.mark.parametrize('exact', [0, clamp_fit.EXACT])
+def test_the_fitted_clamp_makes_certain_answers_as_sure_as_they_are_right(monkeypatch, exact):
+    monkeypatch.setattr(clamp_fit, 'EXACT', exact)
+    probs, labels = np.array([[0.99, 0.01]] * 4), np.array([0, 0, 0, 1])
+    loss = loss_of_clamp(probs, labels, *ensemble.fit_clamp(probs, labels))
+    assert loss == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)))
 
 
 def test_the_piecewise_clamp_closes_intervals_above_and_keeps_where_nan_says_so():

@@ -121,7 +121,8 @@ def test_the_report_shows_members_groups_and_the_lines_of_table_4(runs):
     names = [line['name'] for line in told['members']]
     assert names == [
         *('A01', 'A02', 'A03', 'C04', 'V01', 'V02', 'V03', 'A04', 'V04'),
-        *('A04V04', 'E01', 'A04V04_pp', 'E02'),
+        *('A04V04', 'E01', 'A04V04_pp', 'A04V04_pp, temperature, ours'),
+        *('E02', 'E02, temperature, ours'),
     ]  # fmt: skip
     assert all(f'<td>{name}</td>' in shown for name in names)
     of_e01 = run(config('E01,tau'), 'runs/e01').read_json('report.json')
@@ -346,6 +347,39 @@ def test_the_papers_weights_are_found_where_they_are_best(token, expected, zero)
             assert [*values] == [*made.groups.hybrids[-len(weights) :]]
         np.testing.assert_allclose(same.probs, mixture, atol=1e-15)
         np.testing.assert_allclose(other.probs, mixture, atol=1e-15)
+
+
+def test_a_temperature_of_other_places_is_a_line_of_ours_beside_the_clamp(runs):
+    folder = run(config('E02,tau'))
+    unclamped = ensemble.hitachi(
+        *(of_role(runs, role) for role in ('audio', 'visual', 'clip')), classes=SCENES
+    )
+    half = ensemble_job.halves(tables.pool(tables.read(folder.predictions_file('test'))))
+    assert sorted(half) == [0] * 10 + [1] * 10
+    scaled = np.empty_like(unclamped)
+    for k in (0, 1):
+        fitted = ensemble.fit_temperature(unclamped[half != k], LABELS[half != k])
+        scaled[half == k] = ensemble.temperature_scale(unclamped[half == k], fitted)
+    told = folder.read_json('report.json')
+    lines = {line['name']: line['log_loss_micro'] for line in told['members']}
+    expected = metrics.log_loss(scaled, LABELS)
+    assert lines['E02, temperature, ours'] == pytest.approx(expected)
+    assert told['scores']['clip']['log_loss_micro'] == lines['E02'] != expected
+    (title,) = (title for title in told['learned'] if title.startswith('E02'))
+    assert title == 'E02, temperature, ours, from the other half of the places'
+    assert [*told['learned'][title]] == ['half 1', 'half 2']
+
+
+def test_halves_share_no_group_of_the_user_s_own():
+    clips = [f'{n}.wav' for n in range(6)]
+    table = tables.Predictions(
+        clips, [-1] * 6, [0, 1] * 3, np.full((6, 2), 0.5), {'classes': ['a', 'b']},
+        np.array(['x', 'x', 'y', 'y', 'z', 'z']),
+    )  # fmt: skip
+    half = ensemble_job.halves(table)
+    assert {*half} == {0, 1} and all(half[k] == half[k + 1] for k in (0, 2, 4))
+    with pytest.raises(ValueError, match='fold 1 is empty'):
+        ensemble_job.halves(dataclasses.replace(table, group=np.array(['x'] * 6)))
 
 
 def test_weights_on_other_places_never_saw_the_rows_that_they_mix():
