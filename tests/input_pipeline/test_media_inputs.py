@@ -204,9 +204,9 @@ def test_random_crops_are_cut_from_unsquashed_pictures_and_never_from_the_paddin
     made = inputs.make(
         CROP | {'canvas': (64, 64), 'mean': (0.0,) * 3, 'std': (1.0,) * 3}, None, crop
     )
-    frames = Frames(striped(40, 64), striped(128, 80), striped(20, 30))
+    frames = Frames(striped(60, 128), striped(128, 80), striped(20, 30))
     read = [made.read(frames, index, 0) for index in range(3)]
-    assert [each['extent'].tolist() for each in read] == [[40, 64], [64, 40], [20, 30]]
+    assert [each['extent'].tolist() for each in read] == [[30, 64], [64, 40], [20, 30]]
     blue = [np.where(np.arange(3) == 2, 255, each['frame']) for each in read]
     for n, (rows, columns) in enumerate(each['extent'] for each in read):
         blue[n][rows:], blue[n][:, columns:] = 0, 0  # only the padding has no blue
@@ -225,7 +225,7 @@ def test_random_crops_are_cut_from_unsquashed_pictures_and_never_from_the_paddin
 def test_a_whole_canvas_is_cropped_as_without_an_extent():
     x, key = jax.random.uniform(jax.random.key(0), (36, 64, 3)), jax.random.key(1)
     cut = functools.partial(augment.random_resized_crop, size=(8, 8))
-    for n in range(5):
+    for n in range(2):
         part = jax.random.fold_in(key, n)
         expected = cut(part, x)
         np.testing.assert_allclose(cut(part, x, np.array([36, 64])), expected, atol=1e-6)
