@@ -71,6 +71,7 @@ def follow(
             probs = smoothed(probs, answer.probs, end_s - before_s, smooth_s)
             before_s = end_s
             notes = predictor.notes(window)
+            notes += [*window['missing'].values(), *window['partly'].values()]
             yield Second(window['start_s'], end_s, probs, answer, skipped, notes)
 
 

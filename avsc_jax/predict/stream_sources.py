@@ -18,6 +18,8 @@ from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, Soun
 
 LOUDEST = 16.0  # integer samples that are read as floats are far larger
 CHUNK_BYTES = 1 << 14
+LATE_S = 2.5  # how far tracks of a file may lie apart, or the later one is missing
+LEAP_S = 60.0  # time stamps that leap on by more are of another clock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,54 +167,92 @@ def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None
     if not streams:
         raise ValueError(f'{name} has no {" and no ".join(k for k in wanted if wanted[k])} track')
     kinds = {SOUND: _SoundReader, PICTURE: _PictureReader}
+    start_s = None  # of the file's clock
+    if any(stream.start_time is not None for stream in container.streams):
+        start_s = float(media.start_of(container))
     with tape.track(*streams.values()):
-        readers = {stream.index: kinds[kind](stream, tape) for stream, kind in streams.items()}
+        others = {stream.index: {*streams.values()} - {kind} for stream, kind in streams.items()}
+        readers = {
+            stream.index: kinds[kind](stream, tape, start_s) for stream, kind in streams.items()
+        }
         for packet in container.demux(*streams):
             try:
                 frames = packet.decode()
             except av.InvalidDataError:  # one damaged packet; the next ones may be good
                 continue
             for frame in frames:
-                readers[packet.stream_index](frame)
+                at_s = readers[packet.stream_index](frame)
+                for kind in others[packet.stream_index]:
+                    tape.go_on(kind, at_s - LATE_S)
             if tape.stop.is_set():
                 return
 
 
 class _SoundReader:
-    """Writes the frames of a sound track to the tape, as consecutive samples."""
+    """Writes the frames of a sound track to the tape, at their time stamps.
 
-    def __init__(self, stream: av.AudioStream, tape: Tape):
-        codec, self._tape = stream.codec_context, tape
+    Args:
+      start_s: time stamp of the file's second 0; None takes the first one.
+    """
+
+    def __init__(self, stream: av.AudioStream, tape: Tape, start_s: float | None):
+        codec, self._tape, self._start_s = stream.codec_context, tape, start_s
+        self._clock: media.Clock | None = None
         self._channels, self._rate_hz = codec.channels, codec.sample_rate
         # FFmpeg's own mono-to-stereo step lowers the level
         layout = 'mono' if self._channels == 1 else 'stereo'
         self._resampler = av.AudioResampler(format='flt', layout=layout, rate=self._rate_hz)
+        self._end_s = 0.0
 
-    def __call__(self, frame: av.AudioFrame) -> None:
+    def __call__(self, frame: av.AudioFrame) -> float:
+        """Writes a frame; returns where it begins."""
+        if is_first := self._clock is None:
+            start_s = self._start_s if self._start_s is not None else frame.time or 0.0
+            self._clock = media.Clock(start_s)
+        at_s = self._clock.place(frame.time, self._end_s)
+        gap_s = at_s - self._end_s
+        if gap_s > LEAP_S and not is_first:  # of another clock: it goes on from its last time
+            self._clock, at_s = media.Clock((frame.time or 0.0) - self._end_s), self._end_s
+        elif is_first or gap_s > media.GAP_S:
+            self._end_s = max(self._end_s, at_s)
         for block in self._resampler.resample(frame):
             samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
-            self._tape.add_sound(SoundBlock(_stereo(samples), self._rate_hz, self._channels))
+            sound = SoundBlock(_stereo(samples), self._rate_hz, self._channels)
+            self._tape.add_sound(sound, self._end_s)
+            self._end_s += len(samples) / self._rate_hz
+        return at_s
 
 
 class _PictureReader:
-    """Writes the frames of a picture track to the tape, with times that start at zero."""
+    """Writes the frames of a picture track to the tape, at their time stamps.
 
-    def __init__(self, stream: av.VideoStream, tape: Tape):
+    Args:
+      start_s: time stamp of the file's second 0; None takes the first one.
+    """
+
+    def __init__(self, stream: av.VideoStream, tape: Tape, start_s: float | None):
         self._tape, self._length_s = tape, float(1 / (stream.average_rate or 25))
-        self._zero_s: float | None = None
+        self._zero_s, self._has_begun = start_s, False
         self._end_s = 0.0
 
-    def __call__(self, frame: av.VideoFrame) -> None:
+    def __call__(self, frame: av.VideoFrame) -> float:
+        """Writes a frame; returns where it begins."""
         at_s = self._end_s
         if frame.time is not None:
             since_s = frame.time - (self._zero_s or 0.0)
             expected_s = max(self._end_s, self._tape.end_s)
-            # a stream that restarts or jumps goes on from its last time
-            if self._zero_s is not None and -AHEAD_S < since_s - expected_s < AHEAD_S:
-                at_s = since_s
+            # a stream that restarts or leaps goes on from its last time
+            if self._zero_s is not None and (
+                -AHEAD_S < since_s - expected_s < LEAP_S or not self._has_begun
+            ):
+                at_s = max(0.0, since_s)
             self._zero_s = frame.time - at_s
+        if self._has_begun:
+            self._tape.go_on(PICTURE, at_s)
+        self._has_begun = True
         self._end_s = max(self._end_s, at_s + self._length_s)
         self._tape.add_picture(at_s, self._length_s, frame)
+        return at_s
 
 
 def _stereo(samples: np.ndarray) -> np.ndarray:

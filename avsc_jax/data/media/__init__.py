@@ -5,7 +5,12 @@ frames and samples everywhere. Files are untrusted: sizes are checked before mem
 only local files are opened, and any defect becomes a ValueError that names the file.
 """
 
-from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
+from avsc_jax.data.media.frame_rules import (
+    FRAME_RULES,
+    evenly_spaced,
+    frame_facts,
+    pick_frames,
+)
 from avsc_jax.data.media.sound import (
     SoundTrack,
     audio_bit_depth,
@@ -35,11 +40,29 @@ from avsc_jax.data.media.still import (
     resize_picture,
     scaled,
 )
-from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, num_pieces, window_starts
-from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames, rgb
+from avsc_jax.data.media.timeline import (
+    GAP_S,
+    ROUNDING,
+    Clock,
+    Extent,
+    NoData,
+    num_pieces,
+    start_of,
+    window_starts,
+)
+from avsc_jax.data.media.video import (
+    Frames,
+    Pick,
+    PictureTrack,
+    StillTrack,
+    pick_timed,
+    read_frames,
+    rgb,
+)
 
 __all__ = (
     'FRAME_RULES',
+    'GAP_S',
     'MAX_DURATION_S',
     'MAX_SAMPLE_RATE_HZ',
     'MAX_SIDE_PX',
@@ -48,6 +71,7 @@ __all__ = (
     'SOUNDS',
     'TITLES',
     'VIDEOS',
+    'Clock',
     'Extent',
     'Frames',
     'MediaFile',
@@ -70,11 +94,13 @@ __all__ = (
     'num_pieces',
     'openl3_pictures',
     'pick_frames',
+    'pick_timed',
     'read_audio',
     'read_frames',
     'read_picture',
     'resize_picture',
     'rgb',
     'scaled',
+    'start_of',
     'window_starts',
 )
