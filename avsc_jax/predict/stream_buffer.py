@@ -224,10 +224,13 @@ class Tape:
             extents = {kind: track.extent() for kind, track in tracks}
             there = [kind for kind, extent in extents.items() if extent.is_there(*span)]
             parts = {kind: self._tracks[kind].between(start_s, end_s) for kind in there}
-        record = {'start_s': start_s, 'end_s': end_s, 'missing': {}, 'partly': {}}
+        told: dict[str, dict[str, str]] = {'missing': {}, 'partly': {}}
         for kind, extent in extents.items():
-            if why := extent.told(kind, *span):
-                record['partly' if kind in there else 'missing'][kind] = f'there is {why}'
+            why = extent.told(kind, *span)
+            why = f'no {kind} yet' if extent.start_s == float('inf') else why
+            if why:
+                told['partly' if kind in there else 'missing'][kind] = f'there is {why}'
+        record: dict[str, Any] = {'start_s': start_s, 'end_s': end_s, **told}
         if blocks := parts.get(SOUND):
             record |= _joined(blocks, start_s, end_s)
         shown = parts.get(PICTURE, [])
