@@ -157,7 +157,7 @@ class FrameInputs:
       settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
         and, for crops, `canvas` (heights and widths), and `mean` and `std` of each channel, pixels
         being in [0, 1]. `pictures`, if given, is how many evenly spaced frames of a record make one
-        row; else each frame is a row.
+        row, which black ones complete; else each frame is a row.
       augmentation: operation -> its settings.
     """
 
@@ -252,6 +252,9 @@ class FrameInputs:
 
     def _together(self, frames: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         assert self._pictures
+        if 1 < len(frames) < self._pictures:  # of a short clip: each stays at its time
+            black = np.zeros_like(frames[0])
+            frames = [*frames, *[black] * (self._pictures - len(frames))]
         places = media.evenly_spaced(len(frames), self._pictures)
         return np.stack([media.resize_picture(frames[place], *size) for place in places])
 
