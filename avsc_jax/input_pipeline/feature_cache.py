@@ -139,7 +139,7 @@ def extract(
     for features in features_of.values():
         for name in features.counts:
             if by_name[name].takes == 'media':
-                raise ValueError(_uneven(features.clip_id, name, features.counts[name]))
+                raise ValueError(_uneven(features.clip_id, name, features.counts[name].tolist()))
     return features_of
 
 

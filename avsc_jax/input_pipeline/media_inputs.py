@@ -157,7 +157,8 @@ class FrameInputs:
       settings: the run folder's preprocessing: `frames` (the picking rule), `short_side`, `size`
         and the other options of `picture_size` and, for random crops, `canvas` (height and width);
         and `mean` and `std` of each channel, pixels being in [0, 1]. `pictures`, if given, is how
-        many evenly spaced frames of a record make one row; else each frame is a row.
+        many evenly spaced frames of a record make one row, which black ones complete; else each
+        frame is a row.
       augmentation: operation -> its settings.
     """
 
@@ -260,6 +261,9 @@ class FrameInputs:
     def _together(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Picks the frames that make one row."""
         assert self._pictures
+        if 1 < len(frames) < self._pictures:  # of a short clip: each stays at its time
+            black = np.zeros_like(frames[0])
+            frames = [*frames, *[black] * (self._pictures - len(frames))]
         return [frames[place] for place in media.evenly_spaced(len(frames), self._pictures)]
 
 

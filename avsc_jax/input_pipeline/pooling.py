@@ -25,7 +25,8 @@ def network_inputs(
       settings: `inputs` (name of each input -> its encoder; default `features/<encoder>`) and
         `pool`. None: a row for each frame, or for each `frames_per_row[input]` frames; 'mean': a
         row for each clip, the mean of its frames; 'sequence': a row for each clip with all its
-        frames, which are repeated as a whole and cut to `length` if that is given.
+        frames, which zeros complete to `length`, or a cut, if that is given; those of a second,
+        which fill it a whole number of times, are repeated.
       arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` from a front end.
       stats: see `measure`; None leaves values as they are.
 
@@ -48,7 +49,7 @@ def network_inputs(
     if pool == 'mean':
         return {name: array.mean(axis=1) for name, array in named.items()}
     if pool == 'sequence':
-        return {name: _repeated(array, length) for name, array in named.items()}
+        return {name: _completed(array, length) for name, array in named.items()}
     if pool is not None:
         raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
     named = {name: _together(name, x, together.get(name, 1)) for name, x in named.items()}
@@ -156,10 +157,15 @@ def _together(name: str, array: AnyArray, count: int) -> AnyArray:
     return array.reshape(clips, length // count, count, *rest)
 
 
-def _repeated(array: AnyArray, length: int | None) -> AnyArray:
-    """Repeats frames `[clips, T, D]` as a whole to `[clips, length, D]`."""
-    frames = array.shape[1]
-    return array[:, _library(array).arange(length or frames) % frames]
+def _completed(array: AnyArray, length: int | None) -> AnyArray:
+    """Completes frames `[clips, T, D]` to `[clips, length, D]` by zeros, or cuts them.
+
+    Frames that fill the length a whole number of times are repeated, as a second's are.
+    """
+    frames, library = array.shape[1], _library(array)
+    places = library.arange(length or frames)
+    is_own = (places < frames) | (library.asarray(length or frames) % frames == 0)
+    return library.where(is_own[None, :, None], array[:, places % frames], 0)
 
 
 def _library(array: Array) -> ModuleType:

@@ -74,6 +74,7 @@ def follow(
             if 'clipped' in window and not clipped:  # the first share is told, once
                 clipped = [media.clipping_note(window['clipped'])]
             notes = [*predictor.notes(window), *clipped]
+            notes += [*window['missing'].values(), *window['partly'].values()]
             yield Second(window['start_s'], end_s, probs, answer, skipped, notes)
 
 

@@ -4,6 +4,7 @@ Memory is bounded: parts older than a window and the time read ahead are dropped
 """
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import deque
@@ -43,15 +44,24 @@ class Track:
         self.is_open = True
 
     def add(self, start_s: float, end_s: float, part: Any) -> None:
+        """Appends a part; without one, the last one goes on."""
         if part is not None:
             self._parts.append((start_s, end_s, part))
-        self.end_s = end_s
+        elif self._parts:
+            self._parts[-1] = (self._parts[-1][0], end_s, self._parts[-1][2])
+        self.end_s = max(self.end_s, end_s)
         while self._parts and self._parts[0][1] < end_s - self._keep_s:
             self._parts.popleft()
 
     def between(self, start_s: float, end_s: float) -> list[tuple[float, Any]]:
         """The parts that overlap an interval, with their starts."""
         return [(at, part) for at, to, part in self._parts if at < end_s and to > start_s]
+
+    def extent(self) -> media.Extent:
+        """When the track has data, as far as it is kept; a later end has not come yet."""
+        spans = [(at, to) for at, to, _ in self._parts] or [(float('inf'), float('inf'))]
+        gaps = [(a, b) for (_, a), (b, _) in itertools.pairwise(spans) if b - a > media.GAP_S]
+        return media.Extent(spans[0][0], spans[-1][1], tuple(gaps))
 
 
 class Tape:
@@ -124,8 +134,10 @@ class Tape:
                     self._tracks[kind].is_open = False
                 self._changed.notify_all()
 
-    def add_sound(self, sound: SoundBlock) -> None:
-        """Appends samples to the sound track."""
+    def add_sound(self, sound: SoundBlock, start_s: float | None = None) -> None:
+        """Appends samples to the sound track, which may begin after a gap at `start_s`."""
+        if start_s is not None:
+            self._samples = max(self._samples, round(start_s * sound.rate_hz))
         first = self._samples
         self._samples += len(sound.samples)
         self._add(SOUND, first / sound.rate_hz, self._samples / sound.rate_hz, sound)
@@ -139,6 +151,16 @@ class Tape:
             every_s = self._picture_every_s
             self._next_picture_s = max(self._next_picture_s + every_s, start_s + every_s / 2)
         self._add(PICTURE, start_s, start_s + length_s, part)
+
+    def go_on(self, kind: str, end_s: float) -> None:
+        """Ends waiting for data of a track before a time; its last picture is shown until then."""
+        with self._changed:
+            track = self._tracks[kind]
+            if end_s > track.end_s:
+                if kind == PICTURE:
+                    track.add(track.end_s, end_s, None)
+                track.end_s = end_s
+                self._changed.notify_all()
 
     def _converted(self, frame: av.VideoFrame) -> dict[str, np.ndarray]:
         images = {}
@@ -192,16 +214,29 @@ class Tape:
             return max((track.end_s for track in self._tracks.values()), default=0.0)
 
     def window(self, start_s: float, end_s: float) -> dict:
-        """The sound and the pictures between two times, as a record."""
+        """The sound and the pictures between two times, as a record.
+
+        What is there is decided as in files, see media.Extent.is_there; what is not is told in
+        `missing`, and in `partly`.
+        """
         with self._changed:
-            tracks = self._tracks.items()
-            parts = {kind: track.between(start_s, end_s) for kind, track in tracks}
-        record = {'start_s': start_s, 'end_s': end_s, 'missing': {}}
+            start_s = max(0.0, start_s)
+            tracks, span = self._tracks.items(), (start_s, end_s - start_s)
+            extents = {kind: track.extent() for kind, track in tracks}
+            there = [kind for kind, extent in extents.items() if extent.is_there(*span)]
+            parts = {kind: self._tracks[kind].between(start_s, end_s) for kind in there}
+        told: dict[str, dict[str, str]] = {'missing': {}, 'partly': {}}
+        for kind, extent in extents.items():
+            why = extent.told(kind, *span)
+            why = f'no {kind} yet' if extent.start_s == float('inf') else why
+            if why:
+                told['partly' if kind in there else 'missing'][kind] = f'there is {why}'
+        record: dict[str, Any] = {'start_s': start_s, 'end_s': end_s, **told}
         if blocks := parts.get(SOUND):
             record |= _joined(blocks, start_s, end_s)
         shown = parts.get(PICTURE, [])
         for name, pick in self._picks.items() if shown else ():
-            places = media.pick_frames(pick.rule, len(shown), duration_s=end_s - start_s)
+            places = media.pick_timed(pick.rule, np.array([at for at, _ in shown]), *span)
             images = 'frames' if name == 'frame' else f'{name}_frames'
             record[images] = [shown[place][1][name] for place in places]
             record[f'{name}_times'] = np.array([shown[place][0] for place in places], np.float32)
@@ -230,12 +265,15 @@ class Tape:
 
 
 def _joined(blocks: Sequence[tuple[float, SoundBlock]], start_s: float, end_s: float) -> dict:
-    """The sound between two times, as fields of a record; empty if there are no samples."""
-    first_s, block = blocks[0]
-    samples = np.concatenate([block.samples for _, block in blocks])
-    start = max(0, round((start_s - first_s) * block.rate_hz))
-    stop = round((end_s - first_s) * block.rate_hz)
-    if len(audio := samples[start:stop]) == 0:
+    """The sound between two times, silent in gaps, as fields of a record; empty without samples."""
+    block = blocks[0][1]
+    firsts = [round((at_s - start_s) * block.rate_hz) for at_s, _ in blocks]
+    end = min(firsts[-1] + len(blocks[-1][1].samples), round((end_s - start_s) * block.rate_hz))
+    if end <= 0:
         return {}
+    audio = np.zeros((end, 2), np.float32)
+    for first, (_, each) in zip(firsts, blocks, strict=True):
+        part = each.samples[max(0, -first) : max(0, end - first)]
+        audio[max(0, first) : max(0, first) + len(part)] = part
     facts = {'sample_rate': block.rate_hz, 'channels': block.channels}
     return {'audio': audio, **facts, **media.clipped_field(blocks[-1][1].clipped)}

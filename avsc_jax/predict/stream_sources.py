@@ -5,7 +5,7 @@ import dataclasses
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +19,7 @@ from avsc_jax.predict.stream_buffer import AHEAD_S, PICTURE, POLL_S, SOUND, Soun
 
 JUDGED_S = 10.0  # as much of a live sound is awaited before its clipped share is judged
 CHUNK_BYTES = 1 << 14
+LEAP_S = 60.0  # time stamps that leap on by more are of another clock
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +36,19 @@ class Recording:
 
     def readers(self, wants: Wants) -> list[Callable[[Tape], None]]:
         _check_exists(self.path)
-        return [self._read]
+        if not self.path.is_file():  # a pipe, which is read once
+            return [partial(self._read, (SOUND, PICTURE))]
+        # sound may lie far behind the pictures of its time
+        return [partial(self._read, (kind,)) for kind in (SOUND, PICTURE)]
 
-    def _read(self, tape: Tape) -> None:
+    def _read(self, kinds: Sequence[str], tape: Tape) -> None:
         name = str(self.path)
         try:
             with _opened(name, self.patience_s, tape.stop) as file:
                 # a recorder writes the length last; until then it is 0, -1 or out of date
                 options = {'ignore_length': '1', 'protocol_whitelist': 'file'}
                 with av.open(file, 'r', container_options=options, **media.TITLES) as container:
-                    _play(container, name, tape)
+                    _play(container, name, tape, kinds)
         except (av.FFmpegError, EOFError) as error:
             reason = getattr(error, 'strerror', None) or error
             raise ValueError(
@@ -153,18 +157,24 @@ def _check_exists(path: str | Path) -> None:
         raise FileNotFoundError(f'{path} is no file or pipe; name one that is being written')
 
 
-def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None:
-    """Decodes the wanted tracks onto the tape."""
+def _play(
+    container: av.container.InputContainer, name: str, tape: Tape, kinds: Sequence[str]
+) -> None:
+    """Decodes those of the wanted tracks that are of some kinds onto the tape."""
     wanted = {SOUND: tape.wants.audio, PICTURE: tape.wants.frames or tape.wants.media}
     tracks = {SOUND: container.streams.audio, PICTURE: container.streams.video}
     streams = {tracks[kind][0]: kind for kind in wanted if wanted[kind] and tracks[kind]}
     if not streams:
         raise ValueError(f'{name} has no {" and no ".join(k for k in wanted if wanted[k])} track')
+    streams = {stream: kind for stream, kind in streams.items() if kind in kinds}
+    start_s = None  # of the file's clock
+    if any(stream.start_time is not None for stream in container.streams):
+        start_s = float(media.start_of(container))
     sound = partial(_SoundReader, name=name)
-    kinds: dict[str, Callable[..., Callable]] = {SOUND: sound, PICTURE: _PictureReader}
+    reader_of: dict[str, Callable[..., Callable]] = {SOUND: sound, PICTURE: _PictureReader}
     with tape.track(*streams.values()):
-        readers = {stream.index: kinds[kind](stream, tape) for stream, kind in streams.items()}
-        for packet in container.demux(*streams):
+        readers = {s.index: reader_of[kind](s, tape, start_s) for s, kind in streams.items()}
+        for packet in container.demux(*streams) if streams else ():
             try:
                 frames = packet.decode()
             except av.InvalidDataError:  # one damaged packet; the next ones may be good
@@ -176,31 +186,53 @@ def _play(container: av.container.InputContainer, name: str, tape: Tape) -> None
 
 
 class _SoundReader:
-    """Writes the frames of a sound track to the tape, as consecutive samples."""
+    """Writes the frames of a sound track to the tape, at their time stamps.
 
-    def __init__(self, stream: av.AudioStream, tape: Tape, *, name: str):
-        codec, self._tape = stream.codec_context, tape
+    Args:
+      start_s: time stamp of the file's second 0; None takes the first one.
+      name: of the sound, for errors.
+    """
+
+    def __init__(self, stream: av.AudioStream, tape: Tape, start_s: float | None, *, name: str):
+        codec, self._tape, self._start_s = stream.codec_context, tape, start_s
+        self._clock: media.Clock | None = None
         self._channels, self._rate_hz = codec.channels, codec.sample_rate
         self._scale = _scale(name, codec.sample_rate)
         # FFmpeg's own mono-to-stereo step lowers the level
         layout = 'mono' if self._channels == 1 else 'stereo'
         self._resampler = av.AudioResampler(format='flt', layout=layout, rate=self._rate_hz)
+        self._end_s = 0.0
 
     def __call__(self, frame: av.AudioFrame) -> None:
         self._scale.check_frame(frame)
+        if is_first := self._clock is None:
+            start_s = self._start_s if self._start_s is not None else frame.time or 0.0
+            self._clock = media.Clock(start_s)
+        at_s = self._clock.place(frame.time, self._end_s)
+        gap_s = at_s - self._end_s
+        if gap_s > LEAP_S and not is_first:  # of another clock: it goes on from its last time
+            self._clock, at_s = media.Clock((frame.time or 0.0) - self._end_s), self._end_s
+        elif is_first or gap_s > media.GAP_S:
+            self._end_s = max(self._end_s, at_s)
+            self._tape.go_on(SOUND, self._end_s)
         for block in self._resampler.resample(frame):
             samples = block.to_ndarray().reshape(-1, len(block.layout.channels))
             kept = self._scale.clip(_stereo(samples))
             facts = self._rate_hz, self._channels, self._scale.clipped
-            self._tape.add_sound(SoundBlock(kept, *facts))
+            self._tape.add_sound(SoundBlock(kept, *facts), self._end_s)
+            self._end_s += len(samples) / self._rate_hz
 
 
 class _PictureReader:
-    """Writes the frames of a picture track to the tape, with times that start at zero."""
+    """Writes the frames of a picture track to the tape, at their time stamps.
 
-    def __init__(self, stream: av.VideoStream, tape: Tape):
+    Args:
+      start_s: time stamp of the file's second 0; None takes the first one.
+    """
+
+    def __init__(self, stream: av.VideoStream, tape: Tape, start_s: float | None):
         self._tape, self._length_s = tape, float(1 / (stream.average_rate or 25))
-        self._zero_s: float | None = None
+        self._zero_s, self._has_begun = start_s, False
         self._end_s = 0.0
 
     def __call__(self, frame: av.VideoFrame) -> None:
@@ -208,10 +240,14 @@ class _PictureReader:
         if frame.time is not None:
             since_s = frame.time - (self._zero_s or 0.0)
             expected_s = max(self._end_s, self._tape.end_s)
-            # a stream that restarts or jumps goes on from its last time
-            if self._zero_s is not None and -AHEAD_S < since_s - expected_s < AHEAD_S:
-                at_s = since_s
+            # a stream that restarts or leaps goes on from its last time
+            if self._zero_s is not None and (
+                self._end_s - AHEAD_S < since_s < expected_s + LEAP_S or not self._has_begun
+            ):
+                at_s = max(0.0, since_s)
             self._zero_s = frame.time - at_s
+        self._tape.go_on(PICTURE, at_s)
+        self._has_begun = True
         self._end_s = max(self._end_s, at_s + self._length_s)
         self._tape.add_picture(at_s, self._length_s, frame)
 

@@ -67,6 +67,15 @@ def test_each_frame_is_a_row_resized_as_a_whole(dataset):
     assert np.abs(read.mean((0, 1)) - frame.mean((0, 1))).max() < 1
 
 
+def test_frames_of_a_short_clip_are_completed_by_black_ones_and_a_still_is_repeated():
+    made = inputs.make(FRAMES | {'pictures': 10})
+    frames = [np.full((32, 48, 3), 20 * k + 20, np.uint8) for k in range(5)]
+    (row,) = made.items({'frames': frames})
+    assert row.mean((1, 2, 3)).tolist() == [20, 40, 60, 80, 100, 0, 0, 0, 0, 0]
+    (row,) = made.items({'frames': frames[:1]})
+    assert row.mean((1, 2, 3)).tolist() == [20] * 10
+
+
 def test_frames_of_a_clip_together_are_one_row_each_turned_by_a_key_of_its_own(dataset):
     settings, flip = FRAMES | {'pictures': 10}, {'horizontal_flip': {'probability': 0.5}}
     made = inputs.make(settings, None, flip)

@@ -171,6 +171,39 @@ def test_a_growing_video_is_tagged_while_it_grows(tmp_path, name):
     assert [list(record['frame_times']) for record in tagger.seen[1:3]] == [[0.5, 1.5], [1.5, 2.5]]
 
 
+@pytest.mark.parametrize('late', ['sound', 'pictures'])
+def test_a_stream_that_starts_late_stays_where_it_is(tmp_path, late):
+    path, first_s = tmp_path / 'a.mkv', {'sound': 0, 'pictures': 0} | {late: 4}
+    with av.open(path, 'w') as container:
+        video = container.add_stream('mpeg4', rate=10)
+        video.width, video.height, video.pix_fmt = 64, 32, 'yuv420p'
+        audio = container.add_stream('aac', rate=RATE, layout='stereo')
+        packets = []
+        for k in range(10 * first_s['pictures'], 60):
+            image = np.full((32, 64, 3), 20 * (k // 10), np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+            frame.pts = k
+            packets += video.encode(frame)
+        samples = steps(6)[first_s['sound'] * RATE :].T
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), 'fltp', 'stereo')
+        frame.sample_rate, frame.pts = RATE, first_s['sound'] * RATE
+        packets += [*audio.encode(frame), *video.encode(), *audio.encode()]
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            container.mux(packet)
+    tagger, begun = Meter(), time.monotonic()
+    found = follow(tagger, Recording(path, 0.0), window_s=1.0)
+    assert time.monotonic() - begun < 3, 'what is missing is not waited for'
+    loud = [np.abs(r['audio']).mean() if 'audio' in r else None for r in tagger.seen[:6]]
+    light = [r['frames'][0].mean() if 'frames' in r else None for r in tagger.seen[:6]]
+    hidden = [None] * first_s['sound'], [None] * first_s['pictures']
+    assert loud[: len(hidden[0])] == hidden[0] and light[: len(hidden[1])] == hidden[1]
+    expected = 0.1 * np.arange(1, 7)[first_s['sound'] :]
+    np.testing.assert_allclose(loud[first_s['sound'] :], expected, atol=0.06)
+    expected = 20 * np.arange(6)[first_s['pictures'] :]
+    np.testing.assert_allclose(light[first_s['pictures'] :], expected, atol=3)
+    assert any(f'no {late.removesuffix("s")} ' in note for note in found[0].notes)
+
+
 def test_raw_pictures_come_beside_sound_through_a_pipe_of_their_own(tmp_path):
     pipe = tmp_path / 'frames'
     os.mkfifo(pipe)
@@ -202,7 +235,8 @@ def test_pictures_that_end_early_leave_the_sound(tmp_path):
     found = follow(tagger, raw(tmp_path, steps(5), **frames))
     assert [second.end_s for second in found] == [1, 2, 3, 4, 5]
     assert ['frames' in record for record in tagger.seen] == [True, True, False, False, False]
-    assert [second.notes for second in found][1:3] == [[], ['no picture']]
+    late = 'there is no picture after 1.0 s'
+    assert [second.notes for second in found][:3] == [[], [late], ['no picture', late]]
 
 
 def test_pictures_of_openl3_come_as_its_network_takes_them(tmp_path):
@@ -334,8 +368,12 @@ def test_of_dense_pictures_as_many_are_kept_as_rules_may_pick():
 
 def test_pictures_whose_times_leap_go_on_where_they_were():
     stream, added = SimpleNamespace(average_rate=10), []
-    tape = SimpleNamespace(end_s=0.0, add_picture=lambda at_s, *_: added.append(round(at_s, 3)))
-    read = stream_sources._PictureReader(stream, tape)
+    tape = SimpleNamespace(
+        end_s=0.0,
+        add_picture=lambda at_s, *_: added.append(round(at_s, 3)),
+        go_on=lambda *_: None,
+    )
+    read = stream_sources._PictureReader(stream, tape, None)
     for time_s in (5.0, 5.1, None, 5.4, 0.0, 0.1, 9000.0, 9000.1, -50.0):
         read(SimpleNamespace(time=time_s))
     assert added == [0, 0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]

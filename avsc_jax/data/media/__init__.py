@@ -48,11 +48,28 @@ from avsc_jax.data.media.still import (
     resize_picture,
     scaled,
 )
-from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, num_pieces, window_starts
-from avsc_jax.data.media.video import Frames, Pick, PictureTrack, StillTrack, read_frames
+from avsc_jax.data.media.timeline import (
+    GAP_S,
+    ROUNDING,
+    Clock,
+    Extent,
+    NoData,
+    num_pieces,
+    start_of,
+    window_starts,
+)
+from avsc_jax.data.media.video import (
+    Frames,
+    Pick,
+    PictureTrack,
+    StillTrack,
+    pick_timed,
+    read_frames,
+)
 
 __all__ = (
     'FRAME_RULES',
+    'GAP_S',
     'MAX_DURATION_S',
     'MAX_SAMPLE_RATE_HZ',
     'MAX_SIDE_PX',
@@ -62,6 +79,7 @@ __all__ = (
     'TITLES',
     'VIDEOS',
     'BadSamples',
+    'Clock',
     'Extent',
     'Frames',
     'FullScale',
@@ -92,6 +110,7 @@ __all__ = (
     'openl3_pictures',
     'pad_picture',
     'pick_frames',
+    'pick_timed',
     'read_audio',
     'read_frames',
     'read_picture',
@@ -99,5 +118,6 @@ __all__ = (
     'resize_picture',
     'rgb',
     'scaled',
+    'start_of',
     'window_starts',
 )

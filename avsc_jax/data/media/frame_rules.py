@@ -9,6 +9,10 @@ from avsc_jax.data.media.timeline import num_pieces
 
 ROUNDED_S = 1e-5  # time stamps that differ by less are equal
 
+_VARIABLE = (
+    'where a gap between frames differs from the median by more than 2 ms and 5 %: the frame on '
+    'screen, the last one that begins at or before the time at which an even rate would show it'
+)
 _EVEN = 'frames int((k + 0.5) n / {}) of n, k = 0, 1 ...'
 
 
@@ -130,4 +134,5 @@ def _check(rule: str, num_frames: int, duration_s: float) -> None:
 
 def frame_facts(rule: str | None, **more: Any) -> dict:
     """Returns a rule's name and words as plain data; None stands for a record's own frames."""
-    return {'rule': rule, 'picks': FRAME_RULES[rule].words if rule else None, **more}
+    words = FRAME_RULES[rule].words if rule else None
+    return {'rule': rule, 'picks': words, 'variable_rate': rule and _VARIABLE, **more}

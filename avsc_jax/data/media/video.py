@@ -326,6 +326,22 @@ def _begun(places: np.ndarray, first: int, is_late: bool) -> np.ndarray:
     return kept if len(kept) else np.array([first])
 
 
+def pick_timed(rule: str, stamps_s: np.ndarray, start_s: float, length_s: float) -> np.ndarray:
+    """Returns the indices of the frames that a rule picks of a part, by number or by time.
+
+    Args:
+      stamps_s: when each frame is first shown; one of them may be before the part.
+      start_s, length_s: the part.
+    """
+    first = np.searchsorted(stamps_s, start_s)
+    is_late = stamps_s[0] - start_s > ROUNDING * length_s
+    if is_late or not _timing(stamps_s, 0.0, 0.0)[0]:
+        places = pick_shown(rule, stamps_s, start_s=start_s, duration_s=length_s)
+        return _begun(places, 0, is_late)
+    first = first if first < len(stamps_s) else 0
+    return first + pick_frames(rule, len(stamps_s) - first, duration_s=length_s)
+
+
 def _timing(seconds: np.ndarray, last_s: float, usual_s: float) -> tuple[bool, float]:
     """Returns whether frames come at a constant rate, and how long the track is.
 
