@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
-from avsc_jax.runs import run_folder
+from avsc_jax.runs import checksums, run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, sweep, train
@@ -67,6 +67,10 @@ flags.DEFINE_bool(
     'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
+flags.DEFINE_bool(
+    'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
+    'not compared.'
+)  # fmt: skip
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 
 
@@ -76,6 +80,13 @@ def main(arguments: list[str]) -> int:
         print(help_text())
         return 0
     config = parse(arguments)
+    with checksums.trusting(FLAGS.trust_edited):
+        _run(config, arguments)
+    return 0
+
+
+def _run(config: ConfigDict, arguments: list[str]) -> None:
+    """Runs the job of a config, or one job for each seed or point of a sweep."""
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
     if FLAGS.multihost:
         multihost.initialize()
@@ -99,7 +110,6 @@ def main(arguments: list[str]) -> int:
     else:
         job(config, workdir=workdir)
     multihost.finish()
-    return 0
 
 
 def named_folders() -> dict[str, Path | None]:

@@ -4,6 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
+from avsc_jax.runtime import cli
+
 EPILOG = """examples:
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
   avsc-predict recordings/ --model runs/hitachi_ensemble --csv scenes.csv --timeline windows.csv
@@ -34,6 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('--top', type=int, default=3, help='scenes printed per file (default 3)')
     window = 'longer files are answered in windows of so many seconds, 0.5 to 60 (default 10)'
     add('--window', type=float, default=10.0, help=window)
+    add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     add('--whole', action='store_true', help='a file without sound or without pictures is an error')
     _add_outputs(parser)
     _add_many(parser)

@@ -17,6 +17,7 @@ from avsc_jax import models
 from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
+from avsc_jax.runs import checksums
 from avsc_jax.runs.run_folder import RunFolder, best_variables
 from avsc_jax.runtime import compiler
 from avsc_jax.runtime.files import link, whole
@@ -150,7 +151,8 @@ class RunSpec:
         place = owner.path / 'parts' / self.name
         if not place.exists():
             with whole(place) as beside:
-                for file in _files(self.folder):
+                checked = [f for f in [self.folder / checksums.FILE] if f.exists()]
+                for file in [*_files(self.folder), *checked]:
                     copy = beside / file.relative_to(self.folder)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     link(file, copy)

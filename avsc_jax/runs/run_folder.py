@@ -13,10 +13,16 @@ import jax
 import numpy as np
 
 from avsc_jax.models import build
+from avsc_jax.runs import checksums
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runtime import files, multihost
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+# What `checksums.json` names; tables carry checksums of their own, and text tables may be edited.
+CHECKED = (
+    'config.json', 'environment.json', 'classes.json', 'preprocessing.json', 'members.json',
+    'report.json', 'stats.npz', 'means.npz', 'checkpoints',
+)  # fmt: skip
 
 
 class RunFolder:
@@ -24,7 +30,8 @@ class RunFolder:
 
     It holds `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
     `checkpoints/best|last`, `metrics.jsonl`, `tensorboard/`, `predictions/<split>.npz`,
-    `report.json|html`, and `DONE`, written last.
+    `report.json|html`, `checksums.json`, and `DONE`, written last. Readers compare each file with
+    its checksum.
     """
 
     def __init__(self, path: Path):
@@ -50,6 +57,9 @@ class RunFolder:
         return config_hash(self.config)
 
     def finish(self) -> None:
+        """Writes the checksums of all files that readers rely on, then `DONE`."""
+        if multihost.is_first():
+            checksums.write(self.path, CHECKED)
         self._write('DONE', 'the run is complete\n')
 
     def begin(self, config: Mapping) -> None:
@@ -60,6 +70,8 @@ class RunFolder:
         """
         if multihost.is_first():
             (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
+            for name in ('DONE', checksums.FILE):  # of a run that is made again
+                (self.path / name).unlink(missing_ok=True)
         self.write_json('config.json', config)
         multihost.wait('begun')
         if not (self.path / 'config.json').exists():
@@ -110,8 +122,10 @@ class RunFolder:
             raise FileNotFoundError(
                 f'{file} is missing: {self.path} does not hold a complete run of avsc_jax.main'
             )
+        content = file.read_bytes()
+        checksums.check(self.path, name, content)
         try:
-            return json.loads(file.read_text())
+            return json.loads(content)
         except ValueError as error:
             raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
 
@@ -145,8 +159,11 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             return {}
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        checksums.check(self.path, name)
+        try:
+            return files.read_arrays(file)
+        except ValueError as error:
+            raise ValueError(f'{error}; train the run again') from error
 
     def _write(self, name: str, text: str) -> None:
         if multihost.is_first():
@@ -165,7 +182,14 @@ def config_hash(config: Mapping) -> str:
 
 
 def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
-    """Returns the network of a run and its variables after the best epoch."""
+    """Returns the network of a run and its variables after the best epoch.
+
+    Raises:
+      ValueError: a file of the run has changed since the run was finished.
+    """
+    if run.is_done:
+        checksums.note_if_missing(run.path)
+    checksums.check(run.path, 'checkpoints/best')
     model = build.make_model(run.config['model'], num_classes=run.num_classes)
     shapes = build.checkpoint_shapes(model)
     variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)

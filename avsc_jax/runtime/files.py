@@ -2,10 +2,13 @@
 
 import contextlib
 import fcntl
+import io
 import os
 import shutil
+import socket
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -63,19 +66,64 @@ def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an .npz archive, and compares every byte with the archive's checksums.
+
+    `numpy.load` reads as many bytes as an array's header asks for; with a header of fewer rows it
+    never reaches the checksum.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, or no such archive.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                content = io.BytesIO(archive.read(name))
+                arrays[name.removesuffix('.npy')] = np.lib.format.read_array(
+                    content, allow_pickle=False
+                )
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # the readers raise a dozen kinds on broken bytes
+        raise ValueError(f'{path} is damaged ({error or repr(error)})') from error
+    return arrays
+
+
+class Busy(ValueError):
+    """Another process holds a lock."""
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock `<path>.lock`, after waiting for its holder; a killed process releases it."""
+def locked(path: Path, *, busy: str = '') -> Iterator[None]:
+    """Holds the lock `<path>.lock`; a killed process releases it.
+
+    The lock file holds the process number and the host of its holder, for the others' sentences.
+
+    Args:
+      busy: what to do about another holder, the end of an error's sentence; '' waits for it.
+
+    Raises:
+      Busy: another process holds the lock, and `busy` is given.
+    """
     lock = Path(f'{path}.lock')
     while True:
-        with lock.open('w') as file:
+        with lock.open('a+') as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f'waiting for another process at {path}', file=sys.stderr)
+                file.seek(0)
+                holder = printable(file.read(200).strip()) or 'another process'
+                if busy:
+                    raise Busy(f'{path} is in use by {holder}; {busy}') from None
+                print(f'waiting for {holder} at {path}', file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(lock, file):
                 continue  # the last holder has removed this lock file
+            file.truncate(0)
+            file.write(f'process {os.getpid()} on {socket.gethostname()}')
+            file.flush()
             try:
                 yield
             finally:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from avsc_jax import metrics, scenes
-from avsc_jax.runtime.files import some, whole, write_arrays
+from avsc_jax.runtime.files import read_arrays, some, whole, write_arrays
 from avsc_jax.tables.predictions import FIELDS, Predictions
 
 SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
@@ -182,10 +182,10 @@ def _existing(path: str | pathlib.Path) -> pathlib.Path:
 
 def _read_npz(path: pathlib.Path) -> Predictions:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            columns = {name: file[name] for name in FIELDS}
-            meta = json.loads(file['meta'].item())
-    except Exception as error:  # zip, npy and JSON readers raise a dozen kinds on broken bytes
+        arrays = read_arrays(path)
+        columns = {name: arrays[name] for name in FIELDS}
+        meta = json.loads(arrays['meta'].item())
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f'not a readable predictions table ({error}); write it again') from error
     return Predictions(**columns, meta=meta)
 

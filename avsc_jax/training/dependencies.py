@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
-from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs import checksums, run_folder, summary
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runtime import multihost
 
@@ -78,7 +78,8 @@ def named(
 def flags(folders: Mapping[str, Path | None], download_weights: bool) -> list[str]:
     """Returns the flags that a run hands on to its members' commands."""
     shared = [f'--{name}={folder}' for name, folder in folders.items() if folder]
-    return shared + ['--download_weights'] * download_weights
+    given = {'download_weights': download_weights, 'trust_edited': checksums.are_trusted()}
+    return shared + [f'--{name}' for name, value in given.items() if value]
 
 
 def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[str]) -> None:
