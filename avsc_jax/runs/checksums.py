@@ -5,7 +5,6 @@ A run folder of an earlier version has no `checksums.json` and is read as it is.
 
 import contextlib
 import hashlib
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -47,8 +46,7 @@ def write(folder: Path, names: Iterable[str]) -> None:
         for name in names
         for file in _files(folder / name)
     }
-    content = {'files': sums, 'sha256': _of_sums(sums)}
-    files.write_text(folder / FILE, json.dumps(content, indent=2) + '\n')
+    files.write_checked_json(folder / FILE, sums)
 
 
 def check(folder: Path, name: str, content: bytes | None = None) -> None:
@@ -87,14 +85,11 @@ def read(folder: Path) -> dict[str, str] | None:
     if not file.exists():
         return None
     try:
-        content = json.loads(file.read_bytes())
-        if content['sha256'] == _of_sums(content['files']):
-            return content['files']
-    except (ValueError, TypeError, KeyError):
-        pass
-    raise ValueError(
-        f'{file} is damaged; copy the run again, or give --trust_edited, which compares nothing'
-    )
+        return files.read_checked_json(file)
+    except ValueError as error:
+        raise ValueError(
+            f'{error}; copy the run again, or give --trust_edited, which compares nothing'
+        ) from error
 
 
 def note_if_missing(folder: Path) -> None:
@@ -117,10 +112,6 @@ def _changed(file: Path, what: str) -> ValueError:
         f'{file} {what}: it has changed since the run was finished; copy it from a backup or train '
         'the run again, or give --trust_edited if you have edited it by hand'
     )
-
-
-def _of_sums(sums: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from avsc_jax.data import records
 from avsc_jax.models import build
 from avsc_jax.runs import checksums
 from avsc_jax.runs.checkpoint import Checkpoints
@@ -23,6 +24,7 @@ CHECKED = (
     'config.json', 'environment.json', 'classes.json', 'preprocessing.json', 'members.json',
     'report.json', 'stats.npz', 'means.npz', 'checkpoints',
 )  # fmt: skip
+DATA = ('data', 'data_by_size')  # entries of environment.json; see `Dataset.identities`
 
 
 class RunFolder:
@@ -55,6 +57,17 @@ class RunFolder:
     @property
     def config_hash(self) -> str:
         return config_hash(self.config)
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """The names of the data that it was trained on; see `Dataset.identities`.
+
+        Runs of earlier versions have only the one by sizes, and folders without a run have none.
+        """
+        if not (self.path / 'environment.json').exists():
+            return ()
+        environment = self.read_json('environment.json')
+        return tuple(environment[name] for name in DATA if name in environment)
 
     def finish(self) -> None:
         """Writes the checksums of all files that readers rely on, then `DONE`."""
@@ -91,27 +104,40 @@ class RunFolder:
                 'give another --workdir, or delete that folder'
             )
 
-    def record_environment(self, data: str, weights: Mapping[str, str]) -> None:
+    def check_data(self, identities: Sequence[str]) -> None:
+        """Raises ValueError if the folder holds a run on other data; see `Dataset.identities`."""
+        begun = self.identities
+        if begun and not records.is_same(begun, identities):
+            raise ValueError(
+                f'{self.path} holds a run on {begun[0]}, and the data is {identities[0]} now: its '
+                'records, labels or lists have changed; give another --workdir (nothing is deleted)'
+            )
+
+    def record_environment(self, identities: Sequence[str], weights: Mapping[str, str]) -> None:
         """Writes versions, devices, data and weights to `environment.json`.
+
+        Args:
+          identities: of the data; see `Dataset.identities`.
 
         Raises:
           ValueError: the run was begun with other data or weights.
         """
-        used = {'data': data, 'weights': dict(weights)}
+        self.check_data(identities)
         if (self.path / 'environment.json').exists():
-            existing = self.read_json('environment.json')
-            existing = {name: existing.get(name) for name in used}
+            existing, used = self.read_json('environment.json').get('weights'), dict(weights)
             if existing != used:
                 raise ValueError(
-                    f'{self.path} was begun with other data or weights '
-                    f'({_difference(existing, used, "environment")}); give another --workdir'
+                    f'{self.path} was begun with other weights '
+                    f'({_difference(existing, used, "weights")}); give another --workdir'
                 )
         environment = {
             'python': platform.python_version(),
             'versions': versions(),
             'devices': [str(device) for device in jax.devices()],
+            **dict(zip(DATA, identities, strict=False)),
+            'weights': dict(weights),
         }
-        self.write_json('environment.json', environment | used)
+        self.write_json('environment.json', environment)
 
     def write_json(self, name: str, content: Any) -> None:
         self._write(name, json.dumps(content, indent=2) + '\n')

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -57,6 +59,31 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes a binary file atomically."""
     with whole(path) as beside:
         beside.write_bytes(content)
+
+
+def write_checked_json(path: str | Path, content: Mapping) -> None:
+    """Writes a JSON file that holds a digest of its content, atomically."""
+    checked = {'sha256': _json_digest(content), 'content': content}
+    write_text(path, json.dumps(checked, indent=1) + '\n')
+
+
+def read_checked_json(path: str | Path) -> dict:
+    """Reads what `write_checked_json` wrote.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    try:
+        checked = json.loads(Path(path).read_bytes())
+        if checked['sha256'] == _json_digest(checked['content']):
+            return checked['content']
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise ValueError(f'{path} is damaged')
+
+
+def _json_digest(content: Mapping) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:

@@ -101,14 +101,14 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
             )
 
 
-def data(everyone: Sequence[Member]) -> str:
-    """Returns the name and fingerprint of the data that all members were trained on."""
-    first = everyone[0].folder.read_json('environment.json')['data']
-    check_data(everyone, first)
-    return first
+def data(everyone: Sequence[Member]) -> tuple[str, ...]:
+    """Returns the identities of the data that all members were trained on."""
+    known = max((member.folder.identities for member in everyone), key=len)
+    check_data(everyone, known)
+    return known
 
 
-def check_data(everyone: Iterable[Member], wanted: str) -> None:
+def check_data(everyone: Iterable[Member], wanted: Sequence[str]) -> None:
     """Raises ValueError if members were trained on other data; see `summary.check_data`."""
     summary.check_data([(member.name, member.folder) for member in everyone], wanted)
 

@@ -81,6 +81,8 @@ def run(
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
     is_ensemble = config.kind == 'ensemble'  # always repeated: a member may be trained again
+    if not (dry_run or is_ensemble):
+        check_data(config, folder, data_dir)
     if folder.is_done and not (dry_run or is_ensemble):
         print(report.text(folder.read_json('report.json')))
         print(f'this run was complete; its report is {workdir / "report.html"}')
@@ -95,6 +97,17 @@ def run(
     if download_weights and config.weights == 'pretrained':
         download(config, weights_dir)
     run_network(prepared(config, folder, folders), dry_run=dry_run)
+
+
+def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path) -> None:
+    """Raises ValueError if the folder holds a run on other data than there is now.
+
+    Data that is not there any more, or is built from files that are not, is no other data.
+    """
+    if folder.identities:
+        now = sources.find(config.data.name).identities(config, data_dir)
+        if now is not None:
+            folder.check_data(now)
 
 
 def run_network(job: Job, *, dry_run: bool) -> None:
@@ -152,7 +165,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         first = '\n'.join(map(dependencies.line, todo))
         raise FileNotFoundError(f'{len(todo)} runs must be trained before this one:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
-    data = f'{dataset.name} {dataset.fingerprint}'
+    data = dataset.identities
     if not config.get('begins_with'):
         dependencies.check_data(job.parts, data)
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))

@@ -137,7 +137,7 @@ def run(data_dir, tmp_path, write_run):
     folder = RunFolder(write_run(tmp_path / 'both', model, settings, **made))
     data = {'name': 'tfds_tau', 'config': 'demo', 'test': 'test'}
     folder.write_json('config.json', {'model': model, 'data': data})
-    folder.write_json('environment.json', {'data': f'{dataset.name} {dataset.fingerprint}'})
+    folder.write_json('environment.json', {'data': dataset.identities[0]})
     folder.finish()
     return folder
 

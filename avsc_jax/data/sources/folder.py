@@ -92,6 +92,22 @@ class Folder(DataSource):
         tfds.disable_progress_bar()  # the builder shows its own
         builder.download_and_prepare()
 
+    def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
+        """Returns the identities of the data set as it is now; see DataSource.identities.
+
+        Files that have changed since the data set was built make another one.
+        """
+        data = config.data
+        known = super().identities(config, data_dir)
+        if known is None or not data.folder or not Path(data.folder).exists():
+            return known
+        stored = records.open_dataset(data.name, data.config, data_dir).builder
+        listed = listing.read(Path(data.folder), data.needs)
+        if stored.info.metadata.get('listing') == listed.digest:
+            return known
+        name = known[0].split()[0]
+        return tuple(f'{name} changed-since-it-was-built' for _ in known)
+
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
         """Returns classes and numbers of files; a long file becomes several clips."""
         if not data['folder']:
