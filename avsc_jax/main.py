@@ -71,6 +71,7 @@ flags.DEFINE_bool(
     'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
     'not compared.'
 )  # fmt: skip
+flags.DEFINE_bool('fresh', False, 'Compute cached features anew, in this run.')
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 
 
@@ -100,7 +101,7 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
     if 'members' in config and trains_members(config):
         dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
-    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
+    given = {name: FLAGS[name].value for name in ('download_weights', 'fresh', 'dry_run')}
     job = partial(train.run, **folders, **given)
     workdir = Path(FLAGS.workdir or default_workdir(config))
     if seeds and not FLAGS.dry_run:

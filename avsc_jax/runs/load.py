@@ -111,11 +111,7 @@ class RunSpec:
     @functools.cached_property
     def weights(self) -> str:
         """Hash of everything that the embeddings depend on."""
-        digest = hashlib.sha256()
-        for file in _files(self.folder):
-            digest.update(str(file.relative_to(self.folder)).encode())
-            digest.update(file.read_bytes())
-        return f'run:{digest.hexdigest()[:16]}'
+        return f'run:{content_hash(self.folder)}'
 
     @property
     def takes(self) -> str:
@@ -189,9 +185,22 @@ class RunEncoder(Encoder):
         return ROWS_PER_CALL * self._num_devices
 
 
-def _files(folder: Path) -> list[Path]:
+def content_hash(folder: Path, *more: str) -> str:
+    """Returns a hash of all that a run's network depends on: its weights, settings and classes.
+
+    Args:
+      more: names of other files of the run folder that are hashed, too.
+    """
+    digest = hashlib.sha256()
+    for file in _files(folder, *more):
+        digest.update(str(file.relative_to(folder)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _files(folder: Path, *more: str) -> list[Path]:
     """Lists the files of a run folder that KEPT names, or that lie in folders it names."""
-    paths = (folder / kept for kept in KEPT)
+    paths = (folder / kept for kept in (*KEPT, *more))
     return sorted(f for path in paths for f in (path, *path.rglob('*')) if f.is_file())
 
 

@@ -68,12 +68,14 @@ def run(
     weights_dir: Path,
     media_dir: Path | None = None,
     download_weights: bool = False,
+    fresh: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Runs a job of any kind; resumes a killed run from what it left in `workdir`.
 
     Args:
       media_dir: the folder of the original media files; see `examples.media_files`.
+      fresh: whether to compute cached features anew.
       dry_run: whether to print only what would be done.
     """
     fields.check_kind(config)
@@ -96,7 +98,7 @@ def run(
     check(config)
     if download_weights and config.weights == 'pretrained':
         download(config, weights_dir)
-    run_network(prepared(config, folder, folders), dry_run=dry_run)
+    run_network(prepared(config, folder, folders), fresh=fresh, dry_run=dry_run)
 
 
 def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path) -> None:
@@ -110,13 +112,13 @@ def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path)
             folder.check_data(now)
 
 
-def run_network(job: Job, *, dry_run: bool) -> None:
+def run_network(job: Job, *, fresh: bool = False, dry_run: bool) -> None:
     """Runs a job with a network: opens the data, trains and reports."""
     if dry_run:
         print(dry_run_of(job))
         return
     dataset, model = begun(job)
-    probs, step, history, test = fitted(job, dataset, model)
+    probs, step, history, test = fitted(job, dataset, model, fresh=fresh)
     if multihost.is_first():  # writes for all processes
         reported(job, dataset, model, test, probs, step, history)
 
@@ -185,7 +187,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
 
 
 def fitted(
-    job: Job, dataset: records.Dataset, model: nn.Module
+    job: Job, dataset: records.Dataset, model: nn.Module, *, fresh: bool = False
 ) -> tuple[np.ndarray | None, int, list[dict], Rows | None]:
     """Trains the network, or makes its text head; returns probabilities, step, history and rows.
 
@@ -195,7 +197,7 @@ def fitted(
     if not job.is_trained:
         texts, classes = job.texts, dataset.classes
         zero_shot.write_text_head(config, folder, model, *texts, classes, job.weights_dir)
-    loaded = examples.load(config, folder, dataset, job.specs, **job.folders)
+    loaded = examples.load(config, folder, dataset, job.specs, **job.folders, fresh=fresh)
     test = loaded.splits.get('test')
     if not job.is_trained:
         return *zero_shot.classify(config, folder, model, test), test
