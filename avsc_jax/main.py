@@ -196,8 +196,8 @@ def parse(arguments: list[str]) -> ConfigDict:
         raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
-    if FLAGS.config.kind == 'ensemble' and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
-        raise ValueError('an ensemble only reads its members: give them --fold, --seeds or --sweep')
+    if FLAGS.config.kind == 'ensemble' and FLAGS.sweep:
+        raise ValueError('an ensemble only reads its members: give them --sweep')
     return FLAGS.config
 
 

@@ -1,9 +1,10 @@
 """The run folder: everything that predict, score, export and ensembles need of a system."""
 
+import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,22 @@ class RunFolder:
         if multihost.is_first():
             checksums.write(self.path, CHECKED)
         self._write('DONE', 'the run is complete\n')
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes from writing into the folder; those of one job share it.
+
+        Raises:
+          ValueError: another process is writing into it.
+        """
+        # asked alone, is_first would take the devices that an ensemble leaves to its members
+        if jax.distributed.is_initialized() and not multihost.is_first():
+            yield
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        advice = 'wait until it has ended, or give another --workdir'
+        with files.locked(self.path, busy=advice):
+            yield
 
     def begin(self, config: Mapping) -> None:
         """Makes the folder, which all processes share, and writes the config into it.

@@ -1,5 +1,6 @@
 """The job of a config, from data through features, training and predictions to the report."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -86,19 +87,25 @@ def run(
     if not (dry_run or is_ensemble):
         check_data(config, folder, data_dir)
     if folder.is_done and not (dry_run or is_ensemble):
-        print(report.text(folder.read_json('report.json')))
-        print(f'this run was complete; its report is {workdir / "report.html"}')
-        print('give another --workdir to run it again')
+        shown(folder)
         return
     folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    if is_ensemble:
-        flags = dependencies.flags(folders, download_weights)
-        ensemble.run(config, folder, flags, dry_run=dry_run)
-        return
-    check(config)
-    if download_weights and config.weights == 'pretrained':
-        download(config, weights_dir)
-    run_network(prepared(config, folder, folders), fresh=fresh, dry_run=dry_run)
+    with contextlib.nullcontext() if dry_run else folder.alone():
+        if is_ensemble:
+            flags = dependencies.flags(folders, download_weights)
+            ensemble.run(config, folder, flags, dry_run=dry_run)
+            return
+        check(config)
+        if download_weights and config.weights == 'pretrained':
+            download(config, weights_dir)
+        run_network(prepared(config, folder, folders), fresh=fresh, dry_run=dry_run)
+
+
+def shown(folder: run_folder.RunFolder) -> None:
+    """Prints the report of a finished run."""
+    print(report.text(folder.read_json('report.json')))
+    print(f'this run was complete; its report is {folder.path / "report.html"}')
+    print('give another --workdir to run it again')
 
 
 def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path) -> None:

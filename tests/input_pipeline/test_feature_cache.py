@@ -212,15 +212,12 @@ def test_labels_are_those_of_the_data_and_never_of_the_cache(dataset, cached):
 
 
 def test_a_header_of_fewer_rows_is_found_out(dataset, cached):
-    """numpy.load would read fewer bytes, and so never compare the archive's checksum."""
     folder, _ = cached
     block = sorted(folder.rglob('block_*.npz'))[0]
     data = block.read_bytes()
     shape = b"'shape': (4, 12, "
     assert data.count(shape) == 1  # of the features
     block.write_bytes(data.replace(shape, b"'shape': (0, 12, "))
-    with np.load(block) as lenient:
-        assert len(lenient['features']) == 0
     with pytest.raises(ValueError, match=rf'cache file .*{block.name} is corrupt .*--fresh'):
         extract(dataset, folder)
 

@@ -20,6 +20,7 @@ from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing
 from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
+from avsc_jax.runtime.files import locked
 
 
 class Folder(DataSource):
@@ -65,7 +66,13 @@ class Folder(DataSource):
         )
 
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
-        """Builds the data set, unless it is prepared from the same files."""
+        """Builds the data set, unless it is prepared from the same files; one process at a time."""
+        place = data_dir / config.data.name / config.data.config
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            self._prepare(config, data_dir)
+
+    def _prepare(self, config: ConfigDict, data_dir: Path) -> None:
         data = config.data
         place = Path(data.folder) if data.folder else demo_media(data_dir) / 'meta.csv'
         built = self.is_prepared(data, data_dir)
