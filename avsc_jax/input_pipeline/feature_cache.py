@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,7 +116,7 @@ def extract(
     return {split: _joined(of, dataset.outlines(split)) for split, of in blocks.items()}
 
 
-def _stamp(media: Callable | None, clip_id: str) -> tuple[int, int, int]:
+def _stamp(media: Any, clip_id: str) -> tuple[int, int, int]:
     """Returns numbers that change with a clip's video file; zeros if it cannot be seen."""
     stamp = media.stamp(clip_id) if hasattr(media, 'stamp') else []
     size, time_ns, inode = [*stamp, 0, 0, 0][:3]

@@ -7,14 +7,14 @@ from importlib import metadata
 import jax
 
 # They decode or resample; a patch release does not count.
-LIBRARIES = ('jax', 'av', 'soundfile', 'pillow', 'librosa', 'soxr')
+LIBRARIES = ('av', 'soundfile', 'pillow', 'librosa', 'soxr')
 
 
 @cache
 def facts() -> Mapping[str, str]:
     """Returns the platform, the precision of matrix products, and major.minor of the libraries."""
     known = {'platform': jax.default_backend()}
-    known['matmul precision'] = str(jax.config.jax_default_matmul_precision or 'default')
+    known['matmul precision'] = str(jax.config.values['jax_default_matmul_precision'] or 'default')
     return known | {name: _minor(name) for name in LIBRARIES}
 
 
