@@ -20,7 +20,7 @@ from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
-from avsc_jax.runs import run_folder
+from avsc_jax.runs import checksums, run_folder
 from avsc_jax.runtime import cli, multihost
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, sweep, train
@@ -67,6 +67,11 @@ flags.DEFINE_bool(
     'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
+flags.DEFINE_bool(
+    'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
+    'not compared.'
+)  # fmt: skip
+flags.DEFINE_bool('fresh', False, 'Compute cached features anew, in this run.')
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 flags.DEFINE_bool('fields', False, 'Print the fields of configs with their defaults, then stop.')
 
@@ -80,6 +85,13 @@ def main(arguments: list[str]) -> int:
         print(fields.text())
         return 0
     config = parse(arguments)
+    with checksums.trusting(FLAGS.trust_edited):
+        _run(config, arguments)
+    return 0
+
+
+def _run(config: ConfigDict, arguments: list[str]) -> None:
+    """Runs the job of a config, or one job for each seed or point of a sweep."""
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
     if FLAGS.multihost:
         multihost.initialize()
@@ -93,7 +105,7 @@ def main(arguments: list[str]) -> int:
     if 'members' in config and trains_members(config):
         dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
         print(device_line(), file=sys.stderr)
-    given = {'download_weights': FLAGS.download_weights, 'dry_run': FLAGS.dry_run}
+    given = {name: FLAGS[name].value for name in ('download_weights', 'fresh', 'dry_run')}
     job = partial(train.run, **folders, **given)
     workdir = Path(FLAGS.workdir or default_workdir(config))
     if seeds and not FLAGS.dry_run:
@@ -103,7 +115,6 @@ def main(arguments: list[str]) -> int:
     else:
         job(config, workdir=workdir)
     multihost.finish()
-    return 0
 
 
 def named_folders() -> dict[str, Path | None]:
@@ -189,8 +200,8 @@ def parse(arguments: list[str]) -> ConfigDict:
         raise ValueError(f'{FLAGS.config.data.name} is not cut into folds; leave out --fold')
     if FLAGS.fold is not None and FLAGS.config.data.get('train') == 'train+test':
         raise ValueError('a final run trains on all folds; leave out --fold, or the token final')
-    if FLAGS.config.kind == 'ensemble' and (FLAGS.fold is not None or FLAGS.seeds or FLAGS.sweep):
-        raise ValueError('an ensemble only reads its members: give them --fold, --seeds or --sweep')
+    if FLAGS.config.kind == 'ensemble' and FLAGS.sweep:
+        raise ValueError('an ensemble only reads its members: give them --sweep')
     return FLAGS.config
 
 

@@ -13,9 +13,11 @@ from avsc_jax.runtime import cli
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     options = parse(arguments)
+    from avsc_jax.runs import checksums
     from avsc_jax.score import robustness  # loads JAX, which --help does not need
 
-    return robustness.run(options)
+    with checksums.trusting(options.trust_edited):
+        return robustness.run(options)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -32,6 +34,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('--data_dir', type=Path, help='folder of prepared datasets')
     add('--media_dir', type=Path, help='folder of video files, for systems on OpenL3')
     add('--weights_dir', type=Path, help='folder of published weights')
+    add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     return parser.parse_args(arguments)
 
 

@@ -140,7 +140,14 @@ class FoldedDataset(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        facts = (super().fingerprint, self.folds.tolist())  # otherwise five refits would be alike
+        return f'content:{self._with_folds(super().fingerprint)}'
+
+    @property
+    def fingerprint_by_size(self) -> str:
+        return self._with_folds(super().fingerprint_by_size)
+
+    def _with_folds(self, fingerprint: str) -> str:
+        facts = (fingerprint, self.folds.tolist())  # otherwise five refits would be alike
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
     def num_records(self, split: str) -> int:

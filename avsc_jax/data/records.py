@@ -7,6 +7,7 @@ Any data set works everywhere if its builder yields the fields of `data.builder.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from avsc_jax.data import media
-from avsc_jax.data.batches import read_ahead
+from avsc_jax.data import content, media
 
 FIELDS = (
     'clip_id', 'segment', 'audio', 'sample_rate', 'frames', 'frame_times', 'label', 'city',
@@ -64,7 +64,7 @@ class Records(Sequence):
         if not 0 <= index < len(self):
             raise IndexError(index)
         with self._opened(index) as stored:
-            record = _facts(stored)
+            record = content.facts(stored)
             if 'frames' in self._fields:
                 record['frames'] = [media.decode_jpeg(data) for data in stored['frames']]
                 record['frame_times'] = np.asarray(stored['frame_times'], np.float32)
@@ -75,10 +75,7 @@ class Records(Sequence):
     def outline(self, index: int) -> dict:
         """Returns a record's plain fields, `num_frames` and `num_samples`; decodes nothing."""
         with self._opened(index) as stored:
-            return _facts(stored) | {
-                'num_frames': len(stored['frames']),
-                'num_samples': media.flac_length(stored['audio']) if stored['audio'] else 0,
-            }
+            return content.outline(stored)
 
     def frame(self, index: int, number: int) -> np.ndarray:
         """Decodes only one frame of a record, uint8 RGB `[H, W, 3]`."""
@@ -128,10 +125,29 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """A digest that changes when the data is built again with other content."""
+        """A digest of all records and of the names of the classes and splits."""
+        splits = {
+            split: [self._content[name]['sha256'] for name in content.names(self.builder, split)]
+            for split in sorted(self.builder.info.splits)
+        }
+        facts = (self.name, self.classes, splits)
+        return f'content:{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}'
+
+    @property
+    def fingerprint_by_size(self) -> str:
+        """The digest by which earlier versions knew a data set: of sizes, not of content."""
         splits = self.builder.info.splits
         facts = [(n, int(s.num_bytes), tuple(s.shard_lengths)) for n, s in sorted(splits.items())]
         return hashlib.sha256(repr((self.name, facts)).encode()).hexdigest()[:16]
+
+    @property
+    def identities(self) -> tuple[str, str]:
+        """Its names in a run's `environment.json`: today's, and that of earlier versions."""
+        return f'{self.name} {self.fingerprint}', f'{self.name} {self.fingerprint_by_size}'
+
+    @functools.cached_property
+    def _content(self) -> dict[str, dict]:
+        return content.read(self.builder)
 
     def num_records(self, split: str) -> int:
         self._check(split)
@@ -144,9 +160,10 @@ class Dataset:
         return Records(source, f'{split} in {self.builder.data_dir}', self.command, fields)
 
     def outlines(self, split: str) -> list[dict]:
-        """Returns the outline of each record of a split; reads all bytes of the split."""
-        records = self.records(split)
-        return list(read_ahead(records.outline, range(len(records))))
+        """Returns the outline of each record of a split, such as 'train' or 'train+test'."""
+        self._check(split)
+        names = [n for part in split.split('+') for n in content.names(self.builder, part)]
+        return [outline for name in names for outline in self._content[name]['outlines']]
 
     def title(self, split: str) -> str:
         """Returns the name of a split for reports."""
@@ -157,6 +174,17 @@ class Dataset:
         unknown = [part for part in split.split('+') if part.split('[')[0] not in known]
         if unknown:
             raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}')
+
+
+def is_same(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two data sets are the same one.
+
+    Args:
+      one, other: their `identities`; runs of earlier versions have only the one by sizes.
+    """
+    if len(one) == len(other):
+        return one[0] == other[0]
+    return not {*one}.isdisjoint(other)
 
 
 def is_prepared(name: str, config: str, data_dir: Path) -> bool:
@@ -189,12 +217,3 @@ def _version_dir(name: str, config: str, data_dir: Path) -> Path | None:
     folders = [f.parent for f in (data_dir / name / config).glob('*.*.*/dataset_info.json')]
     by_version = sorted(folders, key=lambda f: [int(n) for n in f.name.split('.')])
     return by_version[-1] if by_version else None
-
-
-def _facts(stored: dict) -> dict:
-    plain = {name: stored[name] for name in ('sample_rate', 'label', 'segment')}
-    return plain | {name: _text(stored[name]) for name in ('clip_id', 'city', 'location')}
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

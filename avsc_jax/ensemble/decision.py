@@ -54,7 +54,10 @@ def gate(
       visual: probabilities of each picture model.
       reading: 'visual_mean' compares the largest value of the visual mean and decides for all
         models; 'per_model' compares each model's own.
-      margin: the largest value of the sound must be higher by more than this.
+      margin: the largest value of the sound must be higher by more than this. A lead of exactly the
+        margin is a tie, which the picture wins, and so is one that is higher by no more than
+        1e-6, by which 0.9 - 0.7 in binary may miss 0.2. In tables that are rounded to 3 decimals,
+        a lead of up to 0.001 more than the margin may have become a tie.
 
     Example:
       >>> audio = np.array([[0.9, 0.1], [0.6, 0.4]])

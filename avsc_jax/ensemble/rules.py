@@ -92,7 +92,8 @@ def clamp(probs: Float[AnyArray, '*N C']) -> Float[AnyArray, '*N C']:
 
     (0, .06] becomes .001, (.06, .20] becomes .06, (.20, .70] stays and (.70, 1] becomes .99. An
     exact 0, which the paper leaves open, becomes .001. The bounds are compared in float32, so that
-    .20 counts as .20 in every precision. Applying it twice is not the same as once.
+    .20 counts as .20 in every precision. In a table of rounded values a number just above a bound
+    may lie on it, and falls into the interval below. Applying it twice is not the same as once.
 
     Example:
       >>> clamp(np.array([[0.75, 0.2, 0.05], [0.5, 0.3, 0.2]])).tolist()

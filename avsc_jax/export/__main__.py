@@ -28,8 +28,10 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit code."""
     args = parse(arguments)
     from avsc_jax.export import command  # loads JAX, which --help does not need
+    from avsc_jax.runs import checksums
 
-    return command.run(args)
+    with checksums.trusting(args.trust_edited):
+        return command.run(args)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -45,6 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument('--batch', type=int, help='rows of the ONNX files (default: any number)')
     parser.add_argument('--clip', type=Path, help='a media file to compare on, besides noise')
     parser.add_argument('--weights_dir', type=Path, help="folder of the encoders' weights")
+    parser.add_argument('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     return parser.parse_args(arguments)
 
 

@@ -21,7 +21,7 @@ from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
-CACHE_FORMAT = 2  # increase it when features change for the same spec
+CACHE_FORMAT = 3  # increase it when features change for the same spec
 
 # Options of how clips are read for an encoder, with their defaults; others are the network's.
 READING: dict[str, dict[str, Any]] = {

@@ -33,11 +33,17 @@ class KeptArrays(Protocol):
 
 
 class Folders(TypedDict):
-    """The folders of features and weights, and the function that gives a clip's video file."""
+    """The folders of features and weights, and how features are made.
+
+    Attributes:
+      media: a function that gives a clip's video file.
+      fresh: whether to compute anew what is cached.
+    """
 
     cache_dir: Path
     weights_dir: Path
     media: Callable[[str], media.MediaFile]
+    fresh: bool
 
 
 class Loaded(NamedTuple):
@@ -62,11 +68,13 @@ def load(
     data_dir: Path,
     weights_dir: Path,
     media_dir: Path | None = None,
+    fresh: bool = False,
 ) -> Loaded:
     """Loads the rows of the config's splits, and makes the functions that prepare batches.
 
     Args:
       kept: the run folder, which stores what is measured over the training rows.
+      fresh: whether to compute anew what is cached.
     """
     splits = splits_used(config)
     names, train = list(dict.fromkeys(splits.values())), config.data.get('train')
@@ -79,6 +87,7 @@ def load(
             'cache_dir': data_dir / 'features',
             'weights_dir': weights_dir,
             'media': media_files(dataset, data_dir, media_dir),
+            'fresh': fresh,
         }
         encoded = encode(config, dataset, specs, live, **folders)
         stats = None

@@ -3,15 +3,18 @@
 A cache folder belongs to one encoder with its weights and preprocessing over one build of one
 dataset: its name holds a hash of them. Each block of clips is a file of its own, which is whole or
 missing, so that a killed extraction goes on where it stopped. Several processes share the
-blocks, and each spreads its own over its devices.
+blocks, and each spreads its own over its devices. Clips and labels are those of the data set, never
+of the cache. A block names the libraries that made it: where they differ, a note says so.
 """
 
 import dataclasses
-import zipfile
+import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,10 +24,11 @@ from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
-from avsc_jax.runtime import multihost
-from avsc_jax.runtime.files import write_arrays
+from avsc_jax.runtime import made_with, multihost
+from avsc_jax.runtime.files import read_arrays, write_arrays
 
 CLIPS_PER_BLOCK = 32
+COLUMNS = ('clip_id', 'segment', 'features', 'made_with', 'stamps')
 CALLS_TOGETHER = 4  # calls of an encoder once enough items for them are in memory
 MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has three in memory
 
@@ -98,6 +102,7 @@ def extract(
     cache_dir: Path,
     weights_dir: Path,
     media: Callable[[str], media_files.MediaFile] | None = None,
+    fresh: bool = False,
 ) -> dict[str, Features]:
     """Returns every encoder's features of every clip of each split, and caches the new ones.
 
@@ -106,6 +111,7 @@ def extract(
 
     Args:
       media: clip id -> its video file, for encoders that take pictures of it.
+      fresh: compute anew what is cached.
     """
     by_name = {spec.name: spec for spec in specs}
     encoder = lru_cache(maxsize=None)(lambda name: by_name[name].make(weights_dir))
@@ -121,8 +127,16 @@ def extract(
             for name, spec in by_name.items()
         }
         mine = range(jax.process_index(), num_blocks, jax.process_count())
+        reads_media = any(spec.takes == 'media' for spec in specs)
+        outlines = dataset.outlines(split)
+        stamps = [_stamp(media if reads_media else None, one['clip_id']) for one in outlines]
         missing = {
-            k: [name for name, paths in files[split].items() if not paths[k].exists()] for k in mine
+            k: [
+                name
+                for name, paths in files[split].items()
+                if fresh or not _is_kept(paths[k], by_name[name], _of_block(stamps, k))
+            ]
+            for k in mine
         }
         missing = {k: names for k, names in missing.items() if names}
         wanted = {name: by_name[name] for names in missing.values() for name in names}
@@ -130,12 +144,15 @@ def extract(
         for k, names in missing.items():
             block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
             for name, columns in block.items():
+                columns['stamps'] = np.array(_of_block(stamps, k), np.int64)
                 _write_block(files[split][name][k], columns)
     multihost.wait('features')
-    features_of = {
-        split: _joined({name: [_read_block(path) for path in paths] for name, paths in of.items()})
+    blocks = {
+        split: {name: [_read_block(path) for path in paths] for name, paths in of.items()}
         for split, of in files.items()
     }
+    _note_libraries(blocks, folder)
+    features_of = {split: _joined(of, dataset.outlines(split)) for split, of in blocks.items()}
     for features in features_of.values():
         for name in features.counts:
             if by_name[name].takes == 'media':
@@ -143,32 +160,73 @@ def extract(
     return features_of
 
 
-def _joined(blocks: dict[str, list[dict]]) -> Features:
-    """Joins each encoder's blocks of one split, which must hold the same clips."""
-    columns = {
-        name: joined([_features(name, block) for block in parts]) for name, parts in blocks.items()
+def _stamp(media: Any, clip_id: str) -> tuple[int, int, int]:
+    """Returns numbers that change with a clip's video file; zeros if it cannot be seen."""
+    stamp = media.stamp(clip_id) if hasattr(media, 'stamp') else []
+    size, time_ns, inode = [*stamp, 0, 0, 0][:3]
+    return size, time_ns, inode
+
+
+def _of_block(stamps: list, k: int) -> list:
+    return stamps[k * CLIPS_PER_BLOCK : (k + 1) * CLIPS_PER_BLOCK]
+
+
+def _is_kept(path: Path, spec: EncoderSpec | TrainedSpec, stamps: list) -> bool:
+    """Whether a block is cached, and was made of the video files that are there now."""
+    if not path.exists() or spec.takes != 'media':
+        return path.exists()
+    made_of = map(tuple, _read_block(path)['stamps'].tolist())
+    return all(not any(now) or now == then for now, then in zip(stamps, made_of, strict=True))
+
+
+def _note_libraries(blocks: Mapping[str, Mapping[str, list[dict]]], folder: Path) -> None:
+    """Prints a note if cached features were made with other libraries than there are now."""
+    made = {
+        block['made_with'].item()
+        for of in blocks.values()
+        for each in of.values()
+        for block in each
     }
-    first, *others = columns.values()
-    if any(
-        other.clip_id != first.clip_id or (other.segment != first.segment).any() for other in others
-    ):
-        raise ValueError(
-            f'the cached features of {", ".join(blocks)} are not of the same clips; delete the '
-            'folder features in the data directory and run the command again'
-        )
-    return dataclasses.replace(
-        first,
-        arrays={name: each.arrays[name] for name, each in columns.items()},
+    for before in sorted(made):
+        if difference := made_with.difference(json.loads(before), made_with.facts()):
+            print(
+                f'note: features in {folder} were made with {difference}; --fresh computes them '
+                'anew',
+                file=sys.stderr,
+            )
+
+
+def _joined(blocks: Mapping[str, list[dict]], outlines: Sequence[Mapping]) -> Features:
+    """Joins each encoder's blocks of one split, which must hold the clips of the outlines."""
+    clip_id = [outline['clip_id'] for outline in outlines]
+    segment, label = (
+        np.array([outline[key] for outline in outlines], np.int32) for key in ('segment', 'label')
+    )
+    columns = {
+        name: joined([_features(name, block, label[:0]) for block in parts])
+        for name, parts in blocks.items()
+    }
+    for name, column in columns.items():
+        if column.clip_id != clip_id or column.segment.tolist() != segment.tolist():
+            raise ValueError(
+                f'the cached features of {name} are not of the clips of the data set; give --fresh '
+                'to compute them anew'
+            )
+    return Features(
+        clip_id=clip_id,
+        segment=segment,
+        label=label,
+        arrays={name: column.arrays[name] for name, column in columns.items()},
         counts={name: count for each in columns.values() for name, count in each.counts.items()},
     )
 
 
-def _features(name: str, block: Mapping[str, np.ndarray]) -> Features:
-    """Returns a block of one encoder as features."""
+def _features(name: str, block: Mapping[str, np.ndarray], label: np.ndarray) -> Features:
+    """Returns a block of one encoder as features; the labels are those of the data set."""
     return Features(
         clip_id=block['clip_id'].tolist(),
         segment=block['segment'],
-        label=block['label'],
+        label=label,
         arrays={name: block['features']},
         counts={name: block['counts']} if 'counts' in block else {},
     )
@@ -213,14 +271,13 @@ def _clips(
 
 def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:
     """Encodes a block of clips by each encoder, with few clips in memory at a time."""
-    clip_id, segment, label = [], [], []
+    clip_id, segment = [], []
     waiting: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in encoders}
     features: dict[Encoder, list[np.ndarray]] = {encoder: [] for encoder in encoders}
     counts: dict[Encoder, list[int]] = {encoder: [] for encoder in encoders}
     for clip in clips:
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])
-        label.append(clip['label'])
         for encoder in encoders:
             items = encoder.items(clip)
             counts[encoder].append(encoder.count(items))
@@ -237,7 +294,7 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
     facts = {
         'clip_id': np.array(clip_id),
         'segment': np.array(segment, np.int32),
-        'label': np.array(label, np.int32),
+        'made_with': np.array(json.dumps(made_with.facts())),
     }
     return {
         encoder.spec.name: facts | _by_clip(np.concatenate(parts), counts[encoder])
@@ -270,15 +327,17 @@ def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 def _read_block(file: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(file, allow_pickle=False) as block:
-            needed = ('clip_id', 'segment', 'label', 'features')
-            return {name: block[name] for name in dict.fromkeys((*needed, *block.files))}
+        arrays = read_arrays(file)
+        if missing := {*COLUMNS} - {*arrays}:
+            raise ValueError(f'it has no {min(missing)}')
+        return arrays
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f'cache file {file} is missing, though every process has written its share; give a '
             '--data_dir that all processes share'
         ) from error
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(
-            f'cache file {file} is corrupt ({error}); delete it and run the command again'
+            f'cache file {file} is corrupt ({error}); delete it and run the command again, or give '
+            '--fresh'
         ) from error

@@ -18,8 +18,10 @@ def main(arguments: list[str]) -> int:
     """Runs the command; returns 0 when every file was answered, 1 when some could not be read."""
     args = flags.parse(arguments)
     from avsc_jax.predict import command  # loads JAX, which --help does not need
+    from avsc_jax.runs import checksums
 
-    return command.run(args)
+    with checksums.trusting(args.trust_edited):
+        return command.run(args)
 
 
 def run() -> None:

@@ -18,7 +18,7 @@ from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.predictor import Predictor, load
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import made_with, multihost
 from avsc_jax.runtime.files import printable, write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -71,8 +71,12 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
-    model = f'{predictor.title} {RunFolder(args.model).config_hash}'
-    journal = Journal(path, {'model': model, 'window_s': args.window})
+    about = {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': args.window}
+    if args.fresh and path:
+        path.unlink(missing_ok=True)
+    journal = Journal(path, about, made_with=made_with.facts())
+    if difference := journal.difference:
+        print(f'note: {path} {difference}; --fresh answers them anew', file=sys.stderr)
     _tag(args, predictor, files, journal)
     lines = [journal.lines[str(file)] for file in files]
     journal.write(files)

@@ -4,6 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
+from avsc_jax.runtime import cli
+
 EPILOG = """examples:
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
   avsc-predict recordings/ --model runs/hitachi_ensemble --csv scenes.csv --timeline windows.csv
@@ -34,6 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('--top', type=int, default=3, help='scenes printed per file (default 3)')
     window = 'longer files are answered in windows of so many seconds, 0.5 to 60 (default 10)'
     add('--window', type=float, default=10.0, help=window)
+    add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     add('--whole', action='store_true', help='a file without sound or without pictures is an error')
     _add_outputs(parser)
     _add_many(parser)
@@ -67,6 +70,7 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('many files').add_argument
     add('--shard', help='i/n: only every n-th file, i being 0 to n - 1')
     add('--multihost', action='store_true', help='share the files with the other processes')
+    add('--fresh', action='store_true', help='answer files anew that were finished before')
     add('--workers', type=int, help='processes that decode (default: one a core)')
     add('--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)')
     add('--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)')

@@ -6,6 +6,8 @@ data instead, and an ensemble leaves out the members that need them.
 
 import collections
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
 from avsc_jax.predict.answer import KINDS, Answer, check_finite
 from avsc_jax.predict.media_files import Prediction
-from avsc_jax.runs.load import Preprocess, load_run
+from avsc_jax.runs.load import Preprocess, content_hash, load_run
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
 from avsc_jax.tables import mix
@@ -106,6 +108,7 @@ class Predictor:
       decision: probabilities `[N, C]` of the members that could answer, by name -> `[N, C]`; None
         takes those of the first member.
       is_calibrated: the probabilities are clamped.
+      settings: what `decision` depends on besides the members.
 
     Attributes:
       classes: the C names of the scenes, in the order of all probabilities.
@@ -123,10 +126,11 @@ class Predictor:
         decision: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None,
         *,
         is_calibrated: bool = False,
+        settings: Mapping | None = None,
     ):
         self.title, self.members, self.warnings = title, members, warnings
         self.classes = members[0].classes
-        self.is_calibrated = is_calibrated
+        self.is_calibrated, self._settings = is_calibrated, dict(settings or {})
         self.takes = tuple(
             kind for kind in KINDS if any(kind in member.takes for member in members)
         )
@@ -191,6 +195,15 @@ class Predictor:
         if prediction.error:
             raise ValueError(prediction.error)
         return prediction
+
+    @functools.cached_property
+    def content_hash(self) -> str:
+        """A hash of all that answers depend on: weights, preprocessing, classes, the decision."""
+        hashes = {
+            member.name: content_hash(member.folder.path, 'means.npz') for member in self.members
+        }
+        facts = json.dumps([hashes, self._settings], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def answers(self, records: Sequence[Mapping], *, without: Collection[str] = ()) -> list[Answer]:
         """Answers decoded records, in their order.
@@ -278,7 +291,10 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     weights = _weights(folder, config)
     decision = functools.partial(_decided, config, facts, weights, members[0].classes)
     clamps = bool(config.recipe.get('clamp'))
-    return Predictor(model.name, members, warnings, decision, is_calibrated=clamps)
+    settings = {'config': folder.config, 'weights': weights}
+    return Predictor(
+        model.name, members, warnings, decision, is_calibrated=clamps, settings=settings
+    )
 
 
 def _label(member: Mapping) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from avsc_jax.predict.media_files import Prediction
+from avsc_jax.runtime import made_with as libraries
 from avsc_jax.runtime.files import write_text
 
 
@@ -34,13 +35,32 @@ class Journal:
     Args:
       path: the file of lines; those that it holds already are kept. None keeps them in memory.
       about: facts of the system, stored in every line; a line with other facts is an error.
+      made_with: the libraries that decode, stored in every line; others make a note.
     """
 
-    def __init__(self, path: Path | None, about: Mapping[str, Any]):
+    def __init__(
+        self,
+        path: Path | None,
+        about: Mapping[str, Any],
+        *,
+        made_with: Mapping[str, str] | None = None,
+    ):
         self.path, self._about = path, json.loads(json.dumps(about))
+        self._libraries = dict(made_with or {})
         self.lines: dict[str, dict] = {}
         if path and path.exists():
             self._read(path)
+
+    @property
+    def difference(self) -> str:
+        """Says how many answers were made with other libraries than there are now; '' if none."""
+        others = [
+            difference
+            for line in self.lines.values()
+            if 'error' not in line
+            and (difference := libraries.difference(line.get('made_with', {}), self._libraries))
+        ]
+        return f'holds {len(others)} answers made with {others[0]}' if others else ''
 
     def has(self, file: Path, *, embedding: bool) -> bool:
         """Whether a file is answered, and has not changed since."""
@@ -67,7 +87,7 @@ class Journal:
             ]
             line |= {'without': tagged.without, 'notes': tagged.notes}
             line |= {'embedding': tagged.embedding.tolist()} if embedding else {}
-            line |= {'stamp': _stamp(tagged.file), **self._about}
+            line |= {'stamp': _stamp(tagged.file), **self._about, 'made_with': self._libraries}
         self.lines[line['file']] = line
         if self.path:
             with self.path.open('a') as out:
@@ -107,7 +127,7 @@ class Journal:
             ):
                 raise ValueError(
                     f'{path} holds answers of {about}, not of {self._about}; name another '
-                    'file, or delete it'
+                    'file, or give --fresh, which replaces them'
                 )
             self.lines[name] = line
 
@@ -116,4 +136,4 @@ def _stamp(file: Path) -> list[int]:
     if not file.exists():  # deleted since it was read
         return []
     facts = file.stat()
-    return [facts.st_size, facts.st_mtime_ns]
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ino]

@@ -1,6 +1,7 @@
-"""Best and last checkpoints of a run, written by Orbax."""
+"""Best and last checkpoints of a run, written by Orbax, each with a digest of its values."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -10,6 +11,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
+from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
 
 
@@ -18,7 +20,8 @@ class Checkpoints:
 
     `last` also holds the run's history as JSON, and the losses of the unfinished epoch. Orbax
     writes a temporary folder and renames it, so a killed run leaves complete checkpoints only.
-    `best` is written first, so that the history in `last` never names a missing best.
+    `best` is written first, so that the history in `last` never names a missing best. A digest of
+    all values is committed with them, and compared when they are read.
     """
 
     def __init__(self, folder: Path):
@@ -48,18 +51,21 @@ class Checkpoints:
           is_best: whether the state becomes the best one, too.
         """
         step = int(state.step)
+        of_best = {'sha256': digest(state.variables)} if is_best else {}
+        progress = {'epochs': history, 'losses': [float(loss) for loss in losses]}
+        of_last = {'sha256': digest([_plain(state), progress])}
         if jax.process_count() > 1:  # to Orbax, a process's own arrays would be different ones
             devices = sorted(jax.devices(), key=lambda device: device.process_index)
             mesh = Mesh(np.asarray(devices), ('all',))
             state = multihost_utils.host_local_array_to_global_array(state, mesh, PartitionSpec())
         # A process killed between the two saves has left the same best of this step already.
         if is_best and step != self._best.latest_step():
-            self._best.save(step, args=ocp.args.StandardSave(state.variables), force=True)
-        progress = {'epochs': history, 'losses': [float(loss) for loss in losses]}
+            variables = ocp.args.StandardSave(state.variables)
+            self._best.save(step, args=variables, force=True, custom_metadata=of_best)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(progress)
         )
-        self._last.save(step, args=arguments, force=True)
+        self._last.save(step, args=arguments, force=True, custom_metadata=of_last)
 
     def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict], list[float]] | None:
         """Returns the newest state, history and losses, or None if there is no checkpoint.
@@ -73,7 +79,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardRestore(_abstract(like)), history=ocp.args.JsonRestore()
         )
-        restored = _read(self._last, step, arguments, self.folder / 'last')
+        restored = _read(self._last, step, arguments, self.folder / 'last', _digest_of_last)
         return restored['state'], restored['history']['epochs'], restored['history']['losses']
 
     def restore_best(self, like: dict) -> tuple[dict, int]:
@@ -91,7 +97,7 @@ class Checkpoints:
                 f'there is no checkpoint in {self.folder / "best"}; train the run first'
             )
         arguments = ocp.args.StandardRestore(_abstract(like))
-        return _read(self._best, step, arguments, self.folder / 'best'), step
+        return _read(self._best, step, arguments, self.folder / 'best', digest), step
 
     def last_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
@@ -104,13 +110,41 @@ def _abstract(tree):
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
 
-def _read(manager, step, arguments, folder: Path):
+def digest(tree) -> str:
+    """Returns the SHA-256 of all values of a tree, such as arrays and numbers, with their names."""
+    hashed = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(jax.device_get(leaf))
+        hashed.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'.encode())
+        hashed.update(np.ascontiguousarray(array).tobytes())
+    return hashed.hexdigest()
+
+
+def _digest_of_last(restored) -> str:
+    return digest([_plain(restored['state']), restored['history']])
+
+
+def _plain(state: TrainState) -> TrainState:
+    """Returns the state with its random key as numbers."""
+    return state.replace(key=jax.random.key_data(state.key))
+
+
+def _read(manager, step, arguments, folder: Path, digest_of: Callable):
+    """Reads a checkpoint, and compares its values with the digest of its commit, if it has one."""
     try:
-        return manager.restore(step, args=arguments)
+        restored = manager.restore(step, args=arguments)
+        committed = (manager.metadata(step).custom_metadata or {}).get('sha256')
     except Exception as error:  # Orbax has no common error class; corrupt files raise many kinds
         logging.debug('checkpoint %s/%s: %r', folder, step, error)
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ValueError(
-            f'checkpoint {folder / str(step)} cannot be read ({first_line[:200]}); delete that '
-            'folder to go on without it, or give another --workdir'
-        ) from error
+        raise _unreadable(folder / str(step), f'cannot be read ({first_line[:200]})') from error
+    if committed and not checksums.are_trusted() and digest_of(restored) != committed:
+        raise _unreadable(folder / str(step), 'has other values than were saved')
+    return restored
+
+
+def _unreadable(folder: Path, what: str) -> ValueError:
+    return ValueError(
+        f'checkpoint {folder} {what}; delete that folder to go on without it, or give another '
+        '--workdir'
+    )

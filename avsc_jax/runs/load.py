@@ -17,6 +17,7 @@ from avsc_jax import models
 from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
+from avsc_jax.runs import checksums
 from avsc_jax.runs.run_folder import RunFolder, best_variables
 from avsc_jax.runtime import compiler
 from avsc_jax.runtime.files import link, whole
@@ -110,11 +111,7 @@ class RunSpec:
     @functools.cached_property
     def weights(self) -> str:
         """Hash of everything that the embeddings depend on."""
-        digest = hashlib.sha256()
-        for file in _files(self.folder):
-            digest.update(str(file.relative_to(self.folder)).encode())
-            digest.update(file.read_bytes())
-        return f'run:{digest.hexdigest()[:16]}'
+        return f'run:{content_hash(self.folder)}'
 
     @property
     def takes(self) -> str:
@@ -150,7 +147,8 @@ class RunSpec:
         place = owner.path / 'parts' / self.name
         if not place.exists():
             with whole(place) as beside:
-                for file in _files(self.folder):
+                checked = [f for f in [self.folder / checksums.FILE] if f.exists()]
+                for file in [*_files(self.folder), *checked]:
                     copy = beside / file.relative_to(self.folder)
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     link(file, copy)
@@ -187,9 +185,22 @@ class RunEncoder(Encoder):
         return ROWS_PER_CALL * self._num_devices
 
 
-def _files(folder: Path) -> list[Path]:
+def content_hash(folder: Path, *more: str) -> str:
+    """Returns a hash of all that a run's network depends on: its weights, settings and classes.
+
+    Args:
+      more: names of other files of the run folder that are hashed, too.
+    """
+    digest = hashlib.sha256()
+    for file in _files(folder, *more):
+        digest.update(str(file.relative_to(folder)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _files(folder: Path, *more: str) -> list[Path]:
     """Lists the files of a run folder that KEPT names, or that lie in folders it names."""
-    paths = (folder / kept for kept in KEPT)
+    paths = (folder / kept for kept in (*KEPT, *more))
     return sorted(f for path in paths for f in (path, *path.rglob('*')) if f.is_file())
 
 

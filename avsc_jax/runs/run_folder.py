@@ -1,9 +1,10 @@
 """The run folder: everything that predict, score, export and ensembles need of a system."""
 
+import contextlib
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,19 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from avsc_jax.data import records
 from avsc_jax.models import build
+from avsc_jax.runs import checksums
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runtime import files, multihost
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+# What `checksums.json` names; tables carry checksums of their own, and text tables may be edited.
+CHECKED = (
+    'config.json', 'environment.json', 'classes.json', 'preprocessing.json', 'members.json',
+    'report.json', 'stats.npz', 'means.npz', 'checkpoints',
+)  # fmt: skip
+DATA = ('data', 'data_by_size')  # entries of environment.json; see `Dataset.identities`
 
 
 class RunFolder:
@@ -24,7 +33,8 @@ class RunFolder:
 
     It holds `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
     `checkpoints/best|last`, `metrics.jsonl`, `tensorboard/`, `predictions/<split>.npz`,
-    `report.json|html`, and `DONE`, written last.
+    `report.json|html`, `checksums.json`, and `DONE`, written last. Readers compare each file with
+    its checksum.
     """
 
     def __init__(self, path: Path):
@@ -49,8 +59,38 @@ class RunFolder:
     def config_hash(self) -> str:
         return config_hash(self.config)
 
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """The names of the data that it was trained on; see `Dataset.identities`.
+
+        Runs of earlier versions have only the one by sizes, and folders without a run have none.
+        """
+        if not (self.path / 'environment.json').exists():
+            return ()
+        environment = self.read_json('environment.json')
+        return tuple(environment[name] for name in DATA if name in environment)
+
     def finish(self) -> None:
+        """Writes the checksums of all files that readers rely on, then `DONE`."""
+        if multihost.is_first():
+            checksums.write(self.path, CHECKED)
         self._write('DONE', 'the run is complete\n')
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes from writing into the folder; those of one job share it.
+
+        Raises:
+          ValueError: another process is writing into it.
+        """
+        # asked alone, is_first would take the devices that an ensemble leaves to its members
+        if jax.distributed.is_initialized() and not multihost.is_first():
+            yield
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        advice = 'wait until it has ended, or give another --workdir'
+        with files.locked(self.path, busy=advice):
+            yield
 
     def begin(self, config: Mapping) -> None:
         """Makes the folder, which all processes share, and writes the config into it.
@@ -60,6 +100,8 @@ class RunFolder:
         """
         if multihost.is_first():
             (self.path / 'predictions').mkdir(parents=True, exist_ok=True)
+            for name in ('DONE', checksums.FILE):  # of a run that is made again
+                (self.path / name).unlink(missing_ok=True)
         self.write_json('config.json', config)
         multihost.wait('begun')
         if not (self.path / 'config.json').exists():
@@ -79,27 +121,40 @@ class RunFolder:
                 'give another --workdir, or delete that folder'
             )
 
-    def record_environment(self, data: str, weights: Mapping[str, str]) -> None:
+    def check_data(self, identities: Sequence[str]) -> None:
+        """Raises ValueError if the folder holds a run on other data; see `Dataset.identities`."""
+        begun = self.identities
+        if begun and not records.is_same(begun, identities):
+            raise ValueError(
+                f'{self.path} holds a run on {begun[0]}, and the data is {identities[0]} now: its '
+                'records, labels or lists have changed; give another --workdir (nothing is deleted)'
+            )
+
+    def record_environment(self, identities: Sequence[str], weights: Mapping[str, str]) -> None:
         """Writes versions, devices, data and weights to `environment.json`.
+
+        Args:
+          identities: of the data; see `Dataset.identities`.
 
         Raises:
           ValueError: the run was begun with other data or weights.
         """
-        used = {'data': data, 'weights': dict(weights)}
+        self.check_data(identities)
         if (self.path / 'environment.json').exists():
-            existing = self.read_json('environment.json')
-            existing = {name: existing.get(name) for name in used}
+            existing, used = self.read_json('environment.json').get('weights'), dict(weights)
             if existing != used:
                 raise ValueError(
-                    f'{self.path} was begun with other data or weights '
-                    f'({_difference(existing, used, "environment")}); give another --workdir'
+                    f'{self.path} was begun with other weights '
+                    f'({_difference(existing, used, "weights")}); give another --workdir'
                 )
         environment = {
             'python': platform.python_version(),
             'versions': versions(),
             'devices': [str(device) for device in jax.devices()],
+            **dict(zip(DATA, identities, strict=False)),
+            'weights': dict(weights),
         }
-        self.write_json('environment.json', environment | used)
+        self.write_json('environment.json', environment)
 
     def write_json(self, name: str, content: Any) -> None:
         self._write(name, json.dumps(content, indent=2) + '\n')
@@ -115,8 +170,10 @@ class RunFolder:
             raise FileNotFoundError(
                 f'{file} is missing: {self.path} does not hold a complete run of avsc_jax.main'
             )
+        content = file.read_bytes()
+        checksums.check(self.path, name, content)
         try:
-            return json.loads(file.read_text())
+            return json.loads(content)
         except ValueError as error:
             raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
 
@@ -150,8 +207,11 @@ class RunFolder:
         file = self.path / name
         if not file.exists():
             return {}
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        checksums.check(self.path, name)
+        try:
+            return files.read_arrays(file)
+        except ValueError as error:
+            raise ValueError(f'{error}; train the run again') from error
 
     def _write(self, name: str, text: str) -> None:
         if multihost.is_first():
@@ -170,7 +230,14 @@ def config_hash(config: Mapping) -> str:
 
 
 def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
-    """Returns the network of a run and its variables after the best epoch."""
+    """Returns the network of a run and its variables after the best epoch.
+
+    Raises:
+      ValueError: a file of the run has changed since the run was finished.
+    """
+    if run.is_done:
+        checksums.note_if_missing(run.path)
+    checksums.check(run.path, 'checkpoints/best')
     model = build.make_model(run.config['model'], num_classes=run.num_classes)
     shapes = build.checkpoint_shapes(model)
     variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)

@@ -1,7 +1,7 @@
 """Describes runs in words: data, protocol, weights, network, and how several runs differ."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -54,12 +54,12 @@ def _network(run: RunFolder) -> str:
 
 def other_data(runs: Mapping[str, RunFolder]) -> list[str]:
     """Returns a warning if runs were trained on different data, other than cuts of one clip set."""
-    trained_on = {name: run.read_json('environment.json')['data'] for name, run in runs.items()}
+    trained_on = {name: run.identities for name, run in runs.items()}
     try:
         if runs:
-            check_data(runs.items(), next(iter(trained_on.values())))
+            check_data(runs.items(), max(trained_on.values(), key=len))
     except ValueError:
-        each = (f'{name} on {data}' for name, data in trained_on.items())
+        each = (f'{name} on {data[0]}' for name, data in trained_on.items())
         return [f'trained on different data: {", ".join(each)}']
     return []
 
@@ -155,17 +155,17 @@ def parameters(config: Mapping, *, num_classes: int) -> dict[str, int]:
     return {'trained': trained, 'encoders': frozen}
 
 
-def check_data(runs: Iterable[tuple[str, RunFolder]], wanted: str) -> None:
+def check_data(runs: Iterable[tuple[str, RunFolder]], wanted: Sequence[str]) -> None:
     """Raises ValueError unless all runs saw this data, or other records of the same clips.
 
     Args:
       runs: names and run folders.
-      wanted: data as in `environment.json`.
+      wanted: identities of the data; see `Dataset.identities`.
     """
     for name, run in runs:
-        seen = run.read_json('environment.json')['data']
-        if seen != wanted and not sources.same_clips(seen, wanted):
+        seen = run.identities
+        if not records.is_same(seen, wanted) and not sources.same_clips(seen[0], wanted[0]):
             raise ValueError(
-                f'{name}, {run.path}, was trained on {seen}, not on {wanted}; a system needs '
+                f'{name}, {run.path}, was trained on {seen[0]}, not on {wanted[0]}; a system needs '
                 'members of one data set, so train it again on that'
             )

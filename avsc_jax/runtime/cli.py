@@ -4,6 +4,8 @@ import os
 import sys
 from collections.abc import Callable
 
+TRUST_EDITED = 'open runs whose files you have edited by hand: checksums are not compared'
+
 
 def main(function: Callable[[list[str]], int | None]) -> int:
     """Runs `function(arguments)` and returns the process's exit code.

@@ -2,10 +2,15 @@
 
 import contextlib
 import fcntl
+import hashlib
+import io
+import json
 import os
 import shutil
+import socket
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -56,6 +61,31 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         beside.write_bytes(content)
 
 
+def write_checked_json(path: str | Path, content: Mapping) -> None:
+    """Writes a JSON file that holds a digest of its content, atomically."""
+    checked = {'sha256': _json_digest(content), 'content': content}
+    write_text(path, json.dumps(checked, indent=1) + '\n')
+
+
+def read_checked_json(path: str | Path) -> dict:
+    """Reads what `write_checked_json` wrote.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
+    try:
+        checked = json.loads(Path(path).read_bytes())
+        if checked['sha256'] == _json_digest(checked['content']):
+            return checked['content']
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise ValueError(f'{path} is damaged')
+
+
+def _json_digest(content: Mapping) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
     """Writes an uncompressed .npz archive atomically."""
     with whole(path) as beside, beside.open('wb') as file:
@@ -63,19 +93,64 @@ def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of an .npz archive, and compares every byte with the archive's checksums.
+
+    `numpy.load` reads as many bytes as an array's header asks for; with a header of fewer rows it
+    never reaches the checksum.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged, or no such archive.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                content = io.BytesIO(archive.read(name))
+                arrays[name.removesuffix('.npy')] = np.lib.format.read_array(
+                    content, allow_pickle=False
+                )
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # the readers raise a dozen kinds on broken bytes
+        raise ValueError(f'{path} is damaged ({error or repr(error)})') from error
+    return arrays
+
+
+class Busy(ValueError):
+    """Another process holds a lock."""
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the lock `<path>.lock`, after waiting for its holder; a killed process releases it."""
+def locked(path: Path, *, busy: str = '') -> Iterator[None]:
+    """Holds the lock `<path>.lock`; a killed process releases it.
+
+    The lock file holds the process number and the host of its holder, for the others' sentences.
+
+    Args:
+      busy: what to do about another holder, the end of an error's sentence; '' waits for it.
+
+    Raises:
+      Busy: another process holds the lock, and `busy` is given.
+    """
     lock = Path(f'{path}.lock')
     while True:
-        with lock.open('w') as file:
+        with lock.open('a+') as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f'waiting for another process at {path}', file=sys.stderr)
+                file.seek(0)
+                holder = printable(file.read(200).strip()) or 'another process'
+                if busy:
+                    raise Busy(f'{path} is in use by {holder}; {busy}') from None
+                print(f'waiting for {holder} at {path}', file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(lock, file):
                 continue  # the last holder has removed this lock file
+            file.truncate(0)
+            file.write(f'process {os.getpid()} on {socket.gethostname()}')
+            file.flush()
             try:
                 yield
             finally:

@@ -13,6 +13,7 @@ import numpy as np
 from avsc_jax import metrics, report, tables
 from avsc_jax.ensemble.recipes import RECIPES
 from avsc_jax.report import comparison, modalities, scores, submission
+from avsc_jax.runs import checksums
 from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
@@ -148,7 +149,10 @@ def _paper(options: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f'--runs {options.runs} is not a folder; name the folder of the runs'
         )
-    page = paper.text(paper.make(options.paper, options.runs or Path('runs')))
+    runs = options.runs or Path('runs')
+    for file in runs.glob(f'*/{checksums.FILE}'):
+        checksums.check(file.parent, 'report.json')
+    page = paper.text(paper.make(options.paper, runs))
     print(page)
     if options.out:
         name = f'{options.paper}.md'

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
 from avsc_jax.report.published import TABLES
+from avsc_jax.runtime import cli
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -111,6 +112,7 @@ def _mode(options: argparse.Namespace) -> str | None:
     """The mode that the options ask for, None for scoring; raises for options that it ignores."""
     plain = vars(parser().parse_args([]))
     given = {name for name, value in vars(options).items() if value != plain[name]}
+    given.discard('trust_edited')  # goes with all
     mode = next((name for name in TAKES if name in given), None)
     if mode:
         print(f'note: --{mode} will be removed; use `score {mode}` instead', file=sys.stderr)
@@ -142,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--truth', metavar='FOLD.csv', help=TRUTH)
     made.add_argument('--classes', metavar='NAME,...', help=CLASSES)
     made.add_argument('--out', metavar='FOLDER', help=OUT)
+    made.add_argument('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     _add_mix(made)
     _add_fit(made)
     _add_gallery(made)
@@ -234,6 +237,8 @@ def commands() -> dict[str, argparse.ArgumentParser]:
             '--out', metavar='FOLDER', help='write a page and its numbers there'
         )
         made[name].set_defaults(clamp=None)
+    for each in made.values():
+        each.add_argument('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     check = made['check']
     check.add_argument('check', type=Path, metavar='FILE', help='a DCASE 2021 task 1B output file')
     check.add_argument(

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import metrics, tables
 from avsc_jax.data import media, sources
-from avsc_jax.data.records import default_data_dir
+from avsc_jax.data.records import default_data_dir, is_same
 from avsc_jax.predict import dataset as clips
 from avsc_jax.predict import predictor as systems
 from avsc_jax.predict.answer import Answer
@@ -115,9 +115,11 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         )
     predictor = systems.load(run, options.weights_dir)
     warnings = [*predictor.warnings]
-    if (trained := folder.read_json('environment.json')['data']) != _fingerprint(dataset):
+    trained = folder.identities
+    if not is_same(trained, dataset.identities):
         warnings.append(
-            f'{run.name} was trained on {trained}, but these clips are of {_fingerprint(dataset)}'
+            f'{run.name} was trained on {trained[0]}, but these clips are of '
+            f'{dataset.identities[0]}'
         )
     total = dataset.num_records(split)
     chosen = _chosen(split, total, options.clips)
@@ -179,11 +181,6 @@ def _answers(predictor: Predictor, batch: Sequence[Mapping], condition: str) -> 
     if change is None:
         return predictor.answers(batch, without=(kind,))
     return predictor.answers([change(record) for record in batch])
-
-
-def _fingerprint(dataset: Any) -> str:
-    """Names a dataset as `data` in a run's environment.json does."""
-    return f'{dataset.name} {dataset.fingerprint}'
 
 
 def text(scored: Sequence[Mapping]) -> str:

@@ -17,9 +17,11 @@ from avsc_jax.runtime import cli
 def main(arguments: list[str]) -> int:
     """Serves the page until Ctrl-C."""
     args = parse(arguments)
+    from avsc_jax.runs import checksums
     from avsc_jax.serve import command  # loads JAX, which --help does not need
 
-    return command.run(args)
+    with checksums.trusting(args.trust_edited):
+        return command.run(args)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -57,6 +59,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add('--weights_dir', type=Path, help='folder of published weights')
     add('--download_weights', action='store_true', help='download missing weights')
+    add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     args = parser.parse_args(arguments)
     for name, low, high in (('window', 0.5, 60), ('max_mb', 0.001, 1e5), ('max_seconds', 1, 1e5)):
         if not low <= (value := getattr(args, name)) <= high:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsc_jax import metrics, scenes
-from avsc_jax.runtime.files import some, whole, write_arrays
+from avsc_jax.runtime.files import read_arrays, some, whole, write_arrays
 from avsc_jax.tables.predictions import FIELDS, Predictions, cautioned, columns
 from avsc_jax.tables.text_files import NAMES, clip_names, existing, name_columns, naming, parse
 from avsc_jax.tables.truth_files import label_indices
@@ -104,11 +104,12 @@ def _is_npz(path: pathlib.Path) -> bool:
 
 def _read_npz(path: pathlib.Path) -> Predictions:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = [*FIELDS, *(name for name in ('group',) if name in file)]
-            arrays = {name: file[name] for name in names}
-            meta = json.loads(file['meta'].item())
-    except Exception as error:  # zip, npy and JSON readers raise a dozen kinds on broken bytes
+        read = read_arrays(path)
+        arrays = {name: read[name] for name in FIELDS} | {
+            name: read[name] for name in ('group',) if name in read
+        }
+        meta = json.loads(read['meta'].item())
+    except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f'not a readable predictions table ({error}); write it again') from error
     return Predictions(**arrays, meta=meta)
 

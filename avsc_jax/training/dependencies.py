@@ -1,6 +1,5 @@
 """Runs that another run is made of: finding them, and the commands that train missing ones."""
 
-import copy
 import dataclasses
 import shlex
 import subprocess
@@ -11,9 +10,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
-from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs import checksums, run_folder, summary
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runtime import multihost
+from avsc_jax.runtime.files import locked
 
 STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # trained before the stage on scenes
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
@@ -26,6 +26,8 @@ class Member:
     Attributes:
       fold: the fold that it reports on, of five; None: the official one.
       overrides: flags of its command that name the user's own clips.
+      seed: the seed that it is trained with.
+      fold_file: the file of the folds; None: they are computed.
     """
 
     name: str
@@ -33,12 +35,15 @@ class Member:
     folder: run_folder.RunFolder
     fold: int | None
     overrides: tuple[str, ...] = ()
+    seed: int = 0
+    fold_file: str | None = None
 
     @property
     def training(self) -> list[str]:
         """The command that trains it, or resumes its training."""
-        fold = [] if self.fold is None else [f'--fold={self.fold}']
-        named = [f'--config={self.config}', *self.overrides, *fold]
+        given = {'fold': self.fold, 'fold_file': self.fold_file, 'seed': self.seed or None}
+        flags = [f'--{name}={value}' for name, value in given.items() if value is not None]
+        named = [f'--config={self.config}', *self.overrides, *flags]
         return ['avsc_jax.main', *named, f'--workdir={self.folder.path}']
 
     def prediction(self, data: Mapping[str, str]) -> list[str]:
@@ -68,17 +73,21 @@ def named(
         path = run_folder.default_path(made_by, fold)
         source = sources.find(config.data.name)
         path = path.with_name(path.name + source.suffix(config.data)) if overrides else path
-        path = path.with_name(f'{path.name}-seed{seed}') if seed else path
         if own_folder:
             path = Path(own_folder + ('' if fold is None else f'-fold{fold}'))
-        members.append(Member(name, made_by, run_folder.RunFolder(path), fold, overrides))
+        path = path.with_name(f'{path.name}-seed{seed}') if seed else path
+        file = None if fold is None else config.data.get('fold_file')
+        members.append(
+            Member(name, made_by, run_folder.RunFolder(path), fold, overrides, seed, file)
+        )
     return members
 
 
 def flags(folders: Mapping[str, Path | None], download_weights: bool) -> list[str]:
     """Returns the flags that a run hands on to its members' commands."""
     shared = [f'--{name}={folder}' for name, folder in folders.items() if folder]
-    return shared + ['--download_weights'] * download_weights
+    given = {'download_weights': download_weights, 'trust_edited': checksums.are_trusted()}
+    return shared + [f'--{name}' for name, value in given.items() if value]
 
 
 def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[str]) -> None:
@@ -89,9 +98,13 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
             + '\n'.join(map(line, todo))
         )
     for number, command in enumerate(todo, start=1):
+        if is_trained_by_another(command):
+            continue
         print(f'{number} of {len(todo)}: {line(command)}', file=sys.stderr, flush=True)
-        own = [f'--seed={config.seed}', f'--weights={config.weights}']
-        own = own if command[0] == 'avsc_jax.main' else []
+        own = []
+        if command[0] == 'avsc_jax.main':
+            seed = [] if any(flag.startswith('--seed=') for flag in command) else ['--seed=0']
+            own = [*seed, f'--weights={config.weights}']
         code = subprocess.run([sys.executable, '-m', *command, *own, *flags], stdout=2).returncode
         if code:
             raise ValueError(
@@ -100,14 +113,25 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
             )
 
 
-def data(everyone: Sequence[Member]) -> str:
-    """Returns the name and fingerprint of the data that all members were trained on."""
-    first = everyone[0].folder.read_json('environment.json')['data']
-    check_data(everyone, first)
-    return first
+def is_trained_by_another(command: Sequence[str]) -> bool:
+    """Waits for a process that trains the run of a command; returns whether the run is complete."""
+    workdir = [w.removeprefix('--workdir=') for w in command if w.startswith('--workdir=')]
+    if not workdir:  # of a command that writes a table
+        return False
+    folder = run_folder.RunFolder(Path(workdir[0]))
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.path):
+        return folder.is_done
 
 
-def check_data(everyone: Iterable[Member], wanted: str) -> None:
+def data(everyone: Sequence[Member]) -> tuple[str, ...]:
+    """Returns the identities of the data that all members were trained on."""
+    known = max((member.folder.identities for member in everyone), key=len)
+    check_data(everyone, known)
+    return known
+
+
+def check_data(everyone: Iterable[Member], wanted: Sequence[str]) -> None:
     """Raises ValueError if members were trained on other data; see `summary.check_data`."""
     summary.check_data([(member.name, member.folder) for member in everyone], wanted)
 
@@ -141,10 +165,8 @@ def train_members(
 ) -> None:
     """Trains missing members for each seed, in processes of their own, which free the devices."""
     for seed in seeds:
-        seeded = copy.deepcopy(config)
-        seeded.seed = seed
         todo = untrained(earlier_runs(config, seed))
-        complete(todo, seeded, flags(folders, download_weights))
+        complete(todo, config, flags(folders, download_weights))
 
 
 def untrained(parts: Iterable[Member]) -> list[list[str]]:

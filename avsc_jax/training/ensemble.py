@@ -40,8 +40,8 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
     """
     check(config)
     names = [name for group in config.groups.values() for name in group]
-    refits = range(config.get('folds', 0)) or [None]
-    groups = [dependencies.named(config, names, fold) for fold in refits]
+    refits = range(config.get('folds', 0)) or [config.data.get('fold')]
+    groups = [dependencies.named(config, names, fold, config.seed) for fold in refits]
     everyone = [member for group in groups for member in group]
     todo = missing(everyone, config)
     if dry_run:
@@ -83,7 +83,11 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
 
 
 def check(config: ConfigDict) -> None:
-    """Raises ValueError if a line takes unknown members, or an unknown recipe or option."""
+    """Raises ValueError for unknown members, recipes or options, or one fold of several."""
+    if config.get('folds') and 'fold' in config.data:
+        raise ValueError(
+            f'{config.paper.row} averages the refits of {config.folds} folds; leave out --fold'
+        )
     members = [name for group in config.groups.values() for name in group]
     takes = {f'the line {line["row"]}': line['roles'] for line in (*config.lines, headline(config))}
     for where, names, known in (

@@ -1,5 +1,6 @@
 """The job of a config, from data through features, training and predictions to the report."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -68,12 +69,14 @@ def run(
     weights_dir: Path,
     media_dir: Path | None = None,
     download_weights: bool = False,
+    fresh: bool = False,
     dry_run: bool = False,
 ) -> None:
     """Runs a job of any kind; resumes a killed run from what it left in `workdir`.
 
     Args:
       media_dir: the folder of the original media files; see `examples.media_files`.
+      fresh: whether to compute cached features anew.
       dry_run: whether to print only what would be done.
     """
     fields.check_kind(config)
@@ -81,29 +84,48 @@ def run(
     folder = run_folder.RunFolder(workdir)
     folder.check(config.to_dict())
     is_ensemble = config.kind == 'ensemble'  # always repeated: a member may be trained again
+    if not (dry_run or is_ensemble):
+        check_data(config, folder, data_dir)
     if folder.is_done and not (dry_run or is_ensemble):
-        print(report.text(folder.read_json('report.json')))
-        print(f'this run was complete; its report is {workdir / "report.html"}')
-        print('give another --workdir to run it again')
+        shown(folder)
         return
     folders = {'data_dir': data_dir, 'weights_dir': weights_dir, 'media_dir': media_dir}
-    if is_ensemble:
-        flags = dependencies.flags(folders, download_weights)
-        ensemble.run(config, folder, flags, dry_run=dry_run)
-        return
-    check(config)
-    if download_weights and config.weights == 'pretrained':
-        download(config, weights_dir)
-    run_network(prepared(config, folder, folders), dry_run=dry_run)
+    with contextlib.nullcontext() if dry_run else folder.alone():
+        if is_ensemble:
+            flags = dependencies.flags(folders, download_weights)
+            ensemble.run(config, folder, flags, dry_run=dry_run)
+            return
+        check(config)
+        if download_weights and config.weights == 'pretrained':
+            download(config, weights_dir)
+        run_network(prepared(config, folder, folders), fresh=fresh, dry_run=dry_run)
 
 
-def run_network(job: Job, *, dry_run: bool) -> None:
+def shown(folder: run_folder.RunFolder) -> None:
+    """Prints the report of a finished run."""
+    print(report.text(folder.read_json('report.json')))
+    print(f'this run was complete; its report is {folder.path / "report.html"}')
+    print('give another --workdir to run it again')
+
+
+def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path) -> None:
+    """Raises ValueError if the folder holds a run on other data than there is now.
+
+    Data that is not there any more, or is built from files that are not, is no other data.
+    """
+    if folder.identities:
+        now = sources.find(config.data.name).identities(config, data_dir)
+        if now is not None:
+            folder.check_data(now)
+
+
+def run_network(job: Job, *, fresh: bool = False, dry_run: bool) -> None:
     """Runs a job with a network: opens the data, trains and reports."""
     if dry_run:
         print(dry_run_of(job))
         return
     dataset, model = begun(job)
-    probs, step, history, test = fitted(job, dataset, model)
+    probs, step, history, test = fitted(job, dataset, model, fresh=fresh)
     if multihost.is_first():  # writes for all processes
         reported(job, dataset, model, test, probs, step, history)
 
@@ -157,7 +179,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         first = '\n'.join(map(dependencies.line, todo))
         raise FileNotFoundError(f'{len(todo)} runs must be trained before this one:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
-    data = f'{dataset.name} {dataset.fingerprint}'
+    data = dataset.identities
     if not config.get('begins_with'):
         dependencies.check_data(job.parts, data)
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
@@ -177,7 +199,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
 
 
 def fitted(
-    job: Job, dataset: records.Dataset, model: nn.Module
+    job: Job, dataset: records.Dataset, model: nn.Module, *, fresh: bool = False
 ) -> tuple[np.ndarray | None, int, list[dict], Rows | None]:
     """Trains the network, or makes its text head; returns probabilities, step, history and rows.
 
@@ -187,7 +209,7 @@ def fitted(
     if not job.is_trained:
         texts, classes = job.texts, dataset.classes
         zero_shot.write_text_head(config, folder, model, *texts, classes, job.weights_dir)
-    loaded = examples.load(config, folder, dataset, job.specs, **job.folders)
+    loaded = examples.load(config, folder, dataset, job.specs, **job.folders, fresh=fresh)
     test = loaded.splits.get('test')
     if not job.is_trained:
         return *zero_shot.classify(config, folder, model, test), test

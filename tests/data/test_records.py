@@ -1,10 +1,11 @@
 import json
+import os
 import shutil
 
 import numpy as np
 import pytest
 
-from avsc_jax.data import records, sources
+from avsc_jax.data import content, records, sources
 from avsc_jax.scenes import SCENES
 
 
@@ -48,16 +49,88 @@ def test_classes_and_sizes_are_those_of_the_data(dataset):
     assert dataset.num_records('test') == len(dataset.records('test')) == 10
 
 
-def test_the_fingerprint_changes_with_the_content(dataset, data_dir, tmp_path):
-    assert dataset.fingerprint == records.open_dataset('tfds_tau', 'demo', data_dir).fingerprint
-    shutil.copytree(data_dir / 'tfds_tau', tmp_path / 'tfds_tau', symlinks=True)
-    (info_file,) = (tmp_path / 'tfds_tau/demo').rglob('dataset_info.json')
-    info = json.loads(info_file.read_text())
-    (test,) = (split for split in info['splits'] if split['name'] == 'test')
-    test['numBytes'] = str(int(test['numBytes']) + 1)
-    info_file.write_text(json.dumps(info))
-    other = records.open_dataset('tfds_tau', 'demo', tmp_path)
+@pytest.fixture
+def copy(data_dir, tmp_path):
+    """A copy of the demo's records, which a test may change."""
+    shutil.copytree(data_dir / 'tfds_tau/demo', tmp_path / 'tfds_tau/demo', symlinks=True)
+    return tmp_path / 'tfds_tau/demo/1.0.0'
+
+
+def opened(copy):
+    return records.open_dataset('tfds_tau', 'demo', copy.parents[2])
+
+
+def relabel(folder, split, change):
+    """Changes the stored records of a split, in files of the same size; `change` alters one."""
+    from array_record.python import array_record_module as array_record
+    from tensorflow_datasets.core import example_serializer
+
+    dataset = opened(folder)
+    features = dataset.builder.info.features
+    (path,) = folder.glob(f'*-{split}.array_record*')
+    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    reader = array_record.ArrayRecordReader(str(path))
+    stored = [features.deserialize_example_np(record) for record in reader.read_all()]
+    reader.close()
+    path.unlink()  # what it was may be linked elsewhere
+    writer = array_record.ArrayRecordWriter(str(path), 'group_size:1')
+    for record in stored:
+        change(record)
+        writer.write(serializer.serialize_example(features.encode_example(record)))
+    writer.close()
+
+
+def turned(record):
+    record['label'] = (record['label'] + 1) % 10
+
+
+def test_the_fingerprint_is_of_the_records_and_is_kept_beside_them(dataset, copy, monkeypatch):
+    assert (copy / content.FILE).exists()  # since the build
+    assert opened(copy).fingerprint == dataset.fingerprint
+    reads = []
+    of_file = content._of_file
+    monkeypatch.setattr(content, '_of_file', lambda *a: reads.append(a[0].name) or of_file(*a))
+    assert opened(copy).fingerprint == dataset.fingerprint and not reads
+    (copy / content.FILE).unlink()  # as in sets of earlier versions
+    assert opened(copy).fingerprint == opened(copy).fingerprint == dataset.fingerprint
+    assert len(reads) == 3
+    os.utime(next(copy.glob('*-test.array_record*')), ns=(1, 1))
+    assert opened(copy).fingerprint == dataset.fingerprint and len(reads) == 4
+    (copy / content.FILE).write_text('{"sha256": "0", "content": {}}')
+    assert opened(copy).fingerprint == dataset.fingerprint and len(reads) == 7
+
+
+def test_a_corrected_label_is_another_data_set_of_the_same_size(dataset, copy):
+    size = sum(file.stat().st_size for file in copy.glob('*-test.array_record*'))
+    relabel(copy, 'test', turned)
+    assert sum(file.stat().st_size for file in copy.glob('*-test.array_record*')) == size
+    other = opened(copy)
     assert other.fingerprint != dataset.fingerprint
+    assert other.fingerprint_by_size == dataset.fingerprint_by_size  # which did not see it
+    before, after = (
+        [one['label'] for one in each.outlines('train+test')] for each in (dataset, other)
+    )
+    assert after[:20] == before[:20]
+    assert after[20:] == [(label + 1) % 10 for label in before[20:]]
+    assert not records.is_same(other.identities, dataset.identities)
+    assert records.is_same(dataset.identities[1:], dataset.identities)  # a run of before
+
+
+def test_outlines_are_those_of_the_records(dataset):
+    stored = dataset.records('train+test')
+    assert dataset.outlines('train+test') == [stored.outline(i) for i in range(len(stored))]
+
+
+def test_a_file_of_other_records_than_the_description_says_is_a_sentence(copy):
+    file = copy / 'dataset_info.json'
+    info = json.loads(file.read_text())
+    for split in info['splits']:
+        if split['name'] == 'test':
+            split['shardLengths'] = ['9']
+    file.write_text(json.dumps(info))
+    (copy / content.FILE).unlink()
+    with pytest.raises(ValueError, match=r'holds 10 records, and dataset_info.json says 9; remove'):
+        opened(copy).outlines('test')
 
 
 def test_an_unknown_split_names_those_there_are(dataset):

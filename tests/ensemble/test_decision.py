@@ -112,6 +112,35 @@ def test_the_gate_opens_above_the_margin_and_not_at_it(sure, unsure, dtype):
     np.testing.assert_array_equal(ensemble.gate(audio, visual, margin=0.3), [[False, False]])
 
 
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+@pytest.mark.parametrize('as_array', [np.asarray, jnp.asarray])
+def test_ties_of_rounded_tables_stay_with_the_picture(dtype, as_array):
+    """All leads of exactly 0.200, and of 0.201, that numbers of three decimals can have."""
+    sure = np.arange(200, 1001)
+    audio = as_array(np.stack([sure / 1000, sure * 0.0], axis=1).astype(dtype))
+    for lead, opens in ((200, False), (201, True)):
+        low = np.maximum(sure - lead, 0)
+        picture = np.stack([low / 1000, low * 0.0], axis=1).astype(dtype)
+        visual = np.stack([picture + np.float32(step) for step in (0, 0.002, -0.002, 0)])
+        chosen = low == sure - lead
+        for members in (visual[:1], visual):  # whose mean is the same
+            gate = np.asarray(ensemble.gate(audio, as_array(members.astype(dtype))))
+            assert (gate[:, chosen] == opens).all()
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_the_clamp_of_rounded_tables_puts_a_bound_into_the_interval_below(dtype):
+    for unit in (100, 1000):
+        counts = np.arange(unit + 1)
+        clamped = ensemble.clamp((counts / unit).astype(dtype)[None])[0]
+        expected = np.select(
+            [counts <= unit * 6 // 100, counts <= unit // 5, counts <= unit * 7 // 10],
+            [0.001, 0.06, counts / unit],
+            0.99,
+        )
+        np.testing.assert_allclose(clamped, expected, rtol=1e-6)
+
+
 def test_the_gate_may_compare_clamped_values():
     # .71 leads .55 by less than .20; clamped, .99 leads by more.
     audio, visual = row(bus=0.71, tram=0.29), row(metro=0.55, metro_station=0.45)

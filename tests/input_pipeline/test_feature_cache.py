@@ -1,3 +1,5 @@
+import json
+import os
 import re
 import shutil
 
@@ -7,9 +9,9 @@ import pytest
 from PIL import Image
 
 from avsc_jax import models, weights
-from avsc_jax.data import records
+from avsc_jax.data import records, sources
 from avsc_jax.input_pipeline import encoders, feature_cache, pooling, preprocess
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import files, made_with, multihost
 
 SPECS = [
     encoders.EncoderSpec(
@@ -191,8 +193,80 @@ def test_blocks_of_other_clips_are_refused(dataset, cached):
     folder, _ = cached
     vit = sorted(folder.rglob('clip_vit_b32*/test/block_*.npz'))
     vit[0].write_bytes(vit[1].read_bytes())
-    with pytest.raises(ValueError, match='are not of the same clips'):
+    with pytest.raises(ValueError, match='of clip_vit_b32 are not of the clips of the data set'):
         extract(dataset, folder)
+
+
+def rewrite(block, **columns):
+    arrays = files.read_arrays(block)
+    files.write_arrays(block, **arrays | columns)
+
+
+def test_labels_are_those_of_the_data_and_never_of_the_cache(dataset, cached):
+    folder, _ = cached
+    labels = [record['label'] for record in dataset.records('test', fields=())]
+    for block in folder.rglob('block_*.npz'):
+        assert 'label' not in files.read_arrays(block)
+        rewrite(block, label=np.full(4, 7, np.int32))  # as caches of earlier versions have them
+    assert extract(dataset, folder).label.tolist() == labels
+
+
+def test_a_header_of_fewer_rows_is_found_out(dataset, cached):
+    folder, _ = cached
+    block = sorted(folder.rglob('block_*.npz'))[0]
+    data = block.read_bytes()
+    shape = b"'shape': (4, 12, "
+    assert data.count(shape) == 1  # of the features
+    block.write_bytes(data.replace(shape, b"'shape': (0, 12, "))
+    with pytest.raises(ValueError, match=rf'cache file .*{block.name} is corrupt .*--fresh'):
+        extract(dataset, folder)
+
+
+def test_features_of_other_libraries_are_used_with_a_note_and_fresh_makes_them_anew(
+    dataset, cached, capsys
+):
+    folder, first = cached
+    extract(dataset, folder)
+    assert 'note' not in capsys.readouterr().err
+    block, *_ = sorted(folder.rglob('clip_vit_b32*/test/block_*.npz'))
+    other = json.dumps({**made_with.facts(), 'av': '3.9'})
+    shown = np.zeros_like(files.read_arrays(block)['features'])
+    rewrite(block, made_with=np.array(other), features=shown)
+    assert not extract(dataset, folder).arrays['clip_vit_b32'][:4].any()
+    now = made_with.facts()['av']
+    assert f'were made with av 3.9 (now {now}); --fresh' in capsys.readouterr().err
+    again = feature_cache.extract(
+        dataset, ['test'], SPECS, cache_dir=folder, weights_dir=folder / 'none', fresh=True
+    )['test']
+    np.testing.assert_array_equal(again.arrays['clip_vit_b32'], first.arrays['clip_vit_b32'])
+    assert 'note' not in capsys.readouterr().err
+
+
+def test_pictures_of_a_video_that_was_replaced_are_encoded_again(
+    dataset, tmp_path, data_dir, monkeypatch
+):
+    shutil.copytree(next(data_dir.rglob('tfds_tau_demo*/video')), tmp_path / 'media/video')
+    videos = sources.media_files(dataset, tmp_path, tmp_path / 'media')
+    monkeypatch.setattr(feature_cache, 'CLIPS_PER_BLOCK', 4)
+    asked = []
+    monkeypatch.setattr(encoders.EncoderSpec, 'pictures', lambda spec, file: asked.append(file) or {
+        'media_frames': [np.zeros((64, 64, 3), np.float32)]})  # fmt: skip
+    monkeypatch.setattr(encoders.Encoder, '__call__', lambda self, items: np.zeros((len(items), 3)))
+    for times in (10, 0):
+        extract_openl3(dataset, tmp_path / 'cache', videos, [PICTURES])
+        assert len(asked) == times
+        asked.clear()
+    (file,) = (tmp_path / 'media').rglob(f'{dataset.outlines("test")[5]["clip_id"]}.mp4')
+    data, stat = file.read_bytes(), file.stat()
+    file.with_suffix('.new').write_bytes(data[::-1])  # of the same size and time
+    file.with_suffix('.new').replace(file)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    extract_openl3(dataset, tmp_path / 'cache', videos, [PICTURES])
+    assert file in asked and len(asked) == 4  # those of its block
+    shutil.rmtree(tmp_path / 'media')  # what is not there has not changed
+    gone = sources.media_files(dataset, tmp_path, tmp_path / 'media')
+    extract_openl3(dataset, tmp_path / 'cache', gone, [PICTURES])
+    assert len(asked) == 4
 
 
 @pytest.mark.parametrize(

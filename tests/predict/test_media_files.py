@@ -8,7 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from avsc_jax.data import decode_workers, windows
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import command, media_files, outputs, predictor
 from avsc_jax.predict.resume import Journal
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.score import __main__ as score
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -173,9 +176,49 @@ def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_pa
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"holds answers of .*'window_s': 10.0.*, not of .*1.0"):
         predict.main([*first, *flags, '--window=1'])
+    lines = out.read_text().splitlines()
+    as_before = [json.loads(line)['made_with'] for line in lines]
+    assert as_before[0]['platform'] == 'cpu' and all(one == as_before[0] for one in as_before)
+    out.write_text('\n'.join(lines).replace(f'"av": "{as_before[0]["av"]}"', '"av": "3.9"') + '\n')
+    assert predict.main([*first, *flags]) == 0
+    told = capsys.readouterr().err
+    assert 'holds 3 answers made with av 3.9 (now ' in told and '2 of 2 files are finished' in told
+    assert predict.main([*first, *flags, '--fresh']) == 0
+    told = capsys.readouterr().err
+    assert 'made with' not in told and 'are finished' not in told
+    assert [json.loads(line)['file'] for line in out.read_text().splitlines()] == first
+    same = clips / 'same.mp4'
+    shutil.copy2(clips / 'a.mp4', same)  # of the same size and time
+    same.replace(clips / 'a.mp4')
+    assert predict.main([*first, *flags]) == 0
+    assert '1 of 2 files are finished' in capsys.readouterr().err
     out.write_text('{"scene": 3}\n')
     with pytest.raises(ValueError, match=r'is not a file of predictions \(see line 1\)'):
         predict.main([*first, *flags])
+
+
+def test_a_run_that_was_trained_again_does_not_give_the_answers_of_before(
+    both, clips, tmp_path, monkeypatch
+):
+    """The same folder, config and classes: only the weights are others."""
+    monkeypatch.setattr(command, 'load', predictor.load)  # not the one of before
+    run, out = tmp_path / 'run', tmp_path / 'scenes.jsonl'
+    shutil.copytree(both, run)
+    line = [str(clips / 'a.mp4'), f'--model={run}', f'--jsonl={out}']
+    assert predict.main(line) == 0
+    before = json.loads(out.read_text())['probs']
+    system = predictor.load(run)
+    weight, path = system.content_hash, (run / 'checkpoints/best').absolute()
+    with ocp.CheckpointManager(path) as manager:
+        again = jax.tree.map(lambda x: x + 0.5, system.members[0].variables)
+        manager.save(2, args=ocp.args.StandardSave(again))
+    RunFolder(run).finish()
+    assert predictor.load(run).content_hash != weight
+    with pytest.raises(ValueError, match=r'holds answers of .*, not of .*give --fresh'):
+        predict.main(line)
+    assert json.loads(out.read_text())['probs'] == before  # nothing is deleted
+    assert predict.main([*line, '--fresh']) == 0
+    assert json.loads(out.read_text())['probs'] != before
 
 
 def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):

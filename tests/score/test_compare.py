@@ -136,6 +136,7 @@ def test_parameters_are_those_of_members_and_of_runs_that_are_kept(runs, tmp_pat
     whole.write_json('config.json', {'groups': {}})
     counts = [{'trained': 10, 'encoders': 5}, {'trained': 1, 'encoders': 0}]
     whole.write_json('members.json', [{'parameters': each} for each in counts])
+    whole.finish()
     make_run(runs.path / 'parts' / 'sound', ANSWERS['one'])
     assert score.main(['runs/whole', 'runs/one']) == 0
     shown = capsys.readouterr().out

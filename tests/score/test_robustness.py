@@ -137,7 +137,8 @@ def run(data_dir, tmp_path, write_run):
     folder = RunFolder(write_run(tmp_path / 'both', model, settings, **made))
     data = {'name': 'tfds_tau', 'config': 'demo', 'test': 'test'}
     folder.write_json('config.json', {'model': model, 'data': data})
-    folder.write_json('environment.json', {'data': f'{dataset.name} {dataset.fingerprint}'})
+    folder.write_json('environment.json', {'data': dataset.identities[0]})
+    folder.finish()
     return folder
 
 
@@ -179,6 +180,7 @@ def test_a_table_is_told_as_markdown_and_at_full_precision(tmp_path):
 
 def test_clips_of_other_data_than_the_run_s_are_warned_of(run, data_dir, monkeypatch, capsys):
     run.write_json('environment.json', {'data': 'tfds_tau/demo/1.0.0 abc'})
+    run.finish()
     monkeypatch.setattr(tagging, 'load', lambda folder, weights_dir: Told('sound'))
     monkeypatch.setattr(robustness, '_scores', lambda tagger, records: ({}, 10))
     assert command.main([str(run.path), f'--data_dir={data_dir}']) == 0
@@ -220,9 +222,11 @@ def test_bad_input_is_a_sentence_before_anything_is_read(run, data_dir, tmp_path
             command.main(arguments)
     folded = {'name': 'tfds_tau', 'config': 'demo', 'test': 'test', 'fold': 0}
     run.write_json('config.json', {'data': folded})
+    run.finish()
     with pytest.raises(ValueError, match='is scored on a fold, which --clips cannot shorten'):
         command.main([name, where, '--clips=2'])
     run.write_json('config.json', {'data': {'name': 'tfds_tau', 'config': 'demo'}})
+    run.finish()
     with pytest.raises(ValueError, match=r'has no test split; name a split of .* by --split'):
         command.main([name, where])
 

@@ -1,6 +1,9 @@
 """Ensembles of finished runs: made-up tables in run folders, and the papers' numbers of them."""
 
 import dataclasses
+import re
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +197,98 @@ def test_train_missing_runs_the_commands_of_what_is_missing(tmp_path, monkeypatc
     assert {'--data_dir=d', '--weights_dir=w', '--seed=0', '--weights=random'} <= {*ran[0]}
     run(made)
     assert len(ran) == 3
+
+
+def of(made, *, seed=0, fold=None, fold_file=None):
+    """A config with what flags set."""
+    with made.unlocked():
+        made.seed = seed
+        for name, value in (('fold', fold), ('fold_file', fold_file)):
+            if value is not None:
+                made.data[name] = value
+    return made.lock()
+
+
+def test_an_ensemble_of_a_seed_or_a_fold_has_members_of_its_own(runs, tmp_path, monkeypatch):
+    """Those of seed 0 and of the official fold are there, and are neither read nor written."""
+    before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*') if f.is_file()}
+    end = r'--workdir=runs/hitachi_audio-regnetx_064-tau-'
+    for flags, ends in (
+        (dict(seed=1), rf'--seed=1 {end}seed1$'),
+        (dict(fold=3), rf'--fold=3 {end}fold3$'),
+        (dict(fold=3, fold_file='f.tsv', seed=2), f'--fold_file=f.tsv --seed=2 {end}fold3-seed2$'),
+    ):
+        with pytest.raises(FileNotFoundError) as raised:
+            run(of(config('A04,tau'), **flags))
+        commands = str(raised.value).splitlines()[1:]
+        assert len(commands) == 3 and re.search(ends, commands[0])
+    assert {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*') if f.is_file()} == before
+    for name in ('A01', 'A02', 'A03'):
+        path = default_path(config('A04,tau').members[name].config, 3)
+        finished(path.with_name(f'{path.name}-seed2'), drawn(ord(name[2])))
+    folder = run(of(config('A04,tau'), seed=2, fold=3))
+    told = folder.read_json('members.json')
+    assert [(member['folder'][-11:], member['fold']) for member in told] == [('fold3-seed2', 3)] * 3
+    expected = np.mean([drawn(ord(digit)) for digit in '123'], axis=0)
+    table = tables.read(folder.predictions_file('test'))
+    np.testing.assert_allclose(table.probs, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match='averages the refits of 5 folds; leave out --fold'):
+        run(of(config('S04,tau'), fold=3), 'runs/s04')
+
+
+def test_members_of_another_seed_are_trained_with_it_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = []
+
+    def train(command, **_):
+        ran.append(command[1:])
+        (path,) = (w.removeprefix('--workdir=') for w in command if w.startswith('--workdir='))
+        finished(Path(path), drawn(len(ran)))
+        return type('Done', (), {'returncode': 0})
+
+    monkeypatch.setattr(dependencies.subprocess, 'run', train)
+    for seed in (0, 1, 1):
+        run(of(config('A04,demo'), seed=seed), f'runs/out{seed}')
+    assert [[w for w in command if 'seed' in w] for command in ran] == [
+        ['--seed=0'],
+        ['--seed=1', '--workdir=runs/hitachi_audio-regnetx_064-demo-seed1'],
+    ]
+
+
+def test_a_member_that_another_process_trains_is_waited_for_and_not_trained_twice(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    made = config('A04,demo')
+    path = default_path(made.members.A01.config)
+    path.parent.mkdir()
+    monkeypatch.setattr(dependencies.subprocess, 'run', lambda *_, **__: pytest.fail('it trains'))
+    begun = threading.Event()
+
+    def other():
+        with RunFolder(path).alone():
+            begun.set()
+            time.sleep(0.3)
+            finished(path, drawn(1))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.wait()
+    wanted = rf'{path} is in use by process \d+ on .*--workdir$'
+    with pytest.raises(ValueError, match=wanted), RunFolder(path).alone():
+        pytest.fail('two hold it')
+    run(made)
+    thread.join()
+    assert not [*tmp_path.rglob('*.lock')]
+
+
+def test_a_folder_in_use_is_a_sentence_for_the_second_process(runs, tmp_path):
+    with RunFolder(Path('runs/out')).alone():
+        with pytest.raises(ValueError, match=r'runs/out is in use by .*give another --workdir'):
+            run(config('A04,tau'))
+        run(config('A04,tau'), 'runs/other')
+        run(config('A04,tau'), dry_run=True)
+    assert run(config('A04,tau')).is_done
 
 
 def test_a_member_that_fails_ends_the_job_with_its_command(tmp_path, monkeypatch):

@@ -165,7 +165,7 @@ def test_a_wrong_fold_file_leaves_no_output(config, data_dir, tmp_path):
         (['--fold=5'], r'flag --fold=5: .*\[0, 4\]'),
         (['--fold_file=folds.tsv'], '--fold_file names the folds; --fold='),
         (
-            ['--config=configs/hitachi_ensemble.py:demo', '--fold=1'],
+            ['--config=configs/hitachi_ensemble.py:demo', '--sweep=seed=1,2'],
             'an ensemble only reads its members',
         ),
     ],

@@ -116,7 +116,7 @@ def test_a_wrong_sweep_is_a_sentence_before_any_point(main, jobs, tmp_path, argu
     [
         ('clip_zero_shot', 'short_side', 'a sweep compares trained systems'),
         ('ioacas_audio', 'epochs', "config.select is 'last', which compares no scores"),
-        ('hitachi_ensemble', 'seed', 'an ensemble only reads its members: give them --fold, --se'),
+        ('hitachi_ensemble', 'seed', 'an ensemble only reads its members: give them --sweep'),
     ],
 )
 def test_only_training_is_swept(main, jobs, tmp_path, config, field, sentence):

@@ -20,6 +20,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
+from avsc_jax.data import content
 from avsc_jax.data.builder import bad_media
 from avsc_jax.data.builder.clip_reader import Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
@@ -113,6 +114,8 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not self.info.splits:  # another process has built it meanwhile
             self.info.read_from_directory(folder)
         shutil.rmtree(self._beside('spool'), ignore_errors=True)
+        if self.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+            content.read(self)  # makes it while the files are still in memory
 
     def _generate_splits(
         self,

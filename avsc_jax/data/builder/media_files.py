@@ -95,11 +95,16 @@ class MediaFiles(Notes):
         except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise ValueError(f'{where} is damaged ({error}); fetch the archive again') from error
 
-    def stamp(self, name: str) -> list[int]:
-        """Returns numbers that change with the file's content; none if it is missing."""
+    def stamp(self, name: str, *, inode: bool = False) -> list[int]:
+        """Returns numbers that change with the file's content; none if it is missing.
+
+        Args:
+          inode: whether a file that was replaced by another of its size and time is another one.
+        """
         place = self._places.get(name)
         if isinstance(place, Path):
-            return [place.stat().st_size, place.stat().st_mtime_ns]
+            stat = place.stat()
+            return [stat.st_size, stat.st_mtime_ns, *([stat.st_ino] if inode else [])]
         return [place[1].file_size, place[1].CRC] if place else []
 
     def read_text(self, filename: str) -> str | None:

@@ -1,8 +1,8 @@
 """The table of data sets that a config may name; finds and opens them."""
 
 import threading
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from avsc_jax.data import media, records
@@ -40,21 +40,32 @@ def named(text: str, data_dir: Path) -> records.Dataset:
     return open_dataset({'name': name, 'config': config}, data_dir)
 
 
-def media_files(
-    dataset: records.Dataset, data_dir: Path, media_dir: Path | None
-) -> Callable[[str], media.MediaFile]:
-    """Returns a function from a clip id to the video file that its record was built from.
+class Videos:
+    """The video files that the records of a data set were built from; see `media_files`."""
 
-    Args:
-      media_dir: folder of the video files, zipped or not; None for the builder's own.
-    """
-    lock = threading.Lock()
+    def __init__(self, dataset: records.Dataset, data_dir: Path, media_dir: Path | None):
+        self._dataset, self._data_dir, self._media_dir = dataset, data_dir, media_dir
+        self._lock = threading.Lock()
 
-    @cache
-    def files() -> MediaFiles:
-        config = dataset.builder.builder_config
-        source = SOURCES.get(dataset.builder.name, DataSource())
-        folder = media_dir or source.media_dir(config.name if config else '', data_dir)
+    def __call__(self, clip_id: str) -> media.MediaFile:
+        """Returns the video file of a clip."""
+        with self._lock:  # only one of many threads lists the files
+            files = self._files
+        return files.source(f'video/{clip_id}.mp4')
+
+    def stamp(self, clip_id: str) -> list[int]:
+        """Returns numbers that change with a clip's video; none if the files are not there."""
+        try:
+            with self._lock:
+                return self._files.stamp(f'video/{clip_id}.mp4', inode=True)
+        except FileNotFoundError:
+            return []
+
+    @cached_property
+    def _files(self) -> MediaFiles:
+        config = self._dataset.builder.builder_config
+        source = SOURCES.get(self._dataset.builder.name, DataSource())
+        folder = self._media_dir or source.media_dir(config.name if config else '', self._data_dir)
         if not folder.is_dir():
             raise FileNotFoundError(
                 f'pictures are read from the video files, and their folder {folder} is missing; '
@@ -62,9 +73,11 @@ def media_files(
             )
         return MediaFiles(folder)
 
-    def video(clip_id: str) -> media.MediaFile:
-        with lock:  # only one of many threads lists the files
-            place = files()
-        return place.source(f'video/{clip_id}.mp4')
 
-    return video
+def media_files(dataset: records.Dataset, data_dir: Path, media_dir: Path | None) -> Videos:
+    """Returns a function from a clip id to the video file that its record was built from.
+
+    Args:
+      media_dir: folder of the video files, zipped or not; None for the builder's own.
+    """
+    return Videos(dataset, data_dir, media_dir)

@@ -20,6 +20,7 @@ from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing
 from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
+from avsc_jax.runtime.files import locked
 
 
 class Folder(DataSource):
@@ -65,7 +66,13 @@ class Folder(DataSource):
         )
 
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
-        """Builds the data set, unless it is prepared from the same files."""
+        """Builds the data set, unless it is prepared from the same files; one process at a time."""
+        place = data_dir / config.data.name / config.data.config
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(place):
+            self._prepare(config, data_dir)
+
+    def _prepare(self, config: ConfigDict, data_dir: Path) -> None:
         data = config.data
         place = Path(data.folder) if data.folder else demo_media(data_dir) / 'meta.csv'
         built = self.is_prepared(data, data_dir)
@@ -94,6 +101,22 @@ class Folder(DataSource):
         builder.on_error = data.on_error
         tfds.disable_progress_bar()  # the builder shows its own
         builder.download_and_prepare()
+
+    def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
+        """Returns the identities of the data set as it is now; see DataSource.identities.
+
+        Files that have changed since the data set was built make another one.
+        """
+        data = config.data
+        known = super().identities(config, data_dir)
+        if known is None or not data.folder or not Path(data.folder).exists():
+            return known
+        stored = records.open_dataset(data.name, data.config, data_dir).builder
+        listed = listing.read(Path(data.folder), data.needs)
+        if stored.info.metadata.get('listing') == listed.digest:
+            return known
+        name = known[0].split()[0]
+        return tuple(f'{name} changed-since-it-was-built' for _ in known)
 
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
         """Returns classes and numbers of files; a long file becomes several clips."""

@@ -112,6 +112,13 @@ class PictureSet:
     fingerprint: str  # changes with the content
     splits: Mapping[str, Pictures]
     left_out: tuple[str, ...] = ()
+    fingerprint_by_size: str = ''  # by which earlier versions knew it, if another
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Its names in a run's `environment.json`; see data.records.Dataset."""
+        known = (self.fingerprint, self.fingerprint_by_size or self.fingerprint)
+        return tuple(f'{self.name} {fingerprint}' for fingerprint in known)
 
     def num_records(self, split: str) -> int:
         return len(self.records(split))
@@ -271,7 +278,13 @@ def _stored(dataset: records.Dataset, num_classes: int) -> PictureSet:
             folder / split,
             'remove the folder and build it again',
         )
-    return PictureSet(dataset.name, dataset.classes, dataset.fingerprint, splits)
+    return PictureSet(
+        dataset.name,
+        dataset.classes,
+        dataset.fingerprint,
+        splits,
+        fingerprint_by_size=dataset.fingerprint_by_size,
+    )
 
 
 def _labels(source: Sequence, where: str) -> NamesAndLabels:

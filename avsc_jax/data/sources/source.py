@@ -59,6 +59,15 @@ class DataSource:
             records.open_dataset(data['name'], data['config'], data_dir, command), data
         )
 
+    def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
+        """Returns the identities of the data set as it is now; None if it is not prepared.
+
+        See `Dataset.identities`. Nothing is built.
+        """
+        if not self.is_prepared(config.data, data_dir):
+            return None
+        return self.open(config.data, data_dir).identities
+
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
         """Returns the facts of a data set that a run is going to prepare."""
         return Forecast(SCENES, {})
