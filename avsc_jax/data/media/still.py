@@ -13,7 +13,7 @@ from avsc_jax.data.media.source import MAX_SIDE_PX, MediaFile, checked, name_of
 
 # Pillow decodes these within our own process. Others it knows start programs, such as Ghostscript.
 FORMATS = (
-    ('BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP')
+    ('JPEG', 'PNG', 'GIF', 'BMP', 'PPM', 'TIFF', 'WEBP', 'JPEG2000')
     + ('AVIF',) * ('avif' in features.modules and features.check('avif'))  # Pillow 11.3 and later
 )  # fmt: skip
 PAPER = (255, 255, 255)  # the colour behind transparent pixels
