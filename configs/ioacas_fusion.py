@@ -37,6 +37,7 @@ def get_config(argument=''):
     config.inputs = dict(audio_embedding='audio', image_embedding='image')
     config.frames_per_row = dict(audio_embedding=6)
     config.frames, config.short_side = 'second_centres', 480
+    config.evaluation = dict(dataset='evaluation', split='test')  # frame 2 of an item's five
     config.augment_pictures = True  # as when their network was trained; False keeps embeddings
     config.one_row_a_clip = True  # a random second of each clip in each epoch
     size = ioacas_image.NETWORKS[network][-1]

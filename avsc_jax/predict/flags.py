@@ -50,8 +50,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('what is written').add_argument
-    add('--csv', type=Path, help='a row for each file: .csv/.tsv (DCASE, tabs) or .npz')
-    add('--timeline', type=Path, help='a row for each window: .csv/.tsv, tabs')
+    add('--csv', type=Path, help='a row for each file: .csv (commas), .tsv (tabs) or .npz')
+    add('--timeline', type=Path, help='a row for each window: .csv (commas) or .tsv (tabs)')
     add(
         '--jsonl',
         type=Path,

@@ -15,9 +15,10 @@ Scores tables of predictions against the true scenes: log loss, accuracy, every 
 calibration, with intervals over recording locations. Several tables are mixed, and the members and
 their mix are shown side by side.
 
-A table is a run folder (its predictions/test.npz is read), an .npz file of predictions, or a
-tab-separated DCASE file (filename, scene_label, airport ... tram). A prefix names its role in the
-output: audio=a.npz visual=v.npz.
+A table is a run folder (its predictions/test.npz is read), an .npz file of predictions, or a text
+file with tabs, semicolons or commas, as predict and DCASE write it (filename, scene_label, and a
+column for each class). Clips are joined by their whole names, else without endings and folders.
+A prefix names a table's role in the output: audio=a.npz visual=v.npz.
 
 Several run folders without roles and without options for mixing are compared instead.
 

@@ -10,10 +10,12 @@ import optax
 import pytest
 
 from avsc_jax import tables
+from avsc_jax.configs import ioacas_fusion
 from avsc_jax.data import media, records, sources
 from avsc_jax.data.batches import Stream
 from avsc_jax.input_pipeline import examples
 from avsc_jax.models import build
+from avsc_jax.predict import dataset, predictor
 from avsc_jax.runs import load, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
@@ -185,6 +187,37 @@ def test_the_run_folder_alone_names_the_scenes_of_records_and_of_whole_files(
     }
     probs = jax.nn.softmax(jax.jit(model.apply)(variables, found)[0]).mean(axis=0)
     np.testing.assert_allclose(probs, pooled.probs[2], atol=0.1)  # JPEG stands between
+
+
+def test_an_item_of_the_evaluation_set_is_answered_by_its_central_frame(hybrid, data_dir):
+    """Frame 2 of the five that it holds, in place of the one of a second of the development set."""
+    segments = records.open_dataset('tfds_tau', 'demo_segments', data_dir)
+    stored = segments.records('test')
+    seconds = [stored[index] for index in range(5)]
+    item = seconds[2] | {
+        'segment': -1,
+        'frames': [second['frames'][0] for second in seconds],
+        'frame_times': np.array([0.1, 0.3, 0.5, 0.7, 0.9], np.float32),
+    }
+
+    class Evaluation:
+        """A data set with one item of five frames."""
+
+        name = segments.name
+
+        def records(self, split, *, fields):
+            return [dict(item)]
+
+    system = predictor.load(hybrid.path)
+    (read,) = dataset.records(system, Evaluation(), 'test', data_dir)
+    assert len(read['frames']) == 1
+    np.testing.assert_array_equal(read['frames'][0], seconds[2]['frames'][0])
+    found, expected = system.answers([read, seconds[2]])
+    np.testing.assert_array_equal(found.probs, expected.probs)
+    clip = item | {'frame_times': np.arange(5) + 0.5}
+    assert dataset.central(clip) == dataset.central(seconds[2]) == {}
+    made = ioacas_fusion.get_config('resnet50,logmel,tau')
+    assert made.evaluation.to_dict() == {'dataset': 'evaluation', 'split': 'test'}
 
 
 def clip_sound(data_dir, clip_id):
