@@ -254,12 +254,13 @@ def test_another_config_in_the_same_folder_is_refused(here, finished, data_dir):
 
 def test_a_run_begun_with_other_data_is_not_gone_on_with(here, finished, data_dir, tmp_path):
     shutil.copytree(finished[0], tmp_path / 'run')
-    (tmp_path / 'run/DONE').unlink()
+    for name in ('DONE', 'checksums.json'):  # as if it had been killed
+        (tmp_path / 'run' / name).unlink()
     file = tmp_path / 'run/environment.json'
     file.write_text(file.read_text().replace('tfds_tau/demo/1.0.0 ', 'tfds_tau/demo/0.9.0 '))
     code, _, err = here(data_dir, tmp_path / 'run', '--config.epochs=3')
     assert code == 1
-    assert "environment.data was 'tfds_tau/demo/0.9.0" in err and '--workdir' in err
+    assert 'holds a run on tfds_tau/demo/0.9.0 content:' in err and '--workdir' in err
 
 
 def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_dir, tmp_path):

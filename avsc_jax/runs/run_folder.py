@@ -87,10 +87,16 @@ class RunFolder:
         if jax.distributed.is_initialized() and not multihost.is_first():
             yield
             return
+        made = [folder for folder in self.path.parents if not folder.exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         advice = 'wait until it has ended, or give another --workdir'
-        with files.locked(self.path, busy=advice):
-            yield
+        try:
+            with files.locked(self.path, busy=advice):
+                yield
+        finally:
+            for folder in made:
+                with contextlib.suppress(OSError):  # it holds the run
+                    folder.rmdir()
 
     def begin(self, config: Mapping) -> None:
         """Makes the folder, which all processes share, and writes the config into it.
