@@ -204,6 +204,25 @@ def test_a_stream_that_starts_late_stays_where_it_is(tmp_path, late):
     assert any(f'no {late.removesuffix("s")} ' in note for note in found[0].notes)
 
 
+def test_a_picture_is_shown_until_the_next_one_comes(tmp_path):
+    path = tmp_path / 'a.mkv'
+    with av.open(path, 'w') as container:
+        video = container.add_stream('mpeg4', rate=10)
+        video.width, video.height, video.pix_fmt = 64, 32, 'yuv420p'
+        for k in (*range(20), 70, 71):
+            image = np.full((32, 64, 3), 20 * (k // 10), np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format='rgb24')
+            frame.pts = k
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    tagger = Meter(audio=False)
+    assert [s.end_s for s in follow(tagger, Recording(path, 0.0), window_s=1.0)][:7] == [
+        *range(1, 8)
+    ]
+    levels = [round(float(r['frames'][0].mean()), -1) for r in tagger.seen]
+    assert levels == [0, 20, 20, 20, 20, 20, 20, 140]
+
+
 def test_raw_pictures_come_beside_sound_through_a_pipe_of_their_own(tmp_path):
     pipe = tmp_path / 'frames'
     os.mkfifo(pipe)
