@@ -69,7 +69,8 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
     model = f'{predictor.title} {RunFolder(args.model).config_hash}'
-    journal = Journal(path, {'model': model, 'window_s': args.window})
+    window_s = predictor.wants(args.window).window_s
+    journal = Journal(path, {'model': model, 'window_s': window_s})
     _tag(args, predictor, files, journal)
     lines = [journal.lines[str(file)] for file in files]
     journal.write(files)

@@ -165,7 +165,9 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         job.used[spec.name] += f', {spec.weights}'
     folder.record_environment(data, job.used)
     folder.write_json('classes.json', dataset.classes)
-    folder.write_json('preprocessing.json', examples.preprocessing(config, job.specs))
+    settings = examples.preprocessing(config, job.specs)
+    settings['window_s'] = sources.find(config.data.name).window_s(config.data, dataset)
+    folder.write_json('preprocessing.json', settings)
     if 'fold' in config.data and multihost.is_first():
         folds.write(folder.path / 'folds.tsv', dataset.clip_ids, dataset.folds)
     return dataset, model

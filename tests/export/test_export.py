@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.export
@@ -16,6 +17,7 @@ import soundfile
 from PIL import Image
 
 from avsc_jax.audio import frontends
+from avsc_jax.data.windows import Wants
 from avsc_jax.export import __main__ as export
 from avsc_jax.export import command
 from avsc_jax.input_pipeline import pooling
@@ -86,8 +88,21 @@ def test_the_documented_program_hears_what_the_run_hears(sound, tmp_path, capsys
     expected = predicted(sound, {'audio': audio, 'sample_rate': 48000})
     np.testing.assert_allclose(list(answer.values()), expected, atol=1e-5)
     told = json.loads((out / 'recipe.json').read_text())['stablehlo']
+    assert json.loads((out / 'recipe.json').read_text())['window_s'] == 10.0
     assert told['platforms'] == ['cpu', 'cuda', 'tpu'] and told['largest_difference'] < 1e-5
     assert told['takes'] == {'audio': ['float32', 'T', '48000', '2']}
+
+
+def test_the_clip_that_is_compared_is_the_first_window(tmp_path):
+    tone = np.sin(np.arange(3 * 8000) / 9).astype(np.float32)
+    soundfile.write(tmp_path / 'clip.wav', tone, 8000, 'FLOAT')
+    run = SimpleNamespace(wants=lambda: Wants(True, None, None, None, window_s=2.0))
+    np.testing.assert_array_equal(
+        command._first_window(tmp_path / 'clip.wav', run)['audio'][:, 0], tone[: 2 * 8000]
+    )
+    run.wants = lambda: Wants(True, 'clip12', None, None)
+    with pytest.raises(ValueError, match=r'no picture track; --clip must name a file with all'):
+        command._first_window(tmp_path / 'clip.wav', run)
 
 
 @pytest.mark.parity

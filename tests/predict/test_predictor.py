@@ -3,6 +3,7 @@
 import functools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -77,6 +78,46 @@ def test_what_a_record_lacks_is_the_mean_of_the_training_data(both, found, loade
     np.testing.assert_allclose(told.probs, softmax(model.apply(variables, zeros)[0])[0], atol=1e-6)
     with pytest.raises(ValueError, match=r'no sound and no picture; .* needs sound or picture'):
         found.answers([record(1)], without=['sound', 'picture'])
+
+
+def of_windows(*lengths_s):
+    """A system of stand-ins that were trained on clips of these lengths; None: it tells none."""
+    members = []
+    for number, length_s in enumerate(lengths_s):
+        member = object.__new__(predictor.LoadedRun)
+        stated = {} if length_s is None else {'window_s': length_s}
+        member.name, member.classes = f'm{number}', ('park', 'tram')
+        member.preprocess = SimpleNamespace(fields=('audio',), settings=stated)
+        members.append(member)
+    return predictor.Predictor('mix', members, [])
+
+
+@pytest.mark.parametrize(
+    ('trained_s', 'asked_s', 'window_s', 'clips'),
+    [
+        ([2.0], None, 2.0, ''),
+        ([30.0, 30.0], None, 30.0, ''),
+        ([None], None, 10.0, ''),  # a run of before
+        ([None, 10.0], None, 10.0, ''),
+        ([2.0], 2.0, 2.0, ''),
+        ([2.0], 5.0, 5.0, '2'),
+        ([None], 60.0, 60.0, '10'),
+        ([2.0, None], 5.0, 5.0, '2 and 10'),
+    ],
+)
+def test_windows_are_as_long_as_the_clips_of_the_training(trained_s, asked_s, window_s, clips):
+    system = of_windows(*trained_s)
+    assert system.wants(asked_s).window_s == window_s
+    note = f'windows of {window_s:g} s, but the system was trained on clips of {clips} s'
+    assert system.window_notes(window_s) == [note] * bool(clips)
+
+
+def test_members_of_unlike_clips_ask_for_the_window():
+    sentence = (
+        r'm0 was trained on clips of 2 s, m2 on clips of 10 s; say .* by --window or window_s'
+    )
+    with pytest.raises(ValueError, match=sentence):
+        of_windows(2.0, 2.0, None).wants()
 
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]

@@ -108,6 +108,10 @@ class Folder(DataSource):
         same = ('folder', 'needs', 'frames', 'short_side', 'window_s', 'on_error')
         return tuple(f'--config.data.{name}={data[name]}' for name in same)
 
+    def window_s(self, data: Mapping, dataset: records.Dataset | None = None) -> float:
+        """Returns the length of the windows into which files are cut."""
+        return float(data['window_s'])
+
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
         """Warns that clips of one recording may be in two splits."""
         no_groups = (

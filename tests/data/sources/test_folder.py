@@ -70,6 +70,7 @@ def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path
     hear = ['--config.data.window_s=1.0', '--config.epochs=2', HEARING]
     run = train('feng_fusion,audio,demo', folder, *hear)
     told = run.read_json('report.json')
+    assert run.read_json('preprocessing.json')['window_s'] == 1.0
     assert run.read_json('classes.json') == ['bar', 'lab', 'zoo'] and told['paper'] is None
     assert told['about']['data'].startswith('own_data/my_sounds-')
     protocol = 'trained on train_inner (6 records), selected on validation (6 records), reported'
