@@ -21,7 +21,7 @@ from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
-CACHE_FORMAT = 2  # increase it when features change for the same spec
+CACHE_FORMAT = 3  # increase it when features change for the same spec
 
 # Options of how clips are read for an encoder, with their defaults; others are the network's.
 READING: dict[str, dict[str, Any]] = {
@@ -42,7 +42,8 @@ class EncoderSpec:
     Args:
       name: a name of `models.list_models()`, such as 'clip_rn101'.
       options: of `models.create_model`, and of how clips are read. For OpenL3's sound: `version`
-        (of openl3), `hop_s` and `centre` of the windows, and `max_windows`; later ones are dropped.
+        (of openl3), `hop_s` and `centre` of the windows, and `max_windows` of a clip of ten
+        seconds, see `OpenL3Windows`; later ones are dropped.
         For its pictures: `frames`, the rule that picks them from a clip's video file at their
         native size; None takes the frames of the record.
         For a front end: `piece_s`, the length of the pieces that sound is cut into,
