@@ -18,6 +18,7 @@ from scipy.special import softmax
 
 from avsc_jax import ensemble, tables
 from avsc_jax.data.windows import Wants
+from avsc_jax.input_pipeline import clip_rows
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
 from avsc_jax.predict.answer import KINDS, Answer
@@ -255,8 +256,13 @@ class Predictor:
 
         Args:
           window_s: the length in seconds; None: that of the clips of the training.
+
+        Raises:
+          ValueError: a member cannot take windows of this length.
         """
         window_s = self.window_s if window_s is None else window_s
+        for member in self.members:
+            clip_rows.check_length(member.preprocess.settings, window_s, member.name)
         fields = {field for member in self.members for field in member.preprocess.fields}
         frame_settings = [
             p.preprocess.settings for p in self.members if 'frames' in p.preprocess.fields

@@ -24,7 +24,15 @@ from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import config as fields
-from avsc_jax.training import dependencies, ensemble, initial_weights, loop, optimizer, zero_shot
+from avsc_jax.training import (
+    dependencies,
+    ensemble,
+    initial_weights,
+    loop,
+    optimizer,
+    window_check,
+    zero_shot,
+)
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
@@ -134,6 +142,8 @@ def prepared(
     texts = initial_weights.encoder_specs(config, config.get('text_encoder', {}), weights_dir)
     used = initial_weights.origins(config, [*specs, *texts], weights_dir)
     parts = dependencies.earlier_runs(config, config.seed)
+    window_s = sources.find(config.data.name).window_s(config.data)
+    window_check.check(config, [*specs, *dependencies.run_specs(config, parts)], window_s)
     return Job(config, folder, folders, parts, specs, texts, used)
 
 
@@ -157,6 +167,9 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         dependencies.check_data(job.parts, data)
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     check_channels(config, model)
+    window_s = sources.find(config.data.name).window_s(config.data, dataset)
+    specs = [*job.specs, *dependencies.run_specs(config, job.parts)]
+    window_check.check(config, specs, window_s)
     folder.begin(config.to_dict())
     runs = dependencies.kept_encoders(config, folder, job.parts)
     job.specs += runs
@@ -166,7 +179,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     folder.record_environment(data, job.used)
     folder.write_json('classes.json', dataset.classes)
     settings = examples.preprocessing(config, job.specs)
-    settings['window_s'] = sources.find(config.data.name).window_s(config.data, dataset)
+    settings['window_s'] = window_s
     folder.write_json('preprocessing.json', settings)
     if 'fold' in config.data and multihost.is_first():
         folds.write(folder.path / 'folds.tsv', dataset.clip_ids, dataset.folds)

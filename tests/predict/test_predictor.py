@@ -120,6 +120,18 @@ def test_members_of_unlike_clips_ask_for_the_window():
         of_windows(2.0, 2.0, None).wants()
 
 
+@pytest.mark.parametrize(('window_s', 'is_taken'), [(1, 1), (2, 0), (10, 1), (10.6, 0), (60, 0)])
+def test_a_network_of_fixed_length_names_the_windows_that_it_takes(window_s, is_taken):
+    system = of_windows(10.0, 10.0)
+    system.members[1].preprocess.settings |= {'frames': 'hou', 'short_side': 448}
+    if is_taken:
+        assert system.wants(window_s).window_s == window_s
+        return
+    sentence = rf'^m1 takes clips of 0.9 to 1.1 or 9.5 to 10.5 s, and .* of {window_s:g} s; set'
+    with pytest.raises(ValueError, match=sentence):
+        system.wants(window_s)
+
+
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
 
 

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media, records
+from avsc_jax.data import records
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
@@ -48,9 +48,6 @@ class Folder(DataSource):
             raise ValueError(f'data.on_error is {data.on_error!r}; it must be fail or skip')
         if 'frames' in config:
             data.frames, data.short_side = config.frames, config.short_side
-        if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # equally many
-            frames = media.pick_frames(config.frames, 1000, duration_s=data.window_s)
-            config.encoders.openl3_audio.max_windows = len(frames)
         facts = [data.folder, data.needs, _options(data)]
         digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
         stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
