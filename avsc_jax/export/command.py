@@ -18,7 +18,7 @@ import numpy as np
 
 import avsc_jax
 from avsc_jax.audio import frontends
-from avsc_jax.data import media, windows
+from avsc_jax.data import media, stored_pictures, windows
 from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.predict import predictor
 from avsc_jax.runs.load import load_system, window_s
@@ -282,9 +282,15 @@ def _facts(system: System, name: str | None) -> dict:
         'inputs': system.names,
         'standardize': {n: x.tolist() for n, x in (system.stats or {}).items()},
         **{each: settings.get(each) for each in kept},
-        'frames': rule and media.frame_facts(rule, short_side=settings['short_side']),
+        'frames': rule and _frame_facts(rule, settings),
         'sources': sources,
     }
+
+
+def _frame_facts(rule: str, settings: Mapping) -> dict:
+    """Describes how the pictures of a clip are picked, scaled and, as in records, compressed."""
+    quality = stored_pictures.quality_of(settings)
+    return media.frame_facts(rule, short_side=settings['short_side'], jpeg_quality=quality)
 
 
 def _encoder_name(owner: str, part: str) -> str:

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from avsc_jax import ensemble, tables
+from avsc_jax.data import stored_pictures
 from avsc_jax.data.windows import Wants
 from avsc_jax.input_pipeline import clip_rows
 from avsc_jax.input_pipeline import media_inputs as inputs
@@ -274,6 +275,7 @@ class Predictor:
             if encoder.spec.takes == 'media'
         ]
         sizes = {spec.input_shape[0] for spec in media}
+        qualities = {stored_pictures.quality_of(each) for each in frame_settings} or {None}
         return Wants(
             audio='audio' in fields,
             frames=_shared_rule(
@@ -283,6 +285,7 @@ class Predictor:
             media=_shared_rule('pick pictures', [s.reading['frames'] for s in media], window_s),
             **({'media_size': max(sizes)} if media else {}),
             window_s=window_s,
+            jpeg_quality=None if None in qualities else max(qualities),
         )
 
     def _kinds(self, record: Mapping) -> tuple[str, ...]:

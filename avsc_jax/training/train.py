@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import losses, report, tables, weights
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import folds, records, sources
+from avsc_jax.data import folds, records, sources, stored_pictures
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
@@ -180,6 +180,8 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     folder.write_json('classes.json', dataset.classes)
     settings = examples.preprocessing(config, job.specs)
     settings['window_s'] = window_s
+    if 'frames' in settings:
+        settings['jpeg_quality'] = stored_pictures.measured_quality(dataset)
     folder.write_json('preprocessing.json', settings)
     if 'fold' in config.data and multihost.is_first():
         folds.write(folder.path / 'folds.tsv', dataset.clip_ids, dataset.folds)
