@@ -70,7 +70,7 @@ CLIP = {
 }
 VIT = {'clip_vit_b32': CLIP['clip_vit_b32']}
 OPENL3 = {
-    'openl3_audio': {'widths': (2, 2, 2, 32), 'max_windows': 2},
+    'openl3_audio': {'widths': (2, 2, 2, 32)},
     'openl3_image': {'widths': (2, 2, 2, 32)},
 }
 REGNET = {'widths': (8, 8, 8, 8), 'layers': (1, 0, 0, 0), 'group_width': 8, 'stem_width': 8}

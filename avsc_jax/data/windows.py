@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from avsc_jax.data import media
+from avsc_jax.data import media, stored_pictures
 
 MAX_DURATION_S = 24 * 3600.0
 
@@ -29,6 +29,7 @@ class Wants:
       short_side: of these frames; see media.Pick.
       media: rule that picks the pictures that OpenL3 reads straight from a video file, or None.
       media_size: side of OpenL3's pictures in pixels.
+      jpeg_quality: of the records whose pictures the frames shall equal; None leaves them raw.
     """
 
     audio: bool
@@ -37,6 +38,7 @@ class Wants:
     media: str | None
     media_size: int = 224
     window_s: float = 10.0
+    jpeg_quality: int | None = None
 
     def to_json(self) -> dict:
         """Returns all fields as plain data for `from_json`."""
@@ -51,7 +53,8 @@ class Wants:
         """Returns the picks by kind of frames: 'frame' and 'media'."""
         picks = {}
         if self.frames:
-            picks['frame'] = media.Pick(self.frames, self.short_side)
+            stored = stored_pictures.resize_of({'jpeg_quality': self.jpeg_quality})
+            picks['frame'] = media.Pick(self.frames, self.short_side, stored)
         if self.media:
             resize = partial(media.openl3_pictures, size=self.media_size)
             picks['media'] = media.Pick(self.media, None, resize)

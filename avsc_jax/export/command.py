@@ -18,11 +18,11 @@ import numpy as np
 
 import avsc_jax
 from avsc_jax.audio import frontends
-from avsc_jax.data import media
+from avsc_jax.data import media, stored_pictures, windows
 from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
-from avsc_jax.runs.load import load_system
+from avsc_jax.predict import predictor
+from avsc_jax.runs.load import load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import load_run
 
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = {
         'made_by': f'avsc_jax {avsc_jax.__version__}',
         'classes': RunFolder(args.run).read_json('classes.json'),
+        'window_s': window_s(system.settings),
         **_facts(system, 'network' if to_onnx else None),
         'clip': 'the probabilities of a clip are the mean over those of its rows',
     }
@@ -107,17 +108,25 @@ class Case:
 
 def _cases(args: argparse.Namespace, system: System) -> list[Case]:
     """Makes the clips to compare on: noise, and the file of --clip."""
-    _, _, preprocess, _ = load_run(args.run, weights_dir=args.weights_dir)
+    run = predictor.load(args.run, args.weights_dir)
     records = {'noise': noise(system)}
     if args.clip:
-        records[str(args.clip)] = preprocess.open(args.clip)
+        records[str(args.clip)] = _first_window(args.clip, run)
     cases = []
     for name, record in records.items():
-        given = preprocess(record)
+        given = run.members[0].preprocess(record)
         given = given if isinstance(given, dict) else {'image': given}
         probs = np.asarray(jax.jit(system.network)(given))
         cases.append(Case(name, system.items(record), given, probs))
     return cases
+
+
+def _first_window(clip: Path, run: predictor.Predictor) -> dict:
+    """Reads the first window of a media file, as long as the clips of the training."""
+    record = next(windows.read(clip, run.wants()))
+    if why := [*record['missing'].values()]:
+        raise ValueError(f'{why[0]}; --clip must name a file with all that the run takes')
+    return record
 
 
 def _compare(what: str, actual: np.ndarray, expected: np.ndarray, scale: float = 1.0) -> float:
@@ -273,9 +282,15 @@ def _facts(system: System, name: str | None) -> dict:
         'inputs': system.names,
         'standardize': {n: x.tolist() for n, x in (system.stats or {}).items()},
         **{each: settings.get(each) for each in kept},
-        'frames': rule and media.frame_facts(rule, short_side=settings['short_side']),
+        'frames': rule and _frame_facts(rule, settings),
         'sources': sources,
     }
+
+
+def _frame_facts(rule: str, settings: Mapping) -> dict:
+    """Describes how the pictures of a clip are picked, scaled and, as in records, compressed."""
+    quality = stored_pictures.quality_of(settings)
+    return media.frame_facts(rule, short_side=settings['short_side'], jpeg_quality=quality)
 
 
 def _encoder_name(owner: str, part: str) -> str:

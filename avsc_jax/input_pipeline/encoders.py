@@ -42,7 +42,8 @@ class EncoderSpec:
     Args:
       name: a name of `models.list_models()`, such as 'clip_rn101'.
       options: of `models.create_model`, and of how clips are read. For OpenL3's sound: `version`
-        (of openl3), `hop_s` and `centre` of the windows, and `max_windows`; later ones are dropped.
+        (of openl3), `hop_s` and `centre` of the windows, and `max_windows` of a clip of ten
+        seconds, see `OpenL3Windows`; later ones are dropped.
         For its pictures: `frames`, the rule that picks them from a clip's video file at their
         native size; None takes the frames of the record.
         For a front end: `piece_s`, the length of the pieces that sound is cut into,

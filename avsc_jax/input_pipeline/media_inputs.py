@@ -16,7 +16,7 @@ import numpy as np
 
 from avsc_jax.audio import frontends
 from avsc_jax.augment import image, spectrogram
-from avsc_jax.data import media
+from avsc_jax.data import media, stored_pictures
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images, picture_size
@@ -247,7 +247,8 @@ class FrameInputs:
     def open(self, file: media.MediaFile) -> dict:
         """Reads the frames that `__call__` takes from a media file."""
         settings = self.settings
-        frames = media.read_frames(file, settings['frames'], short_side=settings['short_side'])
+        rule, how = settings['frames'], stored_pictures.resize_of(settings)
+        frames = media.read_frames(file, rule, short_side=settings['short_side'], resize=how)
         return {'frames': list(frames.images)}
 
     def __call__(self, record: Mapping) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from avsc_jax.data import media
+from avsc_jax.data import media, stored_pictures
 from avsc_jax.input_pipeline.encoders import Encoder
 from avsc_jax.input_pipeline.media_inputs import FrameInputs
 from avsc_jax.input_pipeline.pooling import network_inputs
@@ -41,7 +41,8 @@ class FeatureInputs:
             record |= media.clipped_field(sound.clipped)
         if 'frames' in self.fields:
             rule, short_side = self.settings['frames'], self.settings['short_side']
-            frames = media.read_frames(file, rule, short_side=short_side)
+            how = stored_pictures.resize_of(self.settings)
+            frames = media.read_frames(file, rule, short_side=short_side, resize=how)
             record |= {'frames': list(frames.images), 'frame_times': frames.times_s}
         return record
 

@@ -11,11 +11,13 @@ import numpy as np
 from avsc_jax.audio import frontends, openl3
 from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
+from avsc_jax.data.sources.source import CLIP_S
 from avsc_jax.input_pipeline.transform import Takes
 from avsc_jax.types import Array
 
 # Front ends whose frames are cached like an encoder's embeddings; they have no weights.
 FRONT_ENDS = {name: end.function for name, end in frontends.FRONT_ENDS.items() if end.gives_rows}
+SPARE_S = 0.5  # by which a clip of ten seconds may be longer and count as one
 NOTICEABLE = 0.05  # of a piece; less added or left out is not worth a note
 
 
@@ -134,7 +136,8 @@ class OpenL3Windows:
     """The transform from windows of a second to OpenL3's spectrograms; see `transform.Transform`.
 
     Args:
-      reading: `version` (of openl3), `hop_s`, `centre`, `max_windows`.
+      reading: `version` (of openl3), `hop_s`, `centre`, and `max_windows`, the most of a clip of
+        ten seconds, which may last half a second longer; longer sound has one more each hop.
     """
 
     takes: Takes = 'audio'
@@ -151,16 +154,25 @@ class OpenL3Windows:
             'channels': 'their mean',
             'window': {'samples': openl3.WINDOW, 'hop_s': reading['hop_s']},
             'zeros_before': openl3.WINDOW // 2 if reading['centre'] else 0,
-            'most': reading['max_windows'],
+            'most': reading['max_windows'],  # up to CLIP_S + SPARE_S; see most_windows
+            'most_of_longer': 'most + round((seconds - 10) / hop_s), from 10.5 s on',
             'last': 'completed by zeros',
             'front_end': frontends.facts('openl3_mel256', sample_rate_hz=rate, version=version),
         }
+
+    def most_windows(self, duration_s: float) -> int | None:
+        """Returns the largest number of windows of a sound; None if there is no limit."""
+        most = self._reading['max_windows']
+        if most is None or duration_s <= CLIP_S + SPARE_S:
+            return most
+        return most + round((duration_s - CLIP_S) / self._reading['hop_s'])
 
     def items(self, record: Mapping) -> list[np.ndarray]:
         """Returns windows `[48000, 1]` of the channels' mean."""
         mono = record['audio'].mean(axis=1)
         sound = resampled(mono, record['sample_rate'], openl3.SAMPLE_RATE_HZ)
-        hop_s, most = float(self._reading['hop_s']), self._reading['max_windows']
+        hop_s = float(self._reading['hop_s'])
+        most = self.most_windows(len(sound) / openl3.SAMPLE_RATE_HZ)
         return list(
             openl3.openl3_views(sound, hop_s=hop_s, centre=self._reading['centre'], most=most)
         )

@@ -71,7 +71,8 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
-    about = {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': args.window}
+    window_s = predictor.wants(args.window).window_s
+    about = {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': window_s}
     if args.fresh and path:
         path.unlink(missing_ok=True)
     journal = Journal(path, about, made_with=made_with.facts())

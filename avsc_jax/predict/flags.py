@@ -34,8 +34,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add('files', nargs='*', type=Path, help=files)
     add('--model', type=Path, help='run folder of a system, or of an ensemble')
     add('--top', type=int, default=3, help='scenes printed per file (default 3)')
-    window = 'longer files are answered in windows of so many seconds, 0.5 to 60 (default 10)'
-    add('--window', type=float, default=10.0, help=window)
+    window = (
+        'longer files are answered in windows of so many seconds, 0.5 to 60 (default: the length '
+        'of the clips that the system was trained on, 10 for TAU)'
+    )
+    add('--window', type=float, help=window)
     add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     add('--whole', action='store_true', help='a file without sound or without pictures is an error')
     _add_outputs(parser)
@@ -141,8 +144,8 @@ def _check(args: argparse.Namespace) -> None:
             f'--weights is {args.weights!r}; it must be random:SEED, and goes with --encoder',
         ),
         (
-            not 0.5 <= args.window <= 60,
-            f'--window is {args.window:g}; it must be 0.5 to 60 seconds',
+            args.window is not None and not 0.5 <= args.window <= 60,
+            f'--window is {args.window or 0:g}; it must be 0.5 to 60 seconds',
         ),
     ):
         if wrong:

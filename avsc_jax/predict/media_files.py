@@ -89,7 +89,7 @@ def tag(
     predictor: Answering,
     files: Iterable[Path],
     *,
-    window_s: float = 10.0,
+    window_s: float | None = None,
     fallback: bool = True,
     keep: bool = False,
     workers: int | None = None,
@@ -98,19 +98,21 @@ def tag(
     """Yields the prediction of each file as soon as it is complete; errors do not end the loop.
 
     Args:
-      window_s: length of the windows that a file is divided into, in seconds.
+      window_s: length of the windows that a file is divided into, in seconds; None: that of the
+        clips that the system was trained on.
       fallback: a file without sound or without pictures is answered from the other; False makes
         it an error.
       keep: keep windows for explanations, see `Prediction.kept`.
       workers, limits: see decode_workers.decode.
     """
     wants = predictor.wants(window_s)
+    notes = predictor.window_notes(wants.window_s)
     opened: dict[Path, _Open] = {}
     batch: list[tuple[Path, Mapping]] = []
     for file, window, error in decode_workers.decode(
         files, wants, workers=workers, limits=limits or Limits()
     ):
-        state = opened.setdefault(file, _Open())
+        state = opened.setdefault(file, _Open(notes=dict.fromkeys(notes)))
         if window is None:
             state.has_ended, state.error = True, state.error or error
         elif not state.error:

@@ -19,12 +19,14 @@ from ml_collections import ConfigDict
 from scipy.special import softmax
 
 from avsc_jax import ensemble, tables
+from avsc_jax.data import stored_pictures
 from avsc_jax.data.windows import Wants
+from avsc_jax.input_pipeline import clip_rows
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
 from avsc_jax.predict.answer import KINDS, Answer, check_finite
 from avsc_jax.predict.media_files import Prediction
-from avsc_jax.runs.load import Preprocess, content_hash, load_run
+from avsc_jax.runs.load import Preprocess, content_hash, load_run, window_s
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
 from avsc_jax.tables import mix
@@ -52,6 +54,11 @@ class LoadedRun:
     def takes(self) -> list[str]:
         """The modalities (of KINDS) that the network takes."""
         return [kind for kind, fields in KINDS.items() if {*fields} & {*self.preprocess.fields}]
+
+    @property
+    def window_s(self) -> float:
+        """Length in seconds of the clips that the run was trained on."""
+        return window_s(self.preprocess.settings)
 
     def rows(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
         """The network's inputs `[R, ...]` for each record; all records have the same modalities."""
@@ -164,7 +171,7 @@ class Predictor:
         return load(Path(run), Path(weights_dir) if weights_dir else None)
 
     def __call__(
-        self, clip: str | os.PathLike, *, window_s: float = 10.0, fallback: bool = True
+        self, clip: str | os.PathLike, *, window_s: float | None = None, fallback: bool = True
     ) -> Prediction:
         """Names the scene of a media file: a video, a sound or a picture of any length.
 
@@ -173,7 +180,8 @@ class Predictor:
 
         Args:
           clip: the file; it is decoded in a process of its own, within limits of time and memory.
-          window_s: length of the windows that the file is divided into, in seconds.
+          window_s: length of the windows that the file is divided into, in seconds; None: that of
+            the clips that the system was trained on, 10 for TAU.
           fallback: a file without sound or without pictures is answered from the other, with a
             note; False makes it an error.
 
@@ -181,7 +189,8 @@ class Predictor:
           The `Prediction`: scene, ranking, probabilities, embedding, windows and notes.
 
         Raises:
-          ValueError: the file cannot be read, or holds nothing that the system takes.
+          ValueError: the file cannot be read, or holds nothing that the system takes; or members
+            were trained on clips of unlike lengths, and no `window_s` is given.
           TypeError: `clip` is no path.
         """
         if not isinstance(clip, str | os.PathLike):
@@ -240,8 +249,42 @@ class Predictor:
         readers = [member.preprocess for member in self.members]
         return list(dict.fromkeys(note for reader in readers for note in reader.notes(record)))
 
-    def wants(self, window_s: float = 10.0) -> Wants:
-        """Returns the sound and frames to decode from a file in windows of this length."""
+    @property
+    def window_s(self) -> float:
+        """Length in seconds of the clips that the system was trained on.
+
+        Raises:
+          ValueError: its members were trained on clips of unlike lengths.
+        """
+        first, *others = self.members
+        for other in others:
+            if other.window_s != first.window_s:
+                raise ValueError(
+                    f'{self.title}: {first.name} was trained on clips of {first.window_s:g} s, '
+                    f'{other.name} on clips of {other.window_s:g} s; say how long the windows '
+                    'shall be, by --window or window_s'
+                )
+        return first.window_s
+
+    def window_notes(self, window_s: float) -> list[str]:
+        """Notes for the user on windows of another length than the clips of the training."""
+        trained = sorted({member.window_s for member in self.members} - {window_s})
+        clips = ' and '.join(f'{each:g}' for each in trained)
+        note = f'windows of {window_s:g} s, but the system was trained on clips of {clips} s'
+        return [note] if trained else []
+
+    def wants(self, window_s: float | None = None) -> Wants:
+        """Returns the sound and frames to decode from a file in windows of one length.
+
+        Args:
+          window_s: the length in seconds; None: that of the clips of the training.
+
+        Raises:
+          ValueError: a member cannot take windows of this length.
+        """
+        window_s = self.window_s if window_s is None else window_s
+        for member in self.members:
+            clip_rows.check_length(member.preprocess.settings, window_s, member.name)
         fields = {field for member in self.members for field in member.preprocess.fields}
         frame_settings = [
             p.preprocess.settings for p in self.members if 'frames' in p.preprocess.fields
@@ -253,6 +296,7 @@ class Predictor:
             if encoder.spec.takes == 'media'
         ]
         sizes = {spec.input_shape[0] for spec in media}
+        qualities = {stored_pictures.quality_of(each) for each in frame_settings} or {None}
         return Wants(
             audio='audio' in fields,
             frames=_shared_rule(
@@ -262,6 +306,7 @@ class Predictor:
             media=_shared_rule('pick pictures', [s.reading['frames'] for s in media], window_s),
             **({'media_size': max(sizes)} if media else {}),
             window_s=window_s,
+            jpeg_quality=None if None in qualities else max(qualities),
         )
 
     def _kinds(self, record: Mapping) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
     avsc-predict --follow recording.mkv --model=runs/clip_fusion
     ffmpeg ... -f f32le -ac 2 -ar 48000 - | avsc-predict --follow - --rate 48000 --model=...
 
-Each second the last ten seconds are tagged, and the probabilities are smoothed over time.
+Each second the last ten seconds are tagged, or as many as the clips of the training have, and the
+probabilities are smoothed over time.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def follow(
     predictor: Predictor,
     source: Recording | Raw,
     *,
-    window_s: float = 10.0,
+    window_s: float | None = None,
     smooth_s: float = 3.0,
     stop: threading.Event | None = None,
 ) -> Iterator[Second]:
@@ -59,21 +60,22 @@ def follow(
     The last window, which ends where the source does, is tagged too.
 
     Args:
-      window_s: length of the window that is tagged each second; shorter at the start.
+      window_s: length of the window that is tagged each second, shorter at the start; None: that
+        of the clips that the system was trained on.
       smooth_s: time constant of the exponential smoothing; see `smoothed`.
     """
     tape = Tape(predictor.wants(window_s), stop or threading.Event())
-    probs, before_s = None, 0.0
+    length_s, probs, before_s = tape.wants.window_s, None, 0.0
     clipped: list[str] = []
     with tape.recording(source.readers(tape.wants)):
         for end_s, skipped in tape.ends():
-            window = tape.window(max(0.0, end_s - window_s), end_s)
+            window = tape.window(max(0.0, end_s - length_s), end_s)
             (answer,) = predictor.answers([window])
             probs = smoothed(probs, answer.probs, end_s - before_s, smooth_s)
             before_s = end_s
             if 'clipped' in window and not clipped:  # the first share is told, once
                 clipped = [media.clipping_note(window['clipped'])]
-            notes = [*predictor.notes(window), *clipped]
+            notes = [*predictor.window_notes(length_s), *predictor.notes(window), *clipped]
             notes += [*window['missing'].values(), *window['partly'].values()]
             yield Second(window['start_s'], end_s, probs, answer, skipped, notes)
 
@@ -119,7 +121,7 @@ def run(
     predictor: Predictor,
     source: Recording | Raw,
     *,
-    window_s: float = 10.0,
+    window_s: float | None = None,
     smooth_s: float = 3.0,
     top: int = 3,
     jsonl: Path | None = None,
@@ -151,9 +153,10 @@ def run(
     return 0
 
 
-def warm_up(predictor: Predictor, window_s: float = 10.0) -> dict:
+def warm_up(predictor: Predictor, window_s: float | None = None) -> dict:
     """Compiles the networks by tagging a made-up window, which is returned."""
     wants, draw = predictor.wants(window_s), np.random.default_rng(0)
+    window_s = wants.window_s
     record = {'start_s': 0.0, 'end_s': window_s, 'missing': {}}
     if wants.audio:
         samples = draw.uniform(-0.1, 0.1, (round(48000 * window_s), 2)).astype(np.float32)

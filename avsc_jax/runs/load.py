@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from avsc_jax import models
+from avsc_jax.data.sources.source import CLIP_S
 from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
@@ -69,6 +70,15 @@ def load_run(
         if 'size' in settings:
             preprocess = FeaturesAndFrames(preprocess, media_inputs.make(settings))
     return model, variables, preprocess, classes
+
+
+def window_s(settings: Mapping) -> float:
+    """Returns the length in seconds of the clips that a run was trained on; older runs have 10.
+
+    Args:
+      settings: the run's preprocessing.
+    """
+    return float(settings.get('window_s', CLIP_S))
 
 
 def _spec(run: RunFolder, about: Mapping) -> 'EncoderSpec | RunSpec':

@@ -54,15 +54,16 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add(
         '--window',
         type=float,
-        default=10.0,
-        help='length of a window in seconds, 0.5 to 60 (default 10)',
+        help='length of a window in seconds, 0.5 to 60 (default: that of the clips that the system '
+        'was trained on, 10 for TAU)',
     )
     add('--weights_dir', type=Path, help='folder of published weights')
     add('--download_weights', action='store_true', help='download missing weights')
     add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     args = parser.parse_args(arguments)
     for name, low, high in (('window', 0.5, 60), ('max_mb', 0.001, 1e5), ('max_seconds', 1, 1e5)):
-        if not low <= (value := getattr(args, name)) <= high:
+        value = getattr(args, name)
+        if value is not None and not low <= value <= high:
             raise ValueError(f'--{name} is {value:g}; it must be {low:g} to {high:g}')
     return args
 

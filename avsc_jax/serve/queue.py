@@ -35,13 +35,16 @@ class TaggingQueue:
 
     Args:
       predictor: the system that tags them.
-      window_s: length of the windows that a clip is divided into, in seconds.
+      window_s: length of the windows that a clip is divided into, in seconds; None: that of the
+        clips that the system was trained on.
       max_seconds: longest time for one clip; explanations that take longer are left out.
     """
 
-    def __init__(self, predictor: Predictor, *, window_s: float = 10.0, max_seconds: float = 120.0):
+    def __init__(
+        self, predictor: Predictor, *, window_s: float | None = None, max_seconds: float = 120.0
+    ):
         self.max_seconds = max_seconds
-        self._predictor, self._window_s = predictor, window_s
+        self._predictor, self._window_s = predictor, predictor.wants(window_s).window_s
         # one thread: the compiler and the device are used by one clip at a time
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='tagging')
         self._inside, self._doing = 0, ''

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from avsc_jax import models
 from avsc_jax.data import media, sources
 from avsc_jax.data.batches import num_batches
-from avsc_jax.input_pipeline import examples
+from avsc_jax.input_pipeline import clip_rows, examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
@@ -67,11 +67,14 @@ def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
 
 def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]) -> Iterator[str]:
     """Yields lines about the rows of each split, and about the steps of training."""
-    parts = rows_of_a_clip(config, specs)
+    window_s = sources.find(config.data.name).window_s(config.data)
+    parts = rows_of_a_clip(config, specs, window_s)
     for split, count in clips.items():
         line = f'split {split}: {count:,} clips, {count * parts:,} rows'
         if encoders := [spec for spec in specs if spec.name in config.get('encoders', ())]:
-            values = (_items(spec, config) * math.prod(spec.output_shape) for spec in encoders)
+            values = (
+                _items(spec, config, window_s) * math.prod(spec.output_shape) for spec in encoders
+            )
             line += f', {4 * count * sum(values) / 1e6:,.1f} MB of features'
         yield line
     if clips and config.kind == 'train':
@@ -80,27 +83,25 @@ def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]
         yield f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
 
 
-def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec]) -> int:
-    """Returns how many rows a clip of ten seconds makes: one, or its frames or pieces of sound."""
+def rows_of_a_clip(config: ConfigDict, specs: list[EncoderSpec], window_s: float) -> int:
+    """Returns how many rows a clip of this length makes: one, or its frames or pieces of sound."""
     data = config.data
     if data['items'] == 'clip' or sources.find(data.name).has_one_frame(data):
         return 1
     if 'piece_s' in config:
-        return media.num_pieces(10, config.piece_s)
+        return media.num_pieces(window_s, config.piece_s)
     if not specs:
-        return _frames(config.frames)
+        return _frames(config.frames, window_s)
     frames = math.prod(specs[0].output_shape[:-2])  # of a front end, in each piece
-    return _items(specs[0], config) * frames
+    return _items(specs[0], config, window_s) * frames
 
 
-def _items(spec: EncoderSpec, config: ConfigDict) -> int:
-    """Returns how many items of ten seconds an encoder takes: pieces, windows or pictures."""
+def _items(spec: EncoderSpec, config: ConfigDict, window_s: float) -> int:
+    """Returns how many items of a clip an encoder takes: pieces, windows or pictures."""
     if 'piece_s' in spec.reading:
-        return round(10 / spec.reading['piece_s'])
-    if spec.takes == 'audio':
-        return spec.reading['max_windows'] or round(10 / spec.reading['hop_s'])
-    return _frames(spec.reading['frames'] if spec.takes == 'media' else config.frames)
+        return media.num_pieces(window_s, spec.reading['piece_s'])
+    return clip_rows.of_encoder(spec, config, window_s)
 
 
-def _frames(rule: str) -> int:
-    return len(media.pick_frames(rule, 300, duration_s=10.0))
+def _frames(rule: str, window_s: float) -> int:
+    return len(media.pick_frames(rule, 300, duration_s=window_s))

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax import losses, report, tables, weights
 from avsc_jax.augment.mix import mixup
-from avsc_jax.data import folds, records, sources
+from avsc_jax.data import folds, records, sources, stored_pictures
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
@@ -25,7 +25,15 @@ from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import config as fields
-from avsc_jax.training import dependencies, ensemble, initial_weights, loop, optimizer, zero_shot
+from avsc_jax.training import (
+    dependencies,
+    ensemble,
+    initial_weights,
+    loop,
+    optimizer,
+    window_check,
+    zero_shot,
+)
 from avsc_jax.training import dry_run as plan
 from avsc_jax.training.steps import Steps
 
@@ -161,6 +169,8 @@ def prepared(
         spec.check()
     used = initial_weights.origins(config, [*specs, *texts], weights_dir)
     parts = dependencies.earlier_runs(config, config.seed)
+    window_s = sources.find(config.data.name).window_s(config.data)
+    window_check.check(config, [*specs, *dependencies.run_specs(config, parts)], window_s)
     return Job(config, folder, folders, parts, specs, texts, used)
 
 
@@ -184,6 +194,9 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         dependencies.check_data(job.parts, data)
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     check_channels(config, model)
+    window_s = sources.find(config.data.name).window_s(config.data, dataset)
+    specs = [*job.specs, *dependencies.run_specs(config, job.parts)]
+    window_check.check(config, specs, window_s)
     folder.begin(config.to_dict())
     runs = dependencies.kept_encoders(config, folder, job.parts)
     job.specs += runs
@@ -192,7 +205,11 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         job.used[spec.name] += f', {spec.weights}'
     folder.record_environment(data, job.used)
     folder.write_json('classes.json', dataset.classes)
-    folder.write_json('preprocessing.json', examples.preprocessing(config, job.specs))
+    settings = examples.preprocessing(config, job.specs)
+    settings['window_s'] = window_s
+    if 'frames' in settings:
+        settings['jpeg_quality'] = stored_pictures.measured_quality(dataset)
+    folder.write_json('preprocessing.json', settings)
     if 'fold' in config.data and multihost.is_first():
         folds.write(folder.path / 'folds.tsv', dataset.clip_ids, dataset.folds)
     return dataset, model

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.export
@@ -16,6 +17,7 @@ import soundfile
 from PIL import Image
 
 from avsc_jax.audio import frontends
+from avsc_jax.data.windows import Wants
 from avsc_jax.export import __main__ as export
 from avsc_jax.export import command
 from avsc_jax.input_pipeline import pooling
@@ -86,8 +88,21 @@ def test_the_documented_program_hears_what_the_run_hears(sound, tmp_path, capsys
     expected = predicted(sound, {'audio': audio, 'sample_rate': 48000})
     np.testing.assert_allclose(list(answer.values()), expected, atol=1e-5)
     told = json.loads((out / 'recipe.json').read_text())['stablehlo']
+    assert json.loads((out / 'recipe.json').read_text())['window_s'] == 10.0
     assert told['platforms'] == ['cpu', 'cuda', 'tpu'] and told['largest_difference'] < 1e-5
     assert told['takes'] == {'audio': ['float32', 'T', '48000', '2']}
+
+
+def test_the_clip_that_is_compared_is_the_first_window(tmp_path):
+    tone = np.sin(np.arange(3 * 8000) / 9).astype(np.float32)
+    soundfile.write(tmp_path / 'clip.wav', tone, 8000, 'FLOAT')
+    run = SimpleNamespace(wants=lambda: Wants(True, None, None, None, window_s=2.0))
+    np.testing.assert_array_equal(
+        command._first_window(tmp_path / 'clip.wav', run)['audio'][:, 0], tone[: 2 * 8000]
+    )
+    run.wants = lambda: Wants(True, 'clip12', None, None)
+    with pytest.raises(ValueError, match=r'no picture track; --clip must name a file with all'):
+        command._first_window(tmp_path / 'clip.wav', run)
 
 
 @pytest.mark.parity
@@ -269,3 +284,30 @@ def test_a_recipe_is_enough_to_make_a_front_end_again(name, options):
     else:
         expected = (levels[0] - levels[0].max()).T[..., None]
     np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+@pytest.mark.slow
+def test_a_system_answers_by_the_rows_that_both_senses_have(write_run, tmp_path):
+    narrow, inputs = {'embedding_size': 8, 'widths': [2, 2, 2, 8]}, {}
+    for name in ('audio', 'image'):
+        inputs[f'{name}_embedding'] = f'openl3_{name}'
+    heard = {'hop_s': 1.0, 'centre': False}
+    seen = {'input_shape': [64, 64, 3], 'frames': 'second_centres'}
+    encoders = [
+        {'name': name, 'options': narrow | options, 'weights': 'random:0'}
+        for name, options in (('openl3_audio', heard), ('openl3_image', seen))
+    ]
+    model = dict(name='openl3_baseline_early', embeddings={name: 8 for name in inputs})
+    settings = {'items': 'frame', 'inputs': inputs, 'encoders': encoders}
+    run = write_run(tmp_path / 'run', model, settings, classes=CLASSES)
+    assert export.main([str(run), str(tmp_path / 'out'), '--format=stablehlo']) == 0
+    whole = jax.export.deserialize(bytearray((tmp_path / 'out/system.bin').read_bytes()))
+    random = np.random.default_rng(0)
+    audio = random.normal(0, 0.1, (3 * 48000, 2)).astype(np.float32)
+    pictures = list(random.random((3, 64, 64, 3), np.float32))
+    whole_clip = {'audio': audio, 'sample_rate': 48000, 'media_frames': pictures}
+    for few in ({'media_frames': pictures[:2]}, {'audio': audio[: 2 * 48000]}):
+        record = whole_clip | few
+        found = whole.call(load_system(run).items(record))
+        assert len(found) == 2
+        np.testing.assert_allclose(found.mean(0), predicted(run, record), atol=1e-5)

@@ -107,6 +107,19 @@ def test_openl3_s_windows_are_the_same_in_extraction_and_exported_systems(length
     np.testing.assert_allclose(exported, extracted, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('length_s', 'count'),
+    {2.0: 16, 9.97: 96, 10.0: 96, 10.3: 96, 10.5: 96, 10.6: 102, 30.0: 296, 60.0: 596}.items(),
+)
+def test_openl3_s_limit_is_that_of_ten_seconds_and_longer_sound_is_heard_in_full(length_s, count):
+    limited = OPENL3.replace(hop_s=0.1, centre=True, max_windows=96)
+    items = limited.transform.items(record(length_s))
+    assert len(items) == count
+    free = limited.replace(max_windows=None).transform.items(record(length_s))
+    assert 0 <= len(free) - count <= (5 if length_s == 10.5 else 3 if length_s == 10.3 else 1)
+    np.testing.assert_array_equal(items[-1], free[count - 1])
+
+
 def test_pieces_together_are_one_item_and_silence_fills_no_item():
     spec = IOA.replace(pieces_together=10)
     lengths = {0.3: [1], 2.0: [2], 10.0: [10], 12.4: [10, 2]}

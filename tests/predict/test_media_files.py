@@ -221,6 +221,18 @@ def test_a_run_that_was_trained_again_does_not_give_the_answers_of_before(
     assert json.loads(out.read_text())['probs'] != before
 
 
+def test_the_window_is_that_of_the_training_and_another_is_told(both, clips, capsys, monkeypatch):
+    monkeypatch.setattr(predictor.LoadedRun, 'window_s', 2.0)
+    clip = str(clips / 'long.mp4')
+    for more, stretches in (([], 3), (['--window=5'], 1)):
+        out = clips / f'{stretches}.jsonl'
+        assert predict.main([clip, f'--model={both}', f'--jsonl={out}', *more]) == 0
+        (line,) = map(json.loads, out.read_text().splitlines())
+        assert (len(line['timeline']), line['window_s']) == (stretches, 5.0 if more else 2.0)
+        note = 'windows of 5 s, but the system was trained on clips of 2 s'
+        assert (note in line['notes']) == (note in capsys.readouterr().err) == bool(more)
+
+
 def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):
     path = tmp_path / 'scenes.jsonl'
     path.write_text('{"file": "a", "error": "bad"}\n{"file": "hal')

@@ -3,6 +3,7 @@
 import functools
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -84,6 +85,58 @@ def test_what_a_record_lacks_is_the_mean_of_the_training_data(both, found, loade
     np.testing.assert_allclose(told.probs, softmax(model.apply(variables, zeros)[0])[0], atol=1e-6)
     with pytest.raises(ValueError, match=r'no sound and no picture; .* needs sound or picture'):
         found.answers([record(1)], without=['sound', 'picture'])
+
+
+def of_windows(*lengths_s):
+    """A system of stand-ins that were trained on clips of these lengths; None: it tells none."""
+    members = []
+    for number, length_s in enumerate(lengths_s):
+        member = object.__new__(predictor.LoadedRun)
+        stated = {} if length_s is None else {'window_s': length_s}
+        member.name, member.classes = f'm{number}', ('park', 'tram')
+        member.preprocess = SimpleNamespace(fields=('audio',), settings=stated)
+        members.append(member)
+    return predictor.Predictor('mix', members, [])
+
+
+@pytest.mark.parametrize(
+    ('trained_s', 'asked_s', 'window_s', 'clips'),
+    [
+        ([2.0], None, 2.0, ''),
+        ([30.0, 30.0], None, 30.0, ''),
+        ([None], None, 10.0, ''),  # a run of before
+        ([None, 10.0], None, 10.0, ''),
+        ([2.0], 2.0, 2.0, ''),
+        ([2.0], 5.0, 5.0, '2'),
+        ([None], 60.0, 60.0, '10'),
+        ([2.0, None], 5.0, 5.0, '2 and 10'),
+    ],
+)
+def test_windows_are_as_long_as_the_clips_of_the_training(trained_s, asked_s, window_s, clips):
+    system = of_windows(*trained_s)
+    assert system.wants(asked_s).window_s == window_s
+    note = f'windows of {window_s:g} s, but the system was trained on clips of {clips} s'
+    assert system.window_notes(window_s) == [note] * bool(clips)
+
+
+def test_members_of_unlike_clips_ask_for_the_window():
+    sentence = (
+        r'm0 was trained on clips of 2 s, m2 on clips of 10 s; say .* by --window or window_s'
+    )
+    with pytest.raises(ValueError, match=sentence):
+        of_windows(2.0, 2.0, None).wants()
+
+
+@pytest.mark.parametrize(('window_s', 'is_taken'), [(1, 1), (2, 0), (10, 1), (10.6, 0), (60, 0)])
+def test_a_network_of_fixed_length_names_the_windows_that_it_takes(window_s, is_taken):
+    system = of_windows(10.0, 10.0)
+    system.members[1].preprocess.settings |= {'frames': 'hou', 'short_side': 448}
+    if is_taken:
+        assert system.wants(window_s).window_s == window_s
+        return
+    sentence = rf'^m1 takes clips of 0.9 to 1.1 or 9.5 to 10.5 s, and .* of {window_s:g} s; set'
+    with pytest.raises(ValueError, match=sentence):
+        system.wants(window_s)
 
 
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]

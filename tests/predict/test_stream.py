@@ -36,8 +36,11 @@ class Meter:
         self._takes = dict(audio=audio, frames=frames, short_side=16, media=media)
         self.seen = []
 
-    def wants(self, window_s=10.0):
-        return Wants(**self._takes, window_s=window_s)
+    def wants(self, window_s=None):
+        return Wants(**self._takes, window_s=window_s or 2.5)
+
+    def window_notes(self, window_s):
+        return [] if window_s in (2.0, 2.5) else [f'windows of {window_s:g} s']
 
     def notes(self, record):
         return [] if 'frames' in record or not self._takes['frames'] else ['no picture']
@@ -97,6 +100,14 @@ def test_a_pipe_of_sound_is_tagged_each_second_and_at_its_end(tmp_path, channels
     assert [len(record['audio']) / RATE for record in tagger.seen] == [1, 2, 2, 2]
     assert tagger.seen[-1]['audio'].shape[1] == 2 and tagger.seen[-1]['channels'] == channels
     assert tagger.seen[-1]['sample_rate'] == RATE
+
+
+def test_the_window_is_that_of_the_training_and_another_is_told(tmp_path):
+    found = follow(Meter(), raw(tmp_path, steps(4)), window_s=None)
+    assert [(s.start_s, s.end_s) for s in found] == [(0, 1), (0, 2), (0.5, 3), (1.5, 4)]
+    assert found[0].notes == ['no picture']
+    found = follow(Meter(), raw(tmp_path, steps(4)), window_s=3.0)
+    assert found[-1].start_s == 1 and found[-1].notes == ['windows of 3 s', 'no picture']
 
 
 def test_probabilities_are_smoothed_by_the_time_that_has_passed(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from avsc_jax.data.windows import Wants
 from avsc_jax.predict import predictor
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.media_files import Prediction
@@ -47,6 +48,9 @@ def test_a_clip_gets_its_scenes_their_times_and_why(place, film, tmp_path):
     assert found['notes'] and found['warnings'] == ['random variables']
     html = found['explanation_html']
     assert 'my &lt;b&gt;clip' in html and '<b>clip' not in html and 'why ' in html
+    (note,) = (note for note in found['notes'] if 'windows of' in note)
+    assert note == 'windows of 2 s, but the system was trained on clips of 10 s'
+    assert TaggingQueue(place._predictor).about()['window_s'] == 10.0
     assert place.progress == '' and place.about()['takes'] == ('sound', 'picture')
 
 
@@ -67,6 +71,9 @@ class Stand:
         self.busy, self.most, self.ended = 0, 0, 0
         monkeypatch.setattr(queue.media_files, 'tag', self.tag)
         monkeypatch.setattr(queue, 'explain', self.explain)
+
+    def wants(self, window_s):
+        return Wants(True, None, None, None)
 
     def answers(self, records, **_):
         return [Answer(np.array([0.25, 0.75]), np.zeros(1), ())]

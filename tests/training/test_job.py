@@ -55,7 +55,9 @@ def test_rows_are_scaled_cosines_of_each_frame(finished, data_dir):
 
 def test_nothing_is_trained_and_only_pictures_are_encoded(finished):
     workdir, _ = finished
-    (encoder,) = json.loads((workdir / 'preprocessing.json').read_text())['encoders']
+    settings = json.loads((workdir / 'preprocessing.json').read_text())
+    assert settings['window_s'] == 10.0
+    (encoder,) = settings['encoders']
     assert encoder['name'] == 'clip_vit_b32'
     assert not (workdir / 'metrics.jsonl').exists()
 

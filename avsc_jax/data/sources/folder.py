@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media, records
+from avsc_jax.data import records
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
@@ -49,9 +49,6 @@ class Folder(DataSource):
             raise ValueError(f'data.on_error is {data.on_error!r}; it must be fail or skip')
         if 'frames' in config:
             data.frames, data.short_side = config.frames, config.short_side
-        if {'openl3_image', 'openl3_audio'} <= {*config.get('encoders', ())}:  # equally many
-            frames = media.pick_frames(config.frames, 1000, duration_s=data.window_s)
-            config.encoders.openl3_audio.max_windows = len(frames)
         facts = [data.folder, data.needs, _options(data)]
         digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
         stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
@@ -133,6 +130,10 @@ class Folder(DataSource):
     def overrides(self, data: Mapping) -> tuple[str, ...]:
         same = ('folder', 'needs', 'frames', 'short_side', 'window_s', 'on_error')
         return tuple(f'--config.data.{name}={data[name]}' for name in same)
+
+    def window_s(self, data: Mapping, dataset: records.Dataset | None = None) -> float:
+        """Returns the length of the windows into which files are cut."""
+        return float(data['window_s'])
 
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
         """Warns that clips of one recording may be in two splits."""

@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from avsc_jax.data import folds, records
 from avsc_jax.scenes import SCENES
 
+CLIP_S = 10.0  # length of TAU's clips, and of those of runs that store none
+
 
 class Forecast(NamedTuple):
     """Facts about a data set before it is prepared; splits of unknown size are not in `clips`."""
@@ -84,6 +86,14 @@ class DataSource:
         """Returns caveats that a report must print about scores on these clips."""
         made_up = 'made-up clips: shows that the program works, says nothing about scenes'
         return [made_up] if data['source'] == 'demo' else []
+
+    def window_s(self, data: Mapping, dataset: records.Dataset | None = None) -> float:
+        """Returns the length in seconds of the clips that the records are, or are seconds of.
+
+        Args:
+          dataset: the opened data set; None before it is prepared.
+        """
+        return CLIP_S
 
     def has_one_frame(self, data: Mapping) -> bool:
         """Returns whether a record has a single frame."""

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax.data import records
-from avsc_jax.data.sources.source import DataSource, Forecast, build
+from avsc_jax.data.sources.source import CLIP_S, DataSource, Forecast, build
 from avsc_jax.runtime.files import locked
 
 # Builder config of tfds_tau -> the config whose records are the same clips, uncut.
@@ -145,6 +145,13 @@ class Module(DataSource):
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
         return Forecast(tuple(self._builder(data, data_dir).info.features['label'].names), {})
 
+    def window_s(self, data: Mapping, dataset: records.Dataset | None = None) -> float:
+        """Returns what the builder's config says, else the length of the first record's clip."""
+        stated = getattr(self._class.builder_configs.get(data['config']), 'window_s', None)
+        if stated or dataset is None:
+            return float(stated or CLIP_S)
+        return _clip_s(dataset) or CLIP_S
+
     def suffix(self, data: Mapping) -> str:
         return ''.join(f'-{part}' for part in (self.name, data['config']) if part)
 
@@ -168,6 +175,22 @@ class Module(DataSource):
                 'with names, as of avsc_jax.data.builder.record_features(classes)'
             )
         return builder
+
+
+def _clip_s(dataset: records.Dataset) -> float | None:
+    """Measures the sound of the first clip, of one or several records; None if it has none."""
+    whole = records.Dataset(dataset.builder, dataset.command)  # not cut into folds
+    stored = whole.records(next(iter(dataset.builder.info.splits)), fields=())
+    total_s, first = 0.0, None
+    for index in range(len(stored)):
+        outline = stored.outline(index)
+        first = outline['clip_id'] if first is None else first
+        if outline['clip_id'] != first or not outline['num_samples']:
+            break
+        total_s += outline['num_samples'] / outline['sample_rate']
+        if outline['segment'] < 0:
+            break
+    return round(total_s, 2) or None
 
 
 def is_module(name: str) -> bool:

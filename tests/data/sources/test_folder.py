@@ -13,6 +13,8 @@ from avsc_jax import tables
 from avsc_jax.data import media, records
 from avsc_jax.data.builder import Clip, FolderFiles, WindowConfig
 from avsc_jax.data.sources.folder import OwnData
+from avsc_jax.input_pipeline import clip_rows
+from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
@@ -72,6 +74,7 @@ def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path
     hear = ['--config.data.window_s=1.0', '--config.epochs=2', HEARING]
     run = train('feng_fusion,audio,demo', folder, *hear)
     told = run.read_json('report.json')
+    assert run.read_json('preprocessing.json')['window_s'] == 1.0
     assert run.read_json('classes.json') == ['bar', 'lab', 'zoo'] and told['paper'] is None
     assert told['about']['data'].startswith('own_data/my_sounds-')
     protocol = 'trained on train_inner (6 records), selected on validation (6 records), reported'
@@ -200,11 +203,12 @@ def test_folds_are_cut_by_the_groups_of_one_s_own_clips(main, tmp_path):
 def test_the_parts_of_a_system_are_trained_on_the_same_data_set(main, tmp_path):
     folder, window = f'--config.data.folder={tmp_path}', '--config.data.window_s=5'
     config = resolved(main, 'openl3_baseline', tmp_path, folder, window)
-    assert config.encoders.openl3_audio.max_windows == 46  # as many as pictures
+    counts = {
+        name: clip_rows.of_encoder(EncoderSpec(name, options.to_dict(), 'random:0'), config, 5.0)
+        for name, options in config.encoders.items()
+    }
+    assert counts == {'openl3_audio': 46, 'openl3_image': 46}
     assert not {'drop_remainder', 'views'} & {*config}
-    section = '--config.encoders.openl3_audio={"version": "0.3.1", "hop_s": 0.5, "centre": False}'
-    changed = resolved(main, 'openl3_baseline', tmp_path, folder, window, section)
-    assert changed.encoders.openl3_audio.max_windows == 46  # in a section that a flag has set, too
     sound, picture = dependencies.earlier_runs(config, seed=3)
     assert sound.folder.path.name == f'own_data-openl3_baseline-audio-{config.data.config}-seed3'
     for part, system in ((sound, 'audio'), (picture, 'video')):
@@ -223,6 +227,11 @@ def test_the_parts_of_a_system_are_trained_on_the_same_data_set(main, tmp_path):
         ('clip_fuse', [], r"the config knows no token 'clip_fuse'"),
         ('clip_fusion,demo', ['folder=nowhere'], r'there is no folder or table .*nowhere'),
         ('ioacas_audio,demo', ['window_s=0.1'], r'window_s is 0.1; it must be 0.5 to 60 seconds'),
+        (
+            'hou_dual_stream,demo',
+            ['window_s=30'],
+            r'hou_final takes clips of 0.9 to 1.1 or 9.5 to 10.5 s, and the windows are of 30 s',
+        ),
         ('ioacas_audio,demo', ['on_error=stop'], r"on_error is 'stop'; it must be fail or skip"),
     ],
 )

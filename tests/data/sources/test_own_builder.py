@@ -111,6 +111,8 @@ def test_a_plain_builder_is_prepared_where_it_is_missing_and_opened(here):
     exec(code)
     dataset = sources.open_dataset(data, here / 'data')
     assert dataset.classes == ('low', 'high') and dataset.num_records('test') == 2
+    source = sources.find(data['name'])
+    assert source.window_s(data) == 10.0 and source.window_s(data, dataset) == 2.0
     record = dataset.records('test')[0]
     assert record['clip_id'].startswith('test-') and record['audio'].shape == (16000, 2)
 
@@ -141,6 +143,7 @@ def test_a_builder_with_configs_is_asked_for_one_of_them(main, here):
     sources.find('my_rooms').prepare(config, here / 'data')
     dataset = sources.open_dataset(config.data, here / 'data')
     assert dataset.name == 'my_rooms/short/1.0.0'
+    assert sources.find('my_rooms').window_s(config.data) == 1.0
     assert [o['clip_id'] for o in dataset.outlines('validation')][:2] == ['bath-2@0s', 'bath-2@1s']
     assert sources.find('my_rooms').overrides(config.data) == (
         '--config.data.name=my_rooms', '--config.data.config=short'
