@@ -103,7 +103,9 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
         f'data: {config.data.name}/{config.data.config} in {folders["data_dir"]}', file=sys.stderr
     )
     if 'members' in config and trains_members(config):
-        dependencies.train_members(config, seeds or [config.seed], folders, FLAGS.download_weights)
+        dependencies.train_members(
+            config, seeds or [config.get('seed', 0)], folders, FLAGS.download_weights
+        )
         print(device_line(), file=sys.stderr)
     given = {name: FLAGS[name].value for name in ('download_weights', 'fresh', 'dry_run')}
     job = partial(train.run, **folders, **given)
@@ -194,6 +196,9 @@ def parse(arguments: list[str]) -> ConfigDict:
     fields.check(FLAGS.config)
     with FLAGS.config.unlocked():
         FLAGS.config.kind = FLAGS.config.get('kind', 'train')
+        for name in fields.DATA_FILLED:
+            if name not in FLAGS.config.data:
+                FLAGS.config.data[name] = fields.DATA_FIELDS[name].default
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
     if FLAGS.fold is not None and not sources.find(FLAGS.config.data.name).has_folds:
@@ -233,8 +238,17 @@ def _check_field(config: ConfigDict, path: str) -> None:
     section = config
     for name in path.split('.')[1:]:
         if not isinstance(section, ConfigDict) or name not in section:
-            known = ', '.join(sorted(section)) if isinstance(section, ConfigDict) else 'none here'
-            raise ValueError(f'there is no field {path}: {name!r} is unknown; known are {known}')
+            known = ', '.join(sorted(section)) if isinstance(section, ConfigDict) else ''
+            if section is config and name in fields.FIELDS:
+                raise ValueError(
+                    f'this config does not set config.{name}, and a flag only changes what it '
+                    f'sets; write it into a copy of the file (a flag can change {known})'
+                )
+            raise ValueError(
+                f'there is no field {path}: {name!r} is unknown; known are {known or "none here"}'
+            )
+        if hasattr(ConfigDict, name):
+            raise ValueError(f'no flag can set {path}; write it into a copy of the config file')
         section = section[name]
 
 

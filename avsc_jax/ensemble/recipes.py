@@ -58,7 +58,7 @@ RECIPES = {
 
 
 def check(where: str, recipe: Mapping[str, Any]) -> None:
-    """Raises ValueError for an unknown recipe, or an option that no recipe has.
+    """Raises ValueError for an unknown recipe, or for an option that none has.
 
     Args:
       where: what the recipe is called in the sentence.
@@ -67,8 +67,9 @@ def check(where: str, recipe: Mapping[str, Any]) -> None:
     name = recipe.get('name')
     if name not in RECIPES:
         raise ValueError(f'{where} is {name!r}; it must be one of {", ".join(RECIPES)}')
-    known = {*options.of(ensemble.average), *options.of(ensemble.hitachi), 'weights'}
-    options.check_names(where, known, {*recipe} - {'name', 'paper'})
+    functions = (ensemble.average, ensemble.hitachi, RECIPES[name].function)
+    known = {option for function in functions for option in options.of(function)} - {'classes'}
+    options.check_names(where, known | {'weights'}, {*recipe} - {'name', 'paper'})
 
 
 # What a calibration gives: its numbers, and the function that takes probabilities and them.

@@ -87,7 +87,9 @@ FIELDS = {
     'patience': Field((int,), 0, 'epochs without gain that end the training; 0: no limit'),
     'views': Field((str,), None, 'name of further tables that are made of the predictions'),
     # other runs
-    'members': Field(SECTION, {}, 'name -> config and folder of a run that this one is made of'),
+    'members': Field(
+        SECTION, {}, 'name -> `config` and folder `run` of a run that this is made of'
+    ),
     'train_missing': Field((bool,), False, 'train missing members first'),
     'groups': Field(SECTION, {}, 'role in an ensemble -> its members'),
     'group_names': Field(SECTION, {}, "role -> name of the mean of the role's members"),
@@ -122,6 +124,22 @@ DATA_FIELDS = {
     'on_error': Field((str,), 'fail', 'fail, or skip: leave out files that cannot be read'),
 }
 
+# Fields that a job reads as if they were always there; see `filled`.
+FILLED = (
+    'seed', 'mixup_alpha', 'drop_remainder', 'optimizer', 'schedule', 'drop_at', 'factor',
+    'lowest_rate', 'warmup', 'momentum', 'weight_decay', 'patience', 'train_missing',
+    'group_names', 'roles', 'lines', 'folds',
+)  # fmt: skip
+DATA_FILLED = ('config', 'source', 'items')
+POSITIVE = (
+    'short_side', 'pictures', 'piece_s', 'training_piece_s', 'length', 'frames_per_item',
+    'batch_size', 'epochs', 'learning_rate', 'num_classes', 'window_s', 'sample_rate_hz',
+)  # fmt: skip
+NOT_NEGATIVE = (
+    'mixup_alpha', 'momentum', 'weight_decay', 'lowest_rate', 'warmup', 'patience', 'folds',
+    'plateau_patience', 'fold',
+)  # fmt: skip
+
 # Kind of job -> the sections that it needs, and the sections that only other kinds have.
 KINDS = {
     'train': (('model', 'data.train'), ('groups', 'text_encoder')),
@@ -133,7 +151,16 @@ KINDS = {
 NEEDED = {
     'train': ('paper', 'batch_size', 'epochs', 'learning_rate', 'loss', 'select'),
     'zero_shot': ('paper', 'batch_size', 'prompt_style'),
-    'ensemble': ('paper',),
+    'ensemble': ('paper', 'members'),
+}
+# Field and its value (None: any) -> another field that it cannot do without.
+COMPANIONS = {
+    ('schedule', 'cosine_restarts'): 'periods',
+    ('schedule', 'plateau'): 'plateau_patience',
+    ('front_end', None): 'piece_s',
+    ('frames', None): 'short_side',
+    ('pretrained_part', None): 'pretrained',
+    ('submission', None): 'evaluation',
 }
 
 
@@ -177,11 +204,32 @@ def check_complete(config: ConfigDict) -> None:
         raise ValueError(
             f'config.{missing[0]} is missing; it is {FIELDS[missing[0]].text} (see {ALL})'
         )
+    for (name, value), other in COMPANIONS.items():
+        given = config.get(name)
+        if given and value in (None, given) and config.get(other) is None:
+            why = name if value is None else f'{name}={value!r}'
+            raise ValueError(
+                f'config.{other} is missing, which config.{why} needs; it is {FIELDS[other].text}'
+            )
+    if 'size' in config and not {'frames', 'front_end'} & {*config}:
+        raise ValueError(
+            'config.size is the input of a network of media, and neither config.frames nor '
+            f'config.front_end says of which; see {ALL}'
+        )
     if config.kind == 'train' and config.select != 'last' and 'valid' not in config.data:
         raise ValueError(
             f'config.data.valid is missing, and config.select is {config.select!r}; name the split '
             "that selects the epoch, or select 'last'"
         )
+
+
+def filled(config: ConfigDict) -> ConfigDict:
+    """Returns a copy with the defaults of the fields of FILLED that are absent."""
+    made = ConfigDict(config.to_dict())
+    for name in FILLED:
+        if name not in made:
+            made[name] = FIELDS[name].default
+    return made.lock()
 
 
 def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
@@ -196,6 +244,10 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             raise ValueError(f'{place}.{name} is {value!r}; it must be {_kinds(allowed)}')
         if isinstance(value, bool) and bool not in allowed:
             raise ValueError(f'{place}.{name} is {value!r}; it must be {_kinds(allowed)}')
+        if name in POSITIVE and value is not None and not value > 0:
+            raise ValueError(f'{place}.{name} is {value!r}; it must be more than 0')
+        if name in NOT_NEGATIVE and value is not None and not value >= 0:
+            raise ValueError(f'{place}.{name} is {value!r}; it must be 0 or more')
 
 
 def _kinds(types: tuple[type, ...]) -> str:
@@ -236,7 +288,8 @@ def markdown() -> str:
         '',
         'Made from `avsc_jax/training/config.py`:',
         '`python -c "from avsc_jax.training import config; print(config.markdown(), end=str())"`.',
-        'Any of them can be set by a flag, such as `--config.batch_size=64`.',
+        'Those that a config file sets can be changed by a flag, such as `--config.batch_size=64`,',
+        'but for `data.items`; others are written into a copy of the file.',
         '',
         '| field | value | default | what it is |',
         '|---|---|---|---|',

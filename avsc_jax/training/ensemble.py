@@ -20,7 +20,7 @@ from avsc_jax.report import submission
 from avsc_jax.report.scores import groups as groups_of
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.scenes import ClipName
+from avsc_jax.scenes import SCENES, ClipName
 from avsc_jax.tables import mix
 from avsc_jax.training import dependencies
 from avsc_jax.training.dependencies import EVALUATION, Member
@@ -31,11 +31,19 @@ Tables = dict[str, tables.Predictions]
 SAME, OTHER = 'searched on scored rows', 'searched on other places'
 
 
-def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run: bool) -> None:
+def run(
+    config: ConfigDict,
+    folder: RunFolder,
+    flags: Sequence[str],
+    *,
+    stored: Mapping[str, Any],
+    dry_run: bool,
+) -> None:
     """Reads the members' tables, fuses them, and writes table, report and submission.
 
     Args:
       flags: added to the commands that make missing tables.
+      stored: the config as the run folder keeps it, without the defaults of absent fields.
       dry_run: whether to print only which members are trained, and the missing commands.
     """
     check(config)
@@ -68,7 +76,7 @@ def run(config: ConfigDict, folder: RunFolder, flags: Sequence[str], *, dry_run:
     content['members'] = [report.line(*item, level=items) for item in scored.items()]
     evaluated = evaluate(groups, config) if 'submission' in config else None
     facts = _facts(groups)
-    folder.begin(config.to_dict())  # nothing is written before everything above has worked
+    folder.begin(stored)  # nothing is written before everything above has worked
     folder.record_environment(data, {})
     folder.write_json('classes.json', result.meta['classes'])
     folder.write_json('members.json', facts)
@@ -101,6 +109,8 @@ def check(config: ConfigDict) -> None:
             )
     for line in (*config.lines, headline(config)):
         recipes.check(f'the recipe of {line["row"]}', dict(line['recipe']))
+        alike = np.full((1, len(SCENES)), 1 / len(SCENES))  # wrong values of options are errors
+        mix.fuse({role: alike for role in line['roles']}, line['recipe'], classes=SCENES)
 
 
 def missing(everyone: Sequence[Member], config: ConfigDict) -> list[list[str]]:

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -43,6 +44,7 @@ class Job:
     """A config with everything about its run that is known before data is read.
 
     Attributes:
+      stored: the config as the run folder keeps it, without the defaults of absent fields.
       folder: the run folder.
       folders: flag -> folder of data, weights and media.
       parts: the earlier runs that it is made of, or begins with.
@@ -51,6 +53,7 @@ class Job:
     """
 
     config: ConfigDict
+    stored: Mapping[str, Any]
     folder: run_folder.RunFolder
     folders: dict[str, Path | None]
     parts: list[dependencies.Member]
@@ -89,8 +92,9 @@ def run(
     """
     fields.check_kind(config)
     fields.check_complete(config)
-    folder = run_folder.RunFolder(workdir)
-    folder.check(config.to_dict())
+    folder, stored = run_folder.RunFolder(workdir), config.to_dict()
+    folder.check(stored)
+    config = fields.filled(config)
     is_ensemble = config.kind == 'ensemble'  # always repeated: a member may be trained again
     if not (dry_run or is_ensemble):
         check_data(config, folder, data_dir)
@@ -101,12 +105,12 @@ def run(
     with contextlib.nullcontext() if dry_run else folder.alone():
         if is_ensemble:
             flags = dependencies.flags(folders, download_weights)
-            ensemble.run(config, folder, flags, dry_run=dry_run)
+            ensemble.run(config, folder, flags, stored=stored, dry_run=dry_run)
             return
         check(config)
         if download_weights and config.weights == 'pretrained':
             download(config, weights_dir)
-        run_network(prepared(config, folder, folders), fresh=fresh, dry_run=dry_run)
+        run_network(prepared(config, folder, folders, stored), fresh=fresh, dry_run=dry_run)
 
 
 def shown(folder: run_folder.RunFolder) -> None:
@@ -159,7 +163,10 @@ def download(config: ConfigDict, weights_dir: Path) -> None:
 
 
 def prepared(
-    config: ConfigDict, folder: run_folder.RunFolder, folders: dict[str, Path | None]
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    folders: dict[str, Path | None],
+    stored: Mapping[str, Any],
 ) -> Job:
     """Finds the encoders, the origins of all weights, and the runs that come first."""
     weights_dir = folders['weights_dir']
@@ -171,7 +178,7 @@ def prepared(
     parts = dependencies.earlier_runs(config, config.seed)
     window_s = sources.find(config.data.name).window_s(config.data)
     window_check.check(config, [*specs, *dependencies.run_specs(config, parts)], window_s)
-    return Job(config, folder, folders, parts, specs, texts, used)
+    return Job(config, stored, folder, folders, parts, specs, texts, used)
 
 
 def dry_run_of(job: Job) -> str:
@@ -197,7 +204,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     window_s = sources.find(config.data.name).window_s(config.data, dataset)
     specs = [*job.specs, *dependencies.run_specs(config, job.parts)]
     window_check.check(config, specs, window_s)
-    folder.begin(config.to_dict())
+    folder.begin(job.stored)
     runs = dependencies.kept_encoders(config, folder, job.parts)
     job.specs += runs
     job.used |= {part.name: f'run of config {part.folder.config_hash}' for part in job.parts}
@@ -252,7 +259,7 @@ def reported(
         'about': about,
         'classes': list(dataset.classes),
         'calibrated': False,
-        'config_hash': run_folder.config_hash(config.to_dict()),
+        'config_hash': run_folder.config_hash(job.stored),
         'step': step,
         'versions': run_folder.versions(),
     }

@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 
 import avsc_jax
 from avsc_jax.configs import clip_fusion, clip_zero_shot, hitachi_audio, hitachi_ensemble
+from avsc_jax.ensemble import recipes
+from avsc_jax.runs import run_folder
 from avsc_jax.training import config as fields
-from avsc_jax.training import resolve, train
+from avsc_jax.training import ensemble, resolve, train
 
 PACKAGE = Path(avsc_jax.__file__).parent
 
@@ -267,3 +269,75 @@ def test_the_command_lists_all_fields(main, capsys):
     out = capsys.readouterr().out
     assert 'config.data.window_s  a number, 10.0\n    length of the windows' in out
     assert out.count('\nconfig.') == len(fields.FIELDS) + len(fields.DATA_FIELDS) - 1
+
+
+def test_absent_fields_have_their_defaults_in_a_run(demo_config, data_dir, tmp_path):
+    config = demo_config('ioacas_audio', epochs=1, schedule='constant')
+    absent = [name for name in fields.FILLED if name in config and name != 'schedule']
+    with config.unlocked():
+        for name in absent:
+            del config[name]
+    assert {'seed', 'momentum', 'weight_decay', 'optimizer'} <= {*absent} | {'optimizer'}
+    train.run(config, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
+    kept = run_folder.RunFolder(tmp_path / 'run')
+    assert kept.is_done and 'momentum' not in kept.config  # what the file says, and no more
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'schedule': 'plateau'}, r'plateau_patience is missing, which config\.schedule=.plateau'),
+        ({'schedule': 'cosine_restarts'}, r'config\.periods is missing, which'),
+        ({'front_end': {'name': 'hitachi_logmel'}}, r'config\.piece_s is missing'),
+        ({'size': (32, 32)}, r'neither config\.frames nor config\.front_end says of which'),
+    ],
+)
+def test_a_field_that_another_needs_is_a_sentence(demo_config, changes, sentence):
+    config = demo_config('ioacas_audio')
+    with config.unlocked():
+        del config.periods
+        config.update(changes)
+    with pytest.raises(ValueError, match=sentence):
+        fields.check_complete(config)
+
+
+@pytest.mark.parametrize(
+    ('change', 'sentence'),
+    [
+        ({'epochs': 0}, r'config\.epochs is 0; it must be more than 0'),
+        ({'learning_rate': float('nan')}, r'config\.learning_rate is nan; it must be more than 0'),
+        ({'mixup_alpha': -1.0}, r'config\.mixup_alpha is -1\.0; it must be 0 or more'),
+    ],
+)
+def test_a_number_that_cannot_be_right_is_a_sentence(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fields.check(changed(**change))
+
+
+@pytest.mark.parametrize(
+    ('flag', 'sentence'),
+    [
+        ('--config.optimizer=adam', r'does not set config\.optimizer, and a flag only changes'),
+        ('--config.data.items=clip', r'no flag can set config\.data\.items; write it into a copy'),
+    ],
+)
+def test_a_flag_for_what_no_flag_can_set_is_a_sentence(main, flag, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        main.parse(['--config=configs/clip_fusion.py:demo', flag])
+
+
+def test_values_of_a_recipe_are_checked_before_members_are_trained():
+    config = hitachi_ensemble.get_config('demo')
+    config.recipe = dict(config.recipe.to_dict(), clamp='foo')
+    with pytest.raises(ValueError, match="clamp is 'foo'"):
+        ensemble.check(config)
+
+
+def test_a_fusion_may_have_options_of_its_own(monkeypatch):
+    def power(probs, *, exponent=2.0, **options):
+        return probs
+
+    monkeypatch.setitem(recipes.RECIPES, 'power', recipes.Recipe('power mean', power))
+    recipes.check('the recipe', {'name': 'power', 'exponent': 3.0})
+    with pytest.raises(ValueError, match=r'has no option exponnt; .*mean exponent'):
+        recipes.check('the recipe', {'name': 'power', 'exponnt': 3.0})

@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ from avsc_jax.data.builder import bad_media
 from avsc_jax.data.builder.clip_reader import Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
 from avsc_jax.data.builder.spool import Shard, Spool
-from avsc_jax.runtime.files import link, locked
+from avsc_jax.runtime.files import link, locked, some
 
 CLIPS_PER_SHARD = 128  # about 400 MB
 TRAIN_PARTS = ('train_inner', 'validation')
@@ -123,7 +124,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
-        files, lists = self.clips(dl_manager)
+        files, lists = _checked(self.clips(dl_manager), self.classes)
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
         config = self.builder_config or WindowConfig(name='')
@@ -197,6 +198,45 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _beside(self, name: str) -> Path:
         """Returns a path next to the finished data set, whatever name TFDS builds it under."""
         return Path(self.data_path).parent / f'{self.version}.{name}'
+
+
+def _checked(
+    made: Any, classes: Sequence[str]
+) -> tuple[MediaFiles | FolderFiles, dict[str, list[Clip]]]:
+    """Returns what `clips` of a builder gave, checked before any file is read.
+
+    Places that are in several splits are printed as a note: scores on them are too good.
+
+    Raises:
+      ValueError: it is nothing that can be built, or a clip is in two splits.
+    """
+    if len(classes) < 2:
+        raise ValueError(f'classes are {[*classes]}; a data set needs two or more')
+    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[1], dict)):
+        raise ValueError('clips must return the media files and a dict of split -> list of Clip')
+    split_of: dict[str, str] = {}
+    splits_of: dict[str, dict[str, None]] = {}
+    for split, clips in made[1].items():
+        for clip in clips:
+            if not isinstance(clip, Clip):
+                raise ValueError(f'split {split} holds {clip!r}; each clip must be a Clip')
+            if clip.scene and clip.scene not in classes:
+                raise ValueError(
+                    f'{clip.clip_id} is {clip.scene!r}, which is none of {", ".join(classes)}'
+                )
+            if not (clip.audio or clip.video):
+                raise ValueError(f'{clip.clip_id} has neither a sound file nor a film; name one')
+            if (other := split_of.setdefault(clip.clip_id, split)) != split:
+                raise ValueError(f'{clip.clip_id} is in the splits {other} and {split}; keep one')
+            if clip.group:
+                splits_of.setdefault(clip.group, {})[split] = None
+    if several := [group for group, splits in splits_of.items() if len(splits) > 1]:
+        print(
+            f'note: {len(several)} places are in several splits ({some(several)}); scores on '
+            'places of the training are too good',
+            file=sys.stderr,
+        )
+    return made
 
 
 def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:

@@ -145,6 +145,11 @@ def _of_folder(folder: Path) -> Listing:
     of_class: dict[Path, list[Path]] = {
         each: [] for each in folders if each.parent in parts and each not in parts
     }
+    if not of_class:
+        raise ValueError(
+            f'{" and ".join(top.name for top in parts)} of {folder} hold no folders; put the files '
+            f'of each class into one, {folder}/{next(iter(parts)).name}/CLASS/...'
+        )
     left_out = []
     for file in files:
         scene = folder.joinpath(*file.relative_to(folder).parts[: 1 if folder in parts else 2])

@@ -252,3 +252,10 @@ def test_a_place_that_is_not_there_is_a_sentence(tmp_path):
 def test_a_listing_has_the_digest_that_earlier_versions_gave_it(tmp_path):
     clip = Clip('a', 'a.wav', '', 'bus', 'g')
     assert own.Listing(tmp_path, tmp_path, [clip], []).digest == '71937c0dcb27a069'
+
+
+def test_splits_without_folders_of_classes_are_a_sentence(tmp_path):
+    for name in ('train', 'test'):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=r'train and test of .* hold no folders; put the files'):
+        own.read(tmp_path, ['sound'])
