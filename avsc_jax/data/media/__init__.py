@@ -11,6 +11,7 @@ from avsc_jax.data.media.frame_rules import (
     frame_facts,
     pick_frames,
 )
+from avsc_jax.data.media.frame_times import pick_timed
 from avsc_jax.data.media.sound import (
     SoundTrack,
     audio_bit_depth,
@@ -55,7 +56,6 @@ from avsc_jax.data.media.video import (
     Pick,
     PictureTrack,
     StillTrack,
-    pick_timed,
     read_frames,
     rgb,
 )
