@@ -214,7 +214,7 @@ def test_the_last_frame_of_an_animation_is_shown_for_its_own_time(tmp_path, leng
 def test_a_constant_rate_is_picked_by_number(tmp_path, off_s):
     stamps_s = np.arange(300) / 30
     stamps_s[1::2] += off_s / 2  # gaps differ from the median by this much
-    is_constant, duration_s = media.video._timing(stamps_s, 1 / 30, 1 / 30)
+    is_constant, duration_s = media.frame_times.timing(stamps_s, 1 / 30, 1 / 30)
     assert is_constant == (off_s <= 0.002)
     assert duration_s == pytest.approx(10.0, abs=0.002)
 

@@ -6,6 +6,7 @@ only local files are opened, and any defect becomes a ValueError that names the 
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
+from avsc_jax.data.media.frame_times import pick_timed
 from avsc_jax.data.media.full_scale import (
     BadSamples,
     FullScale,
@@ -63,7 +64,6 @@ from avsc_jax.data.media.video import (
     Pick,
     PictureTrack,
     StillTrack,
-    pick_timed,
     read_frames,
 )
 

@@ -17,13 +17,13 @@ import numpy as np
 from av.stream import Disposition
 
 from avsc_jax.data.media.frame_rules import pick_frames, pick_shown
+from avsc_jax.data.media.frame_times import begun, seconds_of, timing
 from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
 from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
 from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, start_of
 
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
-ROUNDED_S, ROUNDED = 0.002, 0.05  # gaps of a constant rate differ from the median by no more
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
 
 
@@ -127,8 +127,8 @@ class PictureTrack:
         if self._numbered or is_avi:
             zero = int(shown[0]) * tick - first_s
         self._shown, self._stored = shown, stored
-        self._seconds = _seconds(shown, tick, zero)
-        self._is_constant, self.duration_s = _timing(self._seconds, last_s, float(1 / rate))
+        self._seconds = seconds_of(shown, tick, zero)
+        self._is_constant, self.duration_s = timing(self._seconds, last_s, float(1 / rate))
         if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
             raise ValueError(
                 f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
@@ -186,7 +186,7 @@ class PictureTrack:
         if not self._is_constant:
             part = dict(start_s=start_s, duration_s=length_s)
             places = [pick_shown(pick.rule, seconds, **part) for pick in picks]
-            return [_begun(each, 0, is_late) for each in places]
+            return [begun(each, 0, is_late) for each in places]
         first, end = np.searchsorted(seconds, (start_s, start_s + length_s))
         first = first if start_s > 0 else 0
         if first == end:  # the one before is still shown
@@ -194,7 +194,7 @@ class PictureTrack:
         before = round(late_s * len(seconds) / self.duration_s)  # frames that there would be
         count = int(end - first) + before
         places = [pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
-        return [_begun(each + first - before, first, is_late) for each in places]
+        return [begun(each + first - before, first, is_late) for each in places]
 
     def _pictures(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame | None]]:
         """Yields each wanted place, in showing order, with its frame; None if it is damaged."""
@@ -312,56 +312,6 @@ class StillTrack(NamedTuple):
             image = image if pick.resize is None else pick.resize(image)
             part.append(Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32)))
         return itertools.repeat(part, len(spans))
-
-
-def _seconds(shown: np.ndarray, tick: Fraction, zero: Fraction) -> np.ndarray:
-    """Turns rising time stamps in ticks into seconds after the time stamp of second 0."""
-    whole, rest = divmod(zero, tick)
-    return (shown - int(whole)) * tick.numerator / tick.denominator - float(rest)
-
-
-def _begun(places: np.ndarray, first: int, is_late: bool) -> np.ndarray:
-    """Leaves out places before the first frame, which takes them if the track is not late."""
-    kept = places[places >= first] if is_late else np.maximum(places, first)
-    return kept if len(kept) else np.array([first])
-
-
-def pick_timed(rule: str, stamps_s: np.ndarray, start_s: float, length_s: float) -> np.ndarray:
-    """Returns the indices of the frames that a rule picks of a part, by number or by time.
-
-    Args:
-      stamps_s: when each frame is first shown; one of them may be before the part.
-      start_s, length_s: the part.
-    """
-    first = np.searchsorted(stamps_s, start_s)
-    is_late = stamps_s[0] - start_s > ROUNDING * length_s
-    if is_late or not _timing(stamps_s, 0.0, 0.0)[0]:
-        places = pick_shown(rule, stamps_s, start_s=start_s, duration_s=length_s)
-        return _begun(places, 0, is_late)
-    first = first if first < len(stamps_s) else 0
-    return first + pick_frames(rule, len(stamps_s) - first, duration_s=length_s)
-
-
-def _timing(seconds: np.ndarray, last_s: float, usual_s: float) -> tuple[bool, float]:
-    """Returns whether frames come at a constant rate, and how long the track is.
-
-    A rate is constant where every gap lies within max(2 ms, 5 %) of the median. The last frame of
-    such a track is shown for as long as the others, unless the container says over twice as long.
-
-    Args:
-      seconds: when each frame is first shown.
-      last_s: for how long the last one is shown by the container; 0 if that is unknown.
-      usual_s: for how long a frame is shown by the container's rate.
-    """
-    gaps, last = np.diff(seconds), len(seconds) - 1
-    if not last:
-        return True, last_s or usual_s
-    usual_s = float(np.median(gaps))
-    is_even = (np.abs(gaps - usual_s) <= max(ROUNDED_S, ROUNDED * usual_s)).all()
-    span_s = float(seconds[-1] - seconds[0])
-    if is_even and last_s <= 2 * usual_s:
-        return True, span_s * len(seconds) / last
-    return False, span_s + (last_s or usual_s)
 
 
 @contextlib.contextmanager
