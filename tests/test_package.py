@@ -18,8 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {'avsc_jax': 'avsc_jax', 'configs': 'avsc_jax/configs', 'tfds_tau': 'tfds_tau'}
 DATA = ('.md', '.bib', '.txt', '.tsv')
-# Declared, and rightly imported nowhere here: tensorflow-datasets imports them undeclared.
-NEEDED_BY_TFDS = {'importlib-resources', 'array-record'}
+# Declared, and rightly imported nowhere here: tensorflow-datasets imports it undeclared.
+NEEDED_BY_TFDS = {'importlib-resources'}
 
 
 def names(requirements: str) -> set[str]:
