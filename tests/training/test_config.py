@@ -288,8 +288,14 @@ def test_absent_fields_have_their_defaults_in_a_run(demo_config, data_dir, tmp_p
     [
         ({'schedule': 'plateau'}, r'plateau_patience is missing, which config\.schedule=.plateau'),
         ({'schedule': 'cosine_restarts'}, r'config\.periods is missing, which'),
-        ({'front_end': {'name': 'hitachi_logmel'}}, r'config\.piece_s is missing'),
-        ({'size': (32, 32)}, r'neither config\.frames nor config\.front_end says of which'),
+        (
+            {'schedule': 'constant', 'front_end': {'name': 'hitachi_logmel'}},
+            r'config\.piece_s is missing',
+        ),
+        (
+            {'schedule': 'constant', 'size': (32, 32)},
+            r'neither config\.frames nor config\.front_end says of which',
+        ),
     ],
 )
 def test_a_field_that_another_needs_is_a_sentence(demo_config, changes, sentence):

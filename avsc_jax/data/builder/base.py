@@ -124,7 +124,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
-        files, lists = _checked(self.clips(dl_manager), self.classes)
+        files, lists = _checked(self.clips(dl_manager), self.info.features['label'].names)
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
         config = self.builder_config or WindowConfig(name='')

@@ -147,8 +147,8 @@ def _of_folder(folder: Path) -> Listing:
     }
     if not of_class:
         raise ValueError(
-            f'{" and ".join(top.name for top in parts)} of {folder} hold no folders; put the files '
-            f'of each class into one, {folder}/{next(iter(parts)).name}/CLASS/...'
+            f'{" and ".join(sorted(top.name for top in parts))} of {folder} hold no folders; put '
+            f'the files of each class into one, {folder}/train/CLASS/...'
         )
     left_out = []
     for file in files:

@@ -257,5 +257,5 @@ def test_a_listing_has_the_digest_that_earlier_versions_gave_it(tmp_path):
 def test_splits_without_folders_of_classes_are_a_sentence(tmp_path):
     for name in ('train', 'test'):
         (tmp_path / name).mkdir()
-    with pytest.raises(ValueError, match=r'train and test of .* hold no folders; put the files'):
+    with pytest.raises(ValueError, match=r'test and train of .* hold no folders; put the files'):
         own.read(tmp_path, ['sound'])
