@@ -83,6 +83,8 @@ def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path
     assert any('no groups were named' in line for line in told['about']['warnings'])
     table = tables.read(run.predictions_file('test'))
     assert table.probs.shape == (6, 3) and table.clip_id[0].endswith('.flac@0s')
+    assert table.group.tolist() == [name.partition('@')[0] for name in table.clip_id.tolist()]
+    assert (told['scores']['clip']['over'], told['scores']['clip']['groups']) == ('clips', 3)
     out, err = capsys.readouterr()
     assert '9 files of 3 classes' in err and 'bar 3, lab 3, zoo 3' in err
     assert 'splits: train_inner 3, validation 3, test 3' in err
