@@ -275,7 +275,8 @@ class Predictor:
             if encoder.spec.takes == 'media'
         ]
         sizes = {spec.input_shape[0] for spec in media}
-        qualities = {stored_pictures.quality_of(each) for each in frame_settings} or {None}
+        qualities = [stored_pictures.quality_of(each) for each in frame_settings]
+        stored = [quality for quality in qualities if quality]
         return Wants(
             audio='audio' in fields,
             frames=_shared_rule(
@@ -285,7 +286,8 @@ class Predictor:
             media=_shared_rule('pick pictures', [s.reading['frames'] for s in media], window_s),
             **({'media_size': max(sizes)} if media else {}),
             window_s=window_s,
-            jpeg_quality=None if None in qualities else max(qualities),
+            # one set of frames for all members: as little is lost as any of them was trained with
+            jpeg_quality=max(stored, default=None) if len(stored) == len(qualities) else None,
         )
 
     def _kinds(self, record: Mapping) -> tuple[str, ...]:
