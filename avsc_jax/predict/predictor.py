@@ -307,6 +307,7 @@ class Predictor:
             media=_shared_rule('pick pictures', [s.reading['frames'] for s in media], window_s),
             **({'media_size': max(sizes)} if media else {}),
             window_s=window_s,
+            # one set of frames for all members: as little is lost as any of them was trained with
             jpeg_quality=max(stored, default=None) if len(stored) == len(qualities) else None,
         )
 

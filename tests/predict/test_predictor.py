@@ -139,6 +139,19 @@ def test_a_network_of_fixed_length_names_the_windows_that_it_takes(window_s, is_
         system.wants(window_s)
 
 
+@pytest.mark.parametrize(
+    ('stated', 'quality'), [([{}], 90), ([75], 75), ([75, 95], 95), ([75, None], None)]
+)
+def test_frames_are_compressed_as_in_the_records_of_the_members(stated, quality):
+    system = of_windows(*(10.0 for _ in stated))
+    for member, each in zip(system.members, stated, strict=True):
+        own = each if isinstance(each, dict) else {'jpeg_quality': each}
+        member.preprocess.settings |= {'frames': 'clip12', 'short_side': 448, **own}
+        member.preprocess.fields = ('frames',)
+    assert system.wants().jpeg_quality == quality
+    assert of_windows(10.0).wants().jpeg_quality is None  # of sound
+
+
 CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
 
 
