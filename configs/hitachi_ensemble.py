@@ -58,8 +58,7 @@ def get_config(argument=''):
     system = choice['system']
     roles, recipe, source, log_loss, accuracy = SYSTEMS[system]
     config = common.ensemble(choice, {role: GROUPS[role] for role in roles})
-    config.group_names = {role: GROUP_NAMES[role] for role in roles}
-    config.recipe = recipe
+    config.group_names, config.recipe = {role: GROUP_NAMES[role] for role in roles}, recipe
     config.temperature = True  # ours: a line beside each clamped one
 
     # Other lines of the same members that are scored too, in the order of Table 4.
@@ -97,6 +96,5 @@ def _lines(rows, change=dict, name='{}'):
 
 def _demo(recipe):
     """Returns the recipe without its limits on sound: made-up sound is as good as the picture."""
-    if recipe['name'] == 'mean':
-        return recipe
-    return dict(recipe, restrict=None, gate=None, clamp='fused' if recipe['clamp'] else None)
+    clamp = 'fused' if recipe.get('clamp') else None
+    return recipe if recipe == MEAN else dict(recipe, restrict=None, gate=None, clamp=clamp)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from avsc_jax.data import media, records
+from avsc_jax.data import media
 
 QUALITY = 90  # of our builders, and of the records of runs that name none
 
@@ -49,7 +49,7 @@ def measured_quality(dataset: Any) -> int | None:
     The first picture tells it, by its quantization tables. Sets of picture files are read as they
     are, without records.
     """
-    if not isinstance(dataset, records.Dataset):
+    if not hasattr(dataset, 'builder'):
         return None
     for split in dataset.builder.info.splits:
         source = dataset.builder.as_data_source(split)

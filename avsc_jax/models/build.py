@@ -16,7 +16,9 @@ def make_model(settings: Mapping, *, num_classes: int) -> nn.Module:
             f'config.model.num_classes is {wanted}, the data has {num_classes} classes; leave it '
             'out, it is taken from the data'
         )
-    return models.create_model(settings.get('name'), num_classes=num_classes, **options)
+    if not isinstance(settings.get('name'), str):
+        raise ValueError('config.model has no name; name one of avsc_jax.models.list_models()')
+    return models.create_model(settings['name'], num_classes=num_classes, **options)
 
 
 def checkpoint_shapes(model: nn.Module) -> dict:

@@ -18,7 +18,7 @@ def check(config: ConfigDict, specs: Sequence[FrozenSpec], window_s: float) -> N
     Args:
       specs: the encoders; those of runs that are not trained yet may be missing.
     """
-    clip_rows.check_length(config, window_s, config.model.name)
+    clip_rows.check_length(config, window_s, str(config.model.get('name', 'the network')))
     if not specs and 'frames' not in config and 'piece_s' not in config:
         return  # all inputs are made by runs that are not trained yet
     settings = examples.preprocessing(config, specs)

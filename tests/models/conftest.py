@@ -217,8 +217,14 @@ def as_source(name: str, leaves: dict | None, shapes: dict, options: dict) -> di
 
     if leaves is None:
         return {}
-    numbers = {key: np.full(shape, number) for number, (key, shape) in enumerate(shapes.items())}
-    places = {key: np.arange(np.prod(shape)).reshape(shape) for key, shape in shapes.items()}
+    numbers = {
+        key: np.full(shape, number, np.float32)
+        for number, (key, shape) in enumerate(shapes.items())
+    }
+    places = {
+        key: np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        for key, shape in shapes.items()
+    }
     numbers, places = (weights.convert(name, state, **options) for state in (numbers, places))
     source = [np.full(shape, np.nan, np.float32).reshape(-1) for shape in shapes.values()]
     for value, number, place in zip(*map(jax.tree.leaves, (leaves, numbers, places)), strict=True):

@@ -94,7 +94,7 @@ def test_a_record_without_a_finite_answer_does_not_end_a_dataset(
     made = []
     for k, name in enumerate(('a', 'long', 'b')):
         (window,) = windows.read(sounds / f'{name}.wav', system.wants())
-        made.append(window | {'clip_id': name, 'segment': -1, 'label': k % 2})
+        made.append(window | {'clip_id': name, 'segment': -1, 'label': k % 2, 'location': ''})
     monkeypatch.setattr(command.sources, 'named', lambda *_: None)
     monkeypatch.setattr(command.dataset, 'records', lambda *_: iter(made))
     out = {'csv': tmp_path / 'out.csv', 'embeddings': tmp_path / 'out.npz'}

@@ -37,7 +37,7 @@ def make_run(path, answers, *, data='tfds_tau/demo/1.0.0 abc', rate=0.1, **of_ta
     folder = RunFolder(path)
     model = {'name': 'feng_audio', 'hidden': 8}
     folder.begin({'model': model, 'learning_rate': rate, 'paper': {'row': str(rate)}})
-    folder.record_environment(data, {})
+    folder.record_environment((data,), {})
     folder.write_json('classes.json', CLASSES)
     about = {'data': data.split()[0], 'protocol': 'trained on train', 'warnings': ['made-up clips']}
     meta = {'about': about, 'split': 'test', 'step': 7, **of_table}

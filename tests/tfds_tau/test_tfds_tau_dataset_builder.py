@@ -136,7 +136,7 @@ def test_frames10_takes_hous_frames(tmp_path):
     np.testing.assert_array_equal(record['frame_index'], expected)
 
 
-@pytest.mark.parametrize(('config', 'count'), [('evaluation', 5), ('evaluation_hou', 10)])
+@pytest.mark.parametrize(('config', 'count'), [('evaluation', 5), ('evaluation_hou', 5)])
 def test_evaluation_items_have_no_label(tmp_path, config, count):
     for kind, ending in (('audio', 'wav'), ('video', 'mp4')):
         (tmp_path / 'media' / kind).mkdir(parents=True)

@@ -201,7 +201,7 @@ def test_a_killed_run_measures_nothing_twice_and_ends_with_the_same_table(
             'early',
             [
                 'input audio_embedding (384,), image_embedding (128,)',
-                'split test: 10 clips, 20 rows',
+                'split test: 10 clips, 100 rows',
             ],
         ),
         (
