@@ -226,6 +226,7 @@ def test_a_wrong_config_or_missing_data_is_one_sentence(here, data_dir, tmp_path
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_tau_is_chosen_where_it_is_prepared_and_random_encoders_must_be_named(here, tmp_path):
     media = tfds.download.DownloadConfig(manual_dir=ROOT / 'tfds_tau/dummy_data')
     Builder(config='clips', data_dir=tmp_path).download_and_prepare(download_config=media)

@@ -15,6 +15,8 @@ SECONDS = {
     0.3: 1, 0.6: 1, 0.8: 1, 0.9: 1, 0.97: 1, 1.0: 1, 1.4: 1, 1.6: 2, 2.5: 2, 9.5: 10, 9.97: 10,
     10.0: 10, 10.49: 10, 10.51: 11,
 }  # fmt: skip
+DEFAULT = (0.3, 0.9, 2.5, 9.97, 10.51)
+LENGTHS = [pytest.param(s, marks=[pytest.mark.slow] * (s not in DEFAULT)) for s in SECONDS]
 OPTIONS = {'piece_s': 1.0, 'sample_rate_hz': RATE}
 IOA = EncoderSpec('ioacas_logmel', OPTIONS, 'none')
 OPENL3 = EncoderSpec(
@@ -71,7 +73,7 @@ def test_pieces_are_the_nearest_whole_number_and_the_last_is_completed_by_zeros(
     assert not joined[samples:].any()
 
 
-@pytest.mark.parametrize('length_s', SECONDS)
+@pytest.mark.parametrize('length_s', LENGTHS)
 def test_frames_of_a_front_end_are_the_same_in_extraction_predict_and_exported_systems(
     length_s, ioa
 ):
@@ -85,7 +87,7 @@ def test_frames_of_a_front_end_are_the_same_in_extraction_predict_and_exported_s
     np.testing.assert_allclose(exported, extracted, atol=1e-5)
 
 
-@pytest.mark.parametrize('length_s', SECONDS)
+@pytest.mark.parametrize('length_s', LENGTHS)
 def test_spectra_are_the_same_in_training_predict_and_exported_systems(length_s, hitachi):
     clip, (made, prepared) = record(length_s), hitachi
     stored = Stored(clip)

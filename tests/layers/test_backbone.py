@@ -113,6 +113,7 @@ def test_rematerialised_blocks_keep_the_parameters_names(name):
     assert (none, all_blocks) == (0, BLOCKS[name])
 
 
+@pytest.mark.slow
 def test_rematerialised_blocks_have_the_same_gradients_and_statistics():
     variables = weights.random_variables(made(**SHORT), 0)
 

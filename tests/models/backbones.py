@@ -288,7 +288,7 @@ BACKBONES = {
         channels_last=True,
         live=(Live(224, 224, train=True),),
     ),
-    'swin_small': small_swin(SIDE, golden='all'),
+    'swin_small': small_swin(SIDE, golden='answers'),
     # maps of 17, 9, 5 and 3 places a side
     'swin_padded': small_swin(68, live=(Live(68, 68, train=True),)),
     # With a text tower and a temperature, the image tower has the 151,277,313 of OpenAI's ViT-B/32.

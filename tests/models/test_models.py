@@ -14,6 +14,8 @@ from avsc_jax import models, weights
 from avsc_jax.configs import ioacas_image
 
 NAMES, PUBLISHED = models.list_models(), list(weights.SOURCES)
+# Made by the code of another network: tracing takes seconds for each.
+LARGER = ('tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s')
 WORKING = """
 import functools
 from avsc_jax.models import resnet, rules, sources
@@ -72,7 +74,9 @@ def test_the_list_is_sorted_and_every_name_has_an_input():
         assert all(spec.shape[0] == 1 for spec in jax.tree.leaves(models.input_spec(name)))
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGER)) for name in NAMES]
+)
 def test_every_network_gives_an_embedding(name, outline):
     (first, out), variables = outline(name)
     assert first.shape[0] == out['embedding'].shape[0] == 1

@@ -158,7 +158,9 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize('name', CONTAINERS)
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=[pytest.mark.slow] * (name != 'a.ts')) for name in CONTAINERS]
+)
 def test_a_growing_video_is_tagged_while_it_grows(tmp_path, name):
     data = write_video(tmp_path / f'whole-{name}', 4, options=CONTAINERS[name]).read_bytes()
     half, path, seen = len(data) * 5 // 8, tmp_path / name, []

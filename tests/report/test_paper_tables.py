@@ -59,6 +59,7 @@ def test_theirs_are_the_numbers_of_the_paper_in_its_order(rows):
         assert row['paper: parameters'] == f'{parameters:.2f}M'
 
 
+@pytest.mark.slow
 def test_the_parameters_of_table_5_come_out_of_the_program(tmp_path):
     found = [row['parameters'] for row in paper.make('table5', tmp_path)['rows']]
     assert found == ['24.60M', '25.45M', '19.27M', '69.33M', '1.35M']  # the paper: 69.32M

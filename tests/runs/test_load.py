@@ -17,7 +17,8 @@ def opened(finished_run):
 
 
 @pytest.mark.parametrize(
-    ('length_s', 'pieces'), [(0.3, 1), (0.9, 1), (0.97, 1), (1.0, 1), (2.5, 2)]
+    ('length_s', 'pieces'),
+    [(0.3, 1), (2.5, 2)] + [pytest.param(s, 1, marks=pytest.mark.slow) for s in (0.9, 0.97, 1.0)],
 )
 def test_predict_and_an_exported_system_say_the_same_of_short_and_odd_sounds(
     opened, length_s, pieces

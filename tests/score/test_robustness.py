@@ -142,6 +142,7 @@ def run(data_dir, tmp_path, write_run):
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_scores_a_run_under_every_condition(
     run, data_dir, tmp_path, monkeypatch, capsys
 ):

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 import avsc_jax
 from avsc_jax.configs import clip_fusion, clip_zero_shot, hitachi_audio, hitachi_ensemble
 from avsc_jax.ensemble import recipes
-from avsc_jax.runs import run_folder
+from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import config as fields
 from avsc_jax.training import ensemble, resolve, train
 
@@ -278,9 +278,15 @@ def test_absent_fields_have_their_defaults_in_a_run(demo_config, data_dir, tmp_p
         for name in absent:
             del config[name]
     assert {'seed', 'momentum', 'weight_decay', 'optimizer'} <= {*absent} | {'optimizer'}
-    train.run(config, workdir=tmp_path / 'run', data_dir=data_dir, weights_dir=tmp_path)
-    kept = run_folder.RunFolder(tmp_path / 'run')
-    assert kept.is_done and 'momentum' not in kept.config  # what the file says, and no more
+    filled, stored = fields.filled(config), config.to_dict()
+    assert {name: filled[name] for name in absent} == {
+        name: fields.FIELDS[name].default for name in absent
+    }
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path}
+    train.run(config, workdir=tmp_path / 'run', dry_run=True, **folders)
+    job = train.prepared(filled, RunFolder(tmp_path / 'run'), folders | {'media_dir': None}, stored)
+    train.begun(job)
+    assert RunFolder(tmp_path / 'run').config == stored  # what the file says, and no more
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,7 @@ def test_members_of_other_cuts_of_the_same_clips_go_together(one, other, same):
     assert sources.same_clips(one, other) is sources.same_clips(other, one) is same
 
 
+@pytest.mark.slow
 def test_a_final_run_trains_on_all_clips_and_scores_nothing(
     demo_config, data_dir, tmp_path, capsys
 ):

@@ -200,6 +200,7 @@ def test_a_run_cut_within_an_epoch_goes_on_from_the_very_step(
     jax.tree.map(np.testing.assert_array_equal, *(end.variables for end in ends))
 
 
+@pytest.mark.slow
 def test_plateaus_and_whole_batches_survive_a_cut_within_an_epoch(tmp_path, monkeypatch):
     rows = streamed_rows(Unsteady)  # 30, of which an epoch takes three batches of 8
     stream = rows.inputs

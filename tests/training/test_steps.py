@@ -194,6 +194,7 @@ class Mixable(Net):
         return super().__call__({'features/x': image}, train=train)
 
 
+@pytest.mark.slow
 def test_mixed_examples_count_for_both_their_classes_on_one_and_two_devices(rows):
     x, label, mask = rows['features/x'][:8], np.arange(8, dtype=np.int32) % 3, np.arange(8) < 6
     optimizer, model, ends = optax.sgd(0.1), Mixable(), []
