@@ -162,6 +162,7 @@ def test_a_dry_run_tells_the_plan_and_makes_no_folder(here, data_dir, tmp_path, 
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys):
     workdir = tmp_path / 'c03'
     narrow = [

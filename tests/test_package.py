@@ -135,6 +135,7 @@ def script_modules(installed: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_imports_outside_the_checkout(
     installed: Path, script_modules: list[str]
 ) -> None:

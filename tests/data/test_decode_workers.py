@@ -136,6 +136,7 @@ def test_after_the_death_of_a_worker_another_one_goes_on(tmp_path, worker, start
     assert windows_of == ['die.wav', 'a.wav', 'a.wav', 'leave.wav', 'b.wav', 'b.wav']
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_stopped(tmp_path, worker, started):
     worker(FATEFUL)
     files = [wav(tmp_path / 'hang.wav'), wav(tmp_path / 'a.wav')]

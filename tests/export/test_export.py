@@ -169,6 +169,7 @@ def test_mistakes_are_sentences(run, out, options, sentence, sound, tmp_path, mo
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.slow
 def test_system_bin_takes_any_number_of_pictures(fusion, tmp_path):
     assert export.main([str(fusion), str(tmp_path / 'out'), '--format=stablehlo']) == 0
     whole = jax.export.deserialize(bytearray((tmp_path / 'out/system.bin').read_bytes()))

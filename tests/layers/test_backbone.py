@@ -26,7 +26,9 @@ BLOCKS = {
     'tf_efficientnet_lite0': 7,
 }
 SHORT = {'name': 'resnet18', 'layers': (2, 0, 0, 0)}
-every_family = pytest.mark.parametrize('name', NARROW)
+every_family = pytest.mark.parametrize(
+    'name', [pytest.param(n, marks=[pytest.mark.slow] * n.startswith('hrnet')) for n in NARROW]
+)
 
 
 def made(name: str, **options) -> nn.Module:

@@ -36,7 +36,10 @@ def test_every_published_network_has_a_row():
 
 
 # Made by the code of another network of the table: tracing takes seconds for each.
-LARGER = ('tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s')
+LARGER = (
+    'tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s',
+    'hrnet_w18',
+)  # fmt: skip
 SIZED = [
     pytest.param(name, marks=[SLOW] * (name in LARGER))
     for name, row in BACKBONES.items()
@@ -57,7 +60,11 @@ def test_a_network_has_the_published_size_and_maps(name, outline, parameters):
 
 @pytest.mark.parametrize(
     ('name', 'tensor', 'path'),
-    [(name, *leaf) for name, row in BACKBONES.items() for leaf in row.leaves.items()],
+    [
+        pytest.param(name, *leaf, marks=[SLOW] * (name in LARGER))
+        for name, row in BACKBONES.items()
+        for leaf in row.leaves.items()
+    ],
 )
 def test_a_tensor_of_the_source_is_one_variable(name, tensor, path, leaves):
     rules, *_ = models.rules_of(models.create_model(name))

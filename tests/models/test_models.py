@@ -83,7 +83,13 @@ def test_every_network_gives_an_embedding(name, outline):
     assert set(variables) <= {'params', 'batch_stats'}
 
 
-@pytest.mark.parametrize('token', ioacas_image.NETWORKS)
+@pytest.mark.parametrize(
+    'token',
+    [
+        pytest.param(token, marks=[pytest.mark.slow] * (token in LARGER))
+        for token in ioacas_image.NETWORKS
+    ],
+)
 def test_hybrids_take_the_embeddings_of_their_image_networks(token, outline):
     name, _, width = ioacas_image.NETWORKS[token]
     (_, out), _ = outline(name)

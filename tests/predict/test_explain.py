@@ -208,6 +208,7 @@ def hybrid(tagger):
     return tagger({'hybrid': (model, settings)}, below)
 
 
+@pytest.mark.slow
 def test_attention_is_told_over_the_time_of_the_window(hybrid):
     window = pictures(None, (0, 30, 0, 50), None) | beep()
     told = explain(hybrid, window)

@@ -241,6 +241,7 @@ def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):
     assert [*Journal(path, {}).lines] == ['a', 'b']
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text_are_no_trouble(both, clips, tmp_path, capfd):
     strange = clips / os.fsdecode(b'\xff\x1b[2J.mp4')
     (clips / 'a.mp4').rename(strange)

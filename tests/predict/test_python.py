@@ -38,6 +38,7 @@ def test_a_clip_that_cannot_be_tagged_is_one_sentence(both, film, tmp_path):
         Predictor.load(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docstrings_run(both, film, tmp_path, monkeypatch, capsys):
     (tmp_path / 'runs').mkdir()
     (tmp_path / 'runs/clip_fusion').symlink_to(both)

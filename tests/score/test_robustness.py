@@ -179,6 +179,7 @@ def test_a_table_is_told_as_markdown_and_at_full_precision(tmp_path):
     assert notes[:3] == ['- ! beware', '- demo: a', '- other: b']
 
 
+@pytest.mark.slow
 def test_clips_of_other_data_than_the_run_s_are_warned_of(run, data_dir, monkeypatch, capsys):
     run.write_json('environment.json', {'data': 'tfds_tau/demo/1.0.0 abc'})
     run.finish()

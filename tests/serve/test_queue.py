@@ -34,6 +34,7 @@ def place(both):
     return TaggingQueue(predictor.load(both), window_s=2.0)
 
 
+@pytest.mark.slow
 def test_a_clip_gets_its_scenes_their_times_and_why(place, film, tmp_path):
     found = bring(place, film(tmp_path / 'a.mp4', 3.0), 'my <b>clip</b>.mp4')
     assert {scene['scene'] for scene in found['scenes']} == {'park', 'tram'}

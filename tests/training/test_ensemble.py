@@ -496,6 +496,7 @@ def test_weights_on_other_places_never_saw_the_rows_that_they_mix():
     assert of_halves == [far.tolist(), near.tolist()]
 
 
+@pytest.mark.slow
 def test_all_of_ioacas_tells_every_line_beside_the_best_system_in_seconds(hybrids, capsys):
     folder = run(ioacas('all,tau'))
     told = folder.read_json('report.json')

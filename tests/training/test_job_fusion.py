@@ -120,6 +120,7 @@ def test_each_epoch_sees_one_second_of_each_clip(hybrid):
     assert [line['step'] for line in history] == [3, 6]  # 20 clips in batches of 8
 
 
+@pytest.mark.slow
 def test_kept_embeddings_are_made_once_and_those_of_augmented_pictures_never(
     hybrid, of_parts, parts, data_dir, tmp_path, monkeypatch
 ):
@@ -143,6 +144,7 @@ def test_kept_embeddings_are_made_once_and_those_of_augmented_pictures_never(
     assert len(again.splits['train']) == 40 and again.embed is None
 
 
+@pytest.mark.slow
 def test_augmented_pictures_are_embedded_within_the_step(of_parts, parts, data_dir, tmp_path):
     made = of_parts()
     specs = [load.RunSpec(name, part.path) for name, part in parts.items()]

@@ -56,7 +56,10 @@ def test_a_file_cut_short_anywhere_is_one_sentence(file, tmp_path):
             weights.read(path)
 
 
-@pytest.mark.parametrize('file', EXPECTED)
+@pytest.mark.parametrize(
+    'file',
+    [pytest.param(file, marks=[pytest.mark.slow] * (file != 'zip.pth')) for file in EXPECTED],
+)
 def test_a_damaged_file_is_an_error_or_arrays_and_nothing_else(file, tmp_path):
     random = np.random.default_rng(0)
     whole = (GOLDENS / file).read_bytes()

@@ -397,9 +397,9 @@ def nested(depth: int) -> bytes:
     'content',
     [
         nested(20_000),
-        mapping({'a': nested(20_000)}),
+        pytest.param(mapping({'a': nested(20_000)}), marks=pytest.mark.slow),
         DICT + nested(20_000) + NOTHING + b's',  # as a key, whose hash would need its own
-        LIST * 20_000,
+        pytest.param(LIST * 20_000, marks=pytest.mark.slow),
         b'X\xff\xff\xff\xff' + b'short',
         b'\x8d' + b'\xff' * 8 + b'short',
         b'\x96' + b'\xff' * 8 + b'short',

@@ -362,6 +362,7 @@ print(len(builder.as_data_source('train')))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_data_set_once(tmp_path):
     both = [in_process(TWICE, tmp_path) for _ in range(2)]
     told = [process.communicate(timeout=100) for process in both]

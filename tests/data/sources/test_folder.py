@@ -260,6 +260,7 @@ def test_what_earlier_versions_have_prepared_keeps_its_name(main, tmp_path, toke
     assert f'{config.data.name}/{config.data.config}' == f'own_data/{name}'
 
 
+@pytest.mark.slow
 def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
     """Builds every system by shapes alone."""
     from avsc_jax import models

@@ -76,6 +76,7 @@ def write_sounds(folder):
             soundfile.write(folder / f'media/{room}-{flat}.wav', tone, 8000)
 
 
+@pytest.mark.slow
 def test_the_builder_of_the_recipe_trains_reports_and_predicts(main, here, capsys):
     (here / 'my_rooms.py').write_text(recipe())
     write_sounds(here)
