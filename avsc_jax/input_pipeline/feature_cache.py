@@ -116,29 +116,12 @@ def extract(
     by_name = {spec.name: spec for spec in specs}
     encoder = lru_cache(maxsize=None)(lambda name: by_name[name].make(weights_dir))
     folder = cache_dir / dataset.name.replace('/', '-')
-    files = {}
-    for split in splits:
-        num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
-        files[split] = {
-            name: [
-                folder / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
-                for k in range(num_blocks)
-            ]
-            for name, spec in by_name.items()
-        }
-        mine = range(jax.process_index(), num_blocks, jax.process_count())
+    files = {split: _files_of(dataset, split, by_name, folder) for split in splits}
+    for split in files:
         reads_media = any(spec.takes == 'media' for spec in specs)
         outlines = dataset.outlines(split)
         stamps = [_stamp(media if reads_media else None, one['clip_id']) for one in outlines]
-        missing = {
-            k: [
-                name
-                for name, paths in files[split].items()
-                if fresh or not _is_kept(paths[k], by_name[name], _of_block(stamps, k))
-            ]
-            for k in mine
-        }
-        missing = {k: names for k, names in missing.items() if names}
+        missing = _missing(files[split], by_name, stamps, fresh=fresh)
         wanted = {name: by_name[name] for names in missing.values() for name in names}
         clips = _clips(dataset, split, list(missing), wanted.values(), media)
         for k, names in missing.items():
@@ -158,6 +141,40 @@ def extract(
             if by_name[name].takes == 'media':
                 raise ValueError(_uneven(features.clip_id, name, features.counts[name].tolist()))
     return features_of
+
+
+def _files_of(
+    dataset: Dataset, split: str, by_name: Mapping[str, EncoderSpec | TrainedSpec], folder: Path
+) -> dict[str, list[Path]]:
+    """Names the file of each block of a split for each encoder."""
+    num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
+    return {
+        name: [
+            folder / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
+            for k in range(num_blocks)
+        ]
+        for name, spec in by_name.items()
+    }
+
+
+def _missing(
+    files: Mapping[str, Sequence[Path]],
+    by_name: Mapping[str, EncoderSpec | TrainedSpec],
+    stamps: list,
+    *,
+    fresh: bool,
+) -> dict[int, list[str]]:
+    """Returns this process's blocks that are to be made, each with the encoders it lacks."""
+    num_blocks = max(map(len, files.values()), default=0)
+    missing = {
+        k: [
+            name
+            for name, paths in files.items()
+            if fresh or not _is_kept(paths[k], by_name[name], _of_block(stamps, k))
+        ]
+        for k in range(jax.process_index(), num_blocks, jax.process_count())
+    }
+    return {k: names for k, names in missing.items() if names}
 
 
 def _stamp(media: Any, clip_id: str) -> tuple[int, int, int]:

@@ -71,13 +71,7 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
-    window_s = predictor.wants(args.window).window_s
-    about = {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': window_s}
-    if args.fresh and path:
-        path.unlink(missing_ok=True)
-    journal = Journal(path, about, made_with=made_with.facts())
-    if difference := journal.difference:
-        print(f'note: {path} {difference}; --fresh answers them anew', file=sys.stderr)
+    journal = _journal(path, args, predictor)
     _tag(args, predictor, files, journal)
     lines = [journal.lines[str(file)] for file in files]
     journal.write(files)
@@ -92,6 +86,18 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
             notes.setdefault(note, []).append(line['file'])
     errors = [line['error'] for line in lines if 'error' in line]
     return outputs.end(notes, errors, len(files), 'classified')
+
+
+def _journal(path: Path | None, args: argparse.Namespace, predictor: Predictor) -> Journal:
+    """Opens the journal of answers, which --fresh empties; notes answers of other libraries."""
+    window_s = predictor.wants(args.window).window_s
+    about = {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': window_s}
+    if args.fresh and path:
+        path.unlink(missing_ok=True)
+    journal = Journal(path, about, made_with=made_with.facts())
+    if difference := journal.difference:
+        print(f'note: {path} {difference}; --fresh answers them anew', file=sys.stderr)
+    return journal
 
 
 def _tag(

@@ -51,7 +51,7 @@ def _upright(image: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
 
     The matrix [[a, b], [c, d]] takes the pixel (x, y) to (a x + c y, b x + d y).
     """
-    data = next((data for data in frame.side_data if data.type == SideData.DISPLAYMATRIX), None)
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)
     if data is None:
         return image
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].astype(int)

@@ -70,6 +70,11 @@ class Extent:
         return f'no {what} {" and ".join(words)}' if words else ''
 
 
+def tick_of(stream: av.stream.Stream) -> Fraction:
+    """Returns the length of a stream's tick in seconds; PyAV 19 has a type of its own for it."""
+    return Fraction(stream.time_base.numerator, stream.time_base.denominator)
+
+
 def start_of(container: av.container.InputContainer) -> Fraction:
     """Returns the time stamp in seconds at which a file's clock begins, exactly."""
     streams = [
@@ -77,7 +82,7 @@ def start_of(container: av.container.InputContainer) -> Fraction:
         for stream in (*container.streams.audio, *container.streams.video)
         if stream.start_time is not None and not stream.disposition & Disposition.attached_pic
     ]
-    return min((s.start_time * s.time_base for s in streams), default=Fraction(0))
+    return min((s.start_time * tick_of(s) for s in streams), default=Fraction(0))
 
 
 class Clock:

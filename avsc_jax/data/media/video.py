@@ -21,7 +21,7 @@ from avsc_jax.data.media.frame_times import begun, seconds_of, timing
 from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
 from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
-from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, start_of
+from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, start_of, tick_of
 
 _UNKNOWN = np.iinfo(np.int64).min  # the time stamp of a packet that has none
 _REORDERED = 16  # pictures that H.264 may store before one that is shown before them
@@ -86,7 +86,7 @@ class PictureTrack:
     def __init__(self, source: MediaFile, *, max_duration_s: float | None = None):
         self._source, self._name = source, name_of(source)
         with _opened_pictures(source) as (container, stream):
-            codec, tick, zero = stream.codec_context, stream.time_base, start_of(container)
+            codec, tick, zero = stream.codec_context, tick_of(stream), start_of(container)
             rate = stream.average_rate or stream.base_rate or Fraction(25)
             self._size = codec.width, codec.height
             check_picture_size(self._name, *self._size)

@@ -134,23 +134,8 @@ def _needed(listing: Listing, needs: Sequence[str]) -> Listing:
 
 def _of_folder(folder: Path) -> Listing:
     files, folders, notes = folder_walk.walk(folder)
-    tops, items = [top for top in folders if top.parent == folder], []
-    if not tops:
-        raise ValueError(
-            f'{folder} holds no folders; put the files of each class into one, {folder}/CLASS/...'
-        )
-    parts = {top: SPLITS.get(top.name.lower(), '') for top in tops}
-    if '' in parts.values() or 'train' not in parts.values():  # a class may be called train
-        parts = {folder: ''}
-    of_class: dict[Path, list[Path]] = {
-        each: [] for each in folders if each.parent in parts and each not in parts
-    }
-    if not of_class:
-        raise ValueError(
-            f'{" and ".join(sorted(top.name for top in parts))} of {folder} hold no folders; put '
-            f'the files of each class into one, {folder}/train/CLASS/...'
-        )
-    left_out = []
+    parts, of_class = _classes(folder, folders)
+    items, left_out = [], []
     for file in files:
         scene = folder.joinpath(*file.relative_to(folder).parts[: 1 if folder in parts else 2])
         of_class.get(scene, left_out).append(file)
@@ -168,6 +153,34 @@ def _of_folder(folder: Path) -> Listing:
             group = name if within == '.' else within
             items.append(_item(name, scene.name, group, parts[scene.parent]))
     return Listing(folder, folder, items, left_out, tuple(notes))
+
+
+def _classes(
+    folder: Path, folders: Sequence[Path]
+) -> tuple[dict[Path, str], dict[Path, list[Path]]]:
+    """Finds the folders of classes among all folders.
+
+    Returns:
+      Folder that holds folders of classes -> its split ('' for none), and folder of a class -> an
+      empty list for its files.
+    """
+    tops = [top for top in folders if top.parent == folder]
+    if not tops:
+        raise ValueError(
+            f'{folder} holds no folders; put the files of each class into one, {folder}/CLASS/...'
+        )
+    parts = {top: SPLITS.get(top.name.lower(), '') for top in tops}
+    if '' in parts.values() or 'train' not in parts.values():  # a class may be called train
+        parts = {folder: ''}
+    of_class: dict[Path, list[Path]] = {
+        each: [] for each in folders if each.parent in parts and each not in parts
+    }
+    if not of_class:
+        raise ValueError(
+            f'{" and ".join(sorted(top.name for top in parts))} of {folder} hold no folders; put '
+            f'the files of each class into one, {folder}/train/CLASS/...'
+        )
+    return parts, of_class
 
 
 def _item(name: str, label: str, group: str, split: str) -> Clip:
