@@ -1,4 +1,4 @@
-"""What the files of a prepared data set hold: a digest of their records, and facts of each record.
+"""A digest of the records in each file of a prepared data set, and facts of each record.
 
 It is made when the data set is built and lies beside it; for sets of earlier versions it is made
 once. A file of another size or time is read again.

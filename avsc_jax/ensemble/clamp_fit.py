@@ -59,7 +59,7 @@ def fit_clamp(
 
 
 class _Counts(NamedTuple):
-    """What a clamp makes of a table, for each edge of GRID.
+    """Counts and sums of a table's probabilities up to each edge of GRID.
 
     Attributes:
       below: `[N, G]`, number of a row's probabilities up to the edge.

@@ -192,7 +192,7 @@ def _is_kept(path: Path, spec: EncoderSpec | TrainedSpec, stamps: list) -> bool:
     """Whether a block is cached, and was made of the video files that are there now."""
     if not path.exists() or spec.takes != 'media':
         return path.exists()
-    made_of = map(tuple, _read_block(path)['stamps'].tolist())
+    made_of = map(tuple, _read_block(path, 'stamps')['stamps'].tolist())
     return all(not any(now) or now == then for now, then in zip(stamps, made_of, strict=True))
 
 
@@ -342,10 +342,11 @@ def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
     write_arrays(file, **columns)
 
 
-def _read_block(file: Path) -> dict[str, np.ndarray]:
+def _read_block(file: Path, *only: str) -> dict[str, np.ndarray]:
+    """Reads a block's columns; `only` some of them, as the features are large."""
     try:
-        arrays = read_arrays(file)
-        if missing := {*COLUMNS} - {*arrays}:
+        arrays = read_arrays(file, only)
+        if missing := {*(only or COLUMNS)} - {*arrays}:
             raise ValueError(f'it has no {min(missing)}')
         return arrays
     except FileNotFoundError as error:

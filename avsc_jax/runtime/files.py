@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -93,11 +93,14 @@ def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, only: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Reads the arrays of an .npz archive, and compares every byte with the archive's checksums.
 
     `numpy.load` reads as many bytes as an array's header asks for; with a header of fewer rows it
     never reaches the checksum.
+
+    Args:
+      only: names of the arrays to read; none: all.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -106,7 +109,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
+            for name in [f'{name}.npy' for name in only] or archive.namelist():
                 content = io.BytesIO(archive.read(name))
                 arrays[name.removesuffix('.npy')] = np.lib.format.read_array(
                     content, allow_pickle=False

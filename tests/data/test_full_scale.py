@@ -44,7 +44,7 @@ def film(path, samples):
 
 
 def records(path):
-    """What a build stores of a sound, decoded again, and the notes on it."""
+    """Returns the sound of a build's records, decoded, and the notes on it."""
     files, clip = FolderFiles(path.parent), Clip(path.stem, path.name, '', 'park')
     options = {'window_s': 1.0, 'sample_rate_hz': RATE}
     made = read_windows(files, clip, frames='clip12', short_side=48, **options)

@@ -9,6 +9,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 SIDE = 64  # of the golden files' pictures
+# Made by the code of another network of the table: tracing takes seconds for each.
+LARGER = (
+    'tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s',
+    'hrnet_w18',
+)  # fmt: skip
 
 
 class Live(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from backbones import BACKBONES
+from backbones import BACKBONES, LARGER
 from flax import traverse_util
 
 from avsc_jax import models, weights
@@ -35,11 +35,6 @@ def test_every_published_network_has_a_row():
     assert {row.name or name for name, row in BACKBONES.items()} <= {*models.list_models()}
 
 
-# Made by the code of another network of the table: tracing takes seconds for each.
-LARGER = (
-    'tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s',
-    'hrnet_w18',
-)  # fmt: skip
 SIZED = [
     pytest.param(name, marks=[SLOW] * (name in LARGER))
     for name, row in BACKBONES.items()

@@ -9,13 +9,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from backbones import LARGER
 
 from avsc_jax import models, weights
 from avsc_jax.configs import ioacas_image
 
 NAMES, PUBLISHED = models.list_models(), list(weights.SOURCES)
-# Made by the code of another network: tracing takes seconds for each.
-LARGER = ('tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s')
 WORKING = """
 import functools
 from avsc_jax.models import resnet, rules, sources

@@ -1,4 +1,4 @@
-"""What is not a finite number: no table, no journal and no other file's answer gets it."""
+"""NaN and infinity reach no table, no journal and no other file's answer."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ CLASSES = ['park', 'tram']
 
 @pytest.fixture(scope='module', autouse=True)
 def loaded_once():
-    """The same system for every command, which compiles once, for one window at a time."""
+    """Lets all commands share one system, which compiles once, for one window at a time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, 'load', functools.cache(command.load))
         patch.setattr(media_files, 'WINDOWS_PER_BATCH', 1)

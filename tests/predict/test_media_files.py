@@ -200,7 +200,7 @@ def test_kept_lines_are_of_one_system_and_of_unchanged_files(both, clips, tmp_pa
 def test_a_run_that_was_trained_again_does_not_give_the_answers_of_before(
     both, clips, tmp_path, monkeypatch
 ):
-    """The same folder, config and classes: only the weights are others."""
+    """Only the weights change; folder, config and classes stay."""
     monkeypatch.setattr(command, 'load', predictor.load)  # not the one of before
     run, out = tmp_path / 'run', tmp_path / 'scenes.jsonl'
     shutil.copytree(both, run)

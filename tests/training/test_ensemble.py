@@ -212,7 +212,7 @@ def of(made, *, seed=0, fold=None, fold_file=None):
 
 
 def test_an_ensemble_of_a_seed_or_a_fold_has_members_of_its_own(runs, tmp_path, monkeypatch):
-    """Those of seed 0 and of the official fold are there, and are neither read nor written."""
+    """Members of seed 0 and of the official fold are there, and are neither read nor written."""
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*') if f.is_file()}
     end = r'--workdir=runs/hitachi_audio-regnetx_064-tau-'
     for flags, ends in (

@@ -108,7 +108,7 @@ class SoundTrack:
 
     @property
     def clipped(self) -> float:
-        """See the class."""
+        """Share of the samples decoded so far that were beyond full scale."""
         return self._scale.clipped
 
     def parts(
