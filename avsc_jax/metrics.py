@@ -33,6 +33,7 @@ __all__ = [
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
 SUM_TOLERANCE = 1e-3  # of a row's sum, where its values are not rounded
 FLIPS = 10_000  # sign flips in a paired test, unless there are fewer in all
+_DRAWN_AT_ONCE = 1 << 20  # groups: 8 MB of numbers
 
 
 def check_probs(probs: Array) -> np.ndarray:
@@ -486,13 +487,20 @@ def _draws(
     counts = np.bincount(cell, minlength=len(names) * classes).reshape(-1, classes)
     totals = np.concatenate([sums, counts], axis=1)  # one row a group is all that draws need
     rng = np.random.default_rng(seed)
-    drawn = np.stack(
+    at_once = max(1, _DRAWN_AT_ONCE // len(names))
+    drawn = np.concatenate(
         [
-            np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names)) @ totals
-            for _ in range(samples)
+            _times_drawn(rng, min(at_once, samples - done), len(names)) @ totals
+            for done in range(0, samples, at_once)
         ]
     )
     return drawn[:, :classes], drawn[:, classes:]
+
+
+def _times_drawn(rng: np.random.Generator, samples: int, groups: int) -> np.ndarray:
+    """Returns how often each group is drawn [samples, groups]; each draw takes as many as exist."""
+    drawn = rng.integers(groups, size=(samples, groups)) + groups * np.arange(samples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=samples * groups).reshape(samples, groups)
 
 
 def _percentiles(values: np.ndarray | np.float64, level: float) -> tuple[float, float]:

@@ -177,6 +177,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 100)
 
 
+def pytest_sessionfinish() -> None:
+    """Spares pytest's last five collections, 2 s a worker, what is left of all tests."""
+    gc.freeze()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Names default tests that took longer than LIMIT_S, set-up included."""
     seconds = collections.Counter()

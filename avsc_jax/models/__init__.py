@@ -115,7 +115,19 @@ def variable_shapes(model: nn.Module) -> dict:
       >>> variable_shapes(create_model('resnet50'))['params']['conv1']['kernel'].shape
       (7, 7, 3, 64)
     """
+    try:
+        hash(model)
+    except TypeError:  # dicts among its fields
+        return _traced_shapes(model)
+    # one command asks for the same network up to five times; the dicts are the caller's own
+    return jax.tree.map(lambda leaf: leaf, _kept_shapes(model))
+
+
+def _traced_shapes(model: nn.Module) -> dict:
     return jax.eval_shape(lambda spec: model.init(jax.random.key(0), spec), model.input_spec)
+
+
+_kept_shapes = functools.lru_cache(maxsize=64)(_traced_shapes)
 
 
 def count_parameters(name: str, **options: Any) -> int:

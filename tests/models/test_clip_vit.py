@@ -30,6 +30,12 @@ def test_the_activation_is_quick_gelu():
     np.testing.assert_allclose(layer['mlp']['__call__'][0], expected, atol=1e-5)
 
 
+@pytest.fixture(autouse=True)
+def no_kept_shapes():
+    """Every count builds the network anew."""
+    models._kept_shapes.cache_clear()
+
+
 def test_transformers_without_flax_is_answered_with_the_remedy(monkeypatch):
     monkeypatch.setattr(transformers, '__version__', '5.0.0')
     with pytest.raises(ValueError, match=r"transformers 5\.0\.0 .* 'transformers>=4\.57,<5'"):
