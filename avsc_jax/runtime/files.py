@@ -3,20 +3,20 @@
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
 import socket
 import sys
 import threading
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
+
+from avsc_jax.runtime import archives
 
 
 @contextlib.contextmanager
@@ -93,7 +93,9 @@ def write_arrays(path: str | Path, **arrays: npt.ArrayLike) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_arrays(path: str | Path, only: Collection[str] = ()) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: str | Path, only: Collection[str] = (), *, limit: int | None = None
+) -> dict[str, np.ndarray]:
     """Reads the arrays of an .npz archive, and compares every byte with the archive's checksums.
 
     `numpy.load` reads as many bytes as an array's header asks for; with a header of fewer rows it
@@ -101,24 +103,21 @@ def read_arrays(path: str | Path, only: Collection[str] = ()) -> dict[str, np.nd
 
     Args:
       only: names of the arrays to read; none: all.
+      limit: the most bytes that they may have; None leaves the limits of every archive, see
+        `archives.most_bytes`.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, or no such archive.
+      ValueError: the file is damaged, too large, or no such archive.
     """
-    arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in [f'{name}.npy' for name in only] or archive.namelist():
-                content = io.BytesIO(archive.read(name))
-                arrays[name.removesuffix('.npy')] = np.lib.format.read_array(
-                    content, allow_pickle=False
-                )
+        return archives.read_arrays(Path(path), only, limit=limit)
     except FileNotFoundError:
         raise
+    except archives.TooLarge as error:
+        raise ValueError(f'{path} is not read: {error}') from error
     except Exception as error:  # the readers raise a dozen kinds on broken bytes
         raise ValueError(f'{path} is damaged ({error or repr(error)})') from error
-    return arrays
 
 
 class Busy(ValueError):

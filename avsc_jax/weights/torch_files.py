@@ -15,6 +15,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from avsc_jax.runtime import archives
 from avsc_jax.weights.checks import refused_type
 from avsc_jax.weights.unpickler import Module, Storage, Tensor, Unpickler
 
@@ -62,7 +63,7 @@ def _open_zip(file: io.BufferedIOBase, num_bytes: int) -> _Opened:
             raise ValueError(
                 f'its member {name[:80]!r} claims {member.file_size:,} bytes, not {max_bytes:,}'
             )
-        return archive.read(member)
+        return archives.content(archive, member)
 
     folders = [name.removesuffix('/data.pkl') for name in members if name.endswith('/data.pkl')]
     if len(folders) != 1:

@@ -14,12 +14,10 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+from avsc_jax.runtime import archives
 from avsc_jax.runtime.files import whole
 from avsc_jax.weights.checks import refused_type
 from avsc_jax.weights.torch_files import read_torch
-
-# Trained weights shrink by a tenth when compressed; a file that unpacks to more is an attack.
-MAX_EXPANSION, ALWAYS_ALLOWED_BYTES = 16, 1 << 24
 
 HEADER_ENTRY = 'avsc_jax'
 
@@ -173,10 +171,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(path) as archive:
-        _check_expansion(sum(info.file_size for info in archive.infolist()), path)
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return archives.read_arrays(path)
 
 
 def _read_h5(path: Path) -> dict[str, np.ndarray]:
@@ -185,10 +180,10 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_h5_gz(path: Path) -> dict[str, np.ndarray]:
-    most = _most_bytes(path)
+    file_bytes = path.stat().st_size
     with gzip.open(path) as file:
-        content = file.read(most + 1)
-    _check_expansion(len(content), path)
+        content = file.read(archives.most_bytes(file_bytes) + 1)
+    archives.check_unpacked(len(content), file_bytes)
     return _h5_arrays(io.BytesIO(content), path)
 
 
@@ -207,23 +202,12 @@ def _h5_arrays(file: io.BufferedIOBase, path: Path) -> dict[str, np.ndarray]:
         if item.dtype.kind not in 'biufc':
             raise ValueError(f'its {name[:80]!r} is of {item.dtype}, not of numbers')
         num_bytes += item.nbytes
-        _check_expansion(num_bytes, path)
+        archives.check_unpacked(num_bytes, path.stat().st_size)
         state[name] = np.asarray(item[()])
 
     with h5py.File(file, 'r') as opened:
         opened.visititems(visit)  # follows no links
     return state
-
-
-def _most_bytes(path: Path) -> int:
-    return MAX_EXPANSION * path.stat().st_size + ALWAYS_ALLOWED_BYTES
-
-
-def _check_expansion(num_bytes: int, path: Path) -> None:
-    if num_bytes > _most_bytes(path):
-        raise ValueError(
-            f'it unpacks to {num_bytes:,} bytes or more, over {MAX_EXPANSION} times its size'
-        )
 
 
 _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from avsc_jax.data import folder_walk
+from avsc_jax.runtime import archives
 
 MAX_MEMBER_BYTES = 1 << 30  # no file of a data set is near it; a hostile archive may claim more
 
@@ -91,7 +92,9 @@ class MediaFiles(Notes):
         if info.file_size > MAX_MEMBER_BYTES:
             raise ValueError(f'{where} claims {info.file_size} bytes; no clip is that large')
         try:
-            return Member(archive.read(info), where)
+            return Member(archives.content(archive, info), where)
+        except ValueError as error:
+            raise ValueError(f'{where} is not read: {error}') from error
         except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
             raise ValueError(f'{where} is damaged ({error}); fetch the archive again') from error
 
