@@ -1,8 +1,6 @@
 """Weights files: reading all formats, writing safetensors, and their hashes."""
 
-import gzip
 import hashlib
-import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ from flax import traverse_util
 from avsc_jax.runtime import archives
 from avsc_jax.runtime.files import whole
 from avsc_jax.weights.checks import refused_type
+from avsc_jax.weights.h5_files import read_h5, read_h5_gz
 from avsc_jax.weights.torch_files import read_torch
 
 HEADER_ENTRY = 'avsc_jax'
@@ -174,47 +173,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     return archives.read_arrays(path)
 
 
-def _read_h5(path: Path) -> dict[str, np.ndarray]:
-    with path.open('rb') as file:
-        return _h5_arrays(file, path)
-
-
-def _read_h5_gz(path: Path) -> dict[str, np.ndarray]:
-    file_bytes = path.stat().st_size
-    with gzip.open(path) as file:
-        content = file.read(archives.most_bytes(file_bytes) + 1)
-    archives.check_unpacked(len(content), file_bytes)
-    return _h5_arrays(io.BytesIO(content), path)
-
-
-def _h5_arrays(file: io.BufferedIOBase, path: Path) -> dict[str, np.ndarray]:
-    """Reads every dataset by its path in the file, which Keras makes: 'conv/conv/kernel:0'."""
-    import h5py  # only these files need it
-
-    state, num_bytes = {}, 0
-
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        nonlocal num_bytes
-        if not isinstance(item, h5py.Dataset) or item.shape is None:
-            return
-        if item.external or item.is_virtual:
-            raise ValueError(f'its {name[:80]!r} lies in another file')
-        if item.dtype.kind not in 'biufc':
-            raise ValueError(f'its {name[:80]!r} is of {item.dtype}, not of numbers')
-        num_bytes += item.nbytes
-        archives.check_unpacked(num_bytes, path.stat().st_size)
-        state[name] = np.asarray(item[()])
-
-    with h5py.File(file, 'r') as opened:
-        opened.visititems(visit)  # follows no links
-    return state
-
-
 _READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     '.safetensors': _read_safetensors,
     '.npz': _read_npz,
-    '.h5': _read_h5,
-    '.h5.gz': _read_h5_gz,
+    '.h5': read_h5,
+    '.h5.gz': read_h5_gz,
     '.pt': read_torch,
     '.pth': read_torch,
     '.pth.tar': read_torch,
