@@ -19,6 +19,7 @@ from avsc_jax.weights.h5_files import read_h5, read_h5_gz
 from avsc_jax.weights.torch_files import read_torch
 
 HEADER_ENTRY = 'avsc_jax'
+MAX_HEADER_BYTES = 1 << 24  # of safetensors: a hundred times that of a network of a thousand arrays
 
 
 def read(path: str | Path, *, entry: str | None = None) -> dict[str, np.ndarray]:
@@ -150,13 +151,26 @@ def is_converted(path: Path) -> bool:
     if path.suffix != '.safetensors':
         return False
     try:
+        _check_header(path)
         with safetensors.safe_open(path, 'numpy') as file:
             return HEADER_ENTRY in (file.metadata() or {})
-    except safetensors.SafetensorError:
+    except (safetensors.SafetensorError, ValueError):
         return False
 
 
+def _check_header(path: Path) -> None:
+    """Raises ValueError for a safetensors file whose header is too long to be parsed."""
+    with path.open('rb') as file:
+        claimed = int.from_bytes(file.read(8), 'little')
+    if claimed > MAX_HEADER_BYTES:
+        raise archives.TooLarge(
+            f'its header claims {claimed:,} bytes; at most {MAX_HEADER_BYTES:,} are read: get the '
+            'file again'
+        )
+
+
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    _check_header(path)
     with safetensors.safe_open(path, 'numpy') as file:
         kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
     for name, kind in kinds.items():

@@ -1,7 +1,9 @@
 import gzip
 import hashlib
 import json
+import resource
 import zipfile
+import zlib
 from pathlib import Path
 
 import h5py
@@ -12,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from avsc_jax import weights
+from avsc_jax.weights import h5_files, weight_files
 
 GOLDENS = Path(__file__).parent / 'goldens'
 STATE = {'a.weight': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.float16([1, 2])}
@@ -106,6 +109,81 @@ def test_what_unpacks_to_far_more_than_its_size_is_refused(tmp_path, suffix, mak
     make(path)
     with pytest.raises(ValueError, match=r'it unpacks to [\d,]+ bytes or more, over 16 times'):
         weights.read(path)
+
+
+def h5_in_groups(path, levels, width):
+    with h5py.File(path, 'w') as file:
+        group = file
+        for _ in range(levels):
+            for name in range(1, width):
+                group.create_group(f'{name}')
+            group = group.create_group('0')
+        group['a'] = np.zeros(3)
+
+
+def h5_in_a_circle(path):
+    with h5py.File(path, 'w') as file:
+        file['a/b'] = np.zeros(3)
+        file['a/c'] = file['a']
+
+
+def h5_of_a_large_chunk(path):
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('a', (3,), 'f4', maxshape=(None,), chunks=(1 << 26,))
+
+
+def h5_of_a_chunk_that_grows(path):
+    with h5py.File(path, 'w') as file:
+        made = file.create_dataset('a', (9,), 'u1', chunks=(9,), compression='gzip')
+        made.id.write_direct_chunk((0,), zlib.compress(bytes(1 << 22)))
+
+
+def h5_of_another_filter(path):
+    with h5py.File(path, 'w') as file:
+        file.create_dataset('a', data=np.zeros(9), compression='lzf')
+
+
+H5 = {
+    'deep': (lambda path: h5_in_groups(path, 40, 1), 'groups on more than 32 levels'),
+    'wide': (lambda path: h5_in_groups(path, 1, 60), 'or more than 50 things in them'),
+    'a large chunk': (h5_of_a_large_chunk, r'unpacks to 268,435,456 bytes or more'),
+    'a chunk that grows': (h5_of_a_chunk_that_grows, "chunk of its 'a' unpacks to more than the 9"),
+    'another filter': (
+        h5_of_another_filter,
+        "its 'a' is packed in 1 chunks by filters .32000.; save",
+    ),
+}
+
+
+@pytest.mark.parametrize('kind', H5)
+def test_hostile_h5_is_one_sentence_and_takes_no_memory(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(h5_files, 'MAX_ITEMS', 50)
+    make, said = H5[kind]
+    make(tmp_path / 'w.h5')
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=rf'w\.h5 cannot be read as \.h5 weights: .*{said}.*\Z'):
+        weights.read(tmp_path / 'w.h5')
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 << 10  # KiB
+
+
+def test_h5_whose_groups_are_a_circle_has_each_array_once(tmp_path):
+    h5_in_a_circle(tmp_path / 'w.h5')
+    assert list(weights.read(tmp_path / 'w.h5')) == ['a/b']
+
+
+@pytest.mark.parametrize('options', [{'compression': 'gzip'}, {'shuffle': True}])
+def test_h5_that_is_packed_by_gzip_is_read(tmp_path, options):
+    with h5py.File(tmp_path / 'w.h5', 'w') as file:
+        file.create_dataset('a', data=np.arange(50.0), chunks=(9,), **{'compression': 1, **options})
+    assert weights.read(tmp_path / 'w.h5')['a'].tolist() == np.arange(50.0).tolist()
+
+
+def test_a_safetensors_header_without_end_is_one_sentence(tmp_path):
+    path = tmp_path / 'w.safetensors'
+    path.write_bytes((1 << 25).to_bytes(8, 'little') + b'{')
+    with pytest.raises(ValueError, match=r'its header claims 33,554,432 bytes; at most 16,777,216'):
+        weights.read(path)
+    assert not weight_files.is_converted(path)
 
 
 def test_an_array_larger_than_any_memory_is_one_sentence(tmp_path):
