@@ -22,12 +22,20 @@ class Checkpoints:
     writes a temporary folder and renames it, so a killed run leaves complete checkpoints only.
     `best` is written first, so that the history in `last` never names a missing best. A digest of
     all values is committed with them, and compared when they are read.
+
+    Args:
+      read_only: nothing in the folder is made, changed or removed. Otherwise unfinished
+        checkpoints are removed: only the one process that trains the run may open it so.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, read_only: bool = False):
         folder = folder.absolute()  # Orbax fails late, in a thread, on relative paths
+        # not Orbax's own read_only, which warns of what it does
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=1, cleanup_tmp_directories=True, enable_async_checkpointing=False
+            max_to_keep=None if read_only else 1,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            enable_async_checkpointing=False,
         )
         self.folder = folder
         self._best = ocp.CheckpointManager(folder / 'best', options=options)

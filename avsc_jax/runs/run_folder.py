@@ -246,7 +246,7 @@ def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     checksums.check(run.path, 'checkpoints/best')
     model = build.make_model(run.config['model'], num_classes=run.num_classes)
     shapes = build.checkpoint_shapes(model)
-    variables, _ = Checkpoints(run.path / 'checkpoints').restore_best(shapes)
+    variables, _ = Checkpoints(run.path / 'checkpoints', read_only=True).restore_best(shapes)
     return model, variables
 
 
