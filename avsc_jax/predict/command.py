@@ -15,7 +15,7 @@ from avsc_jax.data import folds, sources
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
-from avsc_jax.predict.predictor import Predictor, load
+from avsc_jax.predict.predictor import Predictor, load, member_folders
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import made_with, multihost
@@ -52,11 +52,10 @@ def run(args: argparse.Namespace) -> int:
 
 def published(model: Path) -> list[str]:
     """Names the encoders with published weights of a run, or of an ensemble's members."""
-    folder = RunFolder(model)
     if (model / 'members.json').exists():
-        runs = [Path(member['folder']) for member in folder.read_json('members.json')]
+        runs = [place for _, place in member_folders(model)]
         return list(dict.fromkeys(itertools.chain(*map(published, runs))))
-    encoders = folder.read_json('preprocessing.json').get('encoders', [])
+    encoders = RunFolder(model).read_json('preprocessing.json').get('encoders', [])
     return [e['name'] for e in encoders if 'run' not in e and len(e['weights']) == 64]
 
 

@@ -5,6 +5,7 @@ data instead, and an ensemble leaves out the members that need them.
 """
 
 import collections
+import contextlib
 import functools
 import hashlib
 import json
@@ -26,9 +27,11 @@ from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
 from avsc_jax.predict.answer import KINDS, Answer, check_finite
 from avsc_jax.predict.media_files import Prediction
+from avsc_jax.runs import shapes
 from avsc_jax.runs.load import Preprocess, content_hash, load_run, window_s
-from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runs.run_folder import RunFolder, opening
 from avsc_jax.runtime import compiler
+from avsc_jax.runtime.files import printable
 from avsc_jax.tables import mix
 from avsc_jax.training import ensemble as ensemble_job
 
@@ -46,9 +49,21 @@ class LoadedRun:
         self.variables: dict = opened[1]
         self.preprocess: Preprocess = opened[2]
         self.classes: tuple[str, ...] = opened[3]
-        self._means = self.folder.means()
+        self._means = self._checked(self.folder.means())
         options = compiler.options(training=False)
         self._apply = jax.jit(self.model.apply, compiler_options=options)
+
+    def _checked(self, means: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Returns the means; raises ValueError if they are not of the network's inputs."""
+        specs = self.model.input_spec
+        for name, spec in specs.items() if isinstance(specs, Mapping) else ():
+            if name in means and means[name].shape != spec.shape[1:]:
+                raise ValueError(
+                    f'{self.folder.path / "means.npz"} is corrupt (its {name} has the shape '
+                    f'{means[name].shape}, not {spec.shape[1:]}); copy it again, or train the run '
+                    'again'
+                )
+        return means
 
     @property
     def takes(self) -> list[str]:
@@ -328,16 +343,23 @@ class Predictor:
 def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     """Opens a finished run, or a finished ensemble with its members; see `Predictor.load`."""
     folder = RunFolder(model)
-    report = folder.read_json('report.json')
-    warnings = report['about']['warnings']
+    warnings = folder.read_json('report.json', {'about': {'warnings': [str]}})['about']['warnings']
     if not (model / 'members.json').exists():
         return Predictor(model.name, [LoadedRun(model.name, model, weights_dir)], warnings)
-    facts = folder.read_json('members.json')
-    config = ConfigDict(folder.config)
-    members = [LoadedRun(_label(m), _member_folder(model, m['folder']), weights_dir) for m in facts]
-    weights = _weights(folder, config)
+    with opening(model):
+        config = ConfigDict(folder.config)
+        ensemble_job.check(config)
+        weights = _weights(folder, config)
+        clamps = bool(config.recipe.get('clamp'))
+    of_members = member_folders(model)
+    facts = [fact for fact, _ in of_members]
+    unknown = {name for group in config.groups.values() for name in group} - {
+        fact['name'] for fact in facts
+    }
+    if unknown:
+        raise ValueError(f'{model / "members.json"} lacks {min(unknown)}; make the ensemble again')
+    members = [LoadedRun(_label(fact), place, weights_dir) for fact, place in of_members]
     decision = functools.partial(_decided, config, facts, weights, members[0].classes)
-    clamps = bool(config.recipe.get('clamp'))
     settings = {'config': folder.config, 'weights': weights}
     return Predictor(
         model.name, members, warnings, decision, is_calibrated=clamps, settings=settings
@@ -349,15 +371,43 @@ def _label(member: Mapping) -> str:
     return member['name'] if member['fold'] is None else f'{member["name"]}, fold {member["fold"]}'
 
 
+def member_folders(model: Path) -> list[tuple[dict, Path]]:
+    """Returns the facts of each member of an ensemble, and its run folder.
+
+    Their places are those that the ensemble's user named, so they may be anywhere. Only the files
+    of a run folder are read there, and nothing is written.
+
+    Raises:
+      FileNotFoundError: a member is not there.
+      ValueError: a member is named twice, or is itself an ensemble.
+    """
+    facts = RunFolder(model).read_json('members.json', [shapes.MEMBER])
+    places = [_member_folder(model, fact['folder']) for fact in facts]
+    labels = [_label(fact) for fact in facts]
+    if not facts or len({*labels}) < len(labels):
+        raise ValueError(
+            f'{model / "members.json"} names {len({*labels})} members in {len(labels)} entries; '
+            'make the ensemble again'
+        )
+    for place in places:
+        if (place / 'members.json').exists():
+            raise ValueError(
+                f'{model / "members.json"} names {place}, which is itself an ensemble; make the '
+                'ensemble again of trained runs'
+            )
+    return list(zip(facts, places, strict=True))
+
+
 def _member_folder(model: Path, folder: str) -> Path:
     """The run folder of a member: where it was trained, or next to the ensemble's."""
     places = [Path(folder), model.absolute().parent / Path(folder).name]
     for place in places:
-        if (place / 'DONE').exists():
-            return place
+        with contextlib.suppress(OSError, ValueError):  # no file can have such a name
+            if (place / 'DONE').exists():
+                return place
     raise FileNotFoundError(
-        f'{model} is made of the run {folder}, which is not in its place and not in '
-        f'{places[1].parent}; copy it there'
+        f'{model} is made of the run {printable(folder)[:200]}, which is not in its place '
+        f'and not in {places[1].parent}; copy it there'
     )
 
 
@@ -366,9 +416,15 @@ def _weights(folder: RunFolder, config: ConfigDict) -> dict[str, float]:
     line = ensemble_job.headline(config)
     if not ensemble_job.is_weighted(line):
         return {}
-    learned = tables.read(folder.predictions_file(config.data.test)).meta['learned']
+    file = folder.predictions_file(config.data.test)
+    learned = tables.read(file).meta.get('learned', {})
     title = f'weights of {ensemble_job.title(line)};'
-    return next(weights for name, weights in learned.items() if name.startswith(title))
+    weights: dict[str, float] = next(
+        (w for name, w in learned.items() if name.startswith(title)), {}
+    )
+    if {*weights} != {*line['roles']} or not sum(weights.values()) > 0:
+        raise ValueError(f'{file} does not hold the weights of {mix.listed(line["roles"])}')
+    return weights
 
 
 def _decided(

@@ -8,7 +8,6 @@ as Markdown.
 import functools
 import importlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from avsc_jax import models
 from avsc_jax.report import published
 from avsc_jax.report.console import markdown, number, percent
 from avsc_jax.report.published import CLIPS, TABLES, Table
+from avsc_jax.runtime import json_files
 from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
 
@@ -239,10 +239,12 @@ def _report(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        report = json.loads(file.read_text(encoding='utf-8'))
+        report = json_files.read(file, {'headline': (str, None)}, finite=False)
         if report['headline'] is None:
             return None
-        report['about']['warnings'], report['best_epoch'], report['scores'][report['headline']]
+        score = {report['headline']: dict}
+        json_files.check(report, {'about': {'warnings': [str]}, 'scores': score})
+        report['best_epoch']
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f'{file} is no report of a run ({error!r}); make the run again') from error
     return report

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from avsc_jax.runtime import files
+from avsc_jax.runtime import files, json_files
 
 FILE = 'checksums.json'
 _trusting = False
@@ -82,10 +82,12 @@ def read(folder: Path) -> dict[str, str] | None:
       ValueError: the file of checksums is itself damaged.
     """
     file = folder / FILE
-    if not file.exists():
+    if not file.is_file():
         return None
     try:
-        return files.read_checked_json(file)
+        sums = files.read_checked_json(file)
+        json_files.check(sums, {str: str}, str(file))
+        return sums
     except ValueError as error:
         raise ValueError(
             f'{error}; copy the run again, or give --trust_edited, which compares nothing'

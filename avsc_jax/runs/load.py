@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.runs import checksums
-from avsc_jax.runs.run_folder import RunFolder, best_variables
+from avsc_jax.runs.run_folder import RunFolder, best_variables, opening
 from avsc_jax.runtime import compiler
 from avsc_jax.runtime.files import link, whole
 from avsc_jax.weights.cache import default_weights_dir
@@ -27,6 +28,8 @@ from avsc_jax.weights.cache import default_weights_dir
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
 # The parts of a run folder that `load_run` reads.
 KEPT = ('config.json', 'classes.json', 'preprocessing.json', 'stats.npz', 'checkpoints/best')
+
+ORIGIN = re.compile('random:[0-9]{1,9}|[0-9a-f]{64}|none')  # of an encoder's weights
 
 Preprocess = FeatureInputs | media_inputs.Inputs | FeaturesAndFrames
 
@@ -60,15 +63,16 @@ def load_run(
     classes = tuple(run.read_json('classes.json'))
     settings = run.read_json('preprocessing.json')
     model, variables = best_variables(run)
-    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
-    if 'encoders' not in settings:
-        preprocess = media_inputs.make(settings, stats)
-    else:
-        weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
-        made = [_spec(run, about).make(weights_dir) for about in settings['encoders']]
-        preprocess = FeatureInputs(settings, made, stats)
-        if 'size' in settings:
-            preprocess = FeaturesAndFrames(preprocess, media_inputs.make(settings))
+    stats = _stats(run, settings, model)
+    weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
+    made = [spec.make(weights_dir) for spec in _specs(run, settings)]
+    with opening(run.path):
+        if 'encoders' not in settings:
+            preprocess = media_inputs.make(settings, stats)
+        else:
+            preprocess = FeatureInputs(settings, made, stats)
+            if 'size' in settings:
+                preprocess = FeaturesAndFrames(preprocess, media_inputs.make(settings))
     return model, variables, preprocess, classes
 
 
@@ -81,11 +85,58 @@ def window_s(settings: Mapping) -> float:
     return float(settings.get('window_s', CLIP_S))
 
 
-def _spec(run: RunFolder, about: Mapping) -> 'EncoderSpec | RunSpec':
-    """Returns the encoder that a run's preprocessing describes."""
-    if 'run' not in about:
-        return EncoderSpec(**about)
-    return RunSpec(about['name'], run.path / about['run'])
+def _specs(run: RunFolder, settings: Mapping) -> list['EncoderSpec | RunSpec']:
+    """Returns the encoders that a run's preprocessing describes.
+
+    Raises:
+      ValueError: an encoder does not exist, has unknown options, or is a run that does not lie
+        inside the run folder: one that comes from elsewhere opens no other places.
+    """
+    specs: list[EncoderSpec | RunSpec] = []
+    with opening(run.path):
+        for about in settings.get('encoders', ()):
+            if 'run' in about:
+                specs.append(RunSpec(about['name'], _inside(run.path, about['run'])))
+                continue
+            if not ORIGIN.fullmatch(about['weights']):
+                raise ValueError(f'the weights of {about["name"]} are {about["weights"]!r}')
+            spec = EncoderSpec(**about)
+            spec.check()
+            specs.append(spec)
+    return specs
+
+
+def _inside(folder: Path, below: str) -> Path:
+    """Returns a path below a folder, whatever links lead to it; ValueError if it lies elsewhere."""
+    path, top = folder / below, folder.resolve()
+    if top not in path.resolve().parents:
+        raise ValueError(
+            f'{folder} names {below!r} as an encoder, which is not inside it; copy the run again '
+            'with its folder parts'
+        )
+    return path
+
+
+def _stats(run: RunFolder, settings: Mapping, model: nn.Module) -> dict[str, np.ndarray] | None:
+    """Returns a run's fitted normalisation, None if it has none.
+
+    Raises:
+      ValueError: it is not that of the network's inputs.
+    """
+    if not (settings.get('standardize') or 'front_end' in settings):
+        return None
+    stats, spec = run.stats(), model.input_spec
+    specs = spec if isinstance(spec, Mapping) else {'image': spec}
+    for name, of_input in specs.items():
+        for kind in ('mean', 'std'):
+            named = kind if 'front_end' in settings else f'{kind}_{name}'
+            shape = stats[named].shape if named in stats else None
+            if shape is None or shape != of_input.shape[len(of_input.shape) - len(shape) :]:
+                raise ValueError(
+                    f'{run.path / "stats.npz"} is corrupt (its {named} has the shape {shape}, for '
+                    f'rows of {of_input.shape[1:]}); copy it again, or train the run again'
+                )
+    return stats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,18 +278,20 @@ def load_system(
     """
     run = RunFolder(Path(folder))
     settings = run.read_json('preprocessing.json')
-    stats = run.stats() if settings.get('standardize') or 'front_end' in settings else None
+    model, variables = best_variables(run)
+    stats = _stats(run, settings, model)
     weights_dir = Path(weights_dir) if weights_dir else default_weights_dir()
     sources: dict[str, system.SystemInput | system.System] = {}
-    for about in settings.get('encoders', ()):
-        if 'run' in about:
-            part = load_system(run.path / about['run'], weights_dir, output='embedding')
-            sources[about['name']] = part
+    for spec in _specs(run, settings):
+        if isinstance(spec, RunSpec):
+            sources[spec.name] = load_system(spec.folder, weights_dir, output='embedding')
         else:
-            sources[about['name']] = system.of_encoder(EncoderSpec(**about), weights_dir)
-    if 'front_end' in settings:
-        sources['audio'] = system.SystemInput(media_inputs.SpectrogramInputs(settings, stats))
-    elif 'size' in settings:
-        sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
+            sources[spec.name] = system.of_encoder(spec, weights_dir)
+    with opening(run.path):
+        if 'front_end' in settings:
+            sources['audio'] = system.SystemInput(media_inputs.SpectrogramInputs(settings, stats))
+        elif 'size' in settings:
+            sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
     stats = stats if 'encoders' in settings else None  # otherwise its source has them
-    return system.System(system.Network(*best_variables(run), output), settings, stats, sources)
+    network = system.Network(model, variables, output)
+    return system.System(network, settings, stats, sources)

@@ -15,7 +15,7 @@ import numpy as np
 
 from avsc_jax.data import records
 from avsc_jax.models import build
-from avsc_jax.runs import checksums
+from avsc_jax.runs import checksums, shapes
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runtime import files, multihost
 
@@ -165,21 +165,30 @@ class RunFolder:
     def write_json(self, name: str, content: Any) -> None:
         self._write(name, json.dumps(content, indent=2) + '\n')
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str, shape: Any = object) -> Any:
+        """Reads a JSON file; see `shapes.SHAPES` for what each holds, and runtime.json_files.
+
+        Args:
+          shape: what the caller needs besides.
+
+        Raises:
+          FileNotFoundError: the file or the folder is missing.
+          ValueError: the file is damaged, has changed, or is of another shape.
+        """
         file = self.path / name
         if not self.path.is_dir():
             raise FileNotFoundError(
                 f'there is no folder {self.path}; give the folder of a finished run, such as '
                 'runs/clip_fusion'
             )
-        if not file.exists():
+        if not file.is_file():
             raise FileNotFoundError(
                 f'{file} is missing: {self.path} does not hold a complete run of avsc_jax.main'
             )
         content = file.read_bytes()
         checksums.check(self.path, name, content)
         try:
-            return json.loads(content)
+            return shapes.read(name, content, shape)
         except ValueError as error:
             raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
 
@@ -211,13 +220,18 @@ class RunFolder:
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         file = self.path / name
-        if not file.exists():
+        if not file.is_file():
             return {}
         checksums.check(self.path, name)
         try:
-            return files.read_arrays(file)
+            arrays = files.read_arrays(file, limit=shapes.MAX_ARRAY_BYTES)
         except ValueError as error:
             raise ValueError(f'{error}; train the run again') from error
+        try:
+            shapes.check_arrays(arrays)
+        except ValueError as error:
+            raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
+        return arrays
 
     def _write(self, name: str, text: str) -> None:
         if multihost.is_first():
@@ -244,10 +258,33 @@ def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     if run.is_done:
         checksums.note_if_missing(run.path)
     checksums.check(run.path, 'checkpoints/best')
-    model = build.make_model(run.config['model'], num_classes=run.num_classes)
-    shapes = build.checkpoint_shapes(model)
-    variables, _ = Checkpoints(run.path / 'checkpoints', read_only=True).restore_best(shapes)
+    with opening(run.path):
+        model = build.make_model(run.config['model'], num_classes=run.num_classes)
+        wanted = build.checkpoint_shapes(model)
+    variables, _ = Checkpoints(run.path / 'checkpoints', read_only=True).restore_best(wanted)
     return model, variables
+
+
+@contextlib.contextmanager
+def opening(folder: Path) -> Iterator[None]:
+    """Makes one sentence of what networks and front ends raise for settings they cannot have.
+
+    It is for the settings of run folders, which may come from elsewhere; those of configs are
+    checked before a run begins.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:  # whatever the code of a network comes upon
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
+        if isinstance(error, ValueError) and str(folder) in reason:
+            raise
+        (first, *_) = reason.splitlines() or ['']
+        raise ValueError(
+            f'{folder} cannot be opened, as its files hold what no run has ({first[:300]}); copy '
+            'it again, or train it again'
+        ) from error
 
 
 def default_path(config_filename: str, fold: int | None = None) -> Path:

@@ -13,8 +13,10 @@ from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.examples import splits_used
 from avsc_jax.models import build
 from avsc_jax.runs.load import RunSpec
-from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runs.run_folder import RunFolder, opening
 from avsc_jax.runtime.files import printable
+
+PARAMETERS = {'trained': int, 'encoders': int}  # of a network; see `parameters`
 
 
 def run_of(path: Path) -> RunFolder | None:
@@ -30,7 +32,7 @@ def facts(table: tables.Predictions, run: RunFolder | None) -> dict[str, str]:
     texts = {'data': about.get('data'), 'protocol': about.get('protocol')}
     made = {name: table.meta.get(name) for name in ('split', 'step')}
     if run:
-        data = run.read_json('environment.json')['data']
+        data = run.read_json('environment.json').get('data')
         texts = {'run': str(run.path), 'network': _network(run), **texts, 'data': data}
         made['config hash'] = run.config_hash
     texts['scored'] = ', '.join(f'{name} {value}' for name, value in made.items() if value)
@@ -41,10 +43,11 @@ def _network(run: RunFolder) -> str:
     """Names a run's network and counts its parameters; of an ensemble, those of all members."""
     config = run.config
     if config['kind'] != 'ensemble':
-        name = config['model']['name']
-        counts = [parameters(config, num_classes=run.num_classes)]
+        with opening(run.path):
+            name = config['model']['name']
+            counts = [parameters(config, num_classes=run.num_classes)]
     else:
-        parts = run.read_json('members.json')
+        parts = run.read_json('members.json', [{'parameters': PARAMETERS}])
         name, counts = f'{len(parts)} runs', [part['parameters'] for part in parts]
     trained, frozen = (sum(count[kind] for count in counts) for kind in ('trained', 'encoders'))
     kept = sorted(run.path.glob('parts/*'))  # the runs whose embeddings it takes

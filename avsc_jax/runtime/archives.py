@@ -116,7 +116,7 @@ def _array(member: IO[bytes], num_bytes: int) -> np.ndarray:
             pass
         raise ValueError(f'an array of {present:,} bytes has a header for {claimed:,}')
     data = np.empty(claimed, np.uint8)
-    rest = memoryview(data)
+    rest = memoryview(data)  # type: ignore[arg-type]  # numpy's annotations before 3.12
     while rest:
         piece = member.read(min(len(rest), PIECE_BYTES))
         if not piece:

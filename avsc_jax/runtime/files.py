@@ -16,7 +16,9 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from avsc_jax.runtime import archives
+from avsc_jax.runtime import archives, json_files
+
+MAX_JSON_BYTES = 1 << 30  # with a digest: outlines of all records of a large data set
 
 
 @contextlib.contextmanager
@@ -73,12 +75,10 @@ def read_checked_json(path: str | Path) -> dict:
     Raises:
       ValueError: the file is damaged.
     """
-    try:
-        checked = json.loads(Path(path).read_bytes())
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        checked = json_files.parse(Path(path).read_bytes(), most_bytes=MAX_JSON_BYTES)
         if checked['sha256'] == _json_digest(checked['content']):
             return checked['content']
-    except (ValueError, TypeError, KeyError):
-        pass
     raise ValueError(f'{path} is damaged')
 
 

@@ -26,7 +26,7 @@ from avsc_jax.predict import predictor as systems
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.report.console import columns, markdown, number, percent
-from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runs.run_folder import RunFolder, opening
 from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -104,7 +104,8 @@ def _check(options: argparse.Namespace) -> None:
 def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Scores a run under each condition that applies; returns scores, name, data, warnings."""
     folder = RunFolder(run)
-    data = ConfigDict(folder.config['data'])
+    with opening(run):
+        data = ConfigDict(folder.config['data'])
     dataset = sources.open_dataset(data, options.data_dir)
     split = options.split or data.get('test')
     if not split:

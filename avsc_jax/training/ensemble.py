@@ -364,7 +364,9 @@ def _facts(groups: Sequence[Sequence[Member]]) -> list[dict]:
             'folder': str(member.folder.path),
             'config': member.config,
             'parameters': parameters[member.name],
-            'config_hash': member.folder.read_json('report.json')['config_hash'],
+            'config_hash': member.folder.read_json('report.json', {'config_hash': str})[
+                'config_hash'
+            ],
         }
         for group in groups
         for member in group

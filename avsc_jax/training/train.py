@@ -115,7 +115,9 @@ def run(
 
 def shown(folder: run_folder.RunFolder) -> None:
     """Prints the report of a finished run."""
-    print(report.text(folder.read_json('report.json')))
+    with run_folder.opening(folder.path):
+        text = report.text(folder.read_json('report.json'))
+    print(text)
     print(f'this run was complete; its report is {folder.path / "report.html"}')
     print('give another --workdir to run it again')
 
@@ -389,7 +391,8 @@ def prepare_data(config: ConfigDict, data_dir: Path) -> records.Dataset:
 
 def warnings_of(part: dependencies.Member) -> list[str]:
     """Returns the warnings in the report of an earlier run."""
-    return part.folder.read_json('report.json')['about']['warnings']
+    shape = {'about': {'warnings': [str]}}
+    return part.folder.read_json('report.json', shape)['about']['warnings']
 
 
 def learned(
