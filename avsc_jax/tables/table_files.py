@@ -13,12 +13,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from avsc_jax import metrics, scenes
+from avsc_jax.runtime import json_files
 from avsc_jax.runtime.files import read_arrays, some, whole, write_arrays
 from avsc_jax.tables.predictions import FIELDS, Predictions, cautioned, columns
 from avsc_jax.tables.text_files import NAMES, clip_names, existing, name_columns, naming, parse
 from avsc_jax.tables.truth_files import label_indices
 
 SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
+MAX_BYTES = 1 << 30  # of the arrays of .npz; a row takes about 1 KB when it is checked
+KINDS = {'clip_id': 'U', 'group': 'U', 'meta': 'U', 'probs': 'fiub'}  # letters of their types
+MAX_ROWS = 4_000_000  # frames of TAU are 1.2 million
+META = {
+    'classes': [str], 'granularity?': (str, None), 'split?': (str, None), 'pooled?': (bool, None),
+    'calibrated?': (bool, None), 'config_hash?': (str, None), 'versions?': dict, 'system?': str,
+    'about?': {'warnings?': [str], 'weights?': {str: str}, 'data?': (str, None)},
+    'learned?': {str: {str: float}},
+}  # fmt: skip
 FACTS = ('scene_label', 'scene_pred', 'group', 'start_s', 'end_s')  # columns beside the names
 
 
@@ -104,11 +114,16 @@ def _is_npz(path: pathlib.Path) -> bool:
 
 def _read_npz(path: pathlib.Path) -> Predictions:
     try:
-        read = read_arrays(path)
+        read = read_arrays(path, limit=MAX_BYTES)
         arrays = {name: read[name] for name in FIELDS} | {
             name: read[name] for name in ('group',) if name in read
         }
-        meta = json.loads(read['meta'].item())
+        for name, array in read.items():
+            if name in KINDS and array.dtype.kind not in KINDS[name]:
+                raise ValueError(f'its {name} is of {array.dtype}')
+        meta = json_files.checked(read['meta'].item(), META, finite=False)
+        if (rows := len(read['clip_id'])) > MAX_ROWS:
+            raise ValueError(f'it has {rows:,} rows; at most {MAX_ROWS:,} are read')
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f'not a readable predictions table ({error}); write it again') from error
     return Predictions(**arrays, meta=meta)

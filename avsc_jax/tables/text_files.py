@@ -5,7 +5,7 @@ import contextlib
 import csv
 import io
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from avsc_jax.tables.names import plain
 
@@ -13,6 +13,8 @@ NAMES = ('filename', 'filename_audio', 'filename_video', 'filename_audio_video',
 LISTED = (*NAMES, 'path', 'file', 'audio', 'video')  # in lists of one's own, too
 LABELS = ('scene_label', 'label', 'class')
 GROUPS = ('group', 'location', 'identifier')  # identifier is TAU's, in meta.csv
+# A field takes up to 30 times its bytes in memory; all frames of TAU are 130 MB in 15 million.
+MAX_BYTES, MAX_COLUMNS, MAX_FIELDS = 1 << 28, 10_000, 30_000_000
 SEPARATORS = '\t;,'
 
 
@@ -39,7 +41,10 @@ def decoded(path: pathlib.Path) -> str:
     Raises:
       ValueError: the file is no such text.
     """
-    content = path.read_bytes()
+    with path.open('rb') as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f'the file has more than {MAX_BYTES:,} bytes; cut it in several')
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode('utf-16' if is_wide else 'utf-8-sig')
@@ -63,7 +68,7 @@ def parse(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
         raise ValueError('the file is empty; it must start with a line of column names')
     lines = csv.reader(io.StringIO(text, newline=''), delimiter=_separator(text), strict=True)
     try:
-        header, *rows = (row for row in lines if any(cell.strip() for cell in row))
+        header, *rows = _counted(row for row in lines if any(cell.strip() for cell in row))
     except csv.Error as error:
         raise ValueError(
             f'line {lines.line_num} cannot be read ({error}); a quote at the start of a field must '
@@ -77,6 +82,19 @@ def parse(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
                 'must be complete, names that hold the separator quoted, and numbers with a point'
             )
     return header, rows
+
+
+def _counted(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    """Yields rows until they hold more fields than memory has room for."""
+    num_fields = 0
+    for row in rows:
+        num_fields += len(row)
+        if len(row) > MAX_COLUMNS or num_fields > MAX_FIELDS:
+            raise ValueError(
+                f'a row has {len(row):,} fields and the file {num_fields:,} up to there; at most '
+                f'{MAX_COLUMNS:,} and {MAX_FIELDS:,} are read: check the separator, or cut the file'
+            )
+        yield row
 
 
 def _separator(text: str) -> str:

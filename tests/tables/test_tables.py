@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import scenes, tables
+from avsc_jax.tables import text_files
 
 CLIPS = ('airport-lisbon-1175-44106', 'bus-lyon-3-7', 'tram-paris-9-1')
 META = {'classes': list(scenes.SCENES), 'granularity': 'clip', 'step': 3, 'versions': {'jax': '1'}}
@@ -35,6 +36,64 @@ def lines(*names, header=('filename', 'scene_label', *scenes.SCENES), separator=
     values |= {'scene_label': 'bus', 'scene_pred': 'tram'}
     rows = [[str(values.get(column, name)) for column in header] for name in names]
     return ''.join(separator.join(row) + end for row in [header, *rows])
+
+
+def damaged(path, **changed):
+    """Writes a table's arrays with some that no program of ours writes."""
+    tables.write(make(), path)
+    with np.load(path) as arrays:
+        whole = {name: arrays[name] for name in arrays.files}
+    np.savez(path, **whole | changed)
+
+
+def meta(**changed):
+    return np.array(json.dumps(META | changed))
+
+
+HOSTILE = [
+    dict(meta=np.array('[' * 100_000 + ']' * 100_000)), dict(meta=np.array('[]')),
+    dict(meta=np.array('3')), dict(meta=np.array(3)), dict(meta=np.array(['{}'])),
+    dict(meta=np.array('{"classes": [], "classes": []}')), dict(meta=meta(classes=7)),
+    dict(meta=meta(classes={'a': 1})), dict(meta=meta(about=[])), dict(meta=meta(versions=3)),
+    dict(meta=meta(about={'warnings': 'all'})), dict(meta=meta(learned={'w': {'a': 'x'}})),
+    dict(meta=meta(granularity=3)), dict(clip_id=np.array([1, 2, 3])), dict(clip_id=np.array('a')),
+    dict(clip_id=np.array([b'a', b'b', b'c'])), dict(probs=np.array(['a', 'b', 'c'])),
+    dict(group=np.array([1, 2, 3])), dict(label=np.array(['a', 'b', 'c'])),
+    dict(probs=np.zeros((3, 10), complex)), dict(segment=np.zeros((3, 1), int)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('changed', HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_table_is_one_sentence(tmp_path, changed):
+    damaged(tmp_path / 'a.npz', **changed)
+    with pytest.raises(ValueError, match=r'\A.*a\.npz: .*\Z'):
+        tables.read(tmp_path / 'a.npz')
+
+
+def test_a_table_that_unpacks_to_much_is_one_sentence(tmp_path):
+    np.savez_compressed(tmp_path / 'a.npz', clip_id=np.zeros(1 << 25, np.uint8))
+    with pytest.raises(
+        ValueError, match=r'a\.npz: not a readable .* 33,\d+,\d+ bytes or more, over'
+    ):
+        tables.read(tmp_path / 'a.npz')
+
+
+def test_very_many_fields_or_bytes_of_text_are_one_sentence(tmp_path, monkeypatch):
+    path = tmp_path / 'a.csv'
+    path.write_text(lines('a', 'b', 'c'))
+    monkeypatch.setattr(text_files, 'MAX_FIELDS', 47)
+    with pytest.raises(
+        ValueError, match='a row has 12 fields and the file 48 up to there; at most'
+    ):
+        tables.read(path)
+    monkeypatch.setattr(text_files, 'MAX_COLUMNS', 11)
+    with pytest.raises(
+        ValueError, match='a row has 12 fields and the file 12 up to there; at most'
+    ):
+        tables.read(path)
+    monkeypatch.setattr(text_files, 'MAX_BYTES', 100)
+    with pytest.raises(ValueError, match='the file has more than 100 bytes; cut it in several'):
+        tables.read(path)
 
 
 def test_columns_take_their_types_and_keep_float32_values():
