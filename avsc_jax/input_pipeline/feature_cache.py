@@ -24,11 +24,15 @@ from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
-from avsc_jax.runtime import made_with, multihost
+from avsc_jax.runtime import json_files, made_with, multihost
 from avsc_jax.runtime.files import read_arrays, write_arrays
 
 CLIPS_PER_BLOCK = 32
 COLUMNS = ('clip_id', 'segment', 'features', 'made_with', 'stamps')
+KINDS = {  # letter of a column's type, its least and most dimensions
+    'clip_id': ('U', 1, 1), 'segment': ('i', 1, 1), 'features': ('f', 3, 9),
+    'made_with': ('U', 0, 0), 'stamps': ('i', 2, 2), 'counts': ('i', 1, 1),
+}  # fmt: skip
 CALLS_TOGETHER = 4  # calls of an encoder once enough items for them are in memory
 MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has three in memory
 
@@ -219,6 +223,12 @@ def _joined(blocks: Mapping[str, list[dict]], outlines: Sequence[Mapping]) -> Fe
     segment, label = (
         np.array([outline[key] for outline in outlines], np.int32) for key in ('segment', 'label')
     )
+    for name, parts in blocks.items():
+        if len({block['features'].shape[2:] for block in parts}) > 1:
+            raise ValueError(
+                f'the cached features of {name} are of unlike sizes; give --fresh to compute them '
+                'anew'
+            )
     columns = {
         name: joined([_features(name, block, label[:0]) for block in parts])
         for name, parts in blocks.items()
@@ -348,6 +358,7 @@ def _read_block(file: Path, *only: str) -> dict[str, np.ndarray]:
         arrays = read_arrays(file, only)
         if missing := {*(only or COLUMNS)} - {*arrays}:
             raise ValueError(f'it has no {min(missing)}')
+        _check_block(arrays)
         return arrays
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -359,3 +370,21 @@ def _read_block(file: Path, *only: str) -> dict[str, np.ndarray]:
             f'cache file {file} is corrupt ({error}); delete it and run the command again, or give '
             '--fresh'
         ) from error
+
+
+def _check_block(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError unless a block's columns are those of one number of clips."""
+    known = {name: array for name, array in arrays.items() if name in KINDS}
+    for name, array in known.items():
+        kind, least, most = KINDS[name]
+        if array.dtype.kind != kind or not least <= array.ndim <= most:
+            raise ValueError(f'its {name} is {array.dtype} of shape {array.shape}')
+    lengths = {name: len(array) for name, array in known.items() if array.ndim}
+    if len({*lengths.values()}) > 1:
+        raise ValueError(f'its columns differ in length: {lengths}')
+    if 'made_with' in arrays:
+        json_files.checked(arrays['made_with'].item(), {str: str})
+    if 'counts' in arrays and 'features' in arrays:
+        counts, most = arrays['counts'], arrays['features'].shape[1]
+        if counts.size and not 0 <= counts.min() <= counts.max() <= most:
+            raise ValueError(f'its counts are not all from 0 to {most}')

@@ -222,6 +222,50 @@ def test_a_header_of_fewer_rows_is_found_out(dataset, cached):
         extract(dataset, folder)
 
 
+BLOCK = {
+    'clip_id': np.array(['a', 'b']), 'segment': np.int32([-1, -1]),
+    'features': np.zeros((2, 3, 4), 'f4'), 'made_with': np.array('{"av": "15.0"}'),
+    'stamps': np.zeros((2, 3), int),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        {'clip_id': np.array([1, 2])},
+        {'clip_id': np.array(['a', 'b', 'c'])},
+        {'clip_id': np.array('a')},
+        {'segment': np.float32([0, 1])},
+        {'features': np.zeros((2, 3), 'f4')},
+        {'features': np.zeros((3, 3, 4), 'f4')},
+        {'features': np.zeros((2, 3, 4), int)},
+        {'made_with': np.array('[' * 100_000)},
+        {'made_with': np.array('[]')},
+        {'made_with': np.array('{"av": 15}')},
+        {'made_with': np.array(3)},
+        {'stamps': np.zeros(2, int)},
+        {'counts': np.array([3, 4])},
+        {'counts': np.array([-1, 2])},
+        {'counts': np.array([1.0, 2.0])},
+    ],
+    ids=range(15),
+)
+def test_a_block_of_another_shape_is_one_sentence_that_names_it(tmp_path, changed):
+    block = tmp_path / 'block_00000.npz'
+    files.write_arrays(block, **BLOCK, counts=np.array([3, 2]))
+    assert len(feature_cache._read_block(block)) == 6
+    files.write_arrays(block, **BLOCK | changed)
+    with pytest.raises(ValueError, match=r'\Acache file .*block_00000.npz is corrupt \(.*\Z'):
+        feature_cache._read_block(block)
+
+
+@pytest.mark.parametrize('content', [b'', bytes(300), b'PK\3\4' + bytes(300)])
+def test_a_block_of_zero_bytes_is_one_sentence_that_names_it(tmp_path, content):
+    (tmp_path / 'block_00000.npz').write_bytes(content)
+    with pytest.raises(ValueError, match=r'\Acache file .*block_00000.npz is corrupt \(.*\Z'):
+        feature_cache._read_block(tmp_path / 'block_00000.npz')
+
+
 def test_features_of_other_libraries_are_used_with_a_note_and_fresh_makes_them_anew(
     dataset, cached, capsys
 ):
