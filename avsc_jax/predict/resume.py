@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from avsc_jax.predict.media_files import Prediction
+from avsc_jax.runtime import json_files
 from avsc_jax.runtime import made_with as libraries
 from avsc_jax.runtime.files import write_text
 
@@ -21,12 +22,14 @@ def json_line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, allow_nan=False) + '\n'
 
 
-class _NotFinite(Exception):
-    """A line holds a number that JSON does not have, as older versions wrote."""
-
-
-def _refuse(constant: str) -> None:
-    raise _NotFinite(constant)
+WINDOW = {'start_s': float, 'end_s': float, 'scene': str, 'probs': [float]}
+LINE = (
+    {
+        'file': str, 'scene': str, 'probs': {str: float}, 'timeline': [WINDOW], 'without': [str],
+        'notes': [str], 'stamp': [int], 'embedding?': [float], 'made_with?': {str: str},
+    },
+    {'file': str, 'error': str},
+)  # fmt: skip
 
 
 class Journal:
@@ -112,13 +115,14 @@ class Journal:
             os.truncate(path, len(complete))
         for number, text in enumerate(complete.decode('utf-8', 'replace').splitlines(), 1):
             try:
-                line = json.loads(text, parse_constant=_refuse)
+                line = json_files.parse(text, finite=False)
+                if not json_files.is_finite(line):
+                    continue
+                json_files.check(line, LINE)
                 name = line['file']
-            except _NotFinite:
-                continue
-            except (ValueError, TypeError, KeyError) as error:
+            except ValueError as error:
                 raise ValueError(
-                    f'{path} is not a file of predictions (see line {number}); name '
+                    f'{path} is not a file of predictions (see line {number}: {error}); name '
                     'another file, or delete it'
                 ) from error
             if (
