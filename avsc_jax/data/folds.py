@@ -8,7 +8,7 @@ import collections
 import csv
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,22 +88,34 @@ def read(path: Path) -> dict[str, int]:
         raise FileNotFoundError(
             f'there is no fold file {path}; without --fold_file the folds are computed'
         ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is no UTF-8 text ({error}); save it as such') from error
     rows = csv.DictReader(text.splitlines(), delimiter='\t')
     fold_of, repeated = {}, []
-    for row in rows:
+    for row in _readable(rows, path):
         clip_id, fold = row.get('clip_id'), row.get('fold') or ''
-        if not clip_id or not fold.isdecimal():
+        if not clip_id or not fold.isdecimal() or len(fold) > 9:
             raise ValueError(
                 f'{path}, line {rows.line_num}: needs the tab-separated columns clip_id and fold, '
-                f'a number; it has {some([f"{k}={v!r}" for k, v in row.items()])}'
+                f'a number; it has {some([f"{k}={v!r:.60}" for k, v in row.items()])}'
             )
         repeated += [clip_id] if clip_id in fold_of else []
         fold_of[clip_id] = int(fold)
+    if not fold_of:
+        raise ValueError(f'{path} names no clip; it needs the columns clip_id and fold, and rows')
     if repeated:
         raise ValueError(
             f'{path} names {len(repeated)} clips twice: {some(repeated)}; each must be named once'
         )
     return fold_of
+
+
+def _readable(rows: csv.DictReader, path: Path) -> Iterator[dict]:
+    """Yields the rows of a file; an error of its quotes becomes one that names the file."""
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise ValueError(f'{path}, line {rows.line_num}: {error}') from error
 
 
 def write(path: Path, clip_ids: Sequence[str], folds: Sequence[int]) -> None:

@@ -22,6 +22,8 @@ FIELDS = (
     'location',
 )  # fmt: skip
 
+MAX_RECORD_BYTES = 1 << 30  # of decoded pictures; a clip of 12 at 796 x 448 has 13 million
+
 
 def default_data_dir() -> Path:
     """Returns the folder of TFDS's prepared datasets: TFDS_DATA_DIR or ~/tensorflow_datasets."""
@@ -66,7 +68,7 @@ class Records(Sequence):
         with self._opened(index) as stored:
             record = content.facts(stored)
             if 'frames' in self._fields:
-                record['frames'] = [media.decode_jpeg(data) for data in stored['frames']]
+                record['frames'] = _decoded(stored['frames'])
                 record['frame_times'] = np.asarray(stored['frame_times'], np.float32)
             if 'audio' in self._fields:
                 record['audio'] = media.decode_flac(stored['audio'])
@@ -97,6 +99,17 @@ class Records(Sequence):
                 f'record {index} of {self._where} is corrupt ({error}); delete that folder and '
                 f'build the dataset again with {self._command}'
             ) from error
+
+
+def _decoded(frames: Sequence[bytes]) -> list[np.ndarray]:
+    """Decodes the pictures of a record, which together may have MAX_RECORD_BYTES."""
+    pictures, num_bytes = [], 0
+    for data in frames:
+        pictures.append(media.decode_jpeg(data))
+        num_bytes += pictures[-1].nbytes
+        if num_bytes > MAX_RECORD_BYTES:
+            raise ValueError(f'its pictures decode to more than {MAX_RECORD_BYTES:,} bytes')
+    return pictures
 
 
 @dataclasses.dataclass(frozen=True)

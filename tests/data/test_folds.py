@@ -182,3 +182,18 @@ def test_data_without_train_or_a_fold_that_is_none_is_a_sentence(data_dir, tmp_p
     file.write_text(json.dumps(info))
     with pytest.raises(ValueError, match=r"has no split 'train'; folds are made of .* --fold out"):
         sources.open_dataset(of_demo(fold=0), tmp_path)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b'\xff\xfe', bytes(100), b'clip_id\tfold\na\t' + b'9' * 5000 + b'\n', b'clip_id\tfold\na\n',
+        b'clip_id\tfold\n' + b'a' * 200_000 + b'\t0\n', b'clip_id\tfold\na\t-1\n',
+    ],
+    ids=range(6),
+)  # fmt: skip
+def test_a_damaged_fold_file_is_one_sentence_that_names_it(tmp_path, content):
+    (tmp_path / 'folds.tsv').write_bytes(content)
+    with pytest.raises(ValueError, match=r'\A.*folds\.tsv.*\Z') as caught:
+        folds.read(tmp_path / 'folds.tsv')
+    assert len(str(caught.value)) < 500

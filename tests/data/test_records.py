@@ -1,11 +1,12 @@
 import json
 import os
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from avsc_jax.data import content, records, sources
+from avsc_jax.data import content, media, records, sources
 from avsc_jax.scenes import SCENES
 
 
@@ -154,3 +155,53 @@ def test_a_corrupt_record_names_itself_and_what_to_do(data_dir, tmp_path):
     with pytest.raises(ValueError, match=r'(is corrupt|cannot be opened).*tfds_tau\.build'):
         found = sources.open_dataset(data, tmp_path).records('test')
         [found[i] for i in range(len(found))]
+
+
+def claiming_jpeg(side):
+    """A picture of a few hundred bytes whose header claims a square of this side."""
+    data = media.encode_jpeg(np.zeros((8, 8, 3), np.uint8))
+    size = b'\0\x08\0\x08\x03'  # height, width and channels
+    assert data.count(size) == 1
+    return data.replace(size, side.to_bytes(2, 'big') * 2 + b'\x03')
+
+
+def claiming_flac(count):
+    """A sound of a few samples whose header claims another number of them."""
+    data = bytearray(media.encode_flac(np.zeros((9600, 2), np.float32), 48000, 16))
+    facts = int.from_bytes(data[18:26], 'big')
+    assert facts & (1 << 36) - 1 == 9600
+    data[18:26] = (facts - 9600 + count).to_bytes(8, 'big')
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ('decode', 'said'),
+    [
+        (lambda: media.decode_jpeg(claiming_jpeg(8000)), 'claims 8000 x 8000 pixels in'),
+        (lambda: media.decode_jpeg(claiming_jpeg(9000)), '9000 x 9000 pixels; a side may be'),
+        (lambda: media.decode_flac(claiming_flac(10**8)), 'claims 100,000,000 samples in'),
+        (lambda: media.flac_length(claiming_flac(10**8)), 'claims 100,000,000 samples in'),
+        (lambda: media.flac_length(claiming_flac(2**36 - 1)), 'claims 68719476735 samples at'),
+    ],
+    ids=range(5),
+)
+def test_sound_or_pictures_of_a_record_that_claim_much_take_no_memory(decode, said):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=said):
+            decode()
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_flat_pictures_and_silence_are_let_through():
+    black = media.encode_jpeg(np.zeros((1000, 2000, 3), np.uint8))
+    assert media.decode_jpeg(black).shape == (1000, 2000, 3)
+    assert media.flac_length(media.encode_flac(np.zeros((960_000, 1), 'f4'), 48000, 24)) == 960_000
+
+
+def test_pictures_of_a_record_have_a_limit_together(dataset, monkeypatch):
+    monkeypatch.setattr(records, 'MAX_RECORD_BYTES', 3 * 144 * 256 * 3)
+    with pytest.raises(ValueError, match=r'record 0 of .* decode to more than 331,776 bytes'):
+        dataset.records('test', fields=('frames',))[0]

@@ -22,6 +22,8 @@ from avsc_jax.data.media.source import (
 )
 from avsc_jax.data.media.timeline import GAP_S, ROUNDING, Clock, Extent, NoData, Stretch, start_of
 
+FLAC_SAMPLES_PER_BYTE = 8192  # a block of 65,535 silent samples has ten bytes
+MAX_FLAC_BYTES = 1 << 30  # of decoded samples; 46 minutes of stereo at 48 kHz
 _TOLERANCE_S = 0.25  # of missing sound: packets claim more than the decoder gives
 
 
@@ -331,15 +333,27 @@ def decode_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndar
     """Returns samples start to stop as float32 [N, 2]; only that part is decoded."""
     with _opened_pcm(io.BytesIO(data)) as (sound, name):
         stop = sound.frames if stop is None else min(stop, sound.frames)
-        _check_sound(name, sound.frames, sound.samplerate)
+        _check_flac(data, name, sound)
         sound.seek(min(start, sound.frames))
         return _stereo(sound.read(max(0, stop - start), dtype='float32', always_2d=True))
 
 
 def flac_length(data: bytes) -> int:
     """Returns the number of samples per channel by the file's header."""
-    with _opened_pcm(io.BytesIO(data)) as (sound, _):
+    with _opened_pcm(io.BytesIO(data)) as (sound, name):
+        _check_flac(data, name, sound)
         return sound.frames
+
+
+def _check_flac(data: bytes, name: str, sound: soundfile.SoundFile) -> None:
+    """Raises ValueError if FLAC claims more samples than its bytes or a record can hold."""
+    _check_sound(name, sound.frames, sound.samplerate)
+    most = min(FLAC_SAMPLES_PER_BYTE * len(data), MAX_FLAC_BYTES // 4 // max(2, sound.channels))
+    if sound.frames > most:
+        raise ValueError(
+            f'{name} claims {sound.frames:,} samples in {len(data):,} bytes; at most {most:,} can '
+            'be there'
+        )
 
 
 def _stereo(samples: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ FORMATS = (
     ('JPEG', 'PNG', 'GIF', 'BMP', 'PPM', 'TIFF', 'WEBP', 'JPEG2000')
     + ('AVIF',) * ('avif' in features.modules and features.check('avif'))  # Pillow 11.3 and later
 )  # fmt: skip
+JPEG_PIXELS_PER_BYTE = 1024  # black pictures have 340 at most
 PAPER = (255, 255, 255)  # the colour behind transparent pixels
 _DEFECTS = (  # that Pillow raises for a broken file
     OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, struct.error,
@@ -40,6 +42,9 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     Colours become RGB as in read_picture.
     """
     with _opened(io.BytesIO(data), 'the picture', f'a picture of {len(data)} bytes') as image:
+        if image.format == 'JPEG' and math.prod(image.size) > JPEG_PIXELS_PER_BYTE * len(data):
+            width, height = image.size
+            raise ValueError(f'it claims {width} x {height} pixels in {len(data):,} bytes')
         return np.asarray(_rgb(image, 'the picture'))
 
 

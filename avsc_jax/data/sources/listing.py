@@ -227,12 +227,15 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise ValueError(f'{table} is not UTF-8 text ({error}); save it as such') from error
     separator = next((s for s in '\t;' if lines and s in lines[0]), ',')
     rows = csv.DictReader(lines, delimiter=separator)
-    header = [name.strip().lower() for name in rows.fieldnames or ()]
-    columns = _columns(table, header)
-    rows.fieldnames = header
-    for row in rows:
-        cells = {key: (row.get(name) or '').strip() for key, name in columns.items()}
-        yield rows.line_num, cells
+    try:
+        header = [name.strip().lower() for name in rows.fieldnames or ()]
+        columns = _columns(table, header)
+        rows.fieldnames = header
+        for row in rows:
+            cells = {key: (row.get(name) or '').strip() for key, name in columns.items()}
+            yield rows.line_num, cells
+    except csv.Error as error:
+        raise ValueError(f'{table}, line {rows.line_num}: {error}') from error
 
 
 def _columns(table: Path, header: Sequence[str]) -> dict[str, str]:
