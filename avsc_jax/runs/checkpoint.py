@@ -13,6 +13,7 @@ from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
+from avsc_jax.runtime import cli
 
 
 class Checkpoints:
@@ -66,6 +67,7 @@ class Checkpoints:
             state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(progress)
         )
         self._last.save(step, args=arguments, force=True, custom_metadata=of_last)
+        self._say_next_start(step)
 
     def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict], list[float]] | None:
         """Returns the newest state, history and losses, or None if there is no checkpoint.
@@ -80,6 +82,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(_abstract(like)), history=ocp.args.JsonRestore()
         )
         restored = _read(self._last, step, arguments, self.folder / 'last', _digest_of_last)
+        self._say_next_start(step)
         return restored['state'], restored['history']['epochs'], restored['history']['losses']
 
     def restore_best(self, like: dict) -> tuple[dict, int]:
@@ -98,6 +101,11 @@ class Checkpoints:
             )
         arguments = ocp.args.StandardRestore(_abstract(like))
         return _read(self._best, step, arguments, self.folder / 'best', digest), step
+
+    def _say_next_start(self, step: int) -> None:
+        cli.set_next_start(
+            f'the same command goes on after step {step}, from {self.folder / "last" / str(step)}'
+        )
 
     def last_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""

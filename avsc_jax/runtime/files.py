@@ -31,14 +31,34 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     beside = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_ident()}.tmp')
-    try:
+    with temporary(beside):
         yield beside
         beside.replace(path)
-    except BaseException:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        beside.unlink(missing_ok=True)
-        raise
+
+
+_temporary: set[Path] = set()
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Yields a path, and removes the file or folder there when the block or the process ends."""
+    _temporary.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _temporary.discard(path)
+
+
+def remove_temporary() -> None:
+    """Removes the temporary files and folders of this process, which is about to end."""
+    for path in [*_temporary]:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not there, or not to be removed
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -151,13 +171,11 @@ def locked(path: Path, *, busy: str = '') -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX)
             if not _is_at(lock, file):
                 continue  # the last holder has removed this lock file
-            file.truncate(0)
-            file.write(f'process {os.getpid()} on {socket.gethostname()}')
-            file.flush()
-            try:
+            with temporary(lock):
+                file.truncate(0)
+                file.write(f'process {os.getpid()} on {socket.gethostname()}')
+                file.flush()
                 yield
-            finally:
-                lock.unlink()
             return
 
 

@@ -105,12 +105,22 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
         if command[0] == 'avsc_jax.main':
             seed = [] if any(flag.startswith('--seed=') for flag in command) else ['--seed=0']
             own = [*seed, f'--weights={config.weights}']
-        code = subprocess.run([sys.executable, '-m', *command, *own, *flags], stdout=2).returncode
+        code = _ended([sys.executable, '-m', *command, *own, *flags])
         if code:
             raise ValueError(
                 f'a member failed with exit code {code}, its error is printed above; this command '
                 f'resumes it: {line(command)}'
             )
+
+
+def _ended(command: Sequence[str]) -> int:
+    """Runs a command to its end, which an interruption of this process asks of it, too."""
+    with subprocess.Popen(command, stdout=2) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            raise
 
 
 def is_trained_by_another(command: Sequence[str]) -> bool:
