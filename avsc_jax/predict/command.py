@@ -71,16 +71,17 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
-    journal = _journal(path, args, predictor)
-    cli.set_next_start(lambda: _next_start(journal, len(files)))
-    _tag(args, predictor, files, journal)
-    lines = [journal.lines[str(file)] for file in files]
-    journal.write(files)
-    good = [line for line in lines if 'error' not in line]
-    if good:
-        _write(out, [names.get(line['file'], '') for line in good], good, predictor)
-    if path and path != out['jsonl']:
-        path.unlink(missing_ok=True)
+    with outputs.alone([path, *out.values()]):
+        journal = _journal(path, args, predictor)
+        cli.set_next_start(lambda: _next_start(journal, len(files)))
+        _tag(args, predictor, files, journal)
+        lines = [journal.lines[str(file)] for file in files]
+        journal.write(files)
+        good = [line for line in lines if 'error' not in line]
+        if good:
+            _write(out, [names.get(line['file'], '') for line in good], good, predictor)
+        if path and path != out['jsonl']:
+            path.unlink(missing_ok=True)
     notes: dict[str, list[str]] = {}
     for line in good:
         for note in line['notes']:

@@ -6,10 +6,11 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import socket
 import sys
-import threading
+import time
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ def whole(path: str | Path) -> Iterator[Path]:
             beside.write_text(text)
     """
     path = Path(path)
-    beside = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_ident()}.tmp')
+    # hosts that share a disk may have processes of one number
+    beside = path.with_name(f'{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
     with temporary(beside):
         yield beside
         beside.replace(path)
@@ -141,6 +143,11 @@ def read_arrays(path: str | Path, only: Collection[str] = ()) -> dict[str, np.nd
     return arrays
 
 
+REMINDER_S = 600.0  # between two lines about the holder of a lock
+DEAD_WAIT_S = 60.0  # for the lock of a process that has ended: one that it started holds it
+LONGEST_WAIT_S = 7 * 24 * 3600.0  # the holder may be training on another host
+
+
 class Busy(ValueError):
     """Another process holds a lock."""
 
@@ -155,20 +162,12 @@ def locked(path: Path, *, busy: str = '') -> Iterator[None]:
       busy: what to do about another holder, the end of an error's sentence; '' waits for it.
 
     Raises:
-      Busy: another process holds the lock, and `busy` is given.
+      Busy: another process holds the lock, and `busy` is given or the lock outlives its holder.
     """
     lock = Path(f'{path}.lock')
     while True:
         with lock.open('a+') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = printable(file.read(200).strip()) or 'another process'
-                if busy:
-                    raise Busy(f'{path} is in use by {holder}; {busy}') from None
-                print(f'waiting for {holder} at {path}', file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _take(file, path, busy)
             if not _is_at(lock, file):
                 continue  # the last holder has removed this lock file
             with temporary(lock):
@@ -177,6 +176,44 @@ def locked(path: Path, *, busy: str = '') -> Iterator[None]:
                 file.flush()
                 yield
             return
+
+
+def _take(file: TextIO, path: Path, busy: str) -> None:
+    """Waits for the lock of an open file, and prints for whom; see `locked`."""
+    began, pause_s, reminder_s = time.monotonic(), 0.02, 0.0
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        file.seek(0)
+        holder, waited_s = printable(file.read(200).strip()), time.monotonic() - began
+        if busy:
+            raise Busy(f'{path} is in use by {holder or "another process"}; {busy}')
+        if waited_s >= LONGEST_WAIT_S or (waited_s >= DEAD_WAIT_S and _has_ended(holder)):
+            raise Busy(
+                f'{path} is still locked after {waited_s / 60:.0f} minutes by {holder}, which '
+                f'{"has ended" if _has_ended(holder) else "may have ended"}; end what it has '
+                f'started, or delete {path}.lock, and give the same command again'
+            )
+        if waited_s >= reminder_s:
+            print(f'waiting for {holder or "another process"} at {path}', file=sys.stderr)
+            reminder_s += REMINDER_S
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)
+
+
+def _has_ended(holder: str) -> bool:
+    """Whether a lock's holder is a process of this host that is not there any more."""
+    words = holder.split()  # process N on HOST
+    if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _is_at(path: Path, file: TextIO) -> bool:
