@@ -1,7 +1,11 @@
 """Best and last checkpoints of a run, written by Orbax, each with a digest of its values."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+import io
+import logging as std_logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -13,7 +17,9 @@ from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import cli
+from avsc_jax.runtime import cli, disk, files
+
+KINDS = ('best', 'last')
 
 
 class Checkpoints:
@@ -52,6 +58,19 @@ class Checkpoints:
           is_best: whether the state becomes the best one, too.
         """
         step = int(state.step)
+        unfinished = [self.folder / kind / f'{step}.orbax-checkpoint-tmp' for kind in KINDS]
+        with contextlib.ExitStack() as stack:
+            for folder in unfinished:
+                stack.enter_context(files.temporary(folder))
+            stack.enter_context(_quiet())
+            stack.enter_context(disk.writing(self.folder))
+            self._save(state, history, losses, is_best=is_best)
+        self._say_next_start(step)
+
+    def _save(
+        self, state: TrainState, history: list[dict], losses: Sequence[float], *, is_best: bool
+    ) -> None:
+        step = int(state.step)
         of_best = {'sha256': digest(state.variables)} if is_best else {}
         progress = {'epochs': history, 'losses': [float(loss) for loss in losses]}
         of_last = {'sha256': digest([_plain(state), progress])}
@@ -67,7 +86,6 @@ class Checkpoints:
             state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(progress)
         )
         self._last.save(step, args=arguments, force=True, custom_metadata=of_last)
-        self._say_next_start(step)
 
     def restore_last(self, like: TrainState) -> tuple[TrainState, list[dict], list[float]] | None:
         """Returns the newest state, history and losses, or None if there is no checkpoint.
@@ -110,6 +128,29 @@ class Checkpoints:
     def last_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
         return self._last.latest_step()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what Orbax's threads print, and drops it for an error that the disk explains."""
+    held = io.StringIO()
+
+    def hold(record: std_logging.LogRecord) -> bool:
+        if record.levelno >= std_logging.ERROR:
+            print(record.getMessage(), file=held)
+        return record.levelno < std_logging.ERROR
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(hold)
+    try:
+        with contextlib.redirect_stderr(held):
+            yield
+    except disk.Unwritable:
+        held.truncate(0)
+        raise
+    finally:
+        logger.removeFilter(hold)
+        sys.stderr.write(held.getvalue())
 
 
 def _abstract(tree):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from avsc_jax.runtime import files
+from avsc_jax.runtime import disk, files
 
 TRUST_EDITED = 'open runs whose files you have edited by hand: checksums are not compared'
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -39,7 +39,10 @@ def main(function: Callable[[list[str]], int | None], *, next_start: str = BEGIN
     set_next_start(next_start)
     with _signals_caught():
         try:
-            return function(sys.argv[1:]) or 0
+            code = function(sys.argv[1:]) or 0
+            with disk.writing('the standard output'):
+                sys.stdout.flush()
+            return code
         except BaseException as error:
             if _seen:  # whatever a library has made of the interruption
                 _end(_seen[0])
@@ -78,10 +81,15 @@ def _code(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    is_for_users = isinstance(error, ValueError | OSError | FloatingPointError)
+    sentence = disk.explained(error)
+    is_for_users = sentence or isinstance(error, ValueError | OSError | FloatingPointError)
     if not is_for_users or os.environ.get('AVSC_TRACEBACK') == '1':
         raise error
-    print(f'error: {error}', file=sys.stderr)
+    print(f'error: {sentence or error}', file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # else the interpreter would try again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
@@ -153,7 +161,7 @@ def _end(number: int) -> None:
     # after a progress bar, or ^C, a line of its own
     line = f'\nstopped by {signal.Signals(number).name}; {_said()}\n'
     with contextlib.suppress(OSError):
-        os.write(sys.stderr.fileno(), line.encode())
+        os.write(2, line.encode())  # sys.stderr may be held back by a thread that is stuck
     os._exit(128 + number)
 
 

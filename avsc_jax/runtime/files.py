@@ -19,6 +19,8 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
+from avsc_jax.runtime import disk
+
 
 @contextlib.contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
@@ -33,7 +35,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     # hosts that share a disk may have processes of one number
     beside = path.with_name(f'{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
-    with temporary(beside):
+    with temporary(beside), disk.writing(path):
         yield beside
         beside.replace(path)
 
@@ -172,8 +174,10 @@ def locked(path: Path, *, busy: str = '') -> Iterator[None]:
                 continue  # the last holder has removed this lock file
             with temporary(lock):
                 file.truncate(0)
-                file.write(f'process {os.getpid()} on {socket.gethostname()}')
-                file.flush()
+                with contextlib.suppress(OSError):  # a full disk stops what needs room, not a name
+                    os.write(
+                        file.fileno(), f'process {os.getpid()} on {socket.gethostname()}'.encode()
+                    )
                 yield
             return
 

@@ -284,6 +284,30 @@ def test_a_member_that_another_process_trains_is_waited_for_and_not_trained_twic
     assert not [*tmp_path.rglob('*.lock')]
 
 
+def test_two_ensembles_that_miss_one_member_begin_it_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, began = config('A04,demo'), []
+    path = default_path(made.members.A01.config)
+
+    def train(command):
+        began.append(command)
+        time.sleep(0.2)  # the command has not come to its lock yet
+        finished(path, drawn(1))
+        return 0
+
+    monkeypatch.setattr(dependencies, 'ended', train)
+    member, *_ = dependencies.earlier_runs(made, 0)
+    crowd = [
+        threading.Thread(target=dependencies.complete, args=([member.training], made, []))
+        for _ in range(3)
+    ]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    assert len(began) == 1 and not [*tmp_path.rglob('*.lock')]
+
+
 def test_a_folder_in_use_is_a_sentence_for_the_second_process(runs, tmp_path):
     with RunFolder(Path('runs/out')).alone():
         with pytest.raises(ValueError, match=r'runs/out is in use by .*give another --workdir'):

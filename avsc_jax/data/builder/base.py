@@ -26,7 +26,7 @@ from avsc_jax.data.builder import bad_media
 from avsc_jax.data.builder.clip_reader import Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
 from avsc_jax.data.builder.spool import Shard, Spool
-from avsc_jax.runtime import cli
+from avsc_jax.runtime import cli, disk
 from avsc_jax.runtime.files import link, locked, some
 
 CLIPS_PER_SHARD = 128  # about 400 MB
@@ -112,7 +112,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     shutil.rmtree(left)
                 spool = self._beside('spool')
                 kept = f'the same command goes on from the encoded clips, which are kept in {spool}'
-                with cli.next_start(kept):
+                with cli.next_start(kept), disk.writing(folder):
                     super().download_and_prepare(**kwargs)
         else:
             super().download_and_prepare(**kwargs)
