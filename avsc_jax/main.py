@@ -14,6 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from avsc_jax.runtime import cli
+
+if __name__ == '__main__':
+    cli.end_at_signals()
+
 import jax
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
@@ -21,12 +26,13 @@ from ml_collections import ConfigDict, config_flags
 from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
 from avsc_jax.runs import checksums, run_folder
-from avsc_jax.runtime import cli, multihost
+from avsc_jax.runtime import multihost
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, sweep, train
 from avsc_jax.training import resolve as resolving
 from avsc_jax.weights import cache
 
+NEXT_START = 'the same command begins again, and keeps the data and features that are finished'
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
     'config', None, 'Config file, with tokens after a colon: configs/clip_fusion.py:demo,strict.'
@@ -297,7 +303,7 @@ def _find_config(argument: str) -> str:
 
 def run() -> None:
     """Runs the console script avsc-train."""
-    sys.exit(cli.main(main))
+    sys.exit(cli.main(main, next_start=NEXT_START))
 
 
 if __name__ == '__main__':

@@ -2,14 +2,16 @@
 
     pip install -e . && python benchmarks/kills.py --kills=100 [--json out.json]
 
-A round begins with nothing and gives two commands as a user does: the main job (which builds the
-data, extracts features, trains and reports), then `python -m avsc_jax.score` on its predictions.
+A round begins with nothing and gives four commands as a user does: the main job (which builds the
+data, extracts features, trains and reports), `python -m avsc_jax.predict` with the run on the
+demo's films, `score` on the run's predictions, and `export` of the run as StableHLO.
 The first round is left alone. In each round after it a command is killed (SIGKILL to it and its
 children) at a random moment and given again, until it ends by itself; then the round's results
 must be byte for byte those of the first. RESULTS says which files these are.
 
 The main job is killed within half of its undisturbed length after each start, so that the kills of
-one round are spread over all of it; scoring within its length, once a round, for it starts anew.
+one round are spread over all of it, and predict within its length, for it goes on, too. Scoring
+and exporting start anew: they are killed once a round, within their length.
 Arguments after `--` are passed on to the main job.
 """
 
@@ -36,18 +38,26 @@ RESULTS = (
     'run/predictions/*.npz',
     'scored/report.json',
     'scored/predictions.npz',
+    'scenes.csv',
+    'windows.tsv',
+    'exported/*',
 )
+FILMS = 'data/downloads/tfds_tau_demo-1.0.0/video'  # of the demo, which the main job renders
+STARTS_ANEW = ('score', 'export')  # what is done is not kept
 
 
 def commands(arguments: list[str]) -> dict[str, list[str]]:
     """What a user gives, in a round's folder."""
     config = f'--config={ROOT / "configs/clip_fusion.py"}:demo'
     main = ['avsc_jax.main', config, '--data_dir=data', '--workdir=run', *arguments]
-    score = ['avsc_jax.score', 'run/predictions/test.npz', '--out=scored']
-    return {
-        'main': [sys.executable, '-m', *main],
-        'score': [sys.executable, '-m', *score],
+    tables = ['--csv=scenes.csv', '--timeline=windows.tsv']
+    each = {
+        'main': main,
+        'predict': ['avsc_jax.predict', FILMS, '--model=run', *tables],
+        'score': ['avsc_jax.score', 'run/predictions/test.npz', '--out=scored'],
+        'export': ['avsc_jax.export', 'run', 'exported', '--format=stablehlo'],
     }
+    return {name: [sys.executable, '-m', *command] for name, command in each.items()}
 
 
 def ends(command: list[str], folder: Path, *, limit_s: float | None = None) -> bool:
@@ -76,8 +86,8 @@ def ends(command: list[str], folder: Path, *, limit_s: float | None = None) -> b
 
 def stage(name: str, folder: Path) -> str:
     """What a killed command was at, by what it has left."""
-    if name == 'score':
-        return 'scoring'
+    if name != 'main':
+        return name
     if not (folder / 'log.txt').stat().st_size:
         return 'start'
     if not list(folder.glob('data/tfds_tau/demo/*/dataset_info.json')):
@@ -97,7 +107,7 @@ def disturb(
     """Gives each command until it comes to its end; returns the kills, `most` or fewer."""
     kills = []
     for name, command in given.items():
-        allowed = min(most, len(kills) + 1) if name == 'score' else most
+        allowed = min(most, len(kills) + 1) if name in STARTS_ANEW else most
         while len(kills) < allowed:
             limit_s = rng.uniform(0, longest_s[name])
             if ends(command, folder, limit_s=limit_s):
@@ -138,10 +148,9 @@ def main() -> int:
             ends(command, folder)
             lasted[name] = time.monotonic() - began
         expected = results(folder)
-        print(
-            f'{len(expected)} files in {lasted["main"]:.0f} + {lasted["score"]:.0f} s', flush=True
-        )
-        longest_s = {'main': lasted['main'] / 2, 'score': lasted['score']}
+        spent = ' + '.join(f'{seconds:.0f}' for seconds in lasted.values())
+        print(f'{len(expected)} files in {spent} s', flush=True)
+        longest_s = lasted | {'main': lasted['main'] / 2}
         while (left := args.kills - sum(map(len, rounds))) > 0:
             folder = begin(place, args.data_dir)
             rounds.append(disturb(folder, given, longest_s, rng, left))

@@ -14,6 +14,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from avsc_jax.runtime import cli
+
+if __name__ == '__main__':
+    cli.end_at_signals()
+
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
@@ -105,7 +110,8 @@ def _print_error(error: Exception, where: str = '') -> int:
 
 def run() -> None:
     """Parses the command line and runs `main`."""
-    app.run(main, flags_parser=cli_utils.make_flags_parser(Args, description=__doc__))
+    parser = cli_utils.make_flags_parser(Args, description=__doc__)
+    sys.exit(cli.main(lambda _: app.run(main, flags_parser=parser)))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ import importlib
 import io
 import json
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +22,7 @@ from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.predict import predictor
 from avsc_jax.runs.load import load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runtime import files
 
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
         'clip': 'the probabilities of a clip are the mean over those of its rows',
     }
     cases = _cases(args, system)
-    with tempfile.TemporaryDirectory(dir=args.out.absolute().parent, prefix='.export-') as beside:
-        folder = Path(beside, 'export')
+    with files.whole(args.out) as folder:
         folder.mkdir()
         if to_onnx:
             recipe['onnx'] = _write_onnx(to_onnx, system, cases, folder, args.batch)
@@ -57,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
         if matrices := _filters(system):
             np.savez_compressed(folder / 'filters.npz', **matrices)
         (folder / 'recipe.json').write_text(json.dumps(recipe, indent=2) + '\n')
-        folder.rename(args.out)
     for file in sorted(args.out.iterdir()):
         print(f'{file}: {file.stat().st_size:,} bytes')
     return 0

@@ -18,7 +18,7 @@ from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.predictor import Predictor, load, member_folders
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import made_with, multihost
+from avsc_jax.runtime import cli, made_with, multihost
 from avsc_jax.runtime.files import printable, write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -70,21 +70,31 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     out = {name: _of_shard(getattr(args, name), args.shard) for name in outputs.WRITTEN}
     first = next(filter(None, (out['csv'], out['timeline'], out['embeddings'])), None)
     path = out['jsonl'] or (first and first.with_name(f'{first.name}.unfinished.jsonl'))
-    journal = _journal(path, args, predictor)
-    _tag(args, predictor, files, journal)
-    lines = [journal.lines[str(file)] for file in files]
-    journal.write(files)
-    good = [line for line in lines if 'error' not in line]
-    if good:
-        _write(out, [names.get(line['file'], '') for line in good], good, predictor)
-    if path and path != out['jsonl']:
-        path.unlink(missing_ok=True)
+    with outputs.alone([path, *out.values()]):
+        journal = _journal(path, args, predictor)
+        cli.set_next_start(lambda: _next_start(journal, len(files)))
+        _tag(args, predictor, files, journal)
+        lines = [journal.lines[str(file)] for file in files]
+        journal.write(files)
+        good = [line for line in lines if 'error' not in line]
+        if good:
+            _write(out, [names.get(line['file'], '') for line in good], good, predictor)
+        if path and path != out['jsonl']:
+            path.unlink(missing_ok=True)
     notes: dict[str, list[str]] = {}
     for line in good:
         for note in line['notes']:
             notes.setdefault(note, []).append(line['file'])
     errors = [line['error'] for line in lines if 'error' in line]
     return outputs.end(notes, errors, len(files), 'classified')
+
+
+def _next_start(journal: Journal, total: int) -> str:
+    """What the same command does if this one is stopped now."""
+    if not journal.path:
+        return 'the same command begins again; with --jsonl or --csv it goes on'
+    done = f'{len(journal.lines):,} of {total:,} files are answered'
+    return f'the same command goes on from the journal {journal.path}, where {done}'
 
 
 def _journal(path: Path | None, args: argparse.Namespace, predictor: Predictor) -> Journal:

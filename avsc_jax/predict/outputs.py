@@ -1,18 +1,19 @@
 """The files that predict writes: tables of files and windows, and names in them."""
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from avsc_jax import tables
-from avsc_jax.runtime.files import printable, write_texts
+from avsc_jax.runtime.files import locked, printable, write_texts
 
 # Flags that name a file to write -> the endings that it may have.
 WRITTEN = {
@@ -31,6 +32,20 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f'--{name} {out} must end in {", ".join(suffixes)}')
         if out and not out.absolute().parent.is_dir():
             raise FileNotFoundError(f'{out.parent} is not a folder; make it first')
+
+
+@contextlib.contextmanager
+def alone(paths: Iterable[Path | None]) -> Iterator[None]:
+    """Keeps other processes from writing the same files.
+
+    Raises:
+      ValueError: another process is writing one of them.
+    """
+    advice = 'wait until it has ended, or name another file'
+    with contextlib.ExitStack() as stack:
+        for path in sorted({path.resolve() for path in paths if path}):
+            stack.enter_context(locked(path, busy=advice))
+        yield
 
 
 def separator(path: Path) -> str:

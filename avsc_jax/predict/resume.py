@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from avsc_jax.predict.media_files import Prediction
-from avsc_jax.runtime import json_files
+from avsc_jax.runtime import disk, json_files
 from avsc_jax.runtime import made_with as libraries
 from avsc_jax.runtime.files import write_text
 
@@ -93,7 +93,7 @@ class Journal:
             line |= {'stamp': _stamp(tagged.file), **self._about, 'made_with': self._libraries}
         self.lines[line['file']] = line
         if self.path:
-            with self.path.open('a') as out:
+            with disk.writing(self.path), self.path.open('a') as out:
                 out.write(json_line(line))
         return line
 

@@ -197,7 +197,7 @@ def _until_interrupted() -> Iterator[threading.Event]:
 
     def end(*_: object) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
 
     before = signal.signal(signal.SIGINT, end)
     try:

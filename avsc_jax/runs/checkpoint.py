@@ -1,7 +1,11 @@
 """Best and last checkpoints of a run, written by Orbax, each with a digest of its values."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+import io
+import logging as std_logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -13,6 +17,9 @@ from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
+from avsc_jax.runtime import cli, disk, files
+
+KINDS = ('best', 'last')
 
 
 class Checkpoints:
@@ -59,6 +66,19 @@ class Checkpoints:
           is_best: whether the state becomes the best one, too.
         """
         step = int(state.step)
+        unfinished = [self.folder / kind / f'{step}.orbax-checkpoint-tmp' for kind in KINDS]
+        with contextlib.ExitStack() as stack:
+            for folder in unfinished:
+                stack.enter_context(files.temporary(folder))
+            stack.enter_context(_quiet())
+            stack.enter_context(disk.writing(self.folder))
+            self._save(state, history, losses, is_best=is_best)
+        self._say_next_start(step)
+
+    def _save(
+        self, state: TrainState, history: list[dict], losses: Sequence[float], *, is_best: bool
+    ) -> None:
+        step = int(state.step)
         of_best = {'sha256': digest(state.variables)} if is_best else {}
         progress = {'epochs': history, 'losses': [float(loss) for loss in losses]}
         of_last = {'sha256': digest([_plain(state), progress])}
@@ -88,6 +108,7 @@ class Checkpoints:
             state=ocp.args.StandardRestore(_abstract(like)), history=ocp.args.JsonRestore()
         )
         restored = _read(self._last, step, arguments, self.folder / 'last', _digest_of_last)
+        self._say_next_start(step)
         return restored['state'], restored['history']['epochs'], restored['history']['losses']
 
     def restore_best(self, like: dict) -> tuple[dict, int]:
@@ -107,9 +128,37 @@ class Checkpoints:
         arguments = ocp.args.StandardRestore(_abstract(like))
         return _read(self._best, step, arguments, self.folder / 'best', digest), step
 
+    def _say_next_start(self, step: int) -> None:
+        cli.set_next_start(
+            f'the same command goes on after step {step}, from {self.folder / "last" / str(step)}'
+        )
+
     def last_step(self) -> int | None:
         """Step of the newest complete checkpoint, or None."""
         return self._last.latest_step()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what Orbax's threads print, and drops it for an error that the disk explains."""
+    held = io.StringIO()
+
+    def hold(record: std_logging.LogRecord) -> bool:
+        if record.levelno >= std_logging.ERROR:
+            print(record.getMessage(), file=held)
+        return record.levelno < std_logging.ERROR
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(hold)
+    try:
+        with contextlib.redirect_stderr(held):
+            yield
+    except disk.Unwritable:
+        held.truncate(0)
+        raise
+    finally:
+        logger.removeFilter(hold)
+        sys.stderr.write(held.getvalue())
 
 
 def _abstract(tree):

@@ -5,10 +5,11 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import sys
-import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -16,7 +17,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from avsc_jax.runtime import archives, json_files
+from avsc_jax.runtime import archives, disk, json_files
 
 MAX_JSON_BYTES = 1 << 30  # with a digest: outlines of all records of a large data set
 
@@ -32,15 +33,36 @@ def whole(path: str | Path) -> Iterator[Path]:
             beside.write_text(text)
     """
     path = Path(path)
-    beside = path.with_name(f'{path.name}.{os.getpid()}-{threading.get_ident()}.tmp')
-    try:
+    # hosts that share a disk may have processes of one number
+    beside = path.with_name(f'{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp')
+    with temporary(beside), disk.writing(path):
         yield beside
         beside.replace(path)
-    except BaseException:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        beside.unlink(missing_ok=True)
-        raise
+
+
+_temporary: set[Path] = set()
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """Yields a path, and removes the file or folder there when the block or the process ends."""
+    _temporary.add(path)
+    try:
+        yield path
+    finally:
+        _remove(path)
+        _temporary.discard(path)
+
+
+def remove_temporary() -> None:
+    """Removes the temporary files and folders of this process, which is about to end."""
+    for path in [*_temporary]:
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not there, or not to be removed
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -120,6 +142,11 @@ def read_arrays(
         raise ValueError(f'{path} is damaged ({error or repr(error)})') from error
 
 
+REMINDER_S = 600.0  # between two lines about the holder of a lock
+DEAD_WAIT_S = 60.0  # for the lock of a process that has ended: one that it started holds it
+LONGEST_WAIT_S = 7 * 24 * 3600.0  # the holder may be training on another host
+
+
 class Busy(ValueError):
     """Another process holds a lock."""
 
@@ -134,30 +161,60 @@ def locked(path: Path, *, busy: str = '') -> Iterator[None]:
       busy: what to do about another holder, the end of an error's sentence; '' waits for it.
 
     Raises:
-      Busy: another process holds the lock, and `busy` is given.
+      Busy: another process holds the lock, and `busy` is given or the lock outlives its holder.
     """
     lock = Path(f'{path}.lock')
     while True:
         with lock.open('a+') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = printable(file.read(200).strip()) or 'another process'
-                if busy:
-                    raise Busy(f'{path} is in use by {holder}; {busy}') from None
-                print(f'waiting for {holder} at {path}', file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _take(file, path, busy)
             if not _is_at(lock, file):
                 continue  # the last holder has removed this lock file
-            file.truncate(0)
-            file.write(f'process {os.getpid()} on {socket.gethostname()}')
-            file.flush()
-            try:
+            with temporary(lock):
+                file.truncate(0)
+                with contextlib.suppress(OSError):  # a full disk stops what needs room, not a name
+                    os.write(
+                        file.fileno(), f'process {os.getpid()} on {socket.gethostname()}'.encode()
+                    )
                 yield
-            finally:
-                lock.unlink()
             return
+
+
+def _take(file: TextIO, path: Path, busy: str) -> None:
+    """Waits for the lock of an open file, and prints for whom; see `locked`."""
+    began, pause_s, reminder_s = time.monotonic(), 0.02, 0.0
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        file.seek(0)
+        holder, waited_s = printable(file.read(200).strip()), time.monotonic() - began
+        if busy:
+            raise Busy(f'{path} is in use by {holder or "another process"}; {busy}')
+        if waited_s >= LONGEST_WAIT_S or (waited_s >= DEAD_WAIT_S and _has_ended(holder)):
+            raise Busy(
+                f'{path} is still locked after {waited_s / 60:.0f} minutes by {holder}, which '
+                f'{"has ended" if _has_ended(holder) else "may have ended"}; end what it has '
+                f'started, or delete {path}.lock, and give the same command again'
+            )
+        if waited_s >= reminder_s:
+            print(f'waiting for {holder or "another process"} at {path}', file=sys.stderr)
+            reminder_s += REMINDER_S
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)
+
+
+def _has_ended(holder: str) -> bool:
+    """Whether a lock's holder is a process of this host that is not there any more."""
+    words = holder.split()  # process N on HOST
+    if len(words) != 4 or words[3] != socket.gethostname() or not words[1].isdecimal():
+        return False
+    try:
+        os.kill(int(words[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
 
 
 def _is_at(path: Path, file: TextIO) -> bool:

@@ -70,7 +70,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def run() -> None:
     """Console script avsc-serve."""
-    sys.exit(cli.main(main))
+    sys.exit(cli.main(main, next_start='start it and send clips again'))
 
 
 if __name__ == '__main__':

@@ -74,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         )
         host = f'[{args.host}]' if ':' in args.host else args.host
         print(f'http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)', flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
     return 0
 
 

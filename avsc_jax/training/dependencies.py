@@ -1,10 +1,11 @@
 """Runs that another run is made of: finding them, and the commands that train missing ones."""
 
+import contextlib
 import dataclasses
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -98,14 +99,15 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
             + '\n'.join(map(line, todo))
         )
     for number, command in enumerate(todo, start=1):
-        if is_trained_by_another(command):
-            continue
-        print(f'{number} of {len(todo)}: {line(command)}', file=sys.stderr, flush=True)
         own = []
         if command[0] == 'avsc_jax.main':
             seed = [] if any(flag.startswith('--seed=') for flag in command) else ['--seed=0']
             own = [*seed, f'--weights={config.weights}']
-        code = subprocess.run([sys.executable, '-m', *command, *own, *flags], stdout=2).returncode
+        with _alone(command) as is_done:
+            if is_done:
+                continue
+            print(f'{number} of {len(todo)}: {line(command)}', file=sys.stderr, flush=True)
+            code = ended([sys.executable, '-m', *command, *own, *flags])
         if code:
             raise ValueError(
                 f'a member failed with exit code {code}, its error is printed above; this command '
@@ -113,15 +115,32 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
             )
 
 
-def is_trained_by_another(command: Sequence[str]) -> bool:
-    """Waits for a process that trains the run of a command; returns whether the run is complete."""
-    workdir = [w.removeprefix('--workdir=') for w in command if w.startswith('--workdir=')]
-    if not workdir:  # of a command that writes a table
-        return False
-    folder = run_folder.RunFolder(Path(workdir[0]))
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.path):
-        return folder.is_done
+def ended(command: Sequence[str]) -> int:
+    """Runs a command to its end, which an interruption of this process asks of it, too."""
+    with subprocess.Popen(command, stdout=2) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            raise
+
+
+@contextlib.contextmanager
+def _alone(command: Sequence[str]) -> Iterator[bool]:
+    """Keeps others from making what a command makes; yields whether another has made it.
+
+    The command itself locks its folder, but only some seconds after its start.
+    """
+    of_command = dict(word.partition('=')[::2] for word in command)
+    place = Path(of_command.get('--workdir') or of_command['--csv'])
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_name(f'{place.name}.wanted')):
+        if place.suffix == '.npz':  # a table, which appears whole
+            yield place.exists()
+            return
+        with locked(place):  # by a command that a user has given
+            is_done = run_folder.RunFolder(place).is_done
+        yield is_done
 
 
 def data(everyone: Sequence[Member]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+from pathlib import Path
 
 import av
 import numpy as np
@@ -119,3 +120,14 @@ def test_a_film_is_turned_and_mirrored_by_its_display_matrix(film, tmp_path, nam
         right, down = a * x + c * y, b * x + d * y  # QuickTime File Format, "Matrices"
         quarter = np.split(np.split(image, 2)[down > 0], 2, axis=1)[right > 0]
         assert np.abs(quarter[8:-8, 8:-8].astype(int) - level).max() <= 3
+
+
+def test_frames_leave_no_threads_behind():
+    made = [frame('yuv420p', RAMP, NO_COLOUR, NO_COLOUR), frame('bgra', np.stack([RAMP] * 4, -1))]
+
+    def threads():
+        return len([*Path('/proc/self/task').iterdir()])
+
+    before = threads()
+    kept = [(one, media.rgb(one, (16, 8))) for one in made]
+    assert threads() == before and len(kept) == 2

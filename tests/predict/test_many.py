@@ -1,14 +1,17 @@
 """Two hundred files of which twenty cannot be read, killed half-way and started again."""
 
 import collections
+import contextlib
 import io
 import os
+import re
 import signal
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -77,3 +80,47 @@ def test_two_hundred_files_come_out_once(both, film, tmp_path):
     assert len(found) == len({*found}) == 180
     assert {name.rpartition(' ')[0] for name in found} == {'good', *ODD}
     assert 'answered without sound: ' in done.stderr and 'answered without picture: ' in done.stderr
+
+
+def processes(session: int) -> list[str]:
+    """The running processes of a session."""
+    running = []
+    for path in Path('/proc').glob('[0-9]*/stat'):
+        with contextlib.suppress(OSError):  # it has ended
+            name, fields = path.read_text().rsplit(') ', 1)
+            if fields.split()[3] == str(session) and fields[0] != 'Z':
+                running.append(name)
+    return running
+
+
+@pytest.mark.slow
+def test_a_stopped_command_leaves_its_journal_alone_and_one_beside_it_is_refused(
+    both, film, tmp_path
+):
+    folder, journal = tmp_path / 'clips', tmp_path / 'scenes.jsonl'
+    whole = film(folder / 'first.mp4').read_bytes()
+    for k in range(400):
+        (folder / f'good {k}.mp4').write_bytes(whole)
+    command = [sys.executable, '-m', 'avsc_jax.predict', folder, f'--model={both}']
+    command += [f'--jsonl={journal}', '--workers=2']
+    pipes = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        while not journal.exists() or journal.read_text().count('\n') < 8:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)
+        lines = journal.read_text()
+        second = subprocess.run(command, **pipes)
+        assert second.returncode == 1 and journal.read_text() == lines
+        assert f'scenes.jsonl is in use by process {process.pid} on ' in second.stderr
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        told = process.communicate()[1].splitlines()[-1]
+    assert process.returncode == 143 and time.monotonic() - began < 5
+    assert re.fullmatch(
+        r'stopped by SIGTERM; the same command goes on from the journal .*/scenes.jsonl, where '
+        r'\d+ of 401 files are answered', told,
+    )  # fmt: skip
+    assert not processes(process.pid)
+    assert {path.name for path in tmp_path.iterdir()} == {'clips', 'scenes.jsonl'}

@@ -1,12 +1,15 @@
+import resource
 import shutil
 
 import jax
 import numpy as np
 import optax
+import pytest
 
 from avsc_jax import models
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
+from avsc_jax.runtime import cli, disk
 
 OPTIONS = {'num_classes': 3, 'encoders': {'clip_rn101': 8}, 'widths': (4, 4, 4)}
 
@@ -30,3 +33,22 @@ def test_an_epoch_killed_after_its_best_was_saved_can_be_saved_again(tmp_path):
     variables, step = again.restore_best(state.variables)
     assert step == 8
     jax.tree.map(np.testing.assert_array_equal, variables, second.variables)
+
+
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(tmp_path, capfd):
+    model = models.create_model('clip_late_fusion', **OPTIONS)
+    state = TrainState.create(model, optax.sgd(0.1), seed=0)
+    checkpoints = Checkpoints(tmp_path / 'run')
+    checkpoints.save(state.replace(step=state.step + 1), [{'epoch': 0}], is_best=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(disk.Unwritable, match=r'/run cannot be written: File too large \('):
+            checkpoints.save(state.replace(step=state.step + 2), [{'epoch': 0}], is_best=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert capfd.readouterr().err == ''
+    assert {path.name for path in tmp_path.glob('run/*/*')} == {'1'}
+    restored, *_ = Checkpoints(tmp_path / 'run').restore_last(state)
+    assert int(restored.step) == 1
+    assert cli._said().endswith(f'goes on after step 1, from {tmp_path / "run/last/1"}')

@@ -124,6 +124,51 @@ def test_a_lock_names_its_holder_and_a_killed_one_frees_it(tmp_path, capsys):
     assert names(tmp_path) == []
 
 
+def test_a_lock_that_outlives_its_holder_ends_the_wait_and_says_what_to_do(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(files, 'DEAD_WAIT_S', 0.1)
+    with subprocess.Popen(['true']) as ended:
+        pass
+    with files.locked(tmp_path / 'run'):
+        (tmp_path / 'run.lock').write_text(f'process {ended.pid} on {socket.gethostname()}')
+        wanted = (
+            f'locked after 0 minutes by process {ended.pid} .*has ended; .*delete .*run.lock, and'
+        )
+        with pytest.raises(files.Busy, match=wanted), files.locked(tmp_path / 'run'):
+            pytest.fail('two hold it')
+        assert capsys.readouterr().err.startswith(f'waiting for process {ended.pid} on ')
+        for holder in (f'process {ended.pid} on another', f'process {os.getppid()} on x', 'x', ''):
+            assert not files._has_ended(holder)
+        monkeypatch.setattr(files, 'LONGEST_WAIT_S', 0.1)
+        (tmp_path / 'run.lock').write_text(f'process {ended.pid} on another')
+        with pytest.raises(files.Busy, match='may have ended'), files.locked(tmp_path / 'run'):
+            pytest.fail('two hold it')
+
+
+CROWD = """
+import sys, time
+from pathlib import Path
+from avsc_jax.runtime import files
+
+place = Path(sys.argv[1])
+for _ in range(20):
+    with files.locked(place):
+        count = int(place.read_text())
+        time.sleep(0.001)
+        place.write_text(str(count + 1))
+"""
+
+
+@pytest.mark.slow
+def test_a_crowd_at_one_lock_counts_right(tmp_path):
+    (tmp_path / 'count').write_text('0')
+    command = [sys.executable, '-c', CROWD, str(tmp_path / 'count')]
+    crowd = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(6)]
+    assert [process.wait() for process in crowd] == [0] * 6
+    assert (tmp_path / 'count').read_text() == '120' and names(tmp_path) == ['count']
+
+
 def test_a_link_is_the_same_file_or_a_copy_of_it(tmp_path, monkeypatch):
     (tmp_path / 'a').write_text('x')
     files.link(tmp_path / 'a', tmp_path / 'b')

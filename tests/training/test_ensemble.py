@@ -178,12 +178,12 @@ def test_train_missing_runs_the_commands_of_what_is_missing(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     made, ran = config('E02,demo'), []
 
-    def train(command, **_):
+    def train(command):
         ran.append(command[1:])
         finished(default_path(command[3].removeprefix('--config=')), drawn(len(ran)))
-        return type('Done', (), {'returncode': 0})
+        return 0
 
-    monkeypatch.setattr(dependencies.subprocess, 'run', train)
+    monkeypatch.setattr(dependencies, 'ended', train)
     lines = {line['name']: line for line in run(made).read_json('report.json')['members']}
     own = [name for name in lines if not name.endswith(', temperature, ours')]
     assert own[-3:] == ['A04V04_pp', "E02, the paper's own stage", 'E02']
@@ -242,13 +242,13 @@ def test_members_of_another_seed_are_trained_with_it_once(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     ran = []
 
-    def train(command, **_):
+    def train(command):
         ran.append(command[1:])
         (path,) = (w.removeprefix('--workdir=') for w in command if w.startswith('--workdir='))
         finished(Path(path), drawn(len(ran)))
-        return type('Done', (), {'returncode': 0})
+        return 0
 
-    monkeypatch.setattr(dependencies.subprocess, 'run', train)
+    monkeypatch.setattr(dependencies, 'ended', train)
     for seed in (0, 1, 1):
         run(of(config('A04,demo'), seed=seed), f'runs/out{seed}')
     assert [[w for w in command if 'seed' in w] for command in ran] == [
@@ -264,7 +264,7 @@ def test_a_member_that_another_process_trains_is_waited_for_and_not_trained_twic
     made = config('A04,demo')
     path = default_path(made.members.A01.config)
     path.parent.mkdir()
-    monkeypatch.setattr(dependencies.subprocess, 'run', lambda *_, **__: pytest.fail('it trains'))
+    monkeypatch.setattr(dependencies, 'ended', lambda _: pytest.fail('it trains'))
     begun = threading.Event()
 
     def other():
@@ -284,6 +284,30 @@ def test_a_member_that_another_process_trains_is_waited_for_and_not_trained_twic
     assert not [*tmp_path.rglob('*.lock')]
 
 
+def test_two_ensembles_that_miss_one_member_begin_it_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, began = config('A04,demo'), []
+    path = default_path(made.members.A01.config)
+
+    def train(command):
+        began.append(command)
+        time.sleep(0.2)  # the command has not come to its lock yet
+        finished(path, drawn(1))
+        return 0
+
+    monkeypatch.setattr(dependencies, 'ended', train)
+    member, *_ = dependencies.earlier_runs(made, 0)
+    crowd = [
+        threading.Thread(target=dependencies.complete, args=([member.training], made, []))
+        for _ in range(3)
+    ]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    assert len(began) == 1 and not [*tmp_path.rglob('*.lock')]
+
+
 def test_a_folder_in_use_is_a_sentence_for_the_second_process(runs, tmp_path):
     with RunFolder(Path('runs/out')).alone():
         with pytest.raises(ValueError, match=r'runs/out is in use by .*give another --workdir'):
@@ -295,8 +319,7 @@ def test_a_folder_in_use_is_a_sentence_for_the_second_process(runs, tmp_path):
 
 def test_a_member_that_fails_ends_the_job_with_its_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    failed = type('Done', (), {'returncode': 3})
-    monkeypatch.setattr(dependencies.subprocess, 'run', lambda *_, **__: failed)
+    monkeypatch.setattr(dependencies, 'ended', lambda _: 3)
     with pytest.raises(ValueError, match=r'exit code 3.*clip_fusion|exit code 3.*hitachi_audio'):
         run(config('E02,demo'))
 
@@ -546,7 +569,7 @@ def test_no_hybrid_is_trained_silently(data, tmp_path, monkeypatch, capsys):
     names = made.groups.hybrids
     assert len(names) == dict(tau=12, demo=3)[data]
     finished(default_path(made.members['2'].config), drawn(2))
-    monkeypatch.setattr(dependencies.subprocess, 'run', lambda *_, **__: pytest.fail('it trains'))
+    monkeypatch.setattr(dependencies, 'ended', lambda _: pytest.fail('it trains'))
     command = f'ioacas_fusion.py:resnet50,bark,{data} --workdir=runs/ioacas_fusion-resnet50-bark'
     with pytest.raises(
         FileNotFoundError, match=f'{len(names) - 1} tables are missing(.|\n)*{command}'

@@ -26,6 +26,7 @@ from avsc_jax.data.builder import bad_media
 from avsc_jax.data.builder.clip_reader import Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
 from avsc_jax.data.builder.spool import Shard, Spool
+from avsc_jax.runtime import cli, disk
 from avsc_jax.runtime.files import link, locked, some
 
 CLIPS_PER_SHARD = 128  # about 400 MB
@@ -109,7 +110,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 # TFDS's leftovers of killed builds; all reusable work is in the spool
                 for left in folder.parent.glob(f'incomplete.*_{self.version}'):
                     shutil.rmtree(left)
-                super().download_and_prepare(**kwargs)
+                spool = self._beside('spool')
+                kept = f'the same command goes on from the encoded clips, which are kept in {spool}'
+                with cli.next_start(kept), disk.writing(folder):
+                    super().download_and_prepare(**kwargs)
         else:
             super().download_and_prepare(**kwargs)
         if not self.info.splits:  # another process has built it meanwhile
@@ -277,7 +281,7 @@ def _joined(name: str, parts: list[tfds.core.SplitInfo]) -> tfds.core.SplitInfo:
 
 def _ordered_map(function: Callable, items: Iterable, workers: int) -> Iterator:
     """Works like map(), in threads, with at most two results per worker in memory."""
-    pool, pending = ThreadPoolExecutor(workers), collections.deque()
+    pool, pending, waits = ThreadPoolExecutor(workers), collections.deque(), True
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -285,5 +289,8 @@ def _ordered_map(function: Callable, items: Iterable, workers: int) -> Iterator:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except KeyboardInterrupt:  # the process ends, and what its threads have not finished with it
+        waits = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(waits, cancel_futures=True)

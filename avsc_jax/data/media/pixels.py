@@ -1,6 +1,7 @@
 """Turns decoded frames of films into upright RGB pictures."""
 
 import re
+from typing import Any
 
 import av
 import numpy as np
@@ -11,6 +12,10 @@ from avsc_jax.data.media.still import eight_bits, flattened
 
 _FLOATS = re.compile(r'f(16|32)[bl]e$')
 _SMALL_BIG_ENDIAN = re.compile(r'(555|565)be$')  # FFmpeg mixes up their bytes on the way to RGB
+# Else each frame keeps threads until it is collected, hundreds in a worker with limited memory.
+_ONE_THREAD: dict[str, Any] = (
+    {'threads': 1} if 'threads=' in (av.VideoFrame.reformat.__doc__ or '') else {}
+)
 _CHANNELS = {1: 'gray', 3: 'rgb24', 4: 'rgba'}
 
 
@@ -23,7 +28,7 @@ def rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     Raises:
       ValueError: its pixels are floats outside of [0, 1], or of a format that is not read.
     """
-    small = _plain(frame).reformat(*size, format='rgb24', interpolation='BICUBIC')
+    small = _plain(frame).reformat(*size, 'rgb24', interpolation='BICUBIC', **_ONE_THREAD)
     return _upright(small.to_ndarray(), frame)
 
 
@@ -39,9 +44,10 @@ def _plain(frame: av.VideoFrame) -> av.VideoFrame:
         channels = _CHANNELS[1 if levels.ndim == 2 else levels.shape[2]]
         frame = av.VideoFrame.from_ndarray(levels, channels)
     elif _SMALL_BIG_ENDIAN.search(name):
-        frame = frame.reformat(format='gbrp')
+        frame = frame.reformat(format='gbrp', **_ONE_THREAD)
     if frame.format.has_palette or any(part.is_alpha for part in frame.format.components):
-        image = flattened(Image.fromarray(frame.to_ndarray(format='rgba')))
+        rgba = frame.reformat(format='rgba', **_ONE_THREAD)
+        image = flattened(Image.fromarray(rgba.to_ndarray()))
         frame = av.VideoFrame.from_ndarray(np.asarray(image), 'rgb24')
     return frame
 
