@@ -193,7 +193,7 @@ def parse(arguments: list[str]) -> ConfigDict:
         if FLAGS.config is None:
             raise ValueError('no config was given; try --config=configs/clip_fusion.py')
         for override in overrides:
-            _check_field(FLAGS.config, override.lstrip('-').partition('=')[0])
+            _check_field(FLAGS.config, *override.lstrip('-').partition('=')[::2])
         _parse_flags(arguments)
     except (flags.Error, TypeError) as error:
         # config_flags puts the traceback of a config into the message; its last line is the error
@@ -239,8 +239,8 @@ def _parse_flags(arguments: list[str]) -> None:
     FLAGS([sys.argv[0], *arguments])
 
 
-def _check_field(config: ConfigDict, path: str) -> None:
-    """Raises ValueError with the known fields if a config has no field at this dotted path."""
+def _check_field(config: ConfigDict, path: str, value: str) -> None:
+    """Raises ValueError if a config has no field at this dotted path, or a section for a value."""
     section = config
     for name in path.split('.')[1:]:
         if not isinstance(section, ConfigDict) or name not in section:
@@ -256,6 +256,12 @@ def _check_field(config: ConfigDict, path: str) -> None:
         if hasattr(ConfigDict, name):
             raise ValueError(f'no flag can set {path}; write it into a copy of the config file')
         section = section[name]
+    if isinstance(section, ConfigDict) and value and not value.startswith('{'):
+        some = next(iter(section), 'FIELD')
+        raise ValueError(
+            f'{path} is a section of fields, and {value!r} is none; give one of its fields '
+            f'({", ".join(section) or "it has none yet"}), as in --{path}.{some}={value}'
+        )
 
 
 def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:

@@ -55,6 +55,8 @@ def check_probs(probs: Array) -> np.ndarray:
         )
     inside = (probs >= -TOLERANCE) & (probs <= 1 + TOLERANCE)
     bad = np.flatnonzero(~inside.all(axis=1))
+    if bad.size and (probs >= 0).all() and (np.abs(probs.sum(axis=1) - 100) < 5).all():
+        raise ValueError('the rows sum to about 100, so they are per cent; divide them by 100')
     if bad.size:
         worst = ', '.join(f'row {row} ({probs[row][~inside[row]][0]})' for row in bad[:3])
         raise ValueError(
@@ -86,10 +88,14 @@ def _check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
 
 
 def rounding(probs: Float[Array, 'N C']) -> int | None:
-    """Counts the decimals, at most 5, to which all probabilities are rounded; None: to no fewer."""
+    """Counts the decimals, at most 5, to which probabilities are rounded; None: to no fewer.
+
+    Those below 0.1 may have more, as numbers of two or three digits have.
+    """
     probs = np.asarray(probs, np.float64)
+    large = probs[probs >= min(0.1, probs.max(axis=1, initial=0).min(initial=1))]
     for decimals in range(6):
-        if np.abs(probs - probs.round(decimals)).max(initial=0) <= np.finfo(np.float32).eps / 2:
+        if np.abs(large - large.round(decimals)).max(initial=0) <= np.finfo(np.float32).eps / 2:
             return decimals
     return None
 

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors
+from flax import traverse_util
 
 import avsc_jax
 from avsc_jax import models, weights
@@ -165,6 +166,18 @@ def test_a_weight_that_cannot_be_right_is_refused_by_its_name(source, change, se
     name, state = 'visual.conv1.weight', weights.read(source)
     with pytest.raises(ValueError, match=rf"'visual\.conv1\.weight' .*({sentence})"):
         weights.convert('clip_vit_b32', state | {name: change(state[name])})
+
+
+def test_a_variance_below_zero_is_refused_by_its_name():
+    model = models.create_model('clip_late_fusion')
+    state = traverse_util.flatten_dict(weights.random_variables(model, 0), sep='/')
+    name = next(name for name in state if name.endswith('/var'))
+    state[name] = np.where(np.arange(state[name].size) == 3, -1, state[name])
+    with pytest.raises(ValueError, match=rf"'{name}' has a variance of -1\.0, and none is below"):
+        weights.convert('clip_late_fusion', state)
+    del state[name]
+    with pytest.raises(ValueError, match=rf'not the weights of this network: missing: {name};'):
+        weights.convert('clip_late_fusion', state)  # no other weights are published
 
 
 def test_what_is_ignored_may_hold_anything(source):

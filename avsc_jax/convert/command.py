@@ -48,7 +48,10 @@ def _options(args: argparse.Namespace) -> dict[str, int]:
     if args.head == 'drop' and args.num_classes is not None:
         raise ValueError('--num_classes is of the head, which --head=drop leaves out; give one')
     if args.num_classes is not None and args.num_classes < 1:
-        raise ValueError(f'--num_classes is {args.num_classes}; it must be 1 or more')
+        raise ValueError(
+            f'--num_classes is {args.num_classes}; it must be 1 or more (--head=drop leaves '
+            'the head out)'
+        )
     if args.head == 'drop':
         return {'num_classes': 0}
     return {} if args.num_classes is None else {'num_classes': args.num_classes}

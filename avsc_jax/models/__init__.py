@@ -22,7 +22,7 @@ import math
 import pkgutil
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import flax.linen as nn
@@ -59,7 +59,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
 
     Raises:
       ValueError: there is no such network, or it has no such option.
-      ImportError: there is none, but a file cannot be imported; that file's error is the cause.
+      ImportError: there is none with a name like it either, but a file cannot be imported; that
+        file's error is the cause.
 
     Example:
       >>> model = create_model('resnet50', num_classes=10)
@@ -72,7 +73,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
     name = name.partition('.')[0] if name in published_sources() else name
     if name not in constructors:
         nearest = difflib.get_close_matches(name, constructors, n=3, cutoff=0.3)
-        _raise_unknown(f'no model is called {asked!r}; the nearest names are {", ".join(nearest)}')
+        sentence = f'no model is called {asked!r}; the nearest names are {", ".join(nearest)}'
+        _raise_unknown(sentence, name, constructors)
     constructor = constructors[name]
     fields = dataclasses.fields(constructor.func)
     allowed = [field.name for field in fields if field.name not in ('parent', 'name')]
@@ -163,7 +165,8 @@ def source_of(name: str) -> Source:
     """
     sources = published_sources()
     if name not in sources:
-        _raise_unknown(f'no weights are published for {name}; there are {", ".join(sources)}')
+        sentence = f'no weights are published for {name}; there are {", ".join(sources)}'
+        _raise_unknown(sentence, name, sources)
     return sources[name]
 
 
@@ -188,11 +191,17 @@ def _constructors() -> dict[str, Callable[..., nn.Module]]:
     return _gathered().constructors
 
 
-def _raise_unknown(sentence: str) -> NoReturn:
-    """Raises the error of an unknown name, which may be in a file that cannot be imported."""
+def _raise_unknown(sentence: str, name: str, known: Collection[str]) -> NoReturn:
+    """Raises the error of an unknown name, which may be in a file that cannot be imported.
+
+    A name that is nearly a known one is mistyped: ValueError, as without such files.
+    """
     failures = _gathered().failures
     if not failures:
         raise ValueError(sentence)
+    if nearest := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+        meant = f'(did you mean {nearest[0]}?)'
+        raise ValueError(f'{sentence} {meant}; {_not_imported(failures)}')
     first, *more = failures.values()
     cause = ExceptionGroup('files of networks', [first, *more]) if more else first
     raise ImportError(f'{sentence}; {_not_imported(failures)}') from cause

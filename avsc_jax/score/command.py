@@ -232,7 +232,7 @@ def _read(
     if not clamped:
         table = tables.cautioned(table, _rounded(table, path))
     if truth and (relabel or (table.label < 0).all()):
-        table = tables.with_truth(table, tables.truth(truth), tables.listed_groups(truth))
+        table = tables.with_truth(table, *tables.truth_and_groups(truth))
     return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
 
 

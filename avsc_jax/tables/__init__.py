@@ -7,7 +7,7 @@ from avsc_jax.tables.names import Note, clip_name, matched, stem
 from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, renamed, seconds, with_classes
 from avsc_jax.tables.predictions import Predictions, cautioned, joined, rows
 from avsc_jax.tables.table_files import SUFFIXES, read, write
-from avsc_jax.tables.truth_files import listed_groups, truth, with_truth
+from avsc_jax.tables.truth_files import truth, truth_and_groups, with_truth
 
 __all__ = [
     'SUFFIXES',
@@ -19,7 +19,6 @@ __all__ = [
     'clip_name',
     'grouped',
     'joined',
-    'listed_groups',
     'matched',
     'pool',
     'read',
@@ -28,6 +27,7 @@ __all__ = [
     'seconds',
     'stem',
     'truth',
+    'truth_and_groups',
     'with_classes',
     'with_truth',
     'write',

@@ -1,6 +1,7 @@
 """The predictions table: a row of class probabilities for each frame, second or clip."""
 
 import dataclasses
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +23,8 @@ class Predictions:
         (clip_id, segment) are unique.
       label: [N] int32, true class; -1 is unknown.
       probs: [N, C] float64 in [0, 1]; rows need not sum to 1.
-      meta: plain JSON values; `classes` (C names, the order of the columns) must be there.
+      meta: plain JSON values; `classes` (C names, the order of the columns) must be there. Their
+        letters are composed ('ü' is one sign), as they are in text files.
       group: [N] strings, the recording location or another group that clips share, '' where it is
         unknown; None: the table names no groups. Intervals are drawn over groups.
     """
@@ -37,7 +39,7 @@ class Predictions:
     def __post_init__(self) -> None:
         probs = metrics.check_probs(self.probs)
         rows, classes = probs.shape
-        names = list(self.meta.get('classes', ()))
+        names = [unicodedata.normalize('NFC', name) for name in self.meta.get('classes', ())]
         if len(names) != classes:
             raise ValueError(
                 f'the table has {classes} columns of probabilities and {len(names)} class names; '

@@ -4,10 +4,10 @@
 clips, groups and probabilities only.
 """
 
-import collections
 import csv
 import json
 import pathlib
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +16,17 @@ from avsc_jax import metrics, scenes
 from avsc_jax.runtime import json_files
 from avsc_jax.runtime.files import read_arrays, some, whole, write_arrays
 from avsc_jax.tables.predictions import FIELDS, Predictions, cautioned, columns
-from avsc_jax.tables.text_files import NAMES, clip_names, existing, name_columns, naming, parse
+from avsc_jax.tables.text_files import (
+    GROUPS,
+    NAMES,
+    clip_names,
+    column,
+    existing,
+    group_names,
+    name_columns,
+    naming,
+    parse,
+)  # fmt: skip
 from avsc_jax.tables.truth_files import label_indices
 
 SUFFIXES = ('.npz', '.csv', '.tsv', '.txt')
@@ -29,7 +39,8 @@ META = {
     'about?': {'warnings?': [str], 'weights?': {str: str}, 'data?': (str, None)},
     'learned?': {str: {str: float}},
 }  # fmt: skip
-FACTS = ('scene_label', 'scene_pred', 'group', 'start_s', 'end_s')  # columns beside the names
+# Columns beside the names and the classes
+FACTS = ('scene_label', 'scene_pred', 'start_s', 'end_s', *GROUPS)
 
 
 def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Predictions:
@@ -133,23 +144,25 @@ def _read_text(path: pathlib.Path, wanted: Sequence[str] | None) -> Predictions:
     """Reads DCASE's file, or the course layout: scene_label is the truth, scene_pred the answer."""
     header, rows = parse(path)
     clips = clip_names(rows, name_columns(header)[0])
-    classes = _classes(header, wanted)
+    classes = _classes(header, wanted and [unicodedata.normalize('NFC', name) for name in wanted])
 
     def cells(name: str) -> list[str]:
         return [row[header.index(name)].strip() for row in rows]
 
-    has_truth = {'scene_pred', 'scene_label'} <= {*header} - {*classes}
+    facts = {*header} - {*classes}
+    has_truth = {'scene_pred', 'scene_label'} <= facts
     answer = next((name for name in ('scene_pred', 'scene_label') if name in header), None)
-    has_windows = {'start_s', 'end_s'} <= {*header} - {*classes}
+    has_windows = {'start_s', 'end_s'} <= facts
+    of_groups = column(header, [name for name in GROUPS if name in facts])
     granularity = 'window' if has_windows else 'clip'
     unknown = np.full(len(rows), -1, np.int32)
     table = Predictions(
         clip_id=np.array(clips, str),
-        segment=_places(clips) if has_windows else unknown,
+        segment=_places(clips, cells('start_s')) if has_windows else unknown,
         label=label_indices(cells('scene_label'), classes) if has_truth else unknown,
         probs=_numbers(rows, [header.index(name) for name in classes]),
         meta={'classes': classes, 'granularity': granularity, 'pooled': not has_windows},
-        group=np.array(cells('group'), str) if 'group' in {*header} - {*classes} else None,
+        group=None if of_groups is None else np.array(group_names(rows, of_groups), str),
     )
     wrong = _contradictions(table, cells(answer)) if answer else []
     return cautioned(table, [f'{path}: {answer} {line}' for line in wrong])
@@ -177,14 +190,21 @@ def _classes(header: list[str], wanted: Sequence[str] | None) -> list[str]:
     return classes
 
 
-def _places(clips: Sequence[str]) -> np.ndarray:
-    """Numbers the rows of each clip from 0."""
-    counts: collections.Counter[str] = collections.Counter()
-    places = []
-    for clip in clips:
-        places.append(counts[clip])
-        counts[clip] += 1
-    return np.array(places, np.int32)
+def _places(clips: Sequence[str], starts: Sequence[str]) -> np.ndarray:
+    """Numbers the windows of each clip from 0 by their starts; equal ones get one number.
+
+    Raises:
+      ValueError: a start is no number.
+    """
+    try:
+        windows = list(zip(clips, map(float, starts), strict=True))
+    except ValueError as error:
+        raise ValueError(f'start_s: {error}; give seconds') from error
+    place: dict[tuple[str, float], int] = {}
+    first: dict[str, int] = {}
+    for number, window in enumerate(sorted({*windows})):
+        place[window] = number - first.setdefault(window[0], number)
+    return np.array([place[window] for window in windows], np.int32)
 
 
 def _contradictions(table: Predictions, answers: Sequence[str]) -> list[str]:

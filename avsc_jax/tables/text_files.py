@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import pathlib
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
 from avsc_jax.tables.names import plain
@@ -15,6 +16,7 @@ LABELS = ('scene_label', 'label', 'class')
 GROUPS = ('group', 'location', 'identifier')  # identifier is TAU's, in meta.csv
 # A field takes up to 30 times its bytes in memory; all frames of TAU are 130 MB in 15 million.
 MAX_BYTES, MAX_COLUMNS, MAX_FIELDS = 1 << 28, 10_000, 30_000_000
+UNKNOWN_GROUPS = ('', 'nan', 'none', 'null', '<na>')  # as programs write an empty cell
 SEPARATORS = '\t;,'
 
 
@@ -24,7 +26,8 @@ def naming(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f'{path}: {error}') from error
+        named = str(error).startswith(str(path))
+        raise ValueError(str(error) if named else f'{path}: {error}') from error
 
 
 def existing(path: str | pathlib.Path) -> pathlib.Path:
@@ -36,7 +39,7 @@ def existing(path: str | pathlib.Path) -> pathlib.Path:
 
 
 def decoded(path: pathlib.Path) -> str:
-    """Reads a text file of UTF-8, or of UTF-16 that begins with its mark.
+    """Reads a text file of UTF-8, or of UTF-16 that begins with its mark; letters are composed.
 
     Raises:
       ValueError: the file is no such text.
@@ -52,16 +55,16 @@ def decoded(path: pathlib.Path) -> str:
         raise ValueError(f'the file is no utf-8 text ({error}); save it as UTF-8') from error
     if '\0' in text:
         raise ValueError('the file holds zero bytes, as UTF-16 does; save it as UTF-8')
-    return text
+    return unicodedata.normalize('NFC', text)
 
 
 def parse(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
     """Reads header and rows of a file separated by tabs, semicolons or commas; see `_separator`.
 
-    Line ends may be any, fields may be quoted, and empty lines are left out.
+    Line ends may be any, fields may be quoted, and empty lines and columns are left out.
 
     Raises:
-      ValueError: the file is empty or no text, or a row is incomplete.
+      ValueError: the file is empty or no text, a row is incomplete, or a column has no name.
     """
     text = decoded(path)
     if not text.strip():
@@ -81,7 +84,21 @@ def parse(path: pathlib.Path) -> tuple[list[str], list[list[str]]]:
                 f'data row {number} has {len(row)} fields for {len(header)} columns; every row '
                 'must be complete, names that hold the separator quoted, and numbers with a point'
             )
-    return header, rows
+    return _named_columns(header, rows)
+
+
+def _named_columns(header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Leaves out columns without a name, which must be empty."""
+    kept = [place for place, name in enumerate(header) if name]
+    if len(kept) == len(header):
+        return header, rows
+    for place in {*range(len(header))} - {*kept}:
+        if any(row[place].strip() for row in rows):
+            raise ValueError(
+                f'column {place + 1} has no name in the header; name it, or leave it out (pandas '
+                'writes its row numbers so, unless index=False)'
+            )
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows]
 
 
 def _counted(rows: Iterable[list[str]]) -> Iterator[list[str]]:
@@ -123,8 +140,18 @@ def name_columns(header: Sequence[str], known: Sequence[str] = NAMES) -> list[in
 
 
 def column(header: Sequence[str], known: Sequence[str]) -> int | None:
-    """Finds the first column that has one of these names; None if none has."""
-    return next((index for index, name in enumerate(header) if name in known), None)
+    """Finds the column with the first of these names that the header has; None if it has none."""
+    return next((header.index(name) for name in known if name in header), None)
+
+
+def group_names(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+    """Reads the group in each row; '' where it is unknown.
+
+    Args:
+      place: number of the column of groups.
+    """
+    groups = [row[place].strip() for row in rows]
+    return ['' if group.lower() in UNKNOWN_GROUPS else group for group in groups]
 
 
 def clip_names(rows: Sequence[Sequence[str]], place: int) -> list[str]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from avsc_jax import scenes
 from avsc_jax.runtime.files import some
 from avsc_jax.tables import names
 from avsc_jax.tables.predictions import Predictions, cautioned
@@ -17,6 +16,7 @@ from avsc_jax.tables.text_files import (
     clip_names,
     column,
     existing,
+    group_names,
     name_columns,
     naming,
     parse,
@@ -36,7 +36,7 @@ def truth(path: str | pathlib.Path) -> dict[str, str]:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: a column is missing, the file holds predictions, or a clip has two scenes.
+      ValueError: a column is missing, the file holds predictions, or a clip has no scene or two.
 
     Example:
       >>> import pathlib, tempfile
@@ -47,48 +47,61 @@ def truth(path: str | pathlib.Path) -> dict[str, str]:
       ...     truth(path)
       {'a': 'bus'}
     """
-    path = existing(path)
-    with naming(path):
-        header, rows = parse(path)
-        place = column(header, LABELS)
-        if place is None:
-            raise ValueError(f'the columns are {" ".join(header)}; {LABELS[0]} must be there')
-        if set(scenes.SCENES) <= set(header) and 'scene_pred' not in header:
-            raise ValueError(
-                'this is a file of predictions, whose scene_label is what a system guessed; give '
-                'the fold file, such as fold1_evaluate.csv'
-            )
-        labels: dict[str, str] = {}
-        for clip, row in zip(_clips(header, rows), rows, strict=True):
-            label = row[place].strip()
-            if labels.setdefault(clip, label) != label:
-                raise ValueError(f'{clip} is {labels[clip]!r} and {label!r}; a clip has one scene')
-    return labels
+    return truth_and_groups(path)[0]
 
 
-def listed_groups(path: str | pathlib.Path) -> dict[str, str]:
-    """Reads the location or other group of each clip from a list, if it has such a column.
+def truth_and_groups(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Reads the true scene, and the location or other group, of each clip from a list.
 
     Args:
       path: a list as of `truth`; its groups are in a column group, location or identifier.
+
+    Returns:
+      Name of the clip -> name of the scene, and -> its group, '' where it is unknown; the second is
+      empty where the list has no such column.
+
+    Raises:
+      FileNotFoundError, ValueError: as `truth`, and ValueError for a clip of two groups.
 
     Example:
       >>> import pathlib, tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = pathlib.Path(folder, 'list.csv')
       ...     _ = path.write_text('path,label,group\\na.wav,bus,line 5\\n')
-      ...     listed_groups(path)
-      {'a.wav': 'line 5'}
+      ...     truth_and_groups(path)
+      ({'a.wav': 'bus'}, {'a.wav': 'line 5'})
     """
     path = existing(path)
     with naming(path):
         header, rows = parse(path)
-        place = column(header, GROUPS)
+        place, of_groups = column(header, LABELS), column(header, GROUPS)
         if place is None:
-            return {}
-        return {
-            clip: row[place].strip() for clip, row in zip(_clips(header, rows), rows, strict=True)
-        }
+            raise ValueError(f'the columns are {" ".join(header)}; {LABELS[0]} must be there')
+        clips, scenes = _clips(header, rows), [row[place].strip() for row in rows]
+        columns = {*header} - {*LISTED, *LABELS, *GROUPS}
+        if 'scene_pred' not in header and {*scenes} & columns:  # a class is a column
+            raise ValueError(
+                f'this is a file of predictions, whose {header[place]} is what a system guessed; '
+                'give the list of the true scenes, such as fold1_evaluate.csv'
+            )
+        if unlabelled := [clip for clip, scene in zip(clips, scenes, strict=True) if not scene]:
+            raise ValueError(
+                f'{len(unlabelled)} of {len(clips)} rows have no label: {some(unlabelled)}; give '
+                'their scenes, or leave them out'
+            )
+        labels = _one_each(clips, scenes, 'scene')
+        grouped = [] if of_groups is None else group_names(rows, of_groups)
+        groups = _one_each(clips, grouped, 'group') if grouped else {}
+    return labels, groups
+
+
+def _one_each(clips: Sequence[str], values: Sequence[str], kind: str) -> dict[str, str]:
+    """Maps clips to their values; raises ValueError for a clip that has two."""
+    value_of: dict[str, str] = {}
+    for clip, value in zip(clips, values, strict=True):
+        if value_of.setdefault(clip, value) != value:
+            raise ValueError(f'{clip} is {value_of[clip]!r} and {value!r}; a clip has one {kind}')
+    return value_of
 
 
 def with_truth(
@@ -142,7 +155,8 @@ def label_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """
     unknown = sorted(set(labels) - set(classes))
     if unknown:
-        raise ValueError(f'true labels {some(unknown)} are none of {" ".join(classes)}')
+        shown = some([name or 'nothing' for name in unknown])
+        raise ValueError(f'true labels {shown} are none of {" ".join(classes)}')
     number = {name: index for index, name in enumerate(classes)}
     return np.array([number[name] for name in labels], np.int32)
 

@@ -1,10 +1,16 @@
 """The fields of a config: their types, defaults and meanings, and the check of a config's names."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
+
+from avsc_jax import tables
+from avsc_jax.data import media
+from avsc_jax.data.sources import listing
+from avsc_jax.input_pipeline import picture_size
+from avsc_jax.training.dependencies import STAGES
 
 REQUIRED = object()  # stands in the place of a default
 ALL = 'python -m avsc_jax.main --fields'
@@ -17,11 +23,13 @@ class Field(NamedTuple):
       types: the types that its value may have.
       default: its value if absent; REQUIRED: a job that needs the field has no default for it.
       text: its meaning, in one line.
+      allowed: what its value, or each in a list, must be one of; None: anything.
     """
 
     types: tuple[type, ...]
     default: Any
     text: str
+    allowed: Collection[str] | None = None
 
 
 NUMBER, LIST, SECTION = (int, float), (tuple, list), (ConfigDict, dict)
@@ -33,13 +41,25 @@ FIELDS = {
     'demo': Field(SECTION, None, 'values that replace other fields on made-up clips'),
     'paper': Field(SECTION, REQUIRED, 'the published number that the report prints beside ours'),
     # the inputs made of a clip
-    'frames': Field((str,), None, 'the rule that picks pictures of a clip, such as clip12'),
+    'frames': Field(
+        (str,), None, 'the rule that picks pictures of a clip, such as clip12', media.FRAME_RULES
+    ),
     'short_side': Field((int,), None, 'short side of the pictures, in pixels'),
     'pictures': Field((int,), None, 'number of evenly spaced pictures that make one row'),
     'size': Field(LIST, None, 'height and width of the input of a network of media'),
-    'resize': Field((str,), 'squash', 'how pictures get this size: squash, or crop the middle'),
+    'resize': Field(
+        (str,),
+        'squash',
+        'how pictures get this size: squash, or crop the middle',
+        picture_size.RESIZES,
+    ),
     'crop_fraction': Field(NUMBER, None, 'part of the short side that crop keeps, such as 0.875'),
-    'interpolation': Field((str,), 'bilinear', 'how pictures are resized: bilinear or bicubic'),
+    'interpolation': Field(
+        (str,),
+        'bilinear',
+        'how pictures are resized: bilinear or bicubic',
+        picture_size.INTERPOLATIONS,
+    ),
     'canvas': Field(LIST, None, 'height and width of the picture before random_resized_crop'),
     'mean': Field(LIST, None, 'mean of R, G, B in [0, 1]; absent: from `pretrained`, or ImageNet'),
     'std': Field(LIST, None, 'deviation of R, G, B; absent: from `pretrained`, or ImageNet'),
@@ -55,7 +75,12 @@ FIELDS = {
     'prompt_style': Field((str,), None, 'style of the texts that stand for the classes'),
     'inputs': Field(SECTION, {}, 'input of the network -> the encoder or run that makes it'),
     'standardize': Field((bool,), False, 'scale inputs to mean 0, deviation 1 on training rows'),
-    'pool': Field((str,), None, 'mean or sequence: one row per clip; absent: one per frame'),
+    'pool': Field(
+        (str,),
+        None,
+        'mean or sequence: one row per clip; absent: one per frame',
+        ('mean', 'sequence'),
+    ),
     'length': Field((int,), None, 'number of frames of a sequence'),
     'frames_per_row': Field(SECTION, {}, 'input -> number of its frames that make one row'),
     'frames_per_item': Field((int,), None, 'number of frames whose mean is scored as one item'),
@@ -64,7 +89,9 @@ FIELDS = {
     'model': Field(SECTION, REQUIRED, 'name and options of the network that is trained'),
     'pretrained': Field((str,), None, 'the network whose published weights training begins with'),
     'pretrained_part': Field((str,), None, 'the part of the network that takes these weights'),
-    'begins_with': Field((str,), '', 'the member whose weights training begins with'),
+    'begins_with': Field(
+        (str,), '', 'the member whose weights training begins with', ('', *STAGES)
+    ),
     # training
     'batch_size': Field((int,), REQUIRED, 'number of rows of a step, over all devices'),
     'drop_remainder': Field((bool,), False, 'leave out an incomplete last batch'),
@@ -85,7 +112,9 @@ FIELDS = {
         (str,), REQUIRED, 'what selects the epoch: log_loss, accuracy, loss, batch_loss or last'
     ),
     'patience': Field((int,), 0, 'epochs without gain that end the training; 0: no limit'),
-    'views': Field((str,), None, 'name of further tables that are made of the predictions'),
+    'views': Field(
+        (str,), None, 'name of further tables that are made of the predictions', tables.VIEWS
+    ),
     # other runs
     'members': Field(
         SECTION, {}, 'name -> `config` and folder `run` of a run that this is made of'
@@ -107,8 +136,15 @@ FIELDS = {
 DATA_FIELDS = {
     'name': Field((str,), REQUIRED, 'tfds_tau, own_data, or a module that defines a TFDS builder'),
     'config': Field((str,), '', "name of the builder's config"),
-    'source': Field((str,), 'auto', 'tau, demo, or auto: TAU if it is prepared, else the demo'),
-    'items': Field((str,), 'clip', 'what one row is: frame, second or clip'),
+    'source': Field(
+        (str,),
+        'auto',
+        'tau, demo, or auto: TAU if it is prepared, else the demo',
+        ('tau', 'demo', 'auto'),
+    ),
+    'items': Field(
+        (str,), 'clip', 'what one row is: frame, second or clip', ('frame', 'second', 'clip')
+    ),
     'train': Field((str,), None, 'split that is trained on'),
     'valid': Field((str,), None, 'split that selects the epoch'),
     'test': Field((str,), None, 'split that is reported on'),
@@ -116,12 +152,16 @@ DATA_FIELDS = {
     'fold_file': Field((str,), None, 'table of clip_id and fold; set by --fold_file'),
     'num_classes': Field((int,), None, 'number of classes of a set of pictures'),
     'folder': Field((str,), '', 'your own clips: a folder with one folder per class, or a table'),
-    'needs': Field(LIST, (), 'what each of your clips must have: sound, picture or both'),
+    'needs': Field(
+        LIST, (), 'what each of your clips must have: sound, picture or both', listing.ENDINGS
+    ),
     'window_s': Field(NUMBER, 10.0, 'length of the windows of longer files, in seconds'),
     'sample_rate_hz': Field((int,), 48000, 'sample rate of the stored sound'),
-    'frames': Field((str,), 'clip12', 'the rule that picks the stored pictures'),
+    'frames': Field((str,), 'clip12', 'the rule that picks the stored pictures', media.FRAME_RULES),
     'short_side': Field((int,), 448, 'short side of the stored pictures, in pixels'),
-    'on_error': Field((str,), 'fail', 'fail, or skip: leave out files that cannot be read'),
+    'on_error': Field(
+        (str,), 'fail', 'fail, or skip: leave out files that cannot be read', ('fail', 'skip')
+    ),
 }
 
 # Fields that a job reads as if they were always there; see `filled`.
@@ -139,6 +179,7 @@ NOT_NEGATIVE = (
     'mixup_alpha', 'momentum', 'weight_decay', 'lowest_rate', 'warmup', 'patience', 'folds',
     'plateau_patience', 'fold',
 )  # fmt: skip
+PAIRS = ('size', 'canvas')  # of height and width
 
 # Kind of job -> the sections that it needs, and the sections that only other kinds have.
 KINDS = {
@@ -178,6 +219,12 @@ def check(config: ConfigDict) -> None:
         )
     _check(config.data, DATA_FIELDS, 'config.data')
     _check((config.get('demo') or {}).get('data', {}), DATA_FIELDS, 'config.demo.data')
+    first = config.get('begins_with')
+    if first and first not in config.get('members', {}):
+        raise ValueError(
+            f'config.begins_with is {first!r}, which is none of config.members '
+            f'({", ".join(config.get("members", {})) or "none"}); name the run there'
+        )
     check_kind(config)
 
 
@@ -248,6 +295,28 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             raise ValueError(f'{place}.{name} is {value!r}; it must be more than 0')
         if name in NOT_NEGATIVE and value is not None and not value >= 0:
             raise ValueError(f'{place}.{name} is {value!r}; it must be 0 or more')
+        if name in PAIRS and value is not None and not _is_pair(value):
+            raise ValueError(
+                f'{place}.{name} is {value!r}; it must be height and width, whole numbers above 0'
+            )
+        _check_allowed(f'{place}.{name}', value, fields[name].allowed)
+
+
+def _is_pair(value: Collection) -> bool:
+    return len(value) == 2 and all(type(side) is int and side > 0 for side in value)
+
+
+def _check_allowed(field: str, value: Any, allowed: Collection[str] | None) -> None:
+    """Raises ValueError, with the nearest name, for a value that is none of the allowed ones."""
+    if allowed is None or value is None:
+        return
+    for one in [value] if isinstance(value, str) else value:
+        if one not in allowed:
+            nearest = difflib.get_close_matches(str(one), allowed, n=1, cutoff=0.6)
+            meant = f' (did you mean {nearest[0]}?)' if nearest else ''
+            known = ', '.join(name or "''" for name in allowed)
+            which = 'it' if isinstance(value, str) else 'each'
+            raise ValueError(f'{field} is {value!r}; {which} must be one of {known}{meant}')
 
 
 def _kinds(types: tuple[type, ...]) -> str:

@@ -11,10 +11,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
+from avsc_jax.data.records import default_data_dir
 from avsc_jax.runs import checksums, run_folder, summary
 from avsc_jax.runs.load import RunSpec
 from avsc_jax.runtime import multihost
 from avsc_jax.runtime.files import locked
+from avsc_jax.weights.cache import default_weights_dir
 
 STAGES = {'places': 'places365', 'imagenet': 'imagenet2012'}  # trained before the stage on scenes
 EVALUATION = 'evaluation'  # the table of the challenge's items in a run folder
@@ -96,7 +98,7 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
     if todo and not config.train_missing:
         raise FileNotFoundError(
             f'{len(todo)} tables are missing; --config.train_missing=True makes them, or:\n'
-            + '\n'.join(map(line, todo))
+            + '\n'.join(line(command, flags) for command in todo)
         )
     for number, command in enumerate(todo, start=1):
         own = []
@@ -106,12 +108,12 @@ def complete(todo: Sequence[Sequence[str]], config: ConfigDict, flags: Sequence[
         with _alone(command) as is_done:
             if is_done:
                 continue
-            print(f'{number} of {len(todo)}: {line(command)}', file=sys.stderr, flush=True)
+            print(f'{number} of {len(todo)}: {line(command, flags)}', file=sys.stderr, flush=True)
             code = ended([sys.executable, '-m', *command, *own, *flags])
         if code:
             raise ValueError(
                 f'a member failed with exit code {code}, its error is printed above; this command '
-                f'resumes it: {line(command)}'
+                f'resumes it: {line(command, flags)}'
             )
 
 
@@ -155,9 +157,11 @@ def check_data(everyone: Iterable[Member], wanted: Sequence[str]) -> None:
     summary.check_data([(member.name, member.folder) for member in everyone], wanted)
 
 
-def line(command: Sequence[str]) -> str:
-    """Returns a command as one types it."""
-    return 'python -m ' + shlex.join(command)
+def line(command: Sequence[str], flags: Sequence[str]) -> str:
+    """Returns a command as one types it, with those of the flags that are not the defaults."""
+    folders = {'data_dir': default_data_dir(), 'weights_dir': default_weights_dir()}
+    defaults = [f'--{name}={folder}' for name, folder in folders.items()]
+    return 'python -m ' + shlex.join([*command, *(f for f in flags if f not in defaults)])
 
 
 def earlier_runs(config: ConfigDict, seed: int) -> list[Member]:

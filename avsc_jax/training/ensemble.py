@@ -53,7 +53,7 @@ def run(
     everyone = [member for group in groups for member in group]
     todo = missing(everyone, config)
     if dry_run:
-        print(text(everyone, todo))
+        print(text(everyone, [dependencies.line(command, flags) for command in todo]))
         return
     if todo:
         print(status(everyone), file=sys.stderr, flush=True)
@@ -133,9 +133,9 @@ def status(everyone: Sequence[Member]) -> str:
     )
 
 
-def text(everyone: Sequence[Member], todo: Sequence[Sequence[str]]) -> str:
+def text(everyone: Sequence[Member], todo: Sequence[str]) -> str:
     """Returns the members' status, and the commands that make what is missing."""
-    lines = ['missing:', *map(dependencies.line, todo)] if todo else ['nothing is missing']
+    lines = ['missing:', *todo] if todo else ['nothing is missing']
     return '\n'.join([status(everyone), *lines])
 
 

@@ -187,7 +187,8 @@ def dry_run_of(job: Job) -> str:
     """Describes what a run would do, and the commands that must run before it."""
     known = [*job.specs, *job.texts, *dependencies.run_specs(job.config, job.parts)]
     todo = dependencies.untrained(job.parts)
-    before = [f'before: {dependencies.line(command)}' for command in todo]
+    flags = dependencies.flags(job.folders, download_weights=False)
+    before = [f'before: {dependencies.line(command, flags)}' for command in todo]
     return '\n'.join([plan.text(job.config, known, job.folders['data_dir']), *before])
 
 
@@ -195,7 +196,8 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
     """Opens the data, makes the network and, once both have worked, the run folder."""
     config, folder = job.config, job.folder
     if todo := dependencies.untrained(job.parts):
-        first = '\n'.join(map(dependencies.line, todo))
+        flags = dependencies.flags(job.folders, download_weights=False)
+        first = '\n'.join(dependencies.line(command, flags) for command in todo)
         raise FileNotFoundError(f'{len(todo)} runs must be trained before this one:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
     data = dataset.identities

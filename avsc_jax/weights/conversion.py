@@ -16,6 +16,7 @@ from avsc_jax.weights.checks import as_float32
 
 NAMES_PER_LIST = 8  # in an error message
 HEAD = 'params/head/'
+VARIANCE = '/var'  # of a norm
 SEPARATORS = ('.', '/')
 MAX_PREFIX_PARTS, MAX_PREFIXES = 4, 8  # that are tried for a hint
 # for files that `weight_files.write` wrote, whose names are Flax paths
@@ -126,7 +127,14 @@ def apply(
             'these are not the weights of this network: '
             + '; '.join(f'{kind}: {_some(each)}' for kind, each in lists.items())
         )
-    return {path: as_float32(names[path], leaf) for path, leaf in leaves.items()}
+    floats = {path: as_float32(names[path], leaf) for path, leaf in leaves.items()}
+    for path, leaf in floats.items():
+        if path.endswith(VARIANCE) and (leaf < 0).any():
+            raise ValueError(
+                f'{names[path]!r} has a variance of {leaf.min()}, and none is below 0; the file is '
+                'broken: get it, or train it, again'
+            )
+    return floats
 
 
 def selected(state: Mapping[str, Any], entry: str | None) -> Mapping[str, np.ndarray]:
@@ -171,10 +179,14 @@ def _prefix_hint(
     fitting = {}
     for prefix in ['', *(prefix for prefix, _ in counts.most_common(MAX_PREFIXES))]:
         names = stripped(state, prefix)
-        rules, _, renamed = _rules_for(model, names)
+        try:
+            rules, _, renamed = _rules_for(model, names)
+        except ValueError:  # no other file than a converted one fits this network
+            continue
         paths = (path for name in renamed(names) for rule in rules for path in rule.match(name))
         fitting[prefix] = len({*paths} & {*expected})
-    best = max(fitting, key=lambda prefix: fitting[prefix])  # the first of equals, '' before all
+    # the first of equals, '' before all
+    best = max(fitting, key=lambda prefix: fitting[prefix], default='')
     if not best or 2 * fitting[best] < len(expected):
         return ''
     return (

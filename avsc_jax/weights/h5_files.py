@@ -12,6 +12,7 @@ import numpy as np
 
 from avsc_jax.runtime import archives
 
+HDF5 = b'\x89HDF\r\n\x1a\n'  # a file begins so
 # Published files need a tenth of these; HDF5 takes minutes for many chunks, or for deep groups.
 MAX_LEVELS, MAX_ITEMS, MAX_CHUNKS = 32, 100_000, 10_000
 
@@ -28,6 +29,8 @@ def read_h5_gz(path: Path) -> dict[str, np.ndarray]:
     with gzip.open(path) as file:
         content = file.read(archives.most_bytes(file_bytes) + 1)
     archives.check_unpacked(len(content), file_bytes)
+    if not content.startswith(HDF5):
+        raise ValueError('it is compressed, and no h5 file; unpack it first, as by gunzip')
     return _h5_arrays(io.BytesIO(content), path)
 
 

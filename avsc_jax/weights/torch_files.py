@@ -17,7 +17,7 @@ import numpy as np
 
 from avsc_jax.runtime import archives
 from avsc_jax.weights.checks import refused_type
-from avsc_jax.weights.unpickler import Module, Storage, Tensor, Unpickler
+from avsc_jax.weights.unpickler import ALONE, Module, Storage, Tensor, Unpickler
 
 # Published files need a tenth of these at most; a value takes up to 64 times its bytes of pickle.
 MAX_PICKLE_BYTES = 1 << 22
@@ -115,7 +115,7 @@ def _tensors(content: Any, entry: str | None) -> dict[str, Tensor]:
     if isinstance(content, Module) and entry is None:
         return _parameters(content)
     if not isinstance(content, dict):
-        raise ValueError(f'it holds a {type(content).__name__}, not a dict of tensors')
+        raise ValueError(f'it holds a {type(content).__name__}, not a dict of tensors: {ALONE}')
     states = _states(content)
     shallow = [name for name in states if name in content or not name]
     if entry is not None and entry not in states:
@@ -135,7 +135,7 @@ def _choices(states: Iterable[str]) -> str:
     """Says how to choose one of several dicts of tensors."""
     names = [name[:80] for name in states if name]
     if not names:
-        return 'save the state_dict alone'
+        return ALONE
     return (
         f'choose {" or ".join(names[:8])} by avsc_jax.convert --select={names[0]}, in Python by '
         f"entry='{names[0]}'"

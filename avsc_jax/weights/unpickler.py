@@ -50,6 +50,10 @@ TYPES = tuple(
     )
 )  # fmt: skip
 SCHEMES = tuple(f'torch.per_{name}' for name in ('tensor_affine', 'channel_affine'))
+ALONE = (
+    'save the state_dict alone; if you trust the file, in PyTorch by torch.save(torch.load(FILE, '
+    "weights_only=False)['state_dict'], NEW_FILE), or [...].state_dict() where it holds a module"
+)
 SETTINGS = 'argparse.Namespace'  # beside the weights in a checkpoint of timm
 REBUILD_PARAMETER = 'torch._utils._rebuild_parameter'
 SCRIPT_CLASS = '__torch__.'  # classes whose code is in a TorchScript archive
@@ -236,7 +240,8 @@ class _Machine:
 def _name(name: str) -> _Name:
     if name not in NAMES and not name.startswith(SCRIPT_CLASS):
         raise ValueError(
-            f'it names {name[:80]!r}, but only tensors in dicts are read; save the state_dict alone'
+            f'it names {name[:80]!r}, a class or function, and only tensors in dicts are read: '
+            f'{ALONE}'
         )
     return _Name(name)
 

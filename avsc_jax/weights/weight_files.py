@@ -15,11 +15,27 @@ from flax import traverse_util
 from avsc_jax.runtime import archives
 from avsc_jax.runtime.files import whole
 from avsc_jax.weights.checks import refused_type
-from avsc_jax.weights.h5_files import read_h5, read_h5_gz
+from avsc_jax.weights.h5_files import HDF5, read_h5, read_h5_gz
 from avsc_jax.weights.torch_files import read_torch
 
 HEADER_ENTRY = 'avsc_jax'
 MAX_HEADER_BYTES = 1 << 24  # of safetensors: a hundred times that of a network of a thousand arrays
+
+WEB_PAGE = 'a web page; download the file itself'
+# What else files turn out to be: place and content of the first bytes -> words
+OTHERS = {
+    (0, b'version https://git-lfs'): 'a pointer of Git LFS; fetch the file itself by git lfs pull',
+    (0, b'<!DOCTYPE'): WEB_PAGE,
+    (0, b'<!doctype'): WEB_PAGE,
+    (0, b'<html'): WEB_PAGE,
+    (0, b'<?xml'): WEB_PAGE,
+    (0, b'GGUF'): 'GGUF; get the weights as safetensors',
+    (0, b'\x93NUMPY'): 'one array; save all as npz',
+    (0, b'BZh'): 'a bzip2 archive; unpack it',
+    (0, b'\xfd7zXZ'): 'an xz archive; unpack it',
+    (257, b'ustar'): 'a tar archive; unpack it, and give the file of weights in it',
+}
+OLD_TORCH = ('sys_info', 'pickle', 'tensors', 'storages')  # members of a tar archive
 
 
 def read(path: str | Path, *, entry: str | None = None) -> dict[str, np.ndarray]:
@@ -48,11 +64,11 @@ def read(path: str | Path, *, entry: str | None = None) -> dict[str, np.ndarray]
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'there is no weights file {path}; check the path')
-    kind = _kind(path)
-    if kind is None:
+    kind, other = _kind(path), _other(path)
+    if kind is None or other:
         raise ValueError(
             f'{path} holds no weights: its content is not that of PyTorch, safetensors, npz or h5 '
-            'files; unpack archives, and check the path'
+            f'files{other or "; unpack archives, and check the path"}'
         )
     try:
         if _READERS[kind] is read_torch:
@@ -73,7 +89,7 @@ def _kind(path: Path) -> str | None:
     with path.open('rb') as file:
         head = file.read(9)
     kind = named
-    if head.startswith(b'\x89HDF\r\n\x1a\n'):
+    if head.startswith(HDF5):
         kind = '.h5'
     elif head.startswith(b'\x1f\x8b'):
         kind = '.h5.gz'
@@ -85,6 +101,19 @@ def _kind(path: Path) -> str | None:
         kind = '.pth'
     is_torch = kind is not None and _READERS[kind] is read_torch
     return named if is_torch and _READERS.get(named or '') is read_torch else kind
+
+
+def _other(path: Path) -> str:
+    """Ends a sentence with what else the file is, and what to do; '' if it is none of OTHERS."""
+    with path.open('rb') as file:
+        head = file.read(512)
+    words = next((w for (at, magic), w in OTHERS.items() if head[at:].startswith(magic)), '')
+    if words == OTHERS[257, b'ustar'] and head[:100].rstrip(b'\0').decode('latin-1') in OLD_TORCH:
+        words = (
+            'an archive of PyTorch before 0.2; if you trust it, convert it in PyTorch by '
+            'torch.save(torch.load(FILE, weights_only=False), NEW_FILE)'
+        )
+    return f', but of {words}' if words else ''
 
 
 def _kind_of_zip(path: Path) -> str | None:

@@ -198,6 +198,15 @@ def test_asking_for_a_network_of_a_broken_file_raises_the_file_s_own_error(folde
         assert models.source_of('resnet18').hub.startswith('timm/resnet18')
 
 
+def test_a_mistyped_name_beside_a_broken_file_is_a_sentence_with_the_nearest_one(folder):
+    (folder / 'broken.py').write_text('1 / 0')
+    with pytest.warns(RuntimeWarning, match='broken.py'):
+        models.list_models()
+    for function in (models.create_model, models.source_of):
+        with pytest.raises(ValueError, match=r'mean resnest50d\?\); not imported: .*broken\.py'):
+            function('resnest50dd')
+
+
 def test_two_broken_files_are_both_the_cause(folder):
     (folder / 'broken.py').write_text('1 / 0')
     (folder / 'torn.py').write_text("{}['a']")

@@ -1,5 +1,6 @@
 """The score command, end to end on small files: mixes worked by hand, and every bad input."""
 
+import csv
 import dataclasses
 import json
 import math
@@ -229,6 +230,15 @@ def test_sums_farther_off_than_rounding_name_it_as_a_reason(folder):
         score.main(['x.csv', '--truth=truth.csv'])
     rounded('x', 6)
     assert score.main(['x.csv', '--truth=truth.csv']) == 0
+
+
+def test_two_digits_are_as_good_as_two_decimals(folder, capsys):
+    rounded('x', 6)
+    header, *rows = csv.reader(Path('x.csv').read_text().splitlines(), delimiter='\t')
+    rows = [[*row[:2], *(f'{float(cell):.2g}' for cell in row[2:])] for row in rows]
+    Path('x.csv').write_text('\n'.join(map('\t'.join, [header, *rows])))
+    assert score.main(['x.csv', '--truth=truth.csv']) == 0
+    assert 'the probabilities are rounded to 2 decimals' in capsys.readouterr().out
 
 
 def test_what_a_truth_or_an_answer_contradicts_is_a_caution(folder, capsys):

@@ -169,6 +169,15 @@ def test_a_damaged_npz_is_one_sentence(tmp_path, damage):
         tables.read(path)
 
 
+@pytest.mark.parametrize('meta', ['[]', '5', '{}', '{"classes": 5}', '{"classes": [1, 2]}', '{'])
+def test_a_header_of_other_json_is_one_sentence(tmp_path, meta):
+    table = make(label=[0, 1, -1], probs=np.full((3, 2), 0.5), classes=['yes', 'no'])
+    columns = {name: getattr(table, name) for name in ('clip_id', 'segment', 'label', 'probs')}
+    np.savez(tmp_path / 'test.npz', meta=np.array(meta), **columns)
+    with pytest.raises(ValueError, match=r'test\.npz: not a readable predictions table'):
+        tables.read(tmp_path / 'test.npz')
+
+
 def test_a_failed_write_leaves_the_old_table(tmp_path):
     path = tmp_path / 'test.npz'
     tables.write(make(), path)
@@ -251,6 +260,13 @@ def test_folders_are_separated_by_slashes(tmp_path):
             ),
             'true labels buss are none of airport',
         ),
+        (',filename,yes,no\n0,a,0.25,0.75\n', 'column 1 has no name in the header; name it'),
+        ('filename,yes,no\na,25,75\n', 'sum to about 100, so they are per cent; divide them'),
+        (
+            'filename,start_s,end_s,yes,no\na,0,10,0.5,0.5\na,0.0,10,0.5,0.5\n',
+            'rows repeat the clip and segment',
+        ),
+        ('filename,start_s,end_s,yes,no\na,x,10,0.5,0.5\n', "start_s: .*'x'; give seconds"),
     ],
 )
 def test_wrong_text_files_are_refused_by_name(tmp_path, text, message):
@@ -277,7 +293,9 @@ def test_reading_warns_of_rows_that_do_not_sum_to_one(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / 'test.pkl').touch()
-    with pytest.raises(ValueError, match=r"must end in \.npz, \.csv, \.tsv, \.txt, not '\.pkl'"):
+    with pytest.raises(
+        ValueError, match=r"^\S+test\.pkl must end in \.npz, \.csv, \.tsv, \.txt, not '\.pkl'"
+    ):
         tables.read(tmp_path / 'test.pkl')
     with pytest.raises(ValueError, match=r"not '\.pkl'"):
         tables.write(make(), tmp_path / 'test.pkl')
@@ -350,11 +368,38 @@ def test_an_answer_that_contradicts_the_probabilities_is_a_caution(tmp_path):
 
 def test_windows_of_a_timeline_are_segments_of_their_files(tmp_path):
     header = ('filename', 'start_s', 'end_s', 'scene_label', *scenes.SCENES)
-    text = lines('a.wav', 'b.wav', 'a.wav', header=header).replace('a.wav\ta.wav', 'a.wav\t0')
+    text = lines('a.wav', 'b.wav', 'a.wav', header=header)
+    for start_s, name in enumerate(('a.wav', 'b.wav', 'a.wav')):
+        text = text.replace(f'{name}\t{name}', f'{name}\t{start_s}', 1)
     (tmp_path / 'windows.csv').write_text(text)
     table = tables.read(tmp_path / 'windows.csv')
     assert table.clip_id.tolist() == ['a.wav', 'b.wav', 'a.wav']
     assert (table.segment.tolist(), table.meta['granularity']) == ([0, 0, 1], 'window')
+
+
+def test_windows_are_numbered_by_their_starts_in_whatever_order_they_stand(tmp_path):
+    path = tmp_path / 'windows.csv'
+    rows = [f'{clip},{start},{start}5,0.5,0.5' for clip in 'ab' for start in (0, 100, 20)]
+    path.write_text('\n'.join(['filename,start_s,end_s,yes,no', *rows]))
+    assert tables.read(path).segment.tolist() == [0, 2, 1] * 2
+
+
+@pytest.mark.parametrize('end', [',', ', \t'])
+def test_columns_without_name_and_content_are_left_out(tmp_path, end):
+    path = tmp_path / 'test.csv'
+    path.write_text(f'filename,yes,no,\na,0.25,0.75{end}\n')
+    assert tables.read(path).meta['classes'] == ['yes', 'no']
+
+
+def test_letters_are_the_same_composed_or_not(tmp_path):
+    apart, composed = 'U\u0308bel', '\u00dcbel'
+    path = tmp_path / 'test.csv'
+    path.write_text(f'filename,{apart},b\na,0.25,0.75\n')
+    for classes in (None, [apart, 'b'], [composed, 'b']):
+        assert tables.read(path, classes).meta['classes'] == [composed, 'b']
+    path.write_text(f'path,label\na,{apart}\n')
+    table = make('a', probs=np.array([[0.25, 0.75]]), classes=['b', apart])
+    assert tables.with_truth(table, tables.truth(path)).label.tolist() == [1]
 
 
 def test_classes_in_another_order_are_put_in_the_first_ones():
@@ -389,14 +434,26 @@ def test_truth_of_a_fold_file_labels_a_table(tmp_path):
         'path,label,group\nbus/a.wav,bus,x\ntram/a.wav,tram,y\n',
         'audio;video;class;location\nbus/a.wav;bus/a.mp4;bus;x\ntram/a.wav;tram/a.mp4;tram;y\n',
         'scene_label\tfilename\tidentifier\nbus\tbus\\a.wav\tx\ntram\ttram\\a.wav\ty\n',
+        'label,path,scene_label,location,group\n1,bus/a.wav,bus,z,x\n9,tram/a.wav,tram,z,y\n',
     ],
 )
 def test_lists_of_ones_own_are_truth_and_name_groups(tmp_path, text):
     path = tmp_path / 'list.csv'
     path.write_text(text)
     table = make(['tram/a.wav', 'bus/a.wav'], label=[-1, -1])
-    table = tables.with_truth(table, tables.truth(path), tables.listed_groups(path))
+    table = tables.with_truth(table, *tables.truth_and_groups(path))
     assert table.label.tolist() == [9, 1] and table.group.tolist() == ['y', 'x']
+
+
+def test_groups_that_a_program_wrote_as_missing_are_unknown(tmp_path):
+    path = tmp_path / 'test.csv'
+    rows = [f'{n}.wav,bus,{group}' for n, group in enumerate(['nan', 'NaN', 'None', '', 'x'])]
+    path.write_text('\n'.join(['path,label,group', *rows]))
+    assert [*tables.truth_and_groups(path)[1].values()] == ['', '', '', '', 'x']
+    for name in ('group', 'location', 'identifier'):
+        path.write_text(f'filename,{name},yes,no\na,nan,0.5,0.5\nb,7,0.5,0.5\n')
+        table = tables.read(path)
+        assert table.group.tolist() == ['', '7'] and table.meta['classes'] == ['yes', 'no']
 
 
 def test_clips_that_only_the_truth_has_are_a_caution():
@@ -421,8 +478,25 @@ def test_truth_files_without_or_with_two_labels_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r'fold\.csv: .*scene_label must be there'):
         tables.truth(path)
     path.write_text('filename_audio\tscene_label\na.wav\tbus\na.wav\ttram\n')
-    with pytest.raises(ValueError, match=r"a\.wav is 'bus' and 'tram'"):
+    with pytest.raises(ValueError, match=r"a\.wav is 'bus' and 'tram'; a clip has one scene"):
         tables.truth(path)
+    path.write_text('filename,group,label\na.wav,x,bus\na.wav,y,bus\n')
+    with pytest.raises(ValueError, match=r"a\.wav is 'x' and 'y'; a clip has one group"):
+        tables.truth(path)
+    path.write_text('filename,label\na.wav,bus\nb.wav,\n')
+    with pytest.raises(ValueError, match=r'1 of 2 rows have no label: b\.wav; give their scenes'):
+        tables.truth(path)
+
+
+def test_a_table_of_predictions_is_no_truth_whatever_its_classes(tmp_path):
+    path = tmp_path / 'test.csv'
+    for classes in (['yes', 'no'], scenes.SCENES):
+        probs = np.full((2, len(classes)), 1 / len(classes))
+        tables.write(make('ab', label=[-1, -1], probs=probs, classes=[*classes]), path)
+        with pytest.raises(ValueError, match='this is a file of predictions, whose scene_label'):
+            tables.truth(path)
+    path.write_text('path,label,group\na,group,x\n')  # a class may be called like a column
+    assert tables.truth(path) == {'a': 'group'}
 
 
 def test_pool_averages_the_rows_of_a_clip_in_order_of_appearance():

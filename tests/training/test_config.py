@@ -321,9 +321,25 @@ def test_a_field_that_another_needs_is_a_sentence(demo_config, changes, sentence
         ({'epochs': 0}, r'config\.epochs is 0; it must be more than 0'),
         ({'learning_rate': float('nan')}, r'config\.learning_rate is nan; it must be more than 0'),
         ({'mixup_alpha': -1.0}, r'config\.mixup_alpha is -1\.0; it must be 0 or more'),
+        ({'pool': 'meen'}, r"pool is 'meen'; it must be one of mean, .* \(did you mean mean\?\)"),
+        ({'views': 'foo'}, r"config\.views is 'foo'; it must be one of openl3_baseline"),
+        ({'begins_with': 'foo'}, r"config\.begins_with is 'foo'; it must be one of '', places"),
+        ({'begins_with': 'places'}, r"begins_with is 'places', which is none of config\.members"),
+        ({'frames': 'clip21'}, r"config\.frames is 'clip21'; .* \(did you mean clip12\?\)"),
+        ({'resize': 'crop_'}, r"config\.resize is 'crop_'; it must be one of squash, crop"),
+        ({'interpolation': 'cubic'}, r"config\.interpolation is 'cubic'; it must be one of bil"),
+        ({'size': (64,)}, r'config\.size is \(64,\); it must be height and width, whole numbers'),
+        ({'size': (64, 0)}, r'config\.size is \(64, 0\); it must be height and width'),
+        ({'canvas': (64, 64, 3)}, r'config\.canvas is .*; it must be height and width'),
+        ({'demo__pool': 'max'}, r"config\.demo\.pool is 'max'; it must be one of mean, sequence"),
+        ({'data__needs': ('sound', 'foo')}, r"needs is \('sound', 'foo'\); each must be one of so"),
+        ({'data__items': 'frames'}, r"config\.data\.items is 'frames'; .*mean frame\?"),
+        ({'data__source': 'dcase'}, r"config\.data\.source is 'dcase'; it must be one of tau, "),
+        ({'data__on_error': 'stop'}, r"config\.data\.on_error is 'stop'; it must be one of fail"),
+        ({'data__frames': 'clip'}, r"config\.data\.frames is 'clip'; it must be one of clip12"),
     ],
 )
-def test_a_number_that_cannot_be_right_is_a_sentence(change, sentence):
+def test_a_value_that_cannot_be_right_is_a_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         fields.check(changed(**change))
 
@@ -333,6 +349,8 @@ def test_a_number_that_cannot_be_right_is_a_sentence(change, sentence):
     [
         ('--config.optimizer=adam', r'does not set config\.optimizer, and a flag only changes'),
         ('--config.data.items=clip', r'no flag can set config\.data\.items; write it into a copy'),
+        ('--config.model=x', r"model is a section of fields, and 'x' is none; .*model\.name=x"),
+        ('--config.encoders=clip_rn101', r'config\.encoders is a section .*clip_rn101, clip_rn50'),
     ],
 )
 def test_a_flag_for_what_no_flag_can_set_is_a_sentence(main, flag, sentence):

@@ -11,6 +11,7 @@ import pytest
 
 from avsc_jax import ensemble, metrics, models, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
+from avsc_jax.data.records import default_data_dir
 from avsc_jax.ensemble import fit
 from avsc_jax.report import page, submission
 from avsc_jax.runs.run_folder import RunFolder, default_path
@@ -156,11 +157,20 @@ def test_a_missing_member_is_named_with_the_command_that_makes_it(runs, tmp_path
     wanted = (
         r'1 tables are missing.*\n'
         r'python -m avsc_jax.main --config=configs/hitachi_image.py:hrnet_w18,tau '
-        r'--workdir=runs/hitachi_image-hrnet_w18-tau$'
+        r'--workdir=runs/hitachi_image-hrnet_w18-tau --data_dir=d --weights_dir=w$'
     )
     with pytest.raises(FileNotFoundError, match=wanted):
         run(config('E02,tau'))
     assert not (tmp_path / 'runs/out').exists()
+
+
+def test_a_command_names_the_folders_that_are_not_the_defaults():
+    command = ['avsc_jax.main', '--config=x.py', '--workdir=runs/x']
+    folders = {'data_dir': default_data_dir(), 'weights_dir': Path('my weights'), 'media_dir': None}
+    line = dependencies.line(command, dependencies.flags(folders, download_weights=False))
+    assert line == (
+        "python -m avsc_jax.main --config=x.py --workdir=runs/x '--weights_dir=my weights'"
+    )
 
 
 def test_a_dry_run_tells_what_there_is_and_writes_nothing(runs, tmp_path, capsys):
@@ -216,9 +226,9 @@ def test_an_ensemble_of_a_seed_or_a_fold_has_members_of_its_own(runs, tmp_path, 
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('*') if f.is_file()}
     end = r'--workdir=runs/hitachi_audio-regnetx_064-tau-'
     for flags, ends in (
-        (dict(seed=1), rf'--seed=1 {end}seed1$'),
-        (dict(fold=3), rf'--fold=3 {end}fold3$'),
-        (dict(fold=3, fold_file='f.tsv', seed=2), f'--fold_file=f.tsv --seed=2 {end}fold3-seed2$'),
+        (dict(seed=1), rf'--seed=1 {end}seed1 --data_dir=d'),
+        (dict(fold=3), rf'--fold=3 {end}fold3 --data_dir=d'),
+        (dict(fold=3, fold_file='f.tsv', seed=2), f'--fold_file=f.tsv --seed=2 {end}fold3-seed2 '),
     ):
         with pytest.raises(FileNotFoundError) as raised:
             run(of(config('A04,tau'), **flags))

@@ -108,7 +108,7 @@ def test_a_checkpoint_gives_its_one_dict_of_tensors(tmp_path, wrap):
         (mapping({'a': tensor(), 'epoch': number(3)}), "0 dicts of tensors, .* .'a', 'epoch'.;"),
         (mapping({'model': mapping({'model': mapping({'a': tensor()})})}), '0 dicts'),
         (DICT, '0 dicts of tensors, .* .nothing.;'),
-        (items(tensor()), 'it holds a tuple'),
+        (items(tensor()), r'it holds a tuple, .* save the state_dict alone; .*torch\.save\('),
         (script_object(DICT), 'its modules have no parameters'),
     ],
 )
@@ -295,6 +295,10 @@ def test_no_other_way_to_act_or_go_wrong_is_open(tmp_path, monkeypatch, content)
         (script_object(LIST), 'a list where none belongs'),
         (tensor() + DICT + b'b', 'a Tensor where none belongs'),
         (PART, 'a storage in a way that is not known'),
+        (
+            b'ctimm.models.resnet\nResNet\n',
+            "it names 'timm.models.resnet.ResNet', a class .*torch.save",
+        ),
     ],
 )
 def test_what_the_machine_refuses_it_names(tmp_path, content, sentence):

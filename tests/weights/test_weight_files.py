@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import io
 import json
 import resource
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -239,6 +241,44 @@ def test_content_of_no_kind_or_a_missing_file_is_one_sentence(tmp_path, content)
         weights.read(tmp_path / 'w.tar')
     with pytest.raises(FileNotFoundError, match='there is no weights file'):
         weights.read(tmp_path / 'w.bin')
+
+
+def tar(first, mode='w:'):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        archive.addfile(tarfile.TarInfo(first))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('name', ['w.pth.tar', 'w.pth', 'w.safetensors', 'w'])
+@pytest.mark.parametrize(
+    ('content', 'sentence'),
+    [
+        (tar('sys_info'), r'an archive of PyTorch before 0\.2; .*torch\.save\(torch\.load\('),
+        (tar('resnet.pth'), 'a tar archive; unpack it, and give the file of weights in it'),
+        (b'version https://git-lfs.github.com/spec/v1', 'a pointer of Git LFS; fetch the file'),
+        (b'<!DOCTYPE html><html>', 'a web page; download the file itself'),
+        (b'GGUF\3', 'GGUF; get the weights as safetensors'),
+        (tar('a', 'w:bz2'), 'a bzip2 archive; unpack it'),
+    ],
+)
+def test_what_is_no_file_of_weights_is_called_what_it_is(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf'{name} holds no weights: .* but of {sentence}.*\Z'):
+        weights.read(tmp_path / name)
+
+
+def test_what_is_compressed_and_no_h5_is_to_be_unpacked(tmp_path):
+    (tmp_path / 'w.pth').write_bytes(gzip.compress(tar('sys_info')))
+    with pytest.raises(ValueError, match='it is compressed, and no h5 file; unpack it first'):
+        weights.read(tmp_path / 'w.pth')
+
+
+def test_an_array_of_npz_whose_header_asks_for_less_is_damaged(tmp_path):
+    path = write(tmp_path / 'w.npz', {'a': np.ones((4, 2), np.float32)})
+    path.write_bytes(path.read_bytes().replace(b"'shape': (4, 2)", b"'shape': (2, 2)"))
+    with pytest.raises(ValueError, match=r'w\.npz cannot be read as \.npz weights: .*damaged'):
+        weights.read(path)
 
 
 def test_only_files_of_pytorch_have_entries(tmp_path):

@@ -109,7 +109,7 @@ class PictureSet:
 
     name: str
     classes: tuple[str, ...]
-    fingerprint: str  # changes with the content
+    fingerprint: str  # changes with the content, or in a folder with names and sizes
     splits: Mapping[str, Pictures]
     left_out: tuple[str, ...] = ()
     fingerprint_by_size: str = ''  # by which earlier versions knew it, if another
@@ -180,8 +180,13 @@ class PictureSource(DataSource):
         )
 
     def warnings(self, data: Mapping, dataset: PictureSet) -> list[str]:
-        """Returns no caveats: the pictures are real, also with the token demo."""
-        return []
+        """Says what a folder of pictures is known by; they are real, also with the token demo."""
+        if dataset.name != PLACES_FOLDER:
+            return []
+        return [
+            f'{dataset.name} is known by the names and sizes of its pictures: one that was replaced '
+            'by another of the same size is not noticed'
+        ]
 
     def has_one_frame(self, data: Mapping) -> bool:
         return True

@@ -93,6 +93,8 @@ def test_the_fingerprint_is_of_names_and_sizes(data_dir):
     data = path.read_bytes()
     path.write_bytes(data[::-1])
     assert opened(data_dir).fingerprint == first  # no content is read
+    (told,) = sources.find('places365').warnings({}, opened(data_dir))
+    assert 'is known by the names and sizes of its pictures: one that was replaced' in told
     path.write_bytes(data + b'more')
     second = opened(data_dir).fingerprint
     path.rename(path.with_name('1.jpg'))
