@@ -13,6 +13,8 @@ import numpy as np
 
 from avsc_jax.types import AnyArray, Array
 
+LEAST_REPEATED = 10  # a sequence of ten seconds holds the frames of a second so often, or more
+
 
 def network_inputs(
     settings: Mapping,
@@ -27,7 +29,7 @@ def network_inputs(
         `pool`. None: a row for each frame, or for each `frames_per_row[input]` frames; 'mean': a
         row for each clip, the mean of its frames; 'sequence': a row for each clip with all its
         frames, which zeros complete to `length`, or a cut, if that is given; those of a second,
-        which fill it a whole number of times, are repeated.
+        which fill it ten times or another whole number above, are repeated.
       arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` from a front end.
       stats: see `measure`; None leaves values as they are.
       filled: encoder -> for each time of a clip at which it has a frame or should have one, bool,
@@ -191,11 +193,13 @@ def _together(name: str, array: AnyArray, count: int) -> AnyArray:
 def _completed(array: AnyArray, length: int | None) -> AnyArray:
     """Completes frames `[clips, T, D]` to `[clips, length, D]` by zeros, or cuts them.
 
-    Frames that fill the length a whole number of times are repeated, as a second's are.
+    Frames of a second, which fill the length a whole number of times, are repeated; others never:
+    the same number of frames may be half of a longer clip.
     """
     frames, library = array.shape[1], _library(array)
-    places = library.arange(length or frames)
-    is_own = (places < frames) | (library.asarray(length or frames) % frames == 0)
+    places, total = library.arange(length or frames), library.asarray(length or frames)
+    is_second = (total % frames == 0) & (total >= LEAST_REPEATED * frames)
+    is_own = (places < frames) | is_second
     return library.where(is_own[None, :, None], array[:, places % frames], 0)
 
 
