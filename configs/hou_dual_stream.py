@@ -26,7 +26,7 @@ def get_config(argument=''):
 
     common.openl3(config, picture=False)
     config.pool = 'sequence'
-    config.length = 96  # a one-second item's six frames are repeated to as many
+    config.length = 96  # a one-second item's six frames are repeated, others completed by zeros
 
     config.frames = 'hou'
     config.short_side = 448

@@ -43,8 +43,10 @@ ARRAYS = {
     'audio': (np.float32, (None, 2)),
     'frames': (np.uint8, (None, None, 3)),
     'frame_times': (np.float32, (None,)),
+    'frame_filled': (np.bool_, (None,)),
     'media_frames': (np.float32, (None, None, 3)),
     'media_times': (np.float32, (None,)),
+    'media_filled': (np.bool_, (None,)),
 }
 LISTS = ('frames', 'media_frames')
 # -P: never imports a module that lies beside the clips

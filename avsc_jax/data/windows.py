@@ -16,6 +16,7 @@ from pathlib import Path
 from avsc_jax.data import media, stored_pictures
 
 MAX_DURATION_S = 24 * 3600.0
+LEAST_S = 0.1  # what is missing is told from here on (see media.Extent.told) if it costs pictures
 
 Spans = list[tuple[float, float]]
 Track = media.SoundTrack | media.PictureTrack
@@ -120,7 +121,8 @@ def _read(file: Path, wants: Wants, max_duration_s: float) -> Iterator[dict]:
                 record['missing'][what] = str(part)
                 continue
             record |= part
-            if why := tracks[what].extent.told(what, *told, window_s=wants.window_s):
+            noticed_s = wants.window_s if has_all_pictures(part, picks) else LEAST_S
+            if why := tracks[what].extent.told(what, *told, window_s=noticed_s):
                 record['partly'][what] = f'{file} has {why}'
         if len(record['missing']) == len(tracks):
             raise ValueError('; '.join(dict.fromkeys(record['missing'].values())))
@@ -190,9 +192,20 @@ def _pictures(
 
 
 def _named(picks: Iterable[str], parts: Iterable[media.Frames]) -> dict:
-    """Returns the fields of a record that hold the frames of each pick and their times."""
+    """Returns the fields of a record that hold each pick's frames, their times and `filled`."""
     record = {}
     for name, frames in zip(picks, parts, strict=True):
         images = 'frames' if name == 'frame' else f'{name}_frames'
         record |= {images: list(frames.images), f'{name}_times': frames.times_s}
+        record[f'{name}_filled'] = frames.filled
     return record
+
+
+def has_all_pictures(record: Mapping, picks: Iterable[str]) -> bool:
+    """Returns whether a record has all pictures that its rules ask for, but for a rounded last one.
+
+    Args:
+      picks: their names, see Wants.picks; it is true of those that the record does not have.
+    """
+    asked = [record[f'{name}_filled'] for name in picks if f'{name}_filled' in record]
+    return all(filled[:-1].all() for filled in asked)

@@ -137,11 +137,12 @@ class EncoderSpec:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     def pictures(self, file: media.MediaFile) -> dict:
-        """Reads `media_frames` and `media_times` of a record from its video file."""
+        """Reads `media_frames`, their times and `media_filled` of a record from its video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
         resize = functools.partial(media.openl3_pictures, size=size)
         frames = media.read_frames(file, self.reading['frames'], resize=resize)
-        return {'media_frames': list(frames.images), 'media_times': frames.times_s}
+        record = {'media_frames': list(frames.images), 'media_times': frames.times_s}
+        return record | {'media_filled': frames.filled}
 
     def make(self, weights_dir: Path) -> 'Encoder':
         """Builds the encoder, with weights from this folder, or the front end."""

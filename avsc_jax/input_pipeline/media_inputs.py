@@ -199,7 +199,7 @@ class FrameInputs:
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
         if not self._pictures:
             return self._read(records.frame(index, part))
-        each = [self._read(frame) for frame in self._together(records[index]['frames'])]
+        each = [self._read(frame) for frame in self._together(records[index])]
         return {name: np.stack([read[name] for read in each]) for name in each[0]}
 
     def _read(self, frame: np.ndarray) -> dict[str, np.ndarray]:
@@ -209,7 +209,7 @@ class FrameInputs:
 
     def items(self, record: Mapping) -> np.ndarray:
         """Returns a record's rows at the network's size: frames, or one row of `pictures`."""
-        frames = self._together(record['frames']) if self._pictures else record['frames']
+        frames = self._together(record) if self._pictures else record['frames']
         rows = np.stack([self._size(frame) for frame in frames])
         return rows[None] if self._pictures else rows
 
@@ -249,7 +249,7 @@ class FrameInputs:
         settings = self.settings
         rule, how = settings['frames'], stored_pictures.resize_of(settings)
         frames = media.read_frames(file, rule, short_side=settings['short_side'], resize=how)
-        return {'frames': list(frames.images)}
+        return {'frames': list(frames.images), 'frame_filled': frames.filled}
 
     def __call__(self, record: Mapping) -> np.ndarray:
         """Returns the network's input for each row of a decoded record."""
@@ -259,13 +259,26 @@ class FrameInputs:
         """Returns the inputs of several records by name, prepared together."""
         return _prepared(self._jitted, [self.items(record) for record in records])
 
-    def _together(self, frames: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Picks the frames that make one row."""
+    def _together(self, record: Mapping) -> list[np.ndarray]:
+        """Returns the pictures that make one row; see places_together."""
         assert self._pictures
-        if 1 < len(frames) < self._pictures:  # of a short clip: each stays at its time
-            black = np.zeros_like(frames[0])
-            frames = [*frames, *[black] * (self._pictures - len(frames))]
-        return [frames[place] for place in media.evenly_spaced(len(frames), self._pictures)]
+        frames = record['frames']
+        black = np.zeros_like(frames[0])
+        places = places_together(record, self._pictures)
+        return [black if place < 0 else frames[place] for place in places]
+
+
+def places_together(record: Mapping, count: int) -> np.ndarray:
+    """Returns which of a record's frames make a row of `count` pictures; -1 is a black one.
+
+    Each stays at its time: black stands where a clip is shorter than the row, or has no picture.
+    A record's only frame stands for all.
+    """
+    filled = record.get('frame_filled', np.ones(len(record['frames']), bool))
+    places = np.where(filled, np.cumsum(filled) - 1, -1)
+    if 1 < len(places) < count:
+        places = np.pad(places, (0, count - len(places)), constant_values=-1)
+    return places[media.evenly_spaced(len(places), count)]
 
 
 Inputs = SpectrogramInputs | FrameInputs

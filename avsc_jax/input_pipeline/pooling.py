@@ -13,11 +13,14 @@ import numpy as np
 
 from avsc_jax.types import AnyArray, Array
 
+LEAST_REPEATED = 10  # a sequence of ten seconds holds the frames of a second so often, or more
+
 
 def network_inputs(
     settings: Mapping,
     arrays: Mapping[str, AnyArray],
     stats: Mapping[str, np.ndarray] | None = None,
+    filled: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, AnyArray]:
     """Returns a network's inputs by name, made from its encoders' features.
 
@@ -26,16 +29,20 @@ def network_inputs(
         `pool`. None: a row for each frame, or for each `frames_per_row[input]` frames; 'mean': a
         row for each clip, the mean of its frames; 'sequence': a row for each clip with all its
         frames, which zeros complete to `length`, or a cut, if that is given; those of a second,
-        which fill it a whole number of times, are repeated.
+        which fill it ten times or another whole number above, are repeated.
       arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` from a front end.
       stats: see `measure`; None leaves values as they are.
+      filled: encoder -> for each time of a clip at which it has a frame or should have one, bool,
+        whether it has; T of them are true. Encoders that are not named have one each time.
 
     Returns:
-      Rows `[R, ...]` of each input whose encoder is among the arrays. Where one input has one frame
-      more than another, as tracks of one length may round to, its last is left out.
+      Rows `[R, ...]` of each input whose encoder is among the arrays. Where they are frames, those
+      of one time make a row, and times that one input lacks are left out. Where one input has one
+      time more than another, as tracks of one length may round to, its last is left out.
 
     Raises:
-      ValueError: inputs differ in length by more, or frames do not fill their rows.
+      ValueError: inputs differ in times by more, or have none in common, or frames do not fill
+        their rows.
     """
     named = {name: arrays[encoder] for name, encoder in names(settings, arrays).items()}
     together = settings.get('frames_per_row') or {}
@@ -53,8 +60,34 @@ def network_inputs(
     if pool is not None:
         raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
     named = {name: _together(name, x, together.get(name, 1)) for name, x in named.items()}
-    few = _fewest({name: array.shape[1] for name, array in named.items()})
-    return {name: array[:, :few].reshape(-1, *array.shape[2:]) for name, array in named.items()}
+    counts = {name: array.shape[1] for name, array in named.items()}
+    of = names(settings, arrays)
+    given = {name: filled[of[name]] for name in named if filled and of[name] in filled}
+    places = common_places(counts, given)
+    return {name: x[:, places[name]].reshape(-1, *x.shape[2:]) for name, x in named.items()}
+
+
+def common_places(
+    counts: Mapping[str, Any], filled: Mapping[str, np.ndarray]
+) -> dict[str, slice | np.ndarray]:
+    """Returns which rows of several inputs stand at times that all of them have.
+
+    Args:
+      counts: name of each input -> its number of rows, which may be symbolic.
+      filled: the inputs that may lack times -> which they have; see `network_inputs`.
+
+    Raises:
+      ValueError: the inputs differ in times by more than one, or have none in common.
+    """
+    few = _fewest({**counts, **{name: len(times) for name, times in filled.items()}})
+    if all(times.all() for times in filled.values()):
+        return dict.fromkeys(counts, slice(few))
+    common = np.flatnonzero(np.logical_and.reduce([times[:few] for times in filled.values()]))
+    if not len(common):
+        raise ValueError('its sound and its pictures have no time in common')
+    return {
+        name: np.cumsum(filled[name])[common] - 1 if name in filled else common for name in counts
+    }
 
 
 def clip_inputs(
@@ -160,11 +193,13 @@ def _together(name: str, array: AnyArray, count: int) -> AnyArray:
 def _completed(array: AnyArray, length: int | None) -> AnyArray:
     """Completes frames `[clips, T, D]` to `[clips, length, D]` by zeros, or cuts them.
 
-    Frames that fill the length a whole number of times are repeated, as a second's are.
+    Frames of a second, which fill the length a whole number of times, are repeated; others never:
+    the same number of frames may be half of a longer clip.
     """
     frames, library = array.shape[1], _library(array)
-    places = library.arange(length or frames)
-    is_own = (places < frames) | (library.asarray(length or frames) % frames == 0)
+    places, total = library.arange(length or frames), library.asarray(length or frames)
+    is_second = (total % frames == 0) & (total >= LEAST_REPEATED * frames)
+    is_own = (places < frames) | is_second
     return library.where(is_own[None, :, None], array[:, places % frames], 0)
 
 

@@ -9,7 +9,7 @@ from avsc_jax.data import media, stored_pictures
 from avsc_jax.input_pipeline.encoders import Encoder
 from avsc_jax.input_pipeline.media_inputs import FrameInputs
 from avsc_jax.input_pipeline.pooling import network_inputs
-from avsc_jax.input_pipeline.transform import FIELDS
+from avsc_jax.input_pipeline.transform import FIELDS, filled_times
 
 
 class FeatureInputs:
@@ -44,6 +44,7 @@ class FeatureInputs:
             how = stored_pictures.resize_of(self.settings)
             frames = media.read_frames(file, rule, short_side=short_side, resize=how)
             record |= {'frames': list(frames.images), 'frame_times': frames.times_s}
+            record['frame_filled'] = frames.filled
         return record
 
     def pictures(self, file: media.MediaFile) -> dict:
@@ -82,11 +83,14 @@ class FeatureInputs:
                 ends = np.cumsum([encoder.count(items[place]) for place in alike])[:-1]
                 for place, part in zip(alike, np.split(rows, ends), strict=True):
                     arrays[place][encoder.spec.name] = part[None]
-        return [self._inputs(each) for each in arrays]
+        return [self._inputs(*each) for each in zip(arrays, records, strict=True)]
 
-    def _inputs(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _inputs(self, arrays: Mapping[str, np.ndarray], record: Mapping) -> dict[str, np.ndarray]:
         """Returns the inputs of the encoders whose arrays are given."""
-        return network_inputs(self.settings, arrays, self._stats) if arrays else {}
+        if not arrays:
+            return {}
+        filled = filled_times(record, {e.spec.name: e.spec.takes for e in self.encoders})
+        return network_inputs(self.settings, arrays, self._stats, filled)
 
 
 class FeaturesAndFrames:

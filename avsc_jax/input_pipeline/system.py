@@ -17,9 +17,9 @@ import numpy as np
 
 from avsc_jax import models, weights
 from avsc_jax.input_pipeline.encoders import EncoderSpec
-from avsc_jax.input_pipeline.pooling import network_inputs
+from avsc_jax.input_pipeline.pooling import common_places, network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
-from avsc_jax.input_pipeline.transform import Transform, cut_items
+from avsc_jax.input_pipeline.transform import Transform, cut_items, filled_times
 
 Items = dict[str, Any]  # name of a source -> array [T, ...], or the items of a run as a source
 
@@ -96,6 +96,11 @@ class System:
     sources: Mapping[str, 'SystemInput | System']
 
     @property
+    def takes(self) -> str:
+        """The part of a record that its sources take; of a run that is an encoder, they are one."""
+        return next(iter(self.sources.values())).takes
+
+    @property
     def names(self) -> dict[str, str]:
         """Maps each input of the network to its source."""
         alone = [name for name in self.sources if name not in self._encoders]
@@ -112,8 +117,17 @@ class System:
         return dict(named or {f'features/{name}': name for name in self._encoders})
 
     def items(self, record: Mapping) -> Items:
-        """Returns the items of a decoded record, by source."""
-        return {name: source.items(record) for name, source in self.sources.items()}
+        """Returns the items of a decoded record, by source.
+
+        Of encoders whose items make a row each, they are those of the same times.
+        """
+        items = {name: source.items(record) for name, source in self.sources.items()}
+        filled = filled_times(record, {name: self.sources[name].takes for name in self._encoders})
+        if self.settings.get('pool') is None and not all(each.all() for each in filled.values()):
+            counts = {name: len(jax.tree.leaves(items[name])[0]) for name in self._encoders}
+            for name, places in common_places(counts, filled).items():
+                items[name] = jax.tree.map(lambda each, places=places: each[places], items[name])
+        return items
 
     def inputs(self, items: Items) -> dict[str, jax.Array]:
         """Returns the network's inputs `[R, ...]` by name."""

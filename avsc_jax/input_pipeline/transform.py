@@ -20,6 +20,8 @@ from avsc_jax.types import Array
 Takes = Literal['audio', 'frames', 'media']
 # What a transform takes -> the field of a record.
 FIELDS = {'audio': 'audio', 'frames': 'frames', 'media': 'media_frames'}
+# What takes pictures -> the field of a record that says at which times it has them.
+FILLED = {'frames': 'frame_filled', 'media': 'media_filled'}
 
 
 class Transform(Protocol):
@@ -54,6 +56,17 @@ class Transform(Protocol):
 
     def notes(self, record: Mapping) -> list[str]:
         """Says what a user should know about how a record was read."""
+
+
+def filled_times(record: Mapping, takes: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Returns at which of the times that a rule asks for a record has pictures; see media.Picked.
+
+    Args:
+      takes: name of each encoder -> what it takes; those of sound, and all of records that do not
+        say, are left out.
+    """
+    fields = {name: FILLED.get(kind) for name, kind in takes.items()}
+    return {name: record[field] for name, field in fields.items() if field in record}
 
 
 def cut_items(transform: Transform, record: Mapping) -> np.ndarray:

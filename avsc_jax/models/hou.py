@@ -11,6 +11,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.dropout import Dropout
@@ -19,7 +20,7 @@ from avsc_jax.layers.norm import BatchNorm
 from avsc_jax.layers.pooling import largest
 from avsc_jax.models.openl3_baseline import WIDTH
 from avsc_jax.models.resnet import ResNet
-from avsc_jax.types import Array, Float
+from avsc_jax.types import Array, Bool, Float
 
 # Kernel, strides, and whether a pooling follows, of each convolution over [time, embedding].
 AUDIO_LAYERS = (
@@ -136,16 +137,18 @@ class DualStream(nn.Module, kw_only=True):
         self, inputs: Mapping[str, Array], *, train: bool = False
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
         frames, images = self._checked(inputs)
+        is_there = _seconds_there(frames, images.shape[1])
         audio = AudioBranch((*self.filters, self.features), self.scaled, name='audio')
         audio, image = audio(frames, train=train), self._seen(images, train=train)
         fused, attention = self._fused(audio, image)
-        out = {'audio': audio, 'image': image, 'fused': fused, 'embedding': fused.mean(axis=1)}
-        out |= attention
+        out = {'audio': audio, 'image': image, 'fused': fused, **attention}
+        out['embedding'] = _mean_of(fused, is_there)
         if not self.num_classes:
             return out['embedding'], out
         x = Dropout(self.dropout)(fused, train=train)
         out['logits'] = answers = Linear(self.num_classes, name='head')(x)
-        return _mean_and_largest(answers), out
+        last = jnp.where(is_there[..., None], answers, -jnp.inf)
+        return _mean_of(answers, is_there) + largest(last), out
 
     def part(self, name: Literal['resnet']) -> nn.Module:
         """Returns the part of the network with this name, as a network of its own."""
@@ -202,6 +205,24 @@ def steps(frames: int) -> int:
     for _, (stride, _), pooled in AUDIO_LAYERS:
         frames = (frames - 1) // stride + 1 - pooled
     return frames
+
+
+def _seconds_there(frames: Float[Array, 'B T D'], num_seconds: int) -> Bool[Array, 'B T2']:
+    """Returns which seconds a clip has: those in whose middle the sound is not completed by zeros.
+
+    Our choice: the source has clips of ten seconds alone. A shorter one is completed by zeros and
+    black pictures, which the attention sees, in training too; but only the seconds that the clip
+    has are pooled. Sound that is nothing but zeros has all of them.
+    """
+    middles = (2 * np.arange(num_seconds) + 1) * frames.shape[1] // (2 * num_seconds)
+    is_there = jnp.abs(frames[:, middles]).max(axis=-1) > 0
+    return is_there | ~is_there.any(axis=1, keepdims=True)
+
+
+def _mean_of(x: Float[Array, 'B T K'], is_there: Bool[Array, 'B T']) -> Float[Array, 'B K']:
+    """Returns the mean over those of the second axis that are there."""
+    total = jnp.where(is_there[..., None], x, 0).sum(axis=1)
+    return total / is_there.sum(axis=1, keepdims=True, dtype=x.dtype)
 
 
 def _mean_and_largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:

@@ -15,10 +15,11 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from avsc_jax.data import media
-from avsc_jax.input_pipeline.pooling import network_inputs
+from avsc_jax.input_pipeline.media_inputs import places_together
+from avsc_jax.input_pipeline.pooling import common_places, network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, System, SystemInput
-from avsc_jax.input_pipeline.transform import FIELDS
+from avsc_jax.input_pipeline.transform import FIELDS, filled_times
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.predictor import LoadedRun, Predictor
 from avsc_jax.report.explanation import Explanation, Picture, Spectrum
@@ -135,8 +136,9 @@ class Lens:
         if source.takes == 'audio':
             places, _ = _pieces(source, len(heat))
         else:
+            frames = places_together(window, len(heat))
+            heat, frames = heat[frames >= 0], frames[frames >= 0]
             chosen = _spread(len(heat))
-            frames = media.evenly_spaced(len(window['frames']), len(heat))
             places, heat = frames[chosen], heat[chosen]
         return [Maps(self._part.name, source, places, heat)]
 
@@ -155,11 +157,13 @@ class Lens:
             count = len(window[field])
             places = chosen = _spread(count)
             items = source.items({field: [window[field][k] for k in places]})
-        cotangent = self._of_items(name, eye.name, gradient, count)[chosen]
+        cotangent = self._of_items(name, eye.name, gradient, count, window)[chosen]
         heat, *_ = jax.device_get(eye.look({}, {'image': eye.prepare(items)}, cotangent))
         return [] if heat is None else [Maps(eye.name, source, places, heat)]
 
-    def _of_items(self, name: str, source: str, gradient: np.ndarray, count: int) -> np.ndarray:
+    def _of_items(
+        self, name: str, source: str, gradient: np.ndarray, count: int, window: Mapping
+    ) -> np.ndarray:
         """Turns the gradient by rows into one by the embeddings that the rows are made of."""
         settings = {**self._system.settings, 'inputs': {name: source}}
         embeddings = np.zeros((count, gradient.shape[-1]), np.float32)
@@ -167,8 +171,14 @@ class Lens:
             lambda x: network_inputs(settings, {source: x[None]}, self._system.stats)[name],
             embeddings,
         )
-        more = len(made) - len(gradient)  # rows beyond those of the other inputs
-        return back(np.pad(gradient, [(0, more)] + [(0, 0)] * (gradient.ndim - 1)))[0]
+        rows = np.arange(len(made))
+        if settings.get('pool') is None:  # some rows have no partner among the other inputs
+            takes = {title: each.takes for title, each in self._system.sources.items()}
+            filled = filled_times(window, takes)
+            rows = rows[common_places({source: len(made)}, filled)[source]][: len(gradient)]
+        of_rows = np.zeros(made.shape, made.dtype)
+        of_rows[rows] = gradient
+        return back(of_rows)[0]
 
 
 def _encoders(source: SystemInput | System) -> list[tuple[SystemInput, Network]]:

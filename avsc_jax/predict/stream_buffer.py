@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from avsc_jax.data import media
-from avsc_jax.data.windows import Wants
+from avsc_jax.data.windows import Wants, has_all_pictures
 
 AHEAD_S = 3.0  # how far a source is read ahead, and how long a silent track is waited for
 SHORTEST_S = 0.05  # the shortest last window that is answered
@@ -112,7 +112,7 @@ class Tape:
     def _read(self, reader: Callable[['Tape'], None]) -> None:
         try:
             reader(self)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # `ends` raises it: no track may go missing without a word
             self._error = error
         finally:
             with self._changed:
@@ -225,7 +225,9 @@ class Tape:
             extents = {kind: track.extent() for kind, track in tracks}
             there = [kind for kind, extent in extents.items() if extent.is_there(*span)]
             parts = {kind: self._tracks[kind].between(start_s, end_s) for kind in there}
-        told: dict[str, dict[str, str]] = {'missing': {}, 'partly': {}}
+        wanted = [SOUND] * self.wants.audio + [PICTURE] * bool(self._picks)
+        absent = {kind: f'there is no {kind} track' for kind in wanted if kind not in extents}
+        told: dict[str, dict[str, str]] = {'missing': absent, 'partly': {}}
         for kind, extent in extents.items():
             why = extent.told(kind, *span)
             why = f'no {kind} yet' if extent.start_s == float('inf') else why
@@ -234,12 +236,26 @@ class Tape:
         record: dict[str, Any] = {'start_s': start_s, 'end_s': end_s, **told}
         if blocks := parts.get(SOUND):
             record |= _joined(blocks, start_s, end_s)
-        shown = parts.get(PICTURE, [])
-        for name, pick in self._picks.items() if shown else ():
-            places = media.pick_timed(pick.rule, np.array([at for at, _ in shown]), *span)
+        if shown := parts.get(PICTURE, []):
+            record |= self._picked(shown, extents[PICTURE].end_s, span)
+        if not has_all_pictures(record, self._picks):
+            told['partly'].setdefault(PICTURE, 'there are moments of a window without pictures')
+        return record
+
+    def _picked(
+        self, shown: Sequence[tuple[float, Any]], end_s: float, span: tuple[float, float]
+    ) -> dict[str, Any]:
+        """The pictures that the rules pick of those shown, as fields of a record."""
+        seconds = np.array([at_s for at_s, _ in shown])
+        is_constant, _ = media.timing(seconds, 0.0, 0.0)
+        stamps = media.Stamps(seconds, end_s, is_constant)
+        record: dict[str, Any] = {}
+        for name, pick in self._picks.items():
+            places, filled = stamps.pick(pick.rule, *span)
             images = 'frames' if name == 'frame' else f'{name}_frames'
             record[images] = [shown[place][1][name] for place in places]
-            record[f'{name}_times'] = np.array([shown[place][0] for place in places], np.float32)
+            record[f'{name}_times'] = seconds[places].astype(np.float32)
+            record[f'{name}_filled'] = filled
         return record
 
     def _comes(self, second: float) -> bool:

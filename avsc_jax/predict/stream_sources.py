@@ -173,8 +173,11 @@ def _play(
     sound = partial(_SoundReader, name=name)
     reader_of: dict[str, Callable[..., Callable]] = {SOUND: sound, PICTURE: _PictureReader}
     with tape.track(*streams.values()):
-        readers = {s.index: reader_of[kind](s, tape, start_s) for s, kind in streams.items()}
-        for packet in container.demux(*streams) if streams else ():
+        starts = {SOUND: start_s, PICTURE: start_s}
+        if container.format.name == 'avi':  # it stores no showing times, see media.PictureTrack
+            starts[PICTURE] = None
+        readers = {s.index: reader_of[kind](s, tape, starts[kind]) for s, kind in streams.items()}
+        for packet in _packets(container, [*streams]):
             try:
                 frames = packet.decode()
             except av.InvalidDataError:  # one damaged packet; the next ones may be good
@@ -185,6 +188,17 @@ def _play(
                 return
 
 
+def _packets(
+    container: av.container.InputContainer, streams: Sequence[av.stream.Stream]
+) -> Iterator[av.Packet]:
+    """Yields the packets of some tracks; tracks that come up later are left out."""
+    indices = [stream.index for stream in streams]
+    with contextlib.suppress(IndexError):  # PyAV's, at the end, where tracks came up later
+        for packet in container.demux(*streams) if streams else ():
+            if packet.stream_index in indices:
+                yield packet
+
+
 class _SoundReader:
     """Writes the frames of a sound track to the tape, at their time stamps.
 
@@ -193,17 +207,22 @@ class _SoundReader:
       name: of the sound, for errors.
     """
 
-    def __init__(self, stream: av.AudioStream, tape: Tape, start_s: float | None, *, name: str):
-        codec, self._tape, self._start_s = stream.codec_context, tape, start_s
+    def __init__(self, _: av.AudioStream, tape: Tape, start_s: float | None, *, name: str):
+        self._tape, self._start_s, self._name = tape, start_s, name
         self._clock: media.Clock | None = None
-        self._channels, self._rate_hz = codec.channels, codec.sample_rate
-        self._scale = _scale(name, codec.sample_rate)
+        self._rate_hz = 0  # known with the first frame: a track may begin late
+        self._end_s = 0.0
+
+    def _begin(self, frame: av.AudioFrame) -> None:
+        self._channels, self._rate_hz = len(frame.layout.channels), frame.sample_rate
+        self._scale = _scale(self._name, self._rate_hz)
         # FFmpeg's own mono-to-stereo step lowers the level
         layout = 'mono' if self._channels == 1 else 'stereo'
         self._resampler = av.AudioResampler(format='flt', layout=layout, rate=self._rate_hz)
-        self._end_s = 0.0
 
     def __call__(self, frame: av.AudioFrame) -> None:
+        if not self._rate_hz:
+            self._begin(frame)
         self._scale.check_frame(frame)
         if is_first := self._clock is None:
             start_s = self._start_s if self._start_s is not None else frame.time or 0.0

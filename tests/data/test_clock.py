@@ -146,6 +146,63 @@ def in_step(record):
     return heard == seen and seen[1:] == [k + 1 for k in seen[:-1]]
 
 
+LATE = {  # rule -> which of its times in a window of 10 s have pictures that begin at 4.05 s
+    'second_centres': [False] * 4 + [True] * 6,
+    'hou': [False] * 4 + [True] * 6,
+    'openl3': [k * 10 / 95 > 4.05 for k in range(96)],
+}
+
+
+@pytest.mark.parametrize('is_constant', [True, False])
+@pytest.mark.parametrize('rule', LATE)
+def test_pictures_that_begin_in_a_window_say_which_of_its_times_they_have(rule, is_constant):
+    uneven_s = 0 if is_constant else 0.004 * (np.arange(595) % 2)
+    seconds = 4.05 + np.arange(595) / 100 + uneven_s
+    assert media.timing(seconds, 0.0, 0.01)[0] is is_constant
+    places, filled = media.Stamps(seconds, 10.0, is_constant).pick(rule, 0.0, 10.0)
+    np.testing.assert_array_equal(filled, LATE[rule])
+    asked_s = np.array({'second_centres': np.arange(10) + 0.5, 'hou': np.arange(10) + 0.4}.get(
+        rule, np.linspace(0, 10, 96)
+    ))  # fmt: skip
+    np.testing.assert_allclose(seconds[places], asked_s[filled], atol=0.06)
+
+
+@pytest.mark.parametrize(('end_s', 'count'), [(10.0, 96), (9.9, 95), (9.6, 92), (6.0, 56)])
+def test_pictures_that_end_in_a_window_fill_its_first_times(end_s, count):
+    stamps = media.Stamps(np.arange(0, end_s, 0.04), end_s, True)
+    places, filled = stamps.pick('openl3', 0.0, 10.0)
+    assert len(places) == count and filled.tolist() == [True] * count + [False] * (96 - count)
+
+
+def test_times_without_pictures_are_told_even_if_they_are_few(tmp_path):
+    path = film(tmp_path / 'a.mkv', np.arange(0, 9.7, 0.1), [(0, 10)])
+    for rule, why in (('openl3', [f'{path} has no picture after 9.7 s']), ('clip12', [])):
+        (window,) = read(path, dataclasses.replace(WANTS, frames=rule, window_s=10.0))
+        assert [*window['partly'].values()] == why
+
+
+def test_a_whole_film_whose_pictures_begin_late_is_read_by_the_file_s_clock(tmp_path):
+    path = film(tmp_path / 'a.mkv', EVERY[15:], [(0, 8)])
+    frames = media.read_frames(path, 'second_centres')
+    assert frames.filled.tolist() == [False] * 3 + [True] * 5
+    np.testing.assert_allclose(frames.times_s, [3.6, 4.6, 5.6, 6.6, 7.6], atol=0.01)
+
+
+def test_frames_that_an_avi_has_dropped_leave_the_others_at_their_times(tmp_path):
+    stamps_s = [*np.arange(0, 2, 0.2), *np.arange(4, 8, 0.2)]
+    path = film(tmp_path / 'a.avi', stamps_s)  # of a thousand frames a second, most of them empty
+    given = read(path, dataclasses.replace(WANTS, audio=False))
+    assert [seconds_seen(w) for w in given][::3] == [[0, 1], [6, 7]]
+
+
+@pytest.mark.parametrize('ending', ['ts', 'flv'])
+def test_tracks_that_are_not_listed_ahead_are_awaited(tmp_path, ending):
+    path = film(tmp_path / f'a.{ending}', np.arange(0, 14, 0.2), [(10, 14)])
+    given = read(path)
+    heard = [seconds_heard(w['audio']) if 'audio' in w else NONE for w in given]
+    assert heard == [NONE] * 5 + [[10, 11], [12, 13]]
+
+
 def test_windows_of_neither_sound_nor_pictures_are_left_out_and_told(tmp_path):
     path = film(tmp_path / 'a.mkv', (), [(4, 8)], shift_s=0)
     sound = dataclasses.replace(WANTS, frames=None)

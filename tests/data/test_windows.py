@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from fractions import Fraction
 
 import av
@@ -151,7 +152,7 @@ def test_only_the_tracks_that_are_wanted_are_opened(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(media, 'SoundTrack', None)
     (window,) = read(path, PICTURES)
-    assert {*window} == SPAN | {'frames', 'frame_times'}
+    assert {*window} == SPAN | {'frames', 'frame_times', 'frame_filled'}
 
 
 def test_a_missing_track_is_told_and_the_other_one_goes_on(tmp_path):
@@ -197,12 +198,15 @@ def test_openl3_pictures_come_of_the_same_pass_as_the_frames(tmp_path):
     assert '224 or more' in window['missing']['picture'] and 'audio' in window
 
 
-@pytest.mark.parametrize('name', ['a.mp4', 'front.mp4', 'a.mkv', 'a.avi', 'a.wav', 'a.flac'])
+SOUND_FILES = {'a.wav': None, 'a.flac': None, 'a.aiff': None, 'rf64.wav': 'RF64', 'a.ogg': 'OGG'}
+
+
+@pytest.mark.parametrize('name', ['a.mp4', 'front.mp4', 'a.mkv', 'a.avi', *SOUND_FILES])
 def test_a_file_that_is_cut_short_is_broken_and_not_short(tmp_path, name):
     path = tmp_path / name
-    if path.suffix in ('.wav', '.flac'):
+    if name in SOUND_FILES:
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, (8000, 2))
-        soundfile.write(path, noise, 8000)
+        soundfile.write(path, noise, 8000, format=SOUND_FILES[name])
     else:
         film(path, 1.0, **({'movflags': 'faststart'} if name == 'front.mp4' else {}))
     assert len(read(path, SOUND)) == 1
@@ -413,6 +417,24 @@ def test_telephone_sound_is_doubled_and_stays_exact(tmp_path):
     assert (one['sample_rate'], one['channels']) == (8000, 1)
     np.testing.assert_array_equal(one['audio'] * 2**15, np.stack([integers[:8000]] * 2, 1))
     np.testing.assert_array_equal(two['audio'] * 2**15, np.stack([integers[4000:]] * 2, 1))
+
+
+def test_a_wav_in_which_libsndfile_cannot_seek_is_read_by_ffmpeg(tmp_path):
+    tone = 0.3 * np.sin(np.arange(8000) / 3)
+    soundfile.write(tmp_path / 'a.wav', tone, 8000, subtype='GSM610')
+    (window,) = read(tmp_path / 'a.wav', SOUND)
+    assert np.corrcoef(window['audio'][:, 0], tone[: len(window['audio'])])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize('ending', ['wav', 'mkv'])
+def test_a_name_that_is_not_utf_8_is_read(tmp_path, ending):
+    path = tmp_path / os.fsdecode(b'caf\xe9.' + ending.encode())
+    path.write_bytes(film(tmp_path / 'a.mkv', 0.5).read_bytes())
+    if ending == 'wav':
+        soundfile.write(tmp_path / 'b.wav', np.full(8000, 0.1), 8000)
+        path.write_bytes((tmp_path / 'b.wav').read_bytes())
+    (window,) = read(path, SOUND)
+    assert len(window['audio'])
 
 
 def test_a_window_comes_before_the_next_one_is_decoded(tmp_path, monkeypatch):

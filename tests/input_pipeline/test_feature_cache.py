@@ -429,8 +429,10 @@ def test_inputs_are_frames_means_or_sequences():
     assert found['sound'].shape == (4, 15, 2)
     np.testing.assert_array_equal(found['sound'][:, :6], a)
     assert not found['sound'][:, 6:].any(), 'frames that do not fill a length are not repeated'
+    found = pooling.network_inputs({**named, 'pool': 'sequence', 'length': 60}, arrays)
+    np.testing.assert_array_equal(found['sound'], np.tile(a, (1, 10, 1)))
     found = pooling.network_inputs({**named, 'pool': 'sequence', 'length': 12}, arrays)
-    np.testing.assert_array_equal(found['sound'], np.concatenate([a, a], axis=1))
+    assert not found['sound'][:, 6:].any(), 'half of a clip is not repeated'
     found = pooling.network_inputs({**named, 'pool': 'sequence', 'length': 4}, arrays)
     np.testing.assert_array_equal(found['sound'], a[:, :4])
     with pytest.raises(ValueError, match="pool is 'max', it must be None, 'mean' or 'sequence'"):
@@ -477,6 +479,38 @@ def test_tracks_that_differ_by_a_frame_are_cut_and_by_more_refused():
     ):
         pooling.network_inputs({}, arrays)
     assert len(pooling.network_inputs({'pool': 'mean'}, arrays)['features/two']) == 4
+
+
+SEEN = {  # which of six times have pictures -> the times of the rows
+    'all': ([True] * 6, range(6)),
+    'no first ones': ([False, False, True, True, True, True], [2, 3, 4, 5]),
+    'no last ones': ([True, True, True, False, False, False], [0, 1, 2]),
+    'none between': ([True, False, False, True, True, True], [0, 3, 4, 5]),
+    'one time more, and no first one': ([False] + [True] * 6, [1, 2, 3, 4, 5]),
+}
+
+
+@pytest.mark.parametrize('case', SEEN)
+def test_sound_and_pictures_of_one_time_make_a_row(case):
+    filled, times = np.array(SEEN[case][0]), [*SEEN[case][1]]
+    sound = np.float32(np.arange(6))[None, :, None]
+    pictures = np.float32(np.flatnonzero(filled))[None, :, None]
+    arrays = {'one': sound, 'two': pictures}
+    made = pooling.network_inputs({}, arrays, filled={'two': filled})
+    assert made['features/one'].ravel().tolist() == made['features/two'].ravel().tolist() == times
+    alone = pooling.network_inputs({}, {'two': pictures}, filled={'two': filled})
+    assert len(alone['features/two']) == filled.sum(), 'pictures alone lose none'
+
+
+def test_times_that_do_not_fit_are_refused():
+    arrays = {'one': numbers(1, 6, 2), 'two': numbers(1, 3, 3)}
+    with pytest.raises(
+        ValueError, match=r'differ in rows \(6 of features/one, 12 of features/two\)'
+    ):
+        pooling.network_inputs({}, arrays, filled={'two': np.arange(12) < 3})
+    arrays['two'] = numbers(1, 1, 3)
+    with pytest.raises(ValueError, match='no time in common'):
+        pooling.network_inputs({}, arrays, filled={'two': np.arange(7) > 5})
 
 
 def test_standardised_inputs_have_mean_0_and_deviation_1():

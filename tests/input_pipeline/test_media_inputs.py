@@ -186,6 +186,28 @@ def test_the_middle_is_cropped_as_on_the_device(interpolation):
     assert crop == {'centre': [24, 24]}
 
 
+@pytest.mark.parametrize(
+    ('record', 'places'),
+    [
+        ({'frames': [0] * 10}, [*range(10)]),
+        ({'frames': [0]}, [0] * 10),
+        ({'frames': [0] * 6}, [0, 1, 2, 3, 4, 5, -1, -1, -1, -1]),
+        ({'frames': [0] * 6, 'frame_filled': np.arange(10) > 3}, [-1] * 4 + [*range(6)]),
+        ({'frames': [0] * 3, 'frame_filled': np.arange(6) > 2}, [-1] * 3 + [0, 1, 2] + [-1] * 4),
+        ({'frames': [0], 'frame_filled': np.arange(10) > 8}, [-1] * 9 + [0]),
+    ],
+)
+def test_pictures_of_one_row_stay_at_their_times(record, places):
+    assert inputs.places_together(record, 10).tolist() == places
+
+
+def test_the_picture_of_a_time_without_one_is_black():
+    made = inputs.make(FRAMES | {'pictures': 4})
+    pictures = [np.full((32, 48, 3), level, np.uint8) for level in (50, 90)]
+    (row,) = made.items({'frames': pictures, 'frame_filled': np.array([False, True, False, True])})
+    assert row.mean(axis=(1, 2, 3)).tolist() == [0, 50, 0, 90]
+
+
 def test_pictures_are_squashed_bilinearly_unless_the_settings_say_otherwise():
     """Runs of before have no such settings."""
     frame = striped(50, 90)

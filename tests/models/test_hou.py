@@ -139,6 +139,19 @@ def test_every_parameter_learns_and_the_answers_are_pooled():
     np.testing.assert_allclose(out['embedding'], out['fused'].mean(1), rtol=1e-5)
 
 
+@pytest.mark.parametrize('name', ['hou_final', 'hou_model_1'])
+def test_only_the_seconds_that_a_clip_has_are_pooled(name):
+    model, given, x = models.create_model(name, **TINY), variables(name), inputs(3)
+    x['audio_embedding'][1, 12:] = 0  # of a clip of half the length
+    x['audio_embedding'][2] = 0
+    logits, out = jax.device_get(jax.jit(model.apply)(given, x))
+    answers = [out['logits'][0], out['logits'][1, :1], out['logits'][2]]
+    expected = [each.mean(axis=0) + each.max(axis=0) for each in answers]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(out['embedding'][1], out['fused'][1, 0], rtol=1e-6)
+    np.testing.assert_allclose(out['embedding'][2], out['fused'][2].mean(axis=0), rtol=1e-5)
+
+
 def test_a_picture_s_vector_is_of_mean_and_maximum_before_the_norm():
     model = models.create_model('hou_model_1', **TINY)
     given, x = variables('hou_model_1'), inputs(2)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from avsc_jax.data import media
 from avsc_jax.data.windows import Wants
 from avsc_jax.predict import flags, stream_sources
 from avsc_jax.predict import stream as live
@@ -105,9 +107,9 @@ def test_a_pipe_of_sound_is_tagged_each_second_and_at_its_end(tmp_path, channels
 def test_the_window_is_that_of_the_training_and_another_is_told(tmp_path):
     found = follow(Meter(), raw(tmp_path, steps(4)), window_s=None)
     assert [(s.start_s, s.end_s) for s in found] == [(0, 1), (0, 2), (0.5, 3), (1.5, 4)]
-    assert found[0].notes == ['no picture']
+    assert found[0].notes == ['no picture', 'there is no picture track']
     found = follow(Meter(), raw(tmp_path, steps(4)), window_s=3.0)
-    assert found[-1].start_s == 1 and found[-1].notes == ['windows of 3 s', 'no picture']
+    assert found[-1].start_s == 1 and found[-1].notes[:2] == ['windows of 3 s', 'no picture']
 
 
 def test_probabilities_are_smoothed_by_the_time_that_has_passed(tmp_path):
@@ -437,7 +439,8 @@ def test_lines_and_json_are_written_at_once(tmp_path, capsys):
         '    2.0 s  rest 0.925  loud 0.075',
         '    2.5 s  rest 0.900  loud 0.100',
     ]
-    assert told.err.splitlines() == ['note: no picture, from 1.0 s on']  # once
+    notes = [f'note: {why}, from 1.0 s on' for why in ('no picture', 'there is no picture track')]
+    assert told.err.splitlines() == notes  # once
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(line['start_s'], line['end_s']) for line in lines] == [(0, 1), (0, 2), (0.5, 2.5)]
     assert lines[0]['scene'] == 'rest' and lines[0]['probs']['loud'] == pytest.approx(0.05)
@@ -540,6 +543,69 @@ def test_what_breaks_late_is_told_after_what_there_was(tmp_path):
     assert [next(found).end_s for _ in range(3)] == [1, 2, 3]
     with pytest.raises(ValueError, match='has a sample of inf'):
         list(found)
+
+
+def test_what_breaks_in_a_reader_is_never_a_missing_track():
+    class Broken:
+        def readers(self, wants):
+            return [lambda tape: {}['a track']]
+
+    with pytest.raises(KeyError, match='a track'):
+        [*live.follow(Meter(), Broken())]
+
+
+def test_a_missing_track_is_told(tmp_path):
+    soundfile.write(tmp_path / 'a.wav', steps(1), RATE)
+    (second,) = live.follow(Meter(), Recording(tmp_path / 'a.wav', 0.0))
+    assert 'there is no picture track' in second.notes
+
+
+def late_film(path):
+    """Twelve seconds of sound and pictures, which begin at 8 s, as the source of a live stream."""
+    with av.open(str(path), 'w') as out:
+        sound = out.add_stream('mp2', rate=16000, layout='mono')
+        pictures = out.add_stream('mpeg1video', rate=25)
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, 'yuv420p'
+        packets = []
+        for k in range(300):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 640), 3000, np.int16), 's16', 'mono')
+            frame.sample_rate, frame.pts, frame.time_base = 16000, 640 * k, Fraction(1, 16000)
+            packets += sound.encode(frame)
+            if k >= 200:
+                light = np.full((32, 32, 3), 200, np.uint8)
+                picture = av.VideoFrame.from_ndarray(light, format='rgb24')
+                picture.pts, picture.time_base = k, Fraction(1, 25)
+                packets += pictures.encode(picture)
+        packets += sound.encode() + pictures.encode()
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize('ending', ['ts', 'mpg'])
+def test_a_track_that_begins_long_after_the_other_is_no_error(tmp_path, ending):
+    path = late_film(tmp_path / f'a.{ending}')
+    seconds = [*live.follow(Meter(), Recording(path, 0.0))]
+    assert len(seconds) >= 12 and all(s.answer.probs[0] > 0.01 for s in seconds)
+    seen = [s.answer.probs[1] > 0.2 for s in seconds]
+    no_track = 'there is no picture track' in seconds[-1].notes
+    assert no_track or seen[:12] == [False] * 9 + [True] * 3
+
+
+@pytest.mark.parametrize('rule', ['evaluation5', 'openl3'])
+def test_late_pictures_are_picked_as_those_of_files(tmp_path, rule):
+    stop, wants = threading.Event(), Wants(False, rule, None, None, window_s=4.0)
+    tape = Tape(wants, stop)
+    image = av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format='rgb24')
+    stamps_s = 1.4 + np.arange(13) / 5
+    with tape.track('picture'):
+        for at_s in stamps_s:
+            tape.add_picture(at_s, 0.2, image)
+        window = tape.window(0.0, 4.0)
+    places, filled = media.Stamps(stamps_s, 4.0, True).pick(rule, 0.0, 4.0)
+    np.testing.assert_allclose(window['frame_times'], stamps_s[places], rtol=1e-6)
+    np.testing.assert_array_equal(window['frame_filled'], filled)
+    assert 0 < filled.sum() < len(filled)
 
 
 def test_a_model_of_pictures_alone_asks_for_them(tmp_path):

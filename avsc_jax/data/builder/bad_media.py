@@ -7,6 +7,7 @@ from pathlib import Path
 
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
+from avsc_jax.runtime.files import printable
 
 MAX_LINES = 50  # on the console; the file has all
 
@@ -54,8 +55,10 @@ def report(
         path.unlink(missing_ok=True)
         return
     problems = [problem for _, files in bad for problem in files]
-    rows = ['\t'.join(' '.join(text.split()) for text in problem) for problem in problems]
-    path.write_text('path\treason\n' + ''.join(f'{row}\n' for row in rows))
+    rows = [
+        '\t'.join(printable(' '.join(text.split())) for text in problem) for problem in problems
+    ]
+    path.write_text('path\treason\n' + ''.join(f'{row}\n' for row in rows), 'utf-8')
     print('\n'.join(rows[:MAX_LINES]), file=sys.stderr)
     if len(rows) > MAX_LINES:
         print(f'... and {len(rows) - MAX_LINES:,} more, in {path}', file=sys.stderr)

@@ -65,7 +65,7 @@ def read(
         pictures = media.read_frames(source, frames, short_side=short_side)
     if problems:
         raise BadMedia(problems.items())
-    _check_lengths(clip, len(samples) / SAMPLE_RATE_HZ, pictures.times_s)
+    _check_lengths(clip, len(samples) / SAMPLE_RATE_HZ, pictures)
     name = parse_clip_id(clip.clip_id)
     facts = {
         'clip_id': clip.clip_id,
@@ -82,7 +82,7 @@ def read(
     return [
         facts
         | {'segment': segment, 'audio': media.encode_flac(sound, SAMPLE_RATE_HZ, bits)}
-        | _encoded(media.Frames(*(array[chosen] for array in pictures)))
+        | _encoded(pictures, chosen)
         for segment, sound, chosen in parts
     ]
 
@@ -167,12 +167,12 @@ def _spans(
     return spans
 
 
-def _encoded(pictures: media.Frames) -> dict[str, Any]:
-    """Returns the fields of a record that hold its pictures."""
+def _encoded(pictures: media.Frames, chosen: slice = slice(None)) -> dict[str, Any]:
+    """Returns the fields of a record that hold its pictures, all or some of them."""
     return {
-        'frames': [media.encode_jpeg(image) for image in pictures.images],
-        'frame_index': pictures.index,
-        'frame_times': pictures.times_s,
+        'frames': [media.encode_jpeg(image) for image in pictures.images[chosen]],
+        'frame_index': pictures.index[chosen],
+        'frame_times': pictures.times_s[chosen],
     }
 
 
@@ -188,8 +188,12 @@ def _binaural(source: Path | Member, sound: media.Sound) -> np.ndarray:
     return samples
 
 
-def _check_lengths(clip: Clip, sound_s: float, times_s: np.ndarray) -> None:
-    """Raises BadMedia if the picked frames show that sound and film differ in length."""
+def _check_lengths(clip: Clip, sound_s: float, pictures: media.Frames) -> None:
+    """Raises BadMedia if the picked frames show that the film is late, or not as long as sound."""
+    times_s = pictures.times_s
+    if not pictures.filled.all():
+        reason = f'has no picture before {times_s[0]:.1f} s; a clip must be whole'
+        raise BadMedia([(clip.video, f'{clip.video} {reason}')])
     if times_s[-1] >= sound_s:
         reason = f'lasts {sound_s:.1f} s, but {clip.video} shows a picture at {times_s[-1]:.1f} s'
         raise BadMedia([(clip.audio, f'{clip.audio} {reason}')])

@@ -6,7 +6,7 @@ only local files are opened, and any defect becomes a ValueError that names the 
 """
 
 from avsc_jax.data.media.frame_rules import FRAME_RULES, evenly_spaced, frame_facts, pick_frames
-from avsc_jax.data.media.frame_times import pick_timed
+from avsc_jax.data.media.frame_times import Stamps, timing
 from avsc_jax.data.media.full_scale import (
     BadSamples,
     FullScale,
@@ -92,6 +92,7 @@ __all__ = (
     'PictureTrack',
     'Sound',
     'SoundTrack',
+    'Stamps',
     'StillTrack',
     'TooLong',
     'audio_bit_depth',
@@ -114,7 +115,6 @@ __all__ = (
     'openl3_pictures',
     'pad_picture',
     'pick_frames',
-    'pick_timed',
     'read_audio',
     'read_frames',
     'read_picture',
@@ -123,5 +123,6 @@ __all__ = (
     'rgb',
     'scaled',
     'start_of',
+    'timing',
     'window_starts',
 )

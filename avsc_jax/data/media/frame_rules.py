@@ -110,6 +110,11 @@ def pick_frames(rule: str, num_frames: int, *, duration_s: float) -> np.ndarray:
     return FRAME_RULES[rule].indices(num_frames, duration_s)
 
 
+def num_asked(rule: str, duration_s: float) -> int:
+    """Returns how many frames a rule asks for of a part that has them all."""
+    return len(FRAME_RULES[rule].times_s(duration_s))
+
+
 def pick_shown(rule: str, stamps_s: np.ndarray, *, start_s: float, duration_s: float) -> np.ndarray:
     """Returns the indices of the frames on screen at a rule's times: the last stamps not after.
 

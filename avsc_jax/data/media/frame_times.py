@@ -1,41 +1,75 @@
-"""Times of a film's frames, and which of them a rule picks by these times."""
+"""Times of a film's frames, and which of them a rule picks: of files and of live sources alike."""
 
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
-from avsc_jax.data.media.frame_rules import pick_frames, pick_shown
+from avsc_jax.data.media.frame_rules import num_asked, pick_frames, pick_shown
 from avsc_jax.data.media.timeline import ROUNDING
 
 ROUNDED_S, ROUNDED = 0.002, 0.05  # gaps of a constant rate differ from the median by no more
+
+
+class Picked(NamedTuple):
+    """The frames that a rule picks of a part.
+
+    Attributes:
+      places: their numbers `[T]` in showing order, perhaps repeated.
+      filled: for each time that the rule asks for, whether it has a frame: T of them have one.
+    """
+
+    places: np.ndarray
+    filled: np.ndarray
+
+
+class Stamps(NamedTuple):
+    """When the frames of a film, or of a stretch of it, are shown.
+
+    Attributes:
+      seconds: when each is first shown.
+      end_s: when the last one ends.
+      is_constant: they come at a constant rate; see `timing`.
+    """
+
+    seconds: np.ndarray
+    end_s: float
+    is_constant: bool
+
+    def pick(self, rule: str, start_s: float, length_s: float) -> Picked:
+        """Picks the frames of a part by a rule: by number if the rate is constant, else by time.
+
+        The rule picks over the length, or up to the end of the frames. At its times before the
+        first frame there is none; if that comes within ROUNDING of the part, it takes them.
+        """
+        asked = num_asked(rule, length_s)
+        first_s, length_s = float(self.seconds[0]), min(length_s, self.end_s - start_s)
+        late_s = max(0.0, first_s - start_s)
+        if self.is_constant:
+            first, end = np.searchsorted(self.seconds, (start_s, start_s + length_s))
+            first = first if start_s > 0 else 0
+            if first == end:  # the one before is still shown
+                first, end = max(0, first - 1), max(1, first)
+            rate = len(self.seconds) / (self.end_s - first_s)
+            before = round(late_s * rate)  # frames that there would be
+            places = pick_frames(rule, int(end - first) + before, duration_s=length_s)
+            places = places + first - before
+        else:
+            places = pick_shown(rule, self.seconds, start_s=start_s, duration_s=length_s)
+            first = 0
+        filled = np.arange(asked) < len(places)
+        if late_s > ROUNDING * length_s:
+            begun = places >= first
+            begun[-1] |= not begun.any()
+            filled[: len(places)] = begun
+            places = places[begun]
+        return Picked(np.maximum(places, first), filled)
 
 
 def seconds_of(shown: np.ndarray, tick: Fraction, zero: Fraction) -> np.ndarray:
     """Turns rising time stamps in ticks into seconds after the time stamp of second 0."""
     whole, rest = divmod(zero, tick)
     return (shown - int(whole)) * tick.numerator / tick.denominator - float(rest)
-
-
-def begun(places: np.ndarray, first: int, is_late: bool) -> np.ndarray:
-    """Leaves out places before the first frame, which takes them if the track is not late."""
-    kept = places[places >= first] if is_late else np.maximum(places, first)
-    return kept if len(kept) else np.array([first])
-
-
-def pick_timed(rule: str, stamps_s: np.ndarray, start_s: float, length_s: float) -> np.ndarray:
-    """Returns the indices of the frames that a rule picks of a part, by number or by time.
-
-    Args:
-      stamps_s: when each frame is first shown; one of them may be before the part.
-      start_s, length_s: the part.
-    """
-    first = np.searchsorted(stamps_s, start_s)
-    is_late = stamps_s[0] - start_s > ROUNDING * length_s
-    if is_late or not timing(stamps_s, 0.0, 0.0)[0]:
-        places = pick_shown(rule, stamps_s, start_s=start_s, duration_s=length_s)
-        return begun(places, 0, is_late)
-    first = first if first < len(stamps_s) else 0
-    return first + pick_frames(rule, len(stamps_s) - first, duration_s=length_s)
 
 
 def timing(seconds: np.ndarray, last_s: float, usual_s: float) -> tuple[bool, float]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -204,6 +205,8 @@ def _opened_sound(
         if not container.streams.audio:
             raise ValueError(f'{name} has no sound track')
         stream = container.streams.audio[0]
+        if not (stream.codec_context and stream.codec_context.sample_rate):
+            raise ValueError(f'{name} has a sound track of unknown kind; convert it to wav or mp4')
         stream.codec_context.thread_count = 1
         yield container, stream
 
@@ -292,12 +295,18 @@ def audio_bit_depth(source: MediaFile) -> int:
 
 @contextlib.contextmanager
 def _opened_pcm(source: MediaFile) -> Iterator[tuple[soundfile.SoundFile, str]]:
-    with one_sentence(source), soundfile.SoundFile(checked(source)) as sound:
+    file = checked(source)
+    if not hasattr(file, 'read'):
+        file = os.fsencode(file)  # soundfile does not know names that are not UTF-8
+    with one_sentence(source), soundfile.SoundFile(file) as sound:
         yield sound, name_of(source)
 
 
 def _pcm_format(source: MediaFile) -> tuple[int, str] | None:
-    """Returns channels and sample type of a wav or FLAC source; None for any other format."""
+    """Returns channels and sample type of a wav or FLAC source; None for any other format.
+
+    A wav of GSM, in which libsndfile cannot seek, counts as another one.
+    """
     if hasattr(source := checked(source), 'read'):
         magic = source.read(12)
         source.seek(0)
@@ -307,7 +316,7 @@ def _pcm_format(source: MediaFile) -> tuple[int, str] | None:
     if magic[:4] != b'fLaC' and (magic[:4] not in (b'RIFF', b'RF64') or magic[8:] == b'AVI '):
         return None
     with _opened_pcm(source) as (sound, _):
-        return sound.channels, sound.subtype
+        return (sound.channels, sound.subtype) if sound.seekable() else None
 
 
 def encode_flac(samples: np.ndarray, sample_rate_hz: int, bits: int) -> bytes:

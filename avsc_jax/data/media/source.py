@@ -14,6 +14,7 @@ MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
 MAX_HELD_S = 3600.0  # for which a film shows one picture
 MAX_SAMPLE_RATE_HZ = 192_000
+OGG_PAGE_BYTES = 27 + 255 + 255 * 255  # at most
 
 # File name endings, for code that searches folders.
 VIDEOS = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.wmv')
@@ -37,6 +38,10 @@ CONTAINER_OPTIONS = {
 HEAD_BYTES = 4096
 # Bytes that no text has, in ASCII, UTF-8, or an encoding of one or two bytes for a character.
 _NO_TEXT = bytes({*range(32)} - {*b'\t\n\f\r\x1b'})
+# Formats whose tracks are known when their first packets come, which may be late; FFmpeg looks for
+# them as far as PATIENCE says, and keeps in memory what it has passed.
+UNLISTED = ('mpeg', 'mpegts', 'flv')
+PATIENCE = {'probesize': str(256 << 20), 'analyzeduration': str(3600 * 10**6)}
 
 MediaFile = str | os.PathLike | BinaryIO
 
@@ -54,7 +59,7 @@ TITLES: _Titles = {'metadata_errors': 'replace'} if int(av.__version__.split('.'
 
 
 def check_whole(source: MediaFile) -> None:
-    """Raises ValueError for a wav, avi, mp4 or mkv file that ends before its headers say.
+    """Raises ValueError for a wav, aiff, avi, mp4, mkv or ogg file that ends before it says.
 
     Decoders read some of those without an error, as if they were short.
     """
@@ -71,10 +76,15 @@ def check_whole(source: MediaFile) -> None:
 def _claimed_end(file: BinaryIO, size: int) -> int:
     """Returns the size in bytes that a file's own headers claim; 0 if they claim none."""
     file.seek(0)
-    head, end = file.read(16), 0
-    if head[:4] == b'RIFF':
-        claimed = int.from_bytes(head[4:8], 'little')
+    head, end = file.read(28), 0
+    if head[:4] in (b'RIFF', b'FORM'):
+        claimed = int.from_bytes(head[4:8], 'little' if head[:4] == b'RIFF' else 'big')
         return 8 + claimed if claimed != 0xFFFFFFFF else 0  # written to a pipe: unknown
+    if head[:4] == b'RF64' and head[12:16] == b'ds64':
+        claimed = int.from_bytes(head[20:28], 'little')
+        return 8 + claimed if claimed != 0xFFFFFFFFFFFFFFFF else 0
+    if head[:4] == b'OggS':
+        return _last_page_end(file, size)
     if head[:4] == b'\x1a\x45\xdf\xa3':  # Matroska: its header, and one segment with all the rest
         for _ in range(2):
             file.seek(min(end + 4, size))  # behind the part's name
@@ -97,6 +107,17 @@ def _claimed_end(file: BinaryIO, size: int) -> int:
     return end
 
 
+def _last_page_end(file: BinaryIO, size: int) -> int:
+    """Returns where the last page of an Ogg file ends by its header: some bytes, and their sum."""
+    start = max(0, size - OGG_PAGE_BYTES)
+    file.seek(start)
+    tail = file.read()
+    page = tail.rfind(b'OggS')
+    num_parts = tail[page + 26] if 0 <= page < len(tail) - 26 else 0
+    parts = tail[page + 27 : page + 27 + num_parts]
+    return start + page + 27 + num_parts + sum(parts) if page >= 0 else 0
+
+
 @contextlib.contextmanager
 def opened(source: MediaFile) -> Iterator[tuple[av.container.InputContainer, str]]:
     """Opens a media file with FFmpeg; yields the container, and the file's name for errors."""
@@ -104,13 +125,19 @@ def opened(source: MediaFile) -> Iterator[tuple[av.container.InputContainer, str
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
     _check_no_text(source)
-    with one_sentence(source), _container(target, name_of(source)) as container:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(one_sentence(source))
+        container = stack.enter_context(_container(target, name_of(source)))
+        if container.format.name in UNLISTED and not _are_known(container):
+            if hasattr(target, 'read'):
+                target.seek(0)
+            container = stack.enter_context(_container(target, name_of(source), **PATIENCE))
         yield container, name_of(source)
 
 
-def _container(target: MediaFile, name: str) -> av.container.InputContainer:
+def _container(target: MediaFile, name: str, **more: str) -> av.container.InputContainer:
     try:
-        return av.open(target, container_options=CONTAINER_OPTIONS, **TITLES)
+        return av.open(target, container_options=CONTAINER_OPTIONS | more, **TITLES)
     except av.error.ArgumentError as error:  # FFmpeg's of a format that is not listed
         raise ValueError(
             f'cannot decode {name}: its format is none of those that are read, or it is damaged; '
@@ -128,6 +155,17 @@ def _check_no_text(source: MediaFile) -> None:
         source.seek(0)
     if len(head.translate(None, _NO_TEXT)) == len(head):
         raise ValueError(f'cannot decode {name_of(source)}: it is no media, but text')
+
+
+def _are_known(container: av.container.InputContainer) -> bool:
+    """Returns whether there are sound and pictures of which enough was read to decode them."""
+    sounds = [stream.codec_context for stream in container.streams.audio]
+    pictures = [stream.codec_context for stream in container.streams.video]
+    return (
+        bool(sounds and pictures)
+        and all(codec is not None and codec.sample_rate for codec in sounds)
+        and all(codec is not None and codec.width for codec in pictures)
+    )
 
 
 def checked(source: MediaFile) -> MediaFile:

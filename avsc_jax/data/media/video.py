@@ -16,8 +16,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from avsc_jax.data.media.frame_rules import pick_frames, pick_shown
-from avsc_jax.data.media.frame_times import begun, seconds_of, timing
+from avsc_jax.data.media.frame_times import Picked, Stamps, seconds_of, timing
 from avsc_jax.data.media.pixels import rgb
 from avsc_jax.data.media.source import (
     MAX_DURATION_S,
@@ -37,12 +36,13 @@ _REORDERED = 16  # pictures that H.264 may store before one that is shown before
 class Frames(NamedTuple):
     """Frames of a clip: RGB images [T, H, W, 3], frame numbers [T], and times [T] in seconds.
 
-    Times are from the file's second 0, see `timeline`.
+    Times are from the file's second 0, see `timeline`; `filled` is that of Picked.
     """
 
     images: np.ndarray
     index: np.ndarray
     times_s: np.ndarray
+    filled: np.ndarray
 
 
 class Pick(NamedTuple):
@@ -68,12 +68,16 @@ def read_frames(
 ) -> Frames:
     """Decodes exactly the frames that a rule picks, and only the picture groups that hold them.
 
+    The rule picks over the track or, where that begins late, over the file, see Stamps.pick.
+
     Args:
       source: a path, or a binary file object.
       rule, short_side, resize: see Pick.
     """
     track = PictureTrack(source)
     span = track.extent.start_s, track.duration_s
+    if span[0] > ROUNDING * track.extent.end_s:
+        span = 0.0, track.extent.end_s
     (part,) = track.parts([span], [Pick(rule, short_side, resize)])
     if isinstance(part, ValueError):
         raise part
@@ -104,6 +108,7 @@ class PictureTrack:
                         p.is_keyframe,
                         p.is_discard,
                         p.duration or 0,
+                        _UNKNOWN if p.dts is None else p.dts,
                     )
                     for p in _filled(container, stream)
                 ),
@@ -112,6 +117,7 @@ class PictureTrack:
                     ('is_key', bool),
                     ('is_hidden', bool),  # by an edit list
                     ('length', np.int64),
+                    ('dts', np.int64),
                 ],
             )
             # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
@@ -124,25 +130,30 @@ class PictureTrack:
             last_s = float(int(packets['length'][stored[-1]]) * tick)
         is_unclear = _UNKNOWN in packets['pts'] or (shown[1:] == shown[:-1]).any()
         self._numbered = bool((is_avi and has_b_frames) or is_unclear)
+        stamps = shown
         if self._numbered:
             with _opened_pictures(source) as (container, stream):
                 frames = _decoded(stream.codec_context, _filled(container, stream), numbered=True)
-                shown, tick = np.arange(sum(1 for _ in frames)), 1 / rate
-            last_s = 0.0
+                shown = np.arange(sum(1 for _ in frames))
+            stamps, last_s = packets['dts'][~packets['is_hidden']], 0.0
+            # they are stored at the times at which they are shown, in another order
+            if len(stamps) != len(shown) or _UNKNOWN in stamps or (np.diff(stamps) <= 0).any():
+                stamps, tick = shown, 1 / rate
         if not len(shown):
             raise ValueError(f'{self._name} holds no pictures; is it cut short?')
         if self._numbered or is_avi:
-            zero = int(shown[0]) * tick - first_s
+            zero = int(stamps[0]) * tick - first_s
         self._shown, self._stored = shown, stored
-        self._seconds = seconds_of(shown, tick, zero)
-        self._is_constant, self.duration_s = timing(self._seconds, last_s, float(1 / rate))
+        seconds = seconds_of(stamps, tick, zero)
+        is_constant, self.duration_s = timing(seconds, last_s, float(1 / rate))
         if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
             raise TooLong(
                 f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
             )
-        start_s = max(0.0, float(self._seconds[0]))
-        self.extent = Extent(start_s, float(self._seconds[0]) + self.duration_s)
-        if (held_s := np.diff(self._seconds, append=self.extent.end_s).max()) > MAX_HELD_S:
+        end_s = float(seconds[0]) + self.duration_s
+        self._stamps = Stamps(seconds, end_s, is_constant)
+        self.extent = Extent(max(0.0, float(seconds[0])), end_s)
+        if (held_s := np.diff(seconds, append=end_s).max()) > MAX_HELD_S:
             raise ValueError(
                 f'{self._name} claims to show one picture for {held_s:.0f} s; the limit is '
                 f'{MAX_HELD_S:.0f}; encode it anew'
@@ -165,7 +176,7 @@ class PictureTrack:
         """
         filled = [self.extent.is_there(*span) for span in spans]
         waiting = collections.deque(
-            _Part(self._places(span, picks), picks, self._size)
+            _Part([self._stamps.pick(p.rule, *span) for p in picks], picks, self._size)
             for span, is_there in zip(spans, filled, strict=True)
             if is_there
         )
@@ -187,26 +198,7 @@ class PictureTrack:
                     break
                 part.take(place, frame)
             while waiting and not waiting[0].missing:
-                yield waiting.popleft().result(self._name, self._seconds)
-
-    def _places(self, span: tuple[float, float], picks: Sequence[Pick]) -> list[np.ndarray]:
-        """Returns the frames, numbered in showing order, that each pick takes of a part."""
-        start_s, seconds = span[0], self._seconds
-        length_s = min(span[1], self.extent.end_s - start_s)
-        late_s = max(0.0, seconds[0] - start_s)
-        is_late = late_s > ROUNDING * length_s
-        if not self._is_constant:
-            part = dict(start_s=start_s, duration_s=length_s)
-            places = [pick_shown(pick.rule, seconds, **part) for pick in picks]
-            return [begun(each, 0, is_late) for each in places]
-        first, end = np.searchsorted(seconds, (start_s, start_s + length_s))
-        first = first if start_s > 0 else 0
-        if first == end:  # the one before is still shown
-            first, end = max(0, first - 1), max(1, first)
-        before = round(late_s * len(seconds) / self.duration_s)  # frames that there would be
-        count = int(end - first) + before
-        places = [pick_frames(pick.rule, count, duration_s=length_s) for pick in picks]
-        return [begun(each + first - before, first, is_late) for each in places]
+                yield waiting.popleft().result(self._name, self._stamps.seconds)
 
     def _pictures(self, wanted: list[int]) -> Iterator[tuple[int, av.VideoFrame | None]]:
         """Yields each wanted place, in showing order, with its frame; None if it is damaged."""
@@ -272,12 +264,12 @@ class _Part:
       first: the earliest picked place.
     """
 
-    def __init__(self, picked: list[np.ndarray], picks: Sequence[Pick], size: tuple[int, int]):
+    def __init__(self, picked: list[Picked], picks: Sequence[Pick], size: tuple[int, int]):
         self._picked, self._picks = picked, picks
         self._sizes = [scaled(*size, pick.short_side) for pick in picks]
         self._images: list[np.ndarray | None] = [None for _ in picks]
         self._lost: list[int] = []
-        self.missing = set(np.concatenate(picked).tolist())
+        self.missing = set(np.concatenate([each.places for each in picked]).tolist())
         self.first = min(self.missing)
 
     def take(self, place: int, frame: av.VideoFrame | None) -> None:
@@ -289,7 +281,7 @@ class _Part:
             self._lost.append(place)
             return
         for k, pick in enumerate(self._picks):
-            is_place = self._picked[k] == place
+            is_place = self._picked[k].places == place
             if is_place.any():
                 image = rgb(frame, self._sizes[k])
                 image = image if pick.resize is None else pick.resize(image)
@@ -303,8 +295,8 @@ class _Part:
             at_s = seconds[self._lost[0]]
             return ValueError(f'{name} is damaged or cut short: no picture at {at_s:.2f} s')
         return [
-            Frames(images, places.astype(np.int32), seconds[places].astype(np.float32))
-            for places, images in zip(self._picked, self._images, strict=True)
+            Frames(images, places.astype(np.int32), seconds[places].astype(np.float32), filled)
+            for (places, filled), images in zip(self._picked, self._images, strict=True)
         ]
 
 
@@ -322,7 +314,8 @@ class StillTrack(NamedTuple):
         for pick in picks:
             image = read_picture(self.path, pick.short_side)
             image = image if pick.resize is None else pick.resize(image)
-            part.append(Frames(image[None], np.zeros(1, np.int32), np.zeros(1, np.float32)))
+            zero = np.zeros(1, np.int32)
+            part.append(Frames(image[None], zero, zero.astype(np.float32), np.ones(1, bool)))
         return itertools.repeat(part, len(spans))
 
 

@@ -14,6 +14,7 @@ Nothing is random: the same names give the same splits everywhere, and no group 
 import collections
 import csv
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from avsc_jax.data import folder_walk, media
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import recordings
-from avsc_jax.runtime.files import some
+from avsc_jax.runtime.files import printable, some
 
 ENDINGS = {  # of files that hold sound or pictures
     'sound': media.VIDEOS + media.SOUNDS,
@@ -95,9 +96,20 @@ def read(place: Path, needs: Sequence[str]) -> Listing:
             f'{place} has only the class {listing.classes[0]!r}; a system needs two or more'
         )
     listing = _needed(listing, needs)
+    _check_names(listing)
     items, twice = recordings.once(listing.items, listing.root, place)
     note = f'links to and copies of other files are taken once ({len(twice):,}): {some(twice)}'
     return listing._replace(items=items, notes=listing.notes + (note,) * bool(twice))
+
+
+def _check_names(listing: Listing) -> None:
+    """Raises ValueError for names that are not UTF-8, which records cannot hold."""
+    odd = [i.clip_id for i in listing.items if re.search('[\ud800-\udfff]', i.clip_id + i.scene)]
+    if odd:
+        raise ValueError(
+            f'names in {listing.place} are not UTF-8 ({len(odd):,}): {printable(some(odd))}; '
+            'rename the files'
+        )
 
 
 def _needed(listing: Listing, needs: Sequence[str]) -> Listing:

@@ -164,6 +164,19 @@ def test_sound_and_pictures_must_be_equally_long(folder, frames, seconds, length
     assert problems(folder, **options)[0][0] == CLIP.video
 
 
+def test_a_film_whose_pictures_begin_late_is_no_clip(folder):
+    pictures = mp4(300, rate=30)
+    (folder / CLIP.audio).write_bytes(wav(noise(10, 48000)))
+    (folder / CLIP.video).write_bytes(pictures)
+    late = clip_reader.media.Frames(
+        np.zeros((8, 8, 8, 3), np.uint8), np.arange(8), 2.5 + np.arange(8), np.arange(10) > 1
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(clip_reader.media, 'read_frames', lambda *_, **__: late)
+        ((name, reason),) = problems(folder, frames='second_centres', seconds=True)
+    assert name == CLIP.video and 'has no picture before 2.5 s' in reason
+
+
 def test_an_mp4_may_begin_with_its_index(folder):
     (folder / CLIP.video).write_bytes(early_index_mp4())
     assert clip_reader.read(MediaFiles(folder), CLIP, **OPTIONS)

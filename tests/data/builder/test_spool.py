@@ -425,3 +425,11 @@ def lost(check):
         check(held, clips)
 
     return emptied
+
+
+def test_a_bad_file_whose_name_is_no_text_is_one_line_of_the_report(tmp_path):
+    bad = [('a', [('caf\udce9\nb.wav', 'caf\udce9\nb.wav is empty')])]
+    bad_media.report(bad, 2, tmp_path / 'bad.tsv', skip=True, flag='')
+    assert (tmp_path / 'bad.tsv').read_text().splitlines()[1:] == [
+        'caf� b.wav\tcaf� b.wav is empty'
+    ]

@@ -259,3 +259,9 @@ def test_splits_without_folders_of_classes_are_a_sentence(tmp_path):
         (tmp_path / name).mkdir()
     with pytest.raises(ValueError, match=r'test and train of .* hold no folders; put the files'):
         own.read(tmp_path, ['sound'])
+
+
+def test_a_name_that_is_not_utf_8_is_a_sentence(tmp_path):
+    make(tmp_path, 'a/1.wav', 'b/2.wav', os.fsdecode(b'a/caf\xe9.wav'))
+    with pytest.raises(ValueError, match=r'are not UTF-8 \(1\): a/caf�\.wav; rename the files'):
+        own.read(tmp_path, ['sound'])
