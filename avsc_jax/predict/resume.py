@@ -123,7 +123,7 @@ class Journal:
                 name = line['file']
             except ValueError as error:
                 raise ValueError(
-                    f'{path} is not a file of predictions (see line {number}: {error}); name '
+                    f'{path} is not a file of predictions (see line {number}): {error}; name '
                     'another file, or delete it'
                 ) from error
             if (

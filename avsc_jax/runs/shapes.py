@@ -38,7 +38,7 @@ SHAPES: dict[str, Any] = {
         'encoders?': [(PART, ENCODER)],
     },
     'report.json': {
-        'about?': {'warnings': [str], 'data?': str, 'protocol?': str, 'weights?': {str: str}},
+        'about?': {'warnings?': [str], 'data?': str, 'protocol?': str, 'weights?': {str: str}},
         'headline?': (str, None), 'scores?': {str: dict}, 'learned?': {str: dict},
         'history?': [dict], 'paper?': (dict, None), 'config_hash?': (str, None), 'title?': str,
     },

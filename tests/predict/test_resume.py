@@ -30,7 +30,7 @@ def test_a_hostile_line_is_one_sentence_with_its_number(tmp_path, line):
     path.write_text(f'{json.dumps(LINE)}\n{line}\n')
     before = path.read_bytes()
     with pytest.raises(
-        ValueError, match=r'\A.*out\.jsonl is not a file of .*line 2: .*delete it\Z'
+        ValueError, match=r'\A.*out\.jsonl is not a file of .*line 2\): .*delete it\Z'
     ):
         Journal(path, {})
     assert path.read_bytes() == before
