@@ -1,13 +1,16 @@
 """Runs avsc_jax.serve on parsed flags: a page and its JSON, as an ASGI application."""
 
 import argparse
-import asyncio
 import contextlib
 import ipaddress
+import os
+import secrets
+import shutil
 import socket
+import stat
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -17,13 +20,15 @@ from avsc_jax.data import media
 from avsc_jax.predict.command import published
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
-from avsc_jax.serve.queue import Refusal, TaggingQueue
+from avsc_jax.runtime.files import Busy, locked
+from avsc_jax.serve.queue import RETRY_S, Place, Refusal, TaggingQueue
 from avsc_jax.weights.cache import default_weights_dir
 
 if TYPE_CHECKING:  # of the extra `web`
     from starlette.requests import Request
 
 WEB = Path(__file__).parent
+UPLOADS = 'avsc-serve-'  # the names of temporary folders begin so
 HEADERS = {
     # the explanation in the page's frame has its style and its pictures inline
     'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "
@@ -40,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         import python_multipart  # noqa: F401
         import starlette  # noqa: F401
-        import uvicorn
+
+        from avsc_jax.serve.connections import server
     except ImportError as error:
         raise ValueError(
             f"the page needs {error.name}, which is not installed: pip install 'avsc_jax[web]'"
@@ -51,41 +57,57 @@ def run(args: argparse.Namespace) -> int:
             'there is no password and no encryption',
             file=sys.stderr,
         )
-    with contextlib.closing(_listener(args.host, args.port)) as listener:
-        weights_dir = args.weights_dir or default_weights_dir()
-        if args.download_weights:
-            weights.download_all(published(args.model), weights_dir)
-        desk = TaggingQueue(
-            load(args.model, weights_dir), window_s=args.window, max_seconds=args.max_seconds
-        )
-        print('warming up ...', file=sys.stderr)
-        desk.warm_up()
-        config = uvicorn.Config(
-            app(desk, args.host, max_mb=args.max_mb),
-            log_level='warning',
-            loop='asyncio',
-            http='h11',
-            ws='none',
-            lifespan='off',
-            server_header=False,
-            proxy_headers=False,
-            limit_concurrency=64,
-            timeout_graceful_shutdown=1,
-        )
+    _listener(args.host, args.port).close()  # whether the port is free, before a model is loaded
+    weights_dir = args.weights_dir or default_weights_dir()
+    if args.download_weights:
+        weights.download_all(published(args.model), weights_dir)
+    desk = TaggingQueue(
+        load(args.model, weights_dir), window_s=args.window, max_seconds=args.max_seconds
+    )
+    print('warming up ...', file=sys.stderr)
+    desk.warm_up()
+    with upload_folder() as folder, contextlib.closing(_listener(args.host, args.port)) as listener:
         host = f'[{args.host}]' if ':' in args.host else args.host
         print(f'http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)', flush=True)
+        page = app(desk, args.host, max_mb=args.max_mb, folder=folder)
         with contextlib.suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+            server(page).run(sockets=[listener])
     return 0
 
 
-def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[..., Awaitable[None]]:
+@contextlib.contextmanager
+def upload_folder() -> Iterator[Path]:
+    """Makes a folder for uploads, which is deleted at the end; deletes those of killed servers.
+
+    A server holds the lock of its folder as long as it runs.
+    """
+    temporary = Path(tempfile.gettempdir())
+    for lock in temporary.glob(f'{UPLOADS}*.lock'):
+        with contextlib.suppress(OSError, Busy):
+            facts = lock.lstat()
+            if stat.S_ISREG(facts.st_mode) and facts.st_uid == os.getuid():
+                left = lock.with_suffix('')
+                with locked(left, busy='it is at work'):
+                    shutil.rmtree(left, ignore_errors=True)
+    folder = temporary / f'{UPLOADS}{secrets.token_hex(8)}'
+    with locked(folder):
+        folder.mkdir(0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def app(
+    desk: TaggingQueue, host: str, *, max_mb: float = 200.0, folder: Path | None = None
+) -> Callable[..., Awaitable[None]]:
     """Makes the ASGI application: the page and its JSON.
 
     Args:
       desk: the queue that tags the clips.
       host: the name of the page, besides localhost and numeric addresses.
       max_mb: the largest clip that is accepted.
+      folder: where clips are kept while they are tagged; None: that of temporary files.
     """
     from starlette.applications import Starlette
     from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -96,18 +118,18 @@ def app(desk: TaggingQueue, host: str, *, max_mb: float = 200.0) -> Callable[...
     script = (WEB / 'page.js').read_text('utf-8')
 
     async def tag(request: 'Request') -> JSONResponse:
-        with desk.place(), tempfile.TemporaryDirectory(prefix='avsc-serve-') as folder:
-            try:
-                async with asyncio.timeout(desk.max_seconds):
-                    file, name = await received(request, Path(folder), round(max_mb * 2**20))
-            except TimeoutError as error:
-                raise Refusal(
-                    408, f'the upload took over {desk.max_seconds:g} s; send a smaller clip'
-                ) from error
+        with (
+            desk.place() as place,
+            tempfile.TemporaryDirectory(prefix=UPLOADS, dir=folder) as own,
+        ):
+            async with place.uploading(desk.max_seconds):
+                file, name = await received(request, Path(own), round(max_mb * 2**20), place)
             return JSONResponse(await desk.tag(file, name, _gone(request)))
 
     async def refused(_: 'Request', error: Exception) -> JSONResponse:
-        return JSONResponse({'error': str(error)}, getattr(error, 'status', 500))
+        status = getattr(error, 'status', 500)
+        later = {'Retry-After': f'{RETRY_S}'} if status == 503 else None
+        return JSONResponse({'error': str(error)}, status, later)
 
     routes = [
         Route('/', lambda _: HTMLResponse(page)),
@@ -153,10 +175,13 @@ def refusal(headers: Mapping[str, str], host: str) -> str | None:
     return None
 
 
-async def received(request: 'Request', folder: Path, max_bytes: int) -> tuple[Path, str]:
+async def received(
+    request: 'Request', folder: Path, max_bytes: int, place: Place
+) -> tuple[Path, str]:
     """Writes the clip of a request into a folder as it comes: its file, and what it is called.
 
-    It is the body, with its name in `?name=`, or the only file of a form.
+    It is the body, with its name in `?name=`, or the only file of a form. The place counts its
+    bytes.
     """
     from python_multipart import FormParser
     from python_multipart.exceptions import FormParserError
@@ -173,7 +198,7 @@ async def received(request: 'Request', folder: Path, max_bytes: int) -> tuple[Pa
 
     kind, options = parse_options_header(request.headers.get('content-type'))
     is_form = kind == b'multipart/form-data'
-    files, count, most = [], 0, f'{max_bytes / 2**20:g} MB'
+    files, most = [], f'{max_bytes / 2**20:g} MB'
     try:
         parser = FormParser(
             kind.decode() if is_form else 'application/octet-stream',
@@ -190,8 +215,8 @@ async def received(request: 'Request', folder: Path, max_bytes: int) -> tuple[Pa
         if int(request.headers.get('content-length', 0)) > max_bytes:
             raise Refusal(413, f'the clip is larger than {most}; send a smaller one')
         async for chunk in request.stream():
-            count += len(chunk)
-            if count > max_bytes:
+            place.num_bytes += len(chunk)
+            if place.num_bytes > max_bytes:
                 raise Refusal(413, f'the clip is larger than {most}; send a smaller one')
             parser.write(chunk)
         parser.finalize()
@@ -230,7 +255,7 @@ def _is_local(host: str) -> bool:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """Opens the port early, since loading the model takes a while."""
+    """Opens the port."""
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

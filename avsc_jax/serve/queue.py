@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from avsc_jax.predict.stream import warm_up
 from avsc_jax.report import explanation
 
 MAX_WAITING = 4
+SLOW_BYTES_S = 65_536  # an upload below this rate gives its place to another client
+SLOW_AFTER_S = 0.5
+RETRY_S = 10  # until a client that was refused for want of a place may ask again
 
 
 class Refusal(Exception):
@@ -28,6 +32,48 @@ class Refusal(Exception):
     def __init__(self, status: int, sentence: str):
         super().__init__(sentence)
         self.status = status
+
+
+class Place:
+    """A client's place in the queue, from the first byte of its clip to the answer.
+
+    Attributes:
+      num_bytes: bytes of the clip that have come.
+    """
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+        self._began_s, self._upload, self._is_lost = time.monotonic(), None, False
+
+    @contextlib.asynccontextmanager
+    async def uploading(self, max_seconds: float) -> AsyncIterator[None]:
+        """Limits the time of the upload, which the context holds; raises Refusal when it is up."""
+        try:
+            async with asyncio.timeout(max_seconds) as self._upload:
+                yield
+        except TimeoutError as error:
+            if self._is_lost:
+                raise Refusal(
+                    503,
+                    f'the upload came at less than {SLOW_BYTES_S // 1024} KB a second while others '
+                    'waited; try again in a while',
+                ) from error
+            raise Refusal(
+                408, f'the upload took over {max_seconds:g} s; send a smaller clip'
+            ) from error
+        finally:
+            self._upload = None
+
+    @property
+    def bytes_per_s(self) -> float:
+        """The rate of a running upload; infinite in its first moments, and where there is none."""
+        seconds = time.monotonic() - self._began_s
+        return self.num_bytes / seconds if self._upload and seconds > SLOW_AFTER_S else math.inf
+
+    def lose(self) -> None:
+        """Ends the upload, whose client gets a Refusal."""
+        self._is_lost = True
+        self._upload.reschedule(0)  # a time that has passed
 
 
 class TaggingQueue:
@@ -47,7 +93,8 @@ class TaggingQueue:
         self._predictor, self._window_s = predictor, predictor.wants(window_s).window_s
         # one thread: the compiler and the device are used by one clip at a time
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='tagging')
-        self._inside, self._doing = 0, ''
+        self._places: set[Place] = set()
+        self._doing = ''
 
     def warm_up(self) -> None:
         """Compiles the networks, for answers and for explanations."""
@@ -62,19 +109,28 @@ class TaggingQueue:
     @property
     def progress(self) -> str:
         """The current step in words, and how many clips wait; empty when idle."""
-        waiting = self._inside - 1
+        waiting = len(self._places) - 1
         return self._doing + (f' ({waiting} waiting)' if self._doing and waiting > 0 else '')
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """Reserves a place in the queue while the context is open; raises Refusal if it is full."""
-        if self._inside > MAX_WAITING:
-            raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
-        self._inside += 1
+    def place(self) -> Iterator[Place]:
+        """Reserves a place in the queue while the context is open.
+
+        If all are taken, the slowest upload below SLOW_BYTES_S loses its place; Refusal is raised
+        if there is none.
+        """
+        if len(self._places) > MAX_WAITING:
+            slowest = min(self._places, key=lambda place: place.bytes_per_s)
+            if slowest.bytes_per_s > SLOW_BYTES_S:
+                raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
+            slowest.lose()
+            self._places.remove(slowest)
+        place = Place()
+        self._places.add(place)
         try:
-            yield
+            yield place
         finally:
-            self._inside -= 1
+            self._places.discard(place)
 
     async def tag(self, file: Path, name: str, gone: Awaitable[None]) -> dict[str, Any]:
         """Tags and explains a clip, in the thread; see `_tagged` for the result.

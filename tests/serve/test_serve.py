@@ -100,15 +100,14 @@ def model(tmp_path_factory, write_run):
 @pytest.fixture(scope='module')
 def page(model, tmp_path_factory):
     """The port of a page that takes 2 MB, and the folder of its temporary files."""
-    import uvicorn
-
     from avsc_jax.predict.predictor import load
+    from avsc_jax.serve.connections import server as server_of
     from avsc_jax.serve.queue import TaggingQueue
 
     folder = tmp_path_factory.mktemp('temporary')
     desk = TaggingQueue(load(model), max_seconds=60.0)
     app = work.app(desk, '127.0.0.1', max_mb=2.0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level='warning', lifespan='off', ws='none'))
+    server = server_of(app)
     with pytest.MonkeyPatch.context() as patch, work._listener('127.0.0.1', 0) as listener:
         patch.setattr(tempfile, 'tempdir', str(folder))
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -195,6 +194,7 @@ def test_clips_are_not_read_where_too_many_wait(page):
     with desk.place(), desk.place(), desk.place(), desk.place(), desk.place():
         answer, found = ask(port, 'POST', '/api/tag', b'x')
     assert answer.status == 503 and 'clips are waiting already' in found['error']
+    assert answer.headers['Retry-After'] == '10'
 
 
 def test_a_clip_that_stops_to_come_is_given_up(page):
@@ -210,6 +210,37 @@ def test_a_clip_that_stops_to_come_is_given_up(page):
     end = time.monotonic() + 5
     while [*folder.iterdir()]:
         assert time.monotonic() < end, 'the file of a clip that did not come to its end is there'
+
+
+def test_what_a_killed_server_left_is_deleted_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    (tmp_path / 'avsc-serve-others').mkdir()  # nobody has locked it
+    (tmp_path / 'avsc-serve-link.lock').symlink_to(tmp_path / 'precious')
+    (tmp_path / 'precious').write_text('x')
+    (tmp_path / 'avsc-serve-killed/avsc-serve-clip').mkdir(parents=True)
+    (tmp_path / 'avsc-serve-killed/avsc-serve-clip/clip.mp4').write_bytes(b'x')
+    (tmp_path / 'avsc-serve-killed.lock').write_text('process 1 on pc')
+    with work.upload_folder() as first, work.upload_folder() as second:
+        left = {path.name for path in tmp_path.iterdir()}
+        own = {f'{folder.name}{end}' for folder in (first, second) for end in ('', '.lock')}
+        others = {'avsc-serve-others', 'avsc-serve-link.lock', 'precious'}
+        assert left == own | others and first.is_dir()
+    assert {path.name for path in tmp_path.iterdir()} == others
+    assert (tmp_path / 'precious').read_text() == 'x'
+
+
+def test_the_port_is_opened_when_the_page_can_answer(tmp_path, monkeypatch, capsys):
+    with work._listener('127.0.0.1', 0) as free:
+        port = free.getsockname()[1]
+
+    def load(*_):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(('127.0.0.1', port))
+        raise ValueError('no model')
+
+    monkeypatch.setattr(work, 'load', load)
+    assert command(monkeypatch, f'--port={port}') == 1
+    assert 'no model' in capsys.readouterr().err
 
 
 def test_the_page_asks_nobody_else(page):
