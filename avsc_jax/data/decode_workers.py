@@ -57,6 +57,7 @@ class Limits:
 
     Attributes:
       seconds_per_window: wall clock time for each window.
+      seconds_per_file: wall clock time for all windows of a file.
       memory_bytes: address space beyond what a worker uses at its start.
       duration_s: length of the longest file.
     """
@@ -64,6 +65,7 @@ class Limits:
     seconds_per_window: float = 120.0
     memory_bytes: int = 2 << 30
     duration_s: float = windows.MAX_DURATION_S
+    seconds_per_file: float = windows.MAX_DURATION_S
 
 
 class Event(NamedTuple):
@@ -80,8 +82,13 @@ class Event(NamedTuple):
 
 
 def decode(
-    files: Iterable[Path], wants: Wants, *, workers: int | None = None, limits: Limits = Limits()
-) -> Iterator[Event]:
+    files: Iterable[Path],
+    wants: Wants,
+    *,
+    workers: int | None = None,
+    limits: Limits = Limits(),
+    pause_s: float = math.inf,
+) -> Iterator[Event | None]:
     """Yields the windows of all files, in order within a file, and the end of each file.
 
     Files are decoded in parallel. A worker is at most two windows ahead. Closing the generator ends
@@ -89,6 +96,7 @@ def decode(
 
     Args:
       workers: number of processes, at most one per file; None: one per core, at most eight.
+      pause_s: None is yielded whenever the workers have given nothing for so long.
     """
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     todo: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
@@ -103,7 +111,11 @@ def decode(
                 slots.append(_Slot(todo, done, wants, limits))
                 slots[-1].start()
         while unfinished:
-            event = done.get()
+            try:
+                event = done.get(timeout=pause_s if pause_s < math.inf else None)
+            except queue.Empty:
+                yield None
+                continue
             if isinstance(event, Exception):
                 raise event
             if event.window is None:
@@ -194,12 +206,14 @@ class _Worker:
 
     def ask(self, file: Path) -> None:
         """Sends the name of the next file."""
+        self._left_s = self._limits.seconds_per_file
         with contextlib.suppress(BrokenPipeError):  # `answer` reports the death
             self._process.stdin.write(json.dumps(os.fspath(file)).encode() + b'\n')
 
     def answer(self) -> dict | str | None:
         """Returns the next window, or at the file's end None or the error that ended it."""
-        self._deadline = time.monotonic() + self._limits.seconds_per_window
+        began_s = time.monotonic()
+        self._deadline = began_s + min(self._limits.seconds_per_window, self._left_s)
         try:
             length = int.from_bytes(self._bytes(4), 'big')
             if length > MAX_HEADER_BYTES:
@@ -212,6 +226,8 @@ class _Worker:
             raise
         except Exception as error:  # a worker may send anything
             raise _Stopped('the decoder sent no valid window, and was stopped') from error
+        finally:
+            self._left_s -= time.monotonic() - began_s
 
     def end(self) -> int:
         """Kills the process if it still runs; returns its exit code."""
@@ -247,11 +263,16 @@ class _Worker:
         while view:
             left_s = max(0, self._deadline - time.monotonic())
             if not self._poll.poll(1000 * left_s):
-                limit_s = self._limits.seconds_per_window
-                raise _Stopped(f'the decoder was stopped after {limit_s:g} s without a window')
+                raise _Stopped(self._lateness())
             if not (count := self._process.stdout.readinto(view)):
                 raise _Stopped(self._death())
             view = view[count:]
+
+    def _lateness(self) -> str:
+        if self._left_s > (limit_s := self._limits.seconds_per_window):
+            return f'the decoder was stopped after {limit_s:g} s without a window'
+        limit_s = self._limits.seconds_per_file
+        return f'the decoder was stopped after {limit_s:g} s of work; give a larger --max_hours'
 
     def _death(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -31,7 +31,7 @@ def walk(folder: Path) -> Walk:
     """Lists all files and folders below a folder; links are followed.
 
     Left out are hidden files and folders, links that lead nowhere or back to a folder that holds
-    them, folders that may not be read, and pipes and devices.
+    them, folders that may not be read or vanish meanwhile, and pipes and devices.
     """
     files: list[Path] = []
     folders: list[Path] = []
@@ -45,6 +45,9 @@ def walk(folder: Path) -> Walk:
             inside = [*place.iterdir()]
         except PermissionError:
             odd['folders that may not be read are left out'].append(_below(place, folder))
+            continue
+        except FileNotFoundError:
+            odd['folders that are no longer there are left out'].append(_below(place, folder))
             continue
         for path in inside:
             kind = _kind(path, holders)
@@ -97,7 +100,10 @@ def links(files: Iterable[Path]) -> dict[Path, Path]:
     """
 
     def number(file: Path) -> Hashable:
-        facts = file.stat()
+        try:
+            facts = file.stat()
+        except FileNotFoundError:  # deleted since the walk
+            return file
         return (facts.st_dev, facts.st_ino) if facts.st_ino else file.resolve()
 
     return _others(_equal(files, number))

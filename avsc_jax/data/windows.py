@@ -6,6 +6,7 @@ picture decides how many windows there are. A window that has only one of them s
 missing; one that has neither is left out. At most two windows are in memory.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,7 +63,7 @@ class Wants:
 
 
 def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) -> Iterator[dict]:
-    """Yields the windows of a file in order.
+    """Yields the windows of a file in order, if it does not change meanwhile.
 
     A window is a record of the inputs that are wanted, with its `start_s` and `end_s` in the file,
     `missing`: 'sound' or 'picture' -> why the window has none, and `partly`: the same of one that
@@ -73,8 +74,26 @@ def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) ->
 
     Raises:
       ValueError: no wanted input of the file, or of a window, can be read, or the sound has samples
-        that cannot be right.
+        that cannot be right, or the file lasts longer than `max_duration_s`, or it has changed.
     """
+    before = stamp(file)
+    yield from _read(file, wants, max_duration_s)
+    if stamp(file) != before:
+        raise ValueError(
+            f'{file} has changed while it was read; give the command again when it is complete'
+        )
+
+
+def stamp(file: Path) -> list[int]:
+    """Returns size, time and number of a file, which change with its content; [] without a file."""
+    with contextlib.suppress(OSError):
+        facts = file.stat()
+        return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
+    return []
+
+
+def _read(file: Path, wants: Wants, max_duration_s: float) -> Iterator[dict]:
+    """Yields the windows of a file; see `read`."""
     picks = wants.picks()
     if file.suffix.lower() in media.PICTURES:
         yield _still(file, wants.audio, picks)
@@ -123,6 +142,8 @@ def _still(file: Path, audio: bool, picks: Mapping[str, media.Pick]) -> dict:
 def _opened(kind: type[Track], file: Path, max_duration_s: float) -> Track | ValueError:
     try:
         return kind(file, max_duration_s=max_duration_s)
+    except media.TooLong as error:
+        raise ValueError(f'{error}; cut it, or give predict a larger --max_hours') from error
     except ValueError as error:
         return error
 

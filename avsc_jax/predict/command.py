@@ -116,15 +116,26 @@ def _tag(
         fallback=not args.whole,
         keep=bool(args.report),
         workers=args.workers,
-        limits=Limits(args.time_limit, round(args.memory_limit * 2**30)),
+        limits=_limits(args),
     )
     for one in tqdm(tagged, total=len(todo), unit='file', disable=len(todo) < 2):
         line = journal.add(one, predictor.classes, embedding=keeps)
         if one.error:
             continue
         tqdm.write(_shown(line, predictor.classes, args.top))
+        sys.stdout.flush()  # into a pipe, too
         if args.report:
             _explain(args, predictor, one, alone=len(files) == 1)
+
+
+def _limits(args: argparse.Namespace) -> Limits:
+    longest_s = args.max_hours * 3600
+    return Limits(
+        args.time_limit,
+        round(args.memory_limit * 2**30),
+        longest_s,
+        max(longest_s, args.time_limit),
+    )
 
 
 def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:

@@ -76,6 +76,8 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     add('--fresh', action='store_true', help='answer files anew that were finished before')
     add('--workers', type=int, help='processes that decode (default: one a core)')
     add('--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)')
+    hours = 'longest file, and longest time to decode one, in hours (default 24)'
+    add('--max_hours', type=float, default=24.0, help=hours)
     add('--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)')
 
 
@@ -146,6 +148,10 @@ def _check(args: argparse.Namespace) -> None:
         (
             args.window is not None and not 0.5 <= args.window <= 60,
             f'--window is {args.window or 0:g}; it must be 0.5 to 60 seconds',
+        ),
+        (
+            not 0 < args.max_hours <= 1000,
+            f'--max_hours is {args.max_hours:g}; it must be above 0 and at most 1000',
         ),
     ):
         if wrong:

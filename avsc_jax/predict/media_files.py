@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from avsc_jax.data import decode_workers, folder_walk, media
+from avsc_jax.data import decode_workers, folder_walk, media, windows
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.answer import Answer, Answering
 from avsc_jax.runtime.files import printable, some
 
 WINDOWS_PER_BATCH = 8
+PAUSE_S = 0.5  # without a window, after which finished files are answered in a smaller batch
 KEPT = 4  # windows of a file that are kept for explanations
 
 
@@ -27,6 +28,7 @@ class Prediction(NamedTuple):
       kept: for each scene its most probable window, at most KEPT; empty unless asked for.
       error: why the file has no answer; None if it has one.
       classes: the C names of the scenes, in the order of the probabilities.
+      stamp: of the file that was read, see `windows.stamp`.
     """
 
     file: Path
@@ -35,6 +37,7 @@ class Prediction(NamedTuple):
     kept: list[Mapping]
     error: str | None
     classes: tuple[str, ...] = ()
+    stamp: Sequence[int] = ()
 
     @property
     def scene(self) -> str:
@@ -74,6 +77,7 @@ class _Open:
     waiting: int = 0
     has_ended: bool = False
     error: str | None = None
+    stamp: Sequence[int] = ()
 
     def keep(self, window: Mapping, answer: Answer) -> None:
         """Keeps the window if it is the most probable one of its scene so far."""
@@ -109,12 +113,20 @@ def tag(
     notes = predictor.window_notes(wants.window_s)
     opened: dict[Path, _Open] = {}
     batch: list[tuple[Path, Mapping]] = []
-    for file, window, error in decode_workers.decode(
-        files, wants, workers=workers, limits=limits or Limits()
+    for event in decode_workers.decode(
+        files, wants, workers=workers, limits=limits or Limits(), pause_s=PAUSE_S
     ):
+        if event is None:
+            if any(opened[file].has_ended for file, _ in batch):  # and waits for its neighbours
+                _answer(predictor, batch, opened, keep)
+                batch = []
+            yield from _finished(predictor, opened)
+            continue
+        file, window, error = event
         state = opened.setdefault(file, _Open(notes=dict.fromkeys(notes)))
         if window is None:
             state.has_ended, state.error = True, state.error or error
+            state.stamp = windows.stamp(file)
         elif not state.error:
             for kind, why in window['missing'].items():
                 state.notes[f'answered without {kind}: {why}'] = None
@@ -142,9 +154,8 @@ def _finished(predictor: Answering, opened: dict[Path, _Open]) -> Iterator[Predi
             if state.clipped:
                 state.notes[media.clipping_note(state.clipped)] = None
             kept = [window for _, window in sorted(state.kept.values(), key=lambda k: -k[0])]
-            yield Prediction(
-                file, state.windows, [*state.notes], kept, state.error, predictor.classes
-            )
+            facts = [*state.notes], kept, state.error, predictor.classes, state.stamp
+            yield Prediction(file, state.windows, *facts)
 
 
 def _answer(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from avsc_jax.data.windows import stamp
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runtime import made_with as libraries
 from avsc_jax.runtime.files import write_text
@@ -66,7 +67,7 @@ class Journal:
         """Whether a file is answered, and has not changed since."""
         line = self.lines.get(str(file), {'error': ''})
         is_answered = 'error' not in line and (not embedding or 'embedding' in line)
-        return is_answered and file.exists() and line['stamp'] == _stamp(file)
+        return is_answered and file.exists() and line['stamp'] == stamp(file)
 
     def add(self, tagged: Prediction, classes: Sequence[str], *, embedding: bool) -> dict:
         """Appends the line of a prediction, and returns it."""
@@ -87,7 +88,7 @@ class Journal:
             ]
             line |= {'without': tagged.without, 'notes': tagged.notes}
             line |= {'embedding': tagged.embedding.tolist()} if embedding else {}
-            line |= {'stamp': _stamp(tagged.file), **self._about, 'made_with': self._libraries}
+            line |= {'stamp': [*tagged.stamp], **self._about, 'made_with': self._libraries}
         self.lines[line['file']] = line
         if self.path:
             with self.path.open('a') as out:
@@ -130,10 +131,3 @@ class Journal:
                     'file, or give --fresh, which replaces them'
                 )
             self.lines[name] = line
-
-
-def _stamp(file: Path) -> list[int]:
-    if not file.exists():  # deleted since it was read
-        return []
-    facts = file.stat()
-    return [facts.st_size, facts.st_mtime_ns, facts.st_ino]

@@ -46,7 +46,7 @@ class Recording:
         try:
             with _opened(name, self.patience_s, tape.stop) as file:
                 # a recorder writes the length last; until then it is 0, -1 or out of date
-                options = {'ignore_length': '1', 'protocol_whitelist': 'file'}
+                options = media.CONTAINER_OPTIONS | {'ignore_length': '1'}
                 with av.open(file, 'r', container_options=options, **media.TITLES) as container:
                     _play(container, name, tape, kinds)
         except (av.FFmpegError, EOFError) as error:

@@ -154,6 +154,26 @@ def test_a_worker_that_sends_drop_by_drop_is_stopped(tmp_path, monkeypatch):
     )
 
 
+def test_all_windows_of_a_file_have_a_limit_of_time_together(tmp_path, monkeypatch):
+    windows_for_ever = (
+        'import sys, time\n'
+        'head = b\'{"start_s": 0, "end_s": 1, "missing": {}, "partly": {}, "arrays": {}}\'\n'
+        'for _ in range(60):\n'
+        '    time.sleep(0.05)\n'
+        '    sys.stdout.buffer.write(len(head).to_bytes(4, "big") + head)\n'
+        '    sys.stdout.flush()\n'
+    )
+    monkeypatch.setattr(decode_workers, 'COMMAND', (sys.executable, '-S', '-c', windows_for_ever))
+    *given, (_, _, error) = decode([tmp_path / 'a.wav'], SOUND, limits=Limits(seconds_per_file=1))
+    assert given and error.startswith(f'{tmp_path / "a.wav"}: the decoder was stopped after 1 s of')
+
+
+def test_it_is_said_when_the_workers_give_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode_workers, 'COMMAND', ('sh', '-c', 'sleep 0.5'))
+    *pauses, end = decode([tmp_path / 'a.wav'], SOUND, pause_s=0.1)
+    assert pauses and {*pauses} == {None} and 'died' in end.error
+
+
 def test_a_file_that_takes_too_much_memory_is_an_error_of_its_own(tmp_path, started):
     Image.new('RGB', (6000, 6000)).save(tmp_path / 'large.png')
     Image.new('RGB', (60, 60)).save(tmp_path / 'small.png')

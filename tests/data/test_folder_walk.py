@@ -1,6 +1,7 @@
 """One walk of folders: links, hidden files, and what looks like a file and is none."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_links_and_copies_stand_for_the_file_with_the_fewest_links(tmp_path):
     assert folder_walk.copies(files) == dict.fromkeys(
         [tmp_path / 'b.wav', *linked], tmp_path / 'a/c.wav'
     )
+
+
+def test_folders_and_files_that_vanish_meanwhile_are_no_error(tmp_path, monkeypatch):
+    make(tmp_path, 'a/b.wav', 'c.wav')
+    listed = Path.iterdir
+
+    def vanishing(folder):
+        if folder.name == 'a':
+            (folder / 'b.wav').unlink()
+            folder.rmdir()
+        return listed(folder)
+
+    monkeypatch.setattr(Path, 'iterdir', vanishing)
+    files, _, notes = folder_walk.walk(tmp_path)
+    assert files == [tmp_path / 'c.wav']
+    assert notes == ['folders that are no longer there are left out (1): a']
+    (tmp_path / 'c.wav').unlink()
+    assert folder_walk.links([*files, tmp_path / 'd.wav']) == {}
 
 
 def test_files_that_differ_outside_of_their_middle_are_no_copies(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from avsc_jax.data import media
 
@@ -230,6 +231,54 @@ def test_files_that_are_no_media_raise_one_sentence(tmp_path, content):
         with pytest.raises(ValueError, match=r'bad\.mp4') as caught:
             read()
         assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'content',
+    [
+        b"ffconcat version 1.0\nfile 'clip.mp4'\n",
+        b'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nclip.mp4\n#EXT-X-ENDLIST\n',
+        b'v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5000 RTP/AVP 96\n',
+        b'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"></MPD>',
+        b'1\n00:00:01,000 --> 00:00:02,000\nhello\n\n2\n00:00:03,000 --> 00:00:04,000\nhello\n',
+        b'[Script Info]\nScriptType: v4.00+\n',
+        'Grüße aus Köln\n'.encode() * 9999,
+        'Grüße aus Köln\n'.encode('latin-1'),
+    ],
+)
+@pytest.mark.parametrize('name', ['list.mp4', 'list.mp3', 'list.ts', 'list'])
+def test_text_and_lists_of_other_files_are_no_media(tmp_path, name, content):
+    write_video(tmp_path / 'clip.mp4', 5)
+    (tmp_path / name).write_bytes(content)
+    for read in (
+        lambda: media.PictureTrack(tmp_path / name),
+        lambda: media.SoundTrack(tmp_path / name),
+    ):
+        with pytest.raises(ValueError, match=f'cannot decode .*{name}: it is no media, but text'):
+            read()
+    with pytest.raises(ValueError, match='it is no media, but text'):
+        media.read_audio(io.BytesIO(content))
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'bmp'])
+def test_no_reader_of_numbered_pictures_or_of_other_formats_is_started(tmp_path, suffix):
+    image = Image.new('RGB', (64, 64), 'red')
+    for number in range(3):
+        image.save(tmp_path / f'{number}.{suffix}')
+    image.save(tmp_path / f'%d.{suffix}')
+    for path in (tmp_path / f'%d.{suffix}', tmp_path / 'film.mp4'):
+        path.write_bytes((tmp_path / f'0.{suffix}').read_bytes())
+        with pytest.raises(ValueError, match=r'its format is none of those that are read, or it'):
+            media.PictureTrack(path)
+
+
+def test_the_formats_that_are_read_are_known_and_lead_to_no_other_file():
+    known = {name for names in av.formats_available for name in names.split(',')}
+    read = {*media.CONTAINER_OPTIONS['format_whitelist'].split(',')}
+    assert read <= known
+    others = 'hls dash concat sdp rtsp rtp sap image2 image2pipe lavfi alsa v4l2 fbdev x11grab tty'
+    assert not read & {*others.split(), *(name for name in known if name.endswith('_pipe'))}
+    assert media.CONTAINER_OPTIONS['protocol_whitelist'] == 'file'
 
 
 @pytest.mark.parametrize('content', [b'RIFF', b'fLaC' + bytes(50), b'RIFF' + bytes(99)])

@@ -307,6 +307,44 @@ def test_a_length_that_a_header_only_claims_is_an_error(tmp_path):
         read(tmp_path / 'a.flac', SOUND, max_duration_s=30)
 
 
+def test_two_pictures_that_claim_a_day_are_one_error_and_not_thousands_of_windows(tmp_path):
+    path = tmp_path / 'day.mkv'
+    with av.open(path, 'w') as container:
+        stream = container.add_stream('mjpeg', rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuvj420p'
+        for k, at_s in enumerate((0, 1, 40_000, 80_000)):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 50 * k, np.uint8))
+            frame.pts, frame.time_base = at_s, Fraction(1)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(
+        ValueError, match=r'day\.mkv claims to show one picture for 40000 s; the limit'
+    ):
+        read(path, PICTURES)
+    with pytest.raises(
+        ValueError, match=r'lasts 80001 s; the limit is 7200; cut it, or give predict'
+    ):
+        read(path, PICTURES, max_duration_s=7200.0)
+
+
+@pytest.mark.parametrize('change', ['grows', 'is replaced', 'vanishes'])
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path, change):
+    path = tmp_path / 'a.wav'
+    soundfile.write(path, np.zeros((24_000, 1)), 8000)
+    parts = windows.read(path, SOUND)
+    next(parts)
+    if change == 'grows':
+        with path.open('ab') as file:
+            file.write(b'more')
+    elif change == 'is replaced':
+        soundfile.write(tmp_path / 'b.wav', np.ones((24_000, 1)), 8000)
+        (tmp_path / 'b.wav').replace(path)
+    else:
+        path.unlink()
+    with pytest.raises(ValueError, match=r'a\.wav has changed while it was read; give the command'):
+        list(parts)
+
+
 def test_absurd_sizes_and_lengths_are_refused(tmp_path, monkeypatch):
     path = film(tmp_path / 'a.mkv', 3.0)
     with pytest.raises(ValueError, match='lasts 3 s; the limit is 2'):

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,8 +17,10 @@ from PIL import Image
 
 from avsc_jax import tables
 from avsc_jax.data import decode_workers, windows
+from avsc_jax.data.decode_workers import Event
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import command, media_files, outputs, predictor
+from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.score import __main__ as score
@@ -104,6 +107,35 @@ def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypat
         'a.mp4': None,
         'b.mp4': f'{clips}/b.mp4 is incomplete: {clips}/b.mp4 has no sound track',
     }
+
+
+def test_a_finished_file_does_not_wait_for_its_slow_neighbour(monkeypatch, tmp_path):
+    def decode(files, wants, *, pause_s, **_):
+        window = {'start_s': 0.0, 'end_s': 1.0, 'missing': {}}
+        quick, slow = files
+        yield Event(slow, window, None)
+        yield None
+        yield Event(quick, window, None)
+        yield Event(quick, None, None)
+        yield None
+        decoding.append(slow)
+        yield Event(slow, None, None)
+
+    class Stand:
+        classes = ('park', 'tram')
+        wants = staticmethod(lambda window_s: SimpleNamespace(window_s=1.0))
+        notes = window_notes = staticmethod(lambda _: [])
+
+        def answers(self, records):
+            asked.append(len(records))
+            return [Answer(np.ones(2) / 2, np.zeros(1), ())] * len(records)
+
+    decoding, asked = [], []
+    monkeypatch.setattr(decode_workers, 'decode', decode)
+    tagged = media_files.tag(Stand(), [tmp_path / 'quick', tmp_path / 'slow'])
+    assert next(tagged).file.name == 'quick' and not decoding
+    assert [one.file.name for one in tagged] == ['slow']
+    assert asked == [2, 0][: len(asked)]
 
 
 def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, monkeypatch):
@@ -231,6 +263,16 @@ def test_the_window_is_that_of_the_training_and_another_is_told(both, clips, cap
         assert (len(line['timeline']), line['window_s']) == (stretches, 5.0 if more else 2.0)
         note = 'windows of 5 s, but the system was trained on clips of 2 s'
         assert (note in line['notes']) == (note in capsys.readouterr().err) == bool(more)
+
+
+def test_a_file_that_changes_between_its_reading_and_its_answer_is_answered_anew(tmp_path):
+    (clip := tmp_path / 'a.wav').write_bytes(b'new')
+    window = (0.0, 1.0, Answer(np.ones(2) / 2, np.zeros(1), ()))
+    for stamp, is_known in ((windows.stamp(clip), True), ([3, 1, 2], False)):
+        journal = Journal(None, {})
+        read = media_files.Prediction(clip, [window], [], [], None, ('park', 'tram'), stamp)
+        journal.add(read, read.classes, embedding=False)
+        assert journal.has(clip, embedding=False) == is_known
 
 
 def test_a_line_that_was_torn_off_is_removed_before_others_follow(tmp_path):

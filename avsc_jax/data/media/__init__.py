@@ -26,6 +26,7 @@ from avsc_jax.data.media.sound import (
     read_sound,
 )
 from avsc_jax.data.media.source import (
+    CONTAINER_OPTIONS,
     MAX_DURATION_S,
     MAX_SAMPLE_RATE_HZ,
     MAX_SIDE_PX,
@@ -34,6 +35,7 @@ from avsc_jax.data.media.source import (
     TITLES,
     VIDEOS,
     MediaFile,
+    TooLong,
     check_whole,
 )
 from avsc_jax.data.media.still import (
@@ -68,6 +70,7 @@ from avsc_jax.data.media.video import (
 )
 
 __all__ = (
+    'CONTAINER_OPTIONS',
     'FRAME_RULES',
     'GAP_S',
     'MAX_DURATION_S',
@@ -90,6 +93,7 @@ __all__ = (
     'Sound',
     'SoundTrack',
     'StillTrack',
+    'TooLong',
     'audio_bit_depth',
     'audio_channels',
     'check_picture_size',

@@ -15,6 +15,7 @@ from avsc_jax.data.media.source import (
     MAX_DURATION_S,
     MAX_SAMPLE_RATE_HZ,
     MediaFile,
+    TooLong,
     checked,
     name_of,
     one_sentence,
@@ -353,7 +354,7 @@ def _check_sound(
     if not num_samples:
         raise ValueError(f'{name} holds no sound samples')
     if not 0 < rate <= MAX_SAMPLE_RATE_HZ or num_samples > max_duration_s * rate:
-        raise ValueError(
+        raise (TooLong if 0 < rate <= MAX_SAMPLE_RATE_HZ else ValueError)(
             f'{name} claims {num_samples} samples at {rate} Hz; the limits are '
             f'{max_duration_s:.0f} s and {MAX_SAMPLE_RATE_HZ} Hz'
         )

@@ -12,6 +12,7 @@ import soundfile
 
 MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
+MAX_HELD_S = 3600.0  # for which a film shows one picture
 MAX_SAMPLE_RATE_HZ = 192_000
 
 # File name endings, for code that searches folders.
@@ -19,7 +20,29 @@ VIDEOS = ('.mp4', '.mkv', '.mov', '.avi', '.webm', '.m4v', '.mpg', '.mpeg', '.ts
 SOUNDS = ('.wav', '.flac', '.mp3', '.m4a', '.aac', '.ogg', '.opus', '.wma', '.aiff', '.aif')
 PICTURES = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 
+# FFmpeg's names of the formats that are read. Left out are those that lead to other files and
+# devices (playlists, concat, sdp, numbered pictures, lavfi), text, and stills, which Pillow reads.
+FILM_FORMATS = (
+    'mov', 'matroska', 'webm', 'avi', 'mpeg', 'mpegts', 'mpegvideo', 'm4v', 'asf', 'flv', 'ogg',
+    'mxf', 'nut', 'rm', 'dv', 'ivf', 'h264', 'hevc', 'mjpeg', 'gif', 'apng',
+)  # fmt: skip
+SOUND_FORMATS = (
+    'wav', 'w64', 'aiff', 'flac', 'mp3', 'aac', 'caf', 'ac3', 'eac3', 'dts', 'amr', 'au', 'ape',
+    'wv', 'tta', 'tak', 'mpc', 'mpc8', 'voc', 'xwma',
+)  # fmt: skip
+CONTAINER_OPTIONS = {
+    'protocol_whitelist': 'file',
+    'format_whitelist': ','.join(FILM_FORMATS + SOUND_FORMATS),
+}
+HEAD_BYTES = 4096
+# Bytes that no text has, in ASCII, UTF-8, or an encoding of one or two bytes for a character.
+_NO_TEXT = bytes({*range(32)} - {*b'\t\n\f\r\x1b'})
+
 MediaFile = str | os.PathLike | BinaryIO
+
+
+class TooLong(ValueError):
+    """The error of a file that lasts longer than is allowed."""
 
 
 class _Titles(TypedDict, total=False):
@@ -80,10 +103,31 @@ def opened(source: MediaFile) -> Iterator[tuple[av.container.InputContainer, str
     target = checked(source)
     if not hasattr(target, 'read'):
         target = f'file:{target}'  # never a URL, whatever the name looks like
-    # a playlist inside must not reach for the network either
-    options = {'protocol_whitelist': 'file'}
-    with one_sentence(source), av.open(target, container_options=options, **TITLES) as container:
+    _check_no_text(source)
+    with one_sentence(source), _container(target, name_of(source)) as container:
         yield container, name_of(source)
+
+
+def _container(target: MediaFile, name: str) -> av.container.InputContainer:
+    try:
+        return av.open(target, container_options=CONTAINER_OPTIONS, **TITLES)
+    except av.error.ArgumentError as error:  # FFmpeg's of a format that is not listed
+        raise ValueError(
+            f'cannot decode {name}: its format is none of those that are read, or it is damaged; '
+            'save it as mp4, mkv, wav or flac'
+        ) from error
+
+
+def _check_no_text(source: MediaFile) -> None:
+    """Raises ValueError for text, in which some readers would look for sound to its end."""
+    if is_open := hasattr(source, 'read'):
+        source.seek(0)
+    with contextlib.nullcontext(source) if is_open else Path(source).open('rb') as file:
+        head = file.read(HEAD_BYTES)
+    if is_open:
+        source.seek(0)
+    if len(head.translate(None, _NO_TEXT)) == len(head):
+        raise ValueError(f'cannot decode {name_of(source)}: it is no media, but text')
 
 
 def checked(source: MediaFile) -> MediaFile:

@@ -19,7 +19,14 @@ from av.stream import Disposition
 from avsc_jax.data.media.frame_rules import pick_frames, pick_shown
 from avsc_jax.data.media.frame_times import begun, seconds_of, timing
 from avsc_jax.data.media.pixels import rgb
-from avsc_jax.data.media.source import MAX_DURATION_S, MediaFile, name_of, opened
+from avsc_jax.data.media.source import (
+    MAX_DURATION_S,
+    MAX_HELD_S,
+    MediaFile,
+    TooLong,
+    name_of,
+    opened,
+)
 from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
 from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, start_of, tick_of
 
@@ -130,11 +137,16 @@ class PictureTrack:
         self._seconds = seconds_of(shown, tick, zero)
         self._is_constant, self.duration_s = timing(self._seconds, last_s, float(1 / rate))
         if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
-            raise ValueError(
+            raise TooLong(
                 f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
             )
         start_s = max(0.0, float(self._seconds[0]))
         self.extent = Extent(start_s, float(self._seconds[0]) + self.duration_s)
+        if (held_s := np.diff(self._seconds, append=self.extent.end_s).max()) > MAX_HELD_S:
+            raise ValueError(
+                f'{self._name} claims to show one picture for {held_s:.0f} s; the limit is '
+                f'{MAX_HELD_S:.0f}; encode it anew'
+            )
         self._keys = np.flatnonzero(packets['is_key'])
         self._key_pts = packets['pts'][self._keys]
 
