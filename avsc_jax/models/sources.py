@@ -14,6 +14,7 @@ class Source:
       sha256: of the publisher's file.
       git_sha1: of the publisher's file as a git blob.
       hub: the same weights as safetensors: owner, repository and file on huggingface.co.
+      revision: the commit of the hub's repository; None: the newest one.
       shares: the network whose file holds these weights too.
       image_size: side of the square input; None, like all of preprocessing, for a network of sound.
       resize: 'short side' or 'both sides' become `image_size / crop_fraction` before the crop to
@@ -35,6 +36,7 @@ class Source:
     crop_fraction: float = 1.0
     shares: str | None = None
     git_sha1: str | None = None
+    revision: str | None = None
 
     @property
     def addresses(self) -> list[str]:
@@ -42,7 +44,8 @@ class Source:
         urls = [self.url] if self.url else []
         if self.hub:
             owner, repository, file = self.hub.split('/', 2)
-            urls.append(f'https://huggingface.co/{owner}/{repository}/resolve/main/{file}')
+            place = f'{owner}/{repository}/resolve/{self.revision or "main"}'
+            urls.append(f'https://huggingface.co/{place}/{file}')
         return urls
 
 

@@ -13,6 +13,8 @@ import jax
 from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
+from avsc_jax.runtime.files import locked
+from avsc_jax.weights import first_download
 from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint, is_converted, read
@@ -129,14 +131,15 @@ def convert_file(
 def download(name: str, folder: str | os.PathLike) -> Path:
     """Returns the path of a network's weights file in a folder; fetches it if it is missing.
 
-    An existing file is kept; if it has the published name, it must have the published hash.
+    An existing file is kept; if it has the published name, it must have the published hash. Where
+    none is published, the first download is recorded beside the file, and later ones must equal it.
 
     Args:
       name: a network with published weights; see `SOURCES`.
       folder: the folder of weights files.
 
     Raises:
-      OSError: it could not be fetched.
+      OSError: it could not be fetched, or the server has another file than at the first download.
       ValueError: no weights are published for the network, or an existing file has another hash.
 
     Example:
@@ -155,9 +158,15 @@ def download(name: str, folder: str | os.PathLike) -> Path:
             raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
         return published
     if path is None:
-        return _fetch_from_hub(source.hub, published)
-    if path == published and not is_converted(path) and (wrong := _wrong(path, source)):
-        raise ValueError(f'{wrong}: move it away, and give the same command again to fetch it')
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(published):
+            # another process may have fetched it meanwhile
+            return published if published.is_file() else _fetch_from_hub(source, published)
+    if path == published and not is_converted(path):
+        if wrong := _wrong(path, source):
+            raise ValueError(f'{wrong}: move it away, and give the same command again to fetch it')
+        if changed := first_download.difference(path, fingerprint(path)):
+            raise ValueError(changed)
     return path
 
 
@@ -226,21 +235,42 @@ def _file_name(name: str, address: str) -> str:
     return f'{source_of(name).shares or name}{suffix}'
 
 
-def _fetch_from_hub(hub: str, path: Path) -> Path:
-    """Fetches 'owner/repository/file' of huggingface.co; resumes from a folder beside the path."""
-    owner, repository, file = hub.split('/', 2)
+def _fetch_from_hub(source: Source, path: Path) -> Path:
+    """Fetches a source's file of huggingface.co; resumes from a folder beside the path.
+
+    The hub states the SHA-256 of large files; of others, only a later download is compared.
+    """
+    owner, repository, file = source.hub.split('/', 2)
     beside = path.with_name(f'{path.name}.part')
+    given = {'revision': source.revision, 'local_dir': beside}
     try:
-        fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, local_dir=beside)
+        fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, **given)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise OSError(
-            f'{hub} was not fetched from huggingface.co ({reason}); check the connection and give '
-            'the same command again, which resumes the download'
+            f'{source.hub} was not fetched from huggingface.co ({reason}); check the connection '
+            'and give the same command again, which resumes the download'
         ) from error
+    sha256, (revision, stated) = fingerprint(fetched), _facts_of_hub(beside, file)
+    wrong = first_download.difference(path, sha256)
+    if len(stated) == 64 and stated != sha256:
+        wrong = f'it has SHA-256 {sha256}, but the hub states {stated}; give the same command again'
+    if wrong:
+        shutil.rmtree(beside)
+        raise OSError(f'{source.hub} was not kept: {wrong}')
     Path(fetched).replace(path)
     shutil.rmtree(beside)
+    url = source.addresses[-1]
+    first_download.write(path, url=url, revision=revision or None, sha256=sha256)
     return path
+
+
+def _facts_of_hub(folder: Path, file: str) -> tuple[str, str]:
+    """Returns the commit and the ETag that the hub has given with a file; '' where it has not."""
+    facts = folder / '.cache/huggingface/download' / f'{file}.metadata'
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    commit, etag, *_ = [*lines, '', '']
+    return commit, etag
 
 
 def default_weights_dir() -> Path:

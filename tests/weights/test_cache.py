@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -44,7 +45,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
 
     def end_headers(self):
-        self.send_header('ETag', '"1"')
+        self.send_header('ETag', f'"{self.server.etag}"')
         self.send_header('X-Repo-Commit', 'a' * 40)
         super().end_headers()
 
@@ -56,7 +57,7 @@ def server(tmp_path):
     folder.mkdir()
     handler = functools.partial(Handler, directory=folder)
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        server.folder, server.asked = folder, []
+        server.folder, server.asked, server.etag = folder, [], '1'
         server.url = f'http://127.0.0.1:{server.server_port}'
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -157,10 +158,54 @@ def test_without_a_known_hash_it_comes_from_the_hub(hub, tmp_path):
     (hub.folder / 'timm/net/model.safetensors').write_bytes(CONTENT)
     path = weights.download('clip_rn101', tmp_path / 'w')
     assert path == tmp_path / 'w/clip_rn101.safetensors' and path.read_bytes() == CONTENT
-    assert list(path.parent.iterdir()) == [path]
+    record = path.with_name('clip_rn101.safetensors.download.json')
+    assert {*path.parent.iterdir()} == {path, record}
+    assert json.loads(record.read_text())['content'] == {
+        'url': 'https://huggingface.co/timm/net/resolve/main/model.safetensors',
+        'revision': 'a' * 40,
+        'sha256': HASH,
+    }
     asked = len(hub.asked)
     assert weights.download('clip_rn101', tmp_path / 'w') == path
     assert len(hub.asked) == asked
+    with ThreadPoolExecutor(3) as pool:  # several at once fetch it once
+        several = [pool.submit(weights.download, 'clip_rn101', tmp_path / 'v') for _ in range(3)]
+    assert {one.result().read_bytes() for one in several} == {CONTENT}
+    assert len(hub.asked) == 2 * asked
+
+
+def test_a_later_download_must_be_the_first_one(hub, tmp_path):
+    (hub.folder / 'timm/net').mkdir(parents=True)
+    (there := hub.folder / 'timm/net/model.safetensors').write_bytes(CONTENT)
+    path = weights.download('clip_rn101', tmp_path / 'w')
+    record = path.with_name(f'{path.name}.download.json')
+    other = hashlib.sha256(b'other').hexdigest()
+    sentence = rf'has SHA-256 {other}, but the first download from https://\S+ at revision a{{40}} '
+    sentence += rf'had {HASH}; put back the first file, or delete {record} and the file'
+    path.write_bytes(b'other')
+    with pytest.raises(ValueError, match=sentence):
+        weights.download('clip_rn101', tmp_path / 'w')
+    path.unlink()
+    there.write_bytes(b'other')
+    with pytest.raises(OSError, match=f'net/model.safetensors was not kept: .*{sentence}'):
+        weights.download('clip_rn101', tmp_path / 'w')
+    assert [*path.parent.iterdir()] == [record]
+    record.write_text('{}')
+    with pytest.raises(ValueError, match=r'is damaged; delete it to trust'):
+        weights.download('clip_rn101', tmp_path / 'w')
+    record.unlink()
+    assert weights.download('clip_rn101', tmp_path / 'w').read_bytes() == b'other'
+
+
+def test_what_the_hub_states_of_a_file_is_compared(hub, tmp_path, monkeypatch):
+    (hub.folder / 'timm/net').mkdir(parents=True)
+    (hub.folder / 'timm/net/model.safetensors').write_bytes(CONTENT)
+    monkeypatch.setattr(hub, 'etag', 'f' * 64)
+    with pytest.raises(OSError, match=rf'SHA-256 {HASH}, but the hub states f{{64}}; give'):
+        weights.download('clip_rn101', tmp_path / 'w')
+    assert not [*(tmp_path / 'w').iterdir()]
+    monkeypatch.setattr(hub, 'etag', HASH)
+    assert weights.download('clip_rn101', tmp_path / 'w').read_bytes() == CONTENT
 
 
 def test_a_hub_without_the_file_is_one_sentence(hub, tmp_path):

@@ -40,6 +40,20 @@ def test_a_source_says_who_published_what_and_where(name):
         assert re.fullmatch('[0-9a-f]{64} None|None [0-9a-f]{40}', hashes)
 
 
+def test_the_page_lists_which_files_have_a_known_hash():
+    """docs/weights.md; its rows are these."""
+    rows = []
+    for name, source in weights.SOURCES.items():
+        if not source.shares:
+            sum_ = f'SHA-256 `{source.sha256}`' if source.sha256 else ''
+            sum_ = f'git `{source.git_sha1}`' if source.git_sha1 else sum_ or 'first download'
+            facts = (f'`{name}`', source.licence, f'<{source.addresses[0]}>', sum_)
+            rows.append(f'| {" | ".join(facts)} |')
+    page = (Path(weights.__file__).parents[2] / 'docs/weights.md').read_text()
+    listed = [line for line in page.splitlines() if line.startswith('| `')]
+    assert sorted(listed) == sorted(rows)
+
+
 @pytest.mark.parametrize('name', CLIP)
 def test_openai_names_each_file_by_its_hash(name):
     source = weights.SOURCES[name]
