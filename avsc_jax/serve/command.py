@@ -22,7 +22,7 @@ from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
 from avsc_jax.runtime.files import Busy, locked
 from avsc_jax.runtime.files import temporary as removed_at_end
-from avsc_jax.serve.queue import RETRY_S, Place, Refusal, TaggingQueue
+from avsc_jax.serve.queue import RETRY_S, Refusal, TaggingQueue, Upload
 from avsc_jax.weights.cache import default_weights_dir
 
 if TYPE_CHECKING:  # of the extra `web`
@@ -115,13 +115,11 @@ def app(
     script = (WEB / 'page.js').read_text('utf-8')
 
     async def tag(request: 'Request') -> JSONResponse:
-        with (
-            desk.place() as place,
-            tempfile.TemporaryDirectory(prefix=UPLOADS, dir=folder) as own,
-        ):
-            async with place.uploading(desk.max_seconds):
-                file, name = await received(request, Path(own), round(max_mb * 2**20), place)
-            return JSONResponse(await desk.tag(file, name, _gone(request)))
+        with tempfile.TemporaryDirectory(prefix=UPLOADS, dir=folder) as own:
+            async with desk.upload() as upload:
+                file, name = await received(request, Path(own), round(max_mb * 2**20), upload)
+            with desk.place():
+                return JSONResponse(await desk.tag(file, name, _gone(request)))
 
     async def refused(_: 'Request', error: Exception) -> JSONResponse:
         status = getattr(error, 'status', 500)
@@ -173,11 +171,11 @@ def refusal(headers: Mapping[str, str], host: str) -> str | None:
 
 
 async def received(
-    request: 'Request', folder: Path, max_bytes: int, place: Place
+    request: 'Request', folder: Path, max_bytes: int, upload: Upload
 ) -> tuple[Path, str]:
     """Writes the clip of a request into a folder as it comes: its file, and what it is called.
 
-    It is the body, with its name in `?name=`, or the only file of a form. The place counts its
+    It is the body, with its name in `?name=`, or the only file of a form. The upload counts its
     bytes.
     """
     from python_multipart import FormParser
@@ -212,8 +210,8 @@ async def received(
         if int(request.headers.get('content-length', 0)) > max_bytes:
             raise Refusal(413, f'the clip is larger than {most}; send a smaller one')
         async for chunk in request.stream():
-            place.num_bytes += len(chunk)
-            if place.num_bytes > max_bytes:
+            upload.num_bytes += len(chunk)
+            if upload.num_bytes > max_bytes:
                 raise Refusal(413, f'the clip is larger than {most}; send a smaller one')
             parser.write(chunk)
         parser.finalize()

@@ -17,8 +17,8 @@ ANSWER_S = 60.0  # in which a client must read some of what is written to it
 def server(app: Any) -> uvicorn.Server:
     """Makes the server of an ASGI application.
 
-    It has no limit of requests: each is answered at once, or holds one of the few places of the
-    `TaggingQueue`. Of connections without a request, the oldest gives way to a new one.
+    It has no limit of requests: each is answered at once, or is one of the few uploads and clips of
+    the `TaggingQueue`. Of connections without a request, the oldest gives way to a new one.
     """
     config = uvicorn.Config(
         app,

@@ -21,9 +21,12 @@ from avsc_jax.predict.stream import warm_up
 from avsc_jax.report import explanation
 
 MAX_WAITING = 4
-SLOW_BYTES_S = 65_536  # an upload below this rate gives its place to another client
-SLOW_AFTER_S = 0.5
+MAX_UPLOADS = 32
+SLOW_BYTES_S = 65_536  # an upload below this rate gives way to another client's
+SLOW_AFTER_S = 0.1
+WAIT_S = 2.0  # for an upload to give way
 RETRY_S = 10  # until a client that was refused for want of a place may ask again
+STOPPED = 'the program was stopped; start it and send the clip again'
 
 
 class Refusal(Exception):
@@ -34,46 +37,27 @@ class Refusal(Exception):
         self.status = status
 
 
-class Place:
-    """A client's place in the queue, from the first byte of its clip to the answer.
+class Upload:
+    """A clip that is coming.
 
     Attributes:
-      num_bytes: bytes of the clip that have come.
+      num_bytes: how much of it has come.
     """
 
-    def __init__(self) -> None:
-        self.num_bytes = 0
-        self._began_s, self._upload, self._is_lost = time.monotonic(), None, False
-
-    @contextlib.asynccontextmanager
-    async def uploading(self, max_seconds: float) -> AsyncIterator[None]:
-        """Limits the time of the upload, which the context holds; raises Refusal when it is up."""
-        try:
-            async with asyncio.timeout(max_seconds) as self._upload:
-                yield
-        except TimeoutError as error:
-            if self._is_lost:
-                raise Refusal(
-                    503,
-                    f'the upload came at less than {SLOW_BYTES_S // 1024} KB a second while others '
-                    'waited; try again in a while',
-                ) from error
-            raise Refusal(
-                408, f'the upload took over {max_seconds:g} s; send a smaller clip'
-            ) from error
-        finally:
-            self._upload = None
+    def __init__(self, time_limit: asyncio.Timeout):
+        self.num_bytes, self.has_lost = 0, False
+        self._began_s, self._time_limit = time.monotonic(), time_limit
 
     @property
     def bytes_per_s(self) -> float:
-        """The rate of a running upload; infinite in its first moments, and where there is none."""
+        """The rate, or infinity in its first moments."""
         seconds = time.monotonic() - self._began_s
-        return self.num_bytes / seconds if self._upload and seconds > SLOW_AFTER_S else math.inf
+        return self.num_bytes / seconds if seconds > SLOW_AFTER_S else math.inf
 
-    def lose(self) -> None:
-        """Ends the upload, whose client gets a Refusal."""
-        self._is_lost = True
-        self._upload.reschedule(0)  # a time that has passed
+    def give_way(self) -> None:
+        """Ends the upload; its client gets a Refusal."""
+        self.has_lost = True
+        self._time_limit.reschedule(0)  # a time that has passed
 
 
 class TaggingQueue:
@@ -93,8 +77,8 @@ class TaggingQueue:
         self._predictor, self._window_s = predictor, predictor.wants(window_s).window_s
         # one thread: the compiler and the device are used by one clip at a time
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='tagging')
-        self._places: set[Place] = set()
-        self._doing = ''
+        self._uploads: set[Upload] = set()
+        self._inside, self._doing = 0, ''
 
     def warm_up(self) -> None:
         """Compiles the networks, for answers and for explanations."""
@@ -109,28 +93,59 @@ class TaggingQueue:
     @property
     def progress(self) -> str:
         """The current step in words, and how many clips wait; empty when idle."""
-        waiting = len(self._places) - 1
+        waiting = self._inside - 1
         return self._doing + (f' ({waiting} waiting)' if self._doing and waiting > 0 else '')
 
-    @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
-        """Reserves a place in the queue while the context is open.
+    @contextlib.asynccontextmanager
+    async def upload(self) -> AsyncIterator[Upload]:
+        """Holds an upload, if there is room; raises Refusal if there is none, or time is up.
 
-        If all are taken, the slowest upload below SLOW_BYTES_S loses its place; Refusal is raised
-        if there is none.
+        If there are MAX_UPLOADS already, the slowest one below SLOW_BYTES_S gives way.
         """
-        if len(self._places) > MAX_WAITING:
-            slowest = min(self._places, key=lambda place: place.bytes_per_s)
-            if slowest.bytes_per_s > SLOW_BYTES_S:
-                raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
-            slowest.lose()
-            self._places.remove(slowest)
-        place = Place()
-        self._places.add(place)
+        self._check_room()
+        upload = None
         try:
-            yield place
+            await self._make_way()
+            async with asyncio.timeout(self.max_seconds) as time_limit:
+                self._uploads.add(upload := Upload(time_limit))
+                yield upload
+        except TimeoutError as error:
+            late = f'the upload took over {self.max_seconds:g} s; send a smaller clip'
+            slow = (
+                f'the upload came at less than {SLOW_BYTES_S // 1024} KB a second while others '
+                'waited; try again in a while'
+            )
+            raise (Refusal(503, slow) if upload.has_lost else Refusal(408, late)) from error
+        except asyncio.CancelledError as error:
+            raise Refusal(503, STOPPED) from error
         finally:
-            self._places.discard(place)
+            self._uploads.discard(upload)
+
+    async def _make_way(self) -> None:
+        end_s = time.monotonic() + WAIT_S
+        while len(self._uploads) >= MAX_UPLOADS:
+            slowest = min(self._uploads, key=lambda upload: upload.bytes_per_s)
+            if slowest.bytes_per_s < SLOW_BYTES_S:
+                self._uploads.remove(slowest)
+                slowest.give_way()
+            elif time.monotonic() < end_s:
+                await asyncio.sleep(SLOW_AFTER_S / 2)
+            else:
+                raise Refusal(503, f'{MAX_UPLOADS} clips are coming already; try again in a while')
+
+    def _check_room(self) -> None:
+        if self._inside > MAX_WAITING:
+            raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Reserves a place in the queue while the context is open; raises Refusal if it is full."""
+        self._check_room()
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
 
     async def tag(self, file: Path, name: str, gone: Awaitable[None]) -> dict[str, Any]:
         """Tags and explains a clip, in the thread; see `_tagged` for the result.
@@ -146,9 +161,7 @@ class TaggingQueue:
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError as error:
-            raise Refusal(
-                503, 'the program was stopped; start it and send the clip again'
-            ) from error
+            raise Refusal(503, STOPPED) from error
         finally:
             given_up.set()
             watch.cancel()

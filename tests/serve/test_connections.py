@@ -53,7 +53,6 @@ class Desk(queue.TaggingQueue):
 def port(monkeypatch, tmp_path, capsys, caplog):
     """The port of a page with short times, which must leave no file and complain of nothing."""
     monkeypatch.setattr(connections, 'REQUEST_S', 0.4)
-    monkeypatch.setattr(queue, 'SLOW_AFTER_S', 0.05)
     server = connections.server(work.app(Desk(), '127.0.0.1', folder=tmp_path))
     with work._listener('127.0.0.1', 0) as listener:
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -125,8 +124,7 @@ def test_headers_that_come_byte_by_byte_end_at_a_time_also_after_an_answer(port)
 def test_slow_uploads_give_way_to_others_and_are_told_when_to_come_again(port):
     slow = POST + b'Content-Length: 100000\r\n\r\nabc'
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(attack(port, slow)) for _ in range(8)]
-        time.sleep(0.1)
+        clients = [stack.enter_context(attack(port, slow)) for _ in range(queue.MAX_UPLOADS + 8)]
         serve_well(port)
         answers = [client.recv(9999) for client in clients if select.select([client], [], [], 0)[0]]
     assert answers and all(answer.startswith(b'HTTP/1.1 503') for answer in answers)

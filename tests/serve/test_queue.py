@@ -120,6 +120,24 @@ def test_one_clip_is_tagged_at_a_time_and_few_may_wait(monkeypatch):
     assert bring(place, 'x')['timeline'][1]['start_s'] == 10  # there is room again
 
 
+def test_an_upload_that_the_end_of_the_program_cuts_off_is_a_sentence(monkeypatch):
+    place = TaggingQueue(Stand(monkeypatch))
+
+    async def stopped():
+        async def one():
+            async with place.upload():
+                await never()
+
+        task = asyncio.ensure_future(one())
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    with pytest.raises(Refusal, match='the program was stopped; start it and send') as refusal:
+        asyncio.run(stopped())
+    assert refusal.value.status == 503 and not place._uploads
+
+
 def test_what_is_being_done_can_be_asked_meanwhile(monkeypatch):
     told = []
     place = TaggingQueue(Stand(monkeypatch, on_window=lambda k: told.append(place.progress)))
