@@ -184,8 +184,8 @@ class PictureSource(DataSource):
         if dataset.name != PLACES_FOLDER:
             return []
         return [
-            f'{dataset.name} is known by the names and sizes of its pictures: one that was replaced '
-            'by another of the same size is not noticed'
+            f'{dataset.name} is known by the names and sizes of its pictures: one that was '
+            'replaced by another of the same size is not noticed'
         ]
 
     def has_one_frame(self, data: Mapping) -> bool:
