@@ -33,6 +33,7 @@ __all__ = [
 TOLERANCE = 1e-6  # float32 softmax rows sum to 1 within this
 SUM_TOLERANCE = 1e-3  # of a row's sum, where its values are not rounded
 FLIPS = 10_000  # sign flips in a paired test, unless there are fewer in all
+_SAME = np.finfo(np.float32).eps / 2  # how far float32 is from a number of few decimals
 _DRAWN_AT_ONCE = 1 << 20  # groups: 8 MB of numbers
 
 
@@ -90,12 +91,17 @@ def _check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
 def rounding(probs: Float[Array, 'N C']) -> int | None:
     """Counts the decimals, at most 5, to which probabilities are rounded; None: to no fewer.
 
-    Those below 0.1 may have more, as numbers of two or three digits have.
+    Those below 0.1 may have more, as numbers of two or three digits have; but where the others have
+    fewer than two, as 0.5 and 0.4 beside 0.03, all count.
     """
     probs = np.asarray(probs, np.float64)
-    large = probs[probs >= min(0.1, probs.max(axis=1, initial=0).min(initial=1))]
+    decimals = _decimals(probs[probs >= min(0.1, probs.max(axis=1, initial=0).min(initial=1))])
+    return _decimals(probs) if decimals is not None and decimals < 2 else decimals
+
+
+def _decimals(values: np.ndarray) -> int | None:
     for decimals in range(6):
-        if np.abs(large - large.round(decimals)).max(initial=0) <= np.finfo(np.float32).eps / 2:
+        if np.abs(values - values.round(decimals)).max(initial=0) <= _SAME:
             return decimals
     return None
 

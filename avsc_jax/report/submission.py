@@ -7,6 +7,7 @@ such as valeoai/SP4ASC's). No sheet of task 1B was available: `visual_features` 
 `parameters_of_subsystems` are our names.
 """
 
+import codecs
 import dataclasses
 import heapq
 import math
@@ -281,6 +282,10 @@ def _rows(path: Path, faults: _Faults) -> Iterator[_Row]:
     """Yields the complete rows; adds the faults of the header and of other rows to `faults`."""
     if not path.is_file():
         raise FileNotFoundError(f'{path} is not a file; give the path of an output file')
+    with path.open('rb') as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            faults.say('no row was read, for the file is UTF-16; save it as UTF-8')
+            return
     with path.open(encoding='utf-8-sig', errors='replace') as file:
         header = file.readline(MAX_LINE).rstrip('\n').split('\t')
         _check_header(header, faults)

@@ -225,7 +225,14 @@ def test_everything_that_is_wrong_is_found(rows, tmp_path, spoil, found):
 
 def test_a_tie_and_rounding_to_four_decimals_are_no_faults(rows, tmp_path):
     rows[1][1:] = ['bus', '0.3334', '0.3334', '0.3334', *['0'] * 7]
+    rows[2][1:] = ['bus', '0.4', '0.5', *['0.03'] * 3, *['0'] * 5]  # only the small have two
     assert submission.check(save(tmp_path, rows), [str(i) for i in range(12)]) == []
+
+
+def test_an_output_file_of_utf_16_is_called_so(rows, tmp_path):
+    path = save(tmp_path, rows)
+    path.write_text(path.read_text(), encoding='utf-16')
+    assert 'the file is UTF-16; save it as UTF-8' in submission.check(path, ['0'])[0]
 
 
 def test_items_called_by_numbers_are_those_of_2021_unless_a_list_says_otherwise(
