@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging as std_logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -144,10 +145,12 @@ def _quiet() -> Iterator[None]:
     logger.addFilter(hold)
     try:
         with contextlib.redirect_stderr(held):
-            yield
-    except disk.Unwritable:
-        held.truncate(0)
-        raise
+            try:
+                yield
+            except disk.Unwritable:
+                time.sleep(0.5)  # threads that are still failing print, too
+                held.truncate(0)
+                raise
     finally:
         logger.removeFilter(hold)
         sys.stderr.write(held.getvalue())
