@@ -18,7 +18,8 @@ from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import cli, disk, files
+from avsc_jax.runtime import cli, disk
+from avsc_jax.runtime.leftovers import temporary
 
 KINDS = ('best', 'last')
 
@@ -62,7 +63,7 @@ class Checkpoints:
         unfinished = [self.folder / kind / f'{step}.orbax-checkpoint-tmp' for kind in KINDS]
         with contextlib.ExitStack() as stack:
             for folder in unfinished:
-                stack.enter_context(files.temporary(folder))
+                stack.enter_context(temporary(folder))
             stack.enter_context(_quiet())
             stack.enter_context(disk.writing(self.folder))
             self._save(state, history, losses, is_best=is_best)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avsc_jax.runtime import disk
+from avsc_jax.runtime.leftovers import temporary
 
 
 @contextlib.contextmanager
@@ -38,31 +39,6 @@ def whole(path: str | Path) -> Iterator[Path]:
     with temporary(beside), disk.writing(path):
         yield beside
         beside.replace(path)
-
-
-_temporary: set[Path] = set()
-
-
-@contextlib.contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """Yields a path, and removes the file or folder there when the block or the process ends."""
-    _temporary.add(path)
-    try:
-        yield path
-    finally:
-        _remove(path)
-        _temporary.discard(path)
-
-
-def remove_temporary() -> None:
-    """Removes the temporary files and folders of this process, which is about to end."""
-    for path in [*_temporary]:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # it is not there, or not to be removed
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:
