@@ -135,12 +135,16 @@ def results(folder: Path) -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=100)
+    parser.add_argument(
+        '--commands', default='main,predict,score,export', help='which, of all four'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--data_dir', type=Path, help='begin each round with a copy of this')
     parser.add_argument('--json', type=Path, help='also write the numbers here')
     parser.add_argument('arguments', nargs='*', help='after `--`: more flags of the main job')
     args = parser.parse_args()
-    given, rng, rounds = commands(args.arguments), np.random.default_rng(args.seed), []
+    every, rng, rounds = commands(args.arguments), np.random.default_rng(args.seed), []
+    given = {name: every[name] for name in args.commands.split(',')}
     with tempfile.TemporaryDirectory() as place:
         folder, lasted = begin(place, args.data_dir), {}
         for name, command in given.items():

@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
+from avsc_jax.runtime import disk
 from tfds_tau import fetch
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
@@ -104,7 +105,7 @@ def _print_error(error: Exception, where: str = '') -> int:
     """Prints an error in one line; returns the exit code."""
     if os.environ.get('AVSC_TRACEBACK'):
         raise error
-    print(f'error: {where}{error}', file=sys.stderr)
+    print(f'error: {where}{disk.explained(error) or error}', file=sys.stderr)
     return 1
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging as std_logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import cli, disk, files
+from avsc_jax.runtime import cli, disk
+from avsc_jax.runtime.leftovers import temporary
 
 KINDS = ('best', 'last')
 
@@ -69,7 +71,7 @@ class Checkpoints:
         unfinished = [self.folder / kind / f'{step}.orbax-checkpoint-tmp' for kind in KINDS]
         with contextlib.ExitStack() as stack:
             for folder in unfinished:
-                stack.enter_context(files.temporary(folder))
+                stack.enter_context(temporary(folder))
             stack.enter_context(_quiet())
             stack.enter_context(disk.writing(self.folder))
             self._save(state, history, losses, is_best=is_best)
@@ -152,10 +154,12 @@ def _quiet() -> Iterator[None]:
     logger.addFilter(hold)
     try:
         with contextlib.redirect_stderr(held):
-            yield
-    except disk.Unwritable:
-        held.truncate(0)
-        raise
+            try:
+                yield
+            except disk.Unwritable:
+                time.sleep(0.5)  # threads that are still failing print, too
+                held.truncate(0)
+                raise
     finally:
         logger.removeFilter(hold)
         sys.stderr.write(held.getvalue())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from avsc_jax.runtime import disk, files
+from avsc_jax.runtime import disk, leftovers
 
 TRUST_EDITED = 'open runs whose files you have edited by hand: checksums are not compared'
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -154,7 +154,7 @@ def _end(number: int) -> None:
     if not _ending.acquire(blocking=False):
         return
     _end_children()
-    files.remove_temporary()
+    leftovers.remove_temporary()
     flushing = threading.Thread(target=sys.stdout.flush, daemon=True)  # its reader may be stuck
     flushing.start()
     flushing.join(CHILDREN_S)

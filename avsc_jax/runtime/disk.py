@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+ELSEWHERE = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class Unwritable(OSError):
@@ -21,7 +22,7 @@ def writing(path: str | Path) -> Iterator[None]:
     """Turns an error of the disk, while the block writes a file or folder, into a sentence.
 
     Raises:
-      Unwritable: the disk is full, or the path may not be written.
+      Unwritable: the disk is full, or nothing can or may be written at the path.
     """
     try:
         yield
@@ -44,11 +45,9 @@ def explained(error: BaseException, path: str | Path = 'a file') -> str:
     number, name = cause
     if not name.startswith(str(path)):  # else a temporary file beside it
         path = name or path
-    if number in REFUSED:
-        return (
-            f'{path} cannot be opened: {os.strerror(number)}; name another place, or change its '
-            'permissions'
-        )
+    if number in REFUSED + ELSEWHERE:
+        otherwise = ', or change its permissions' if number in REFUSED else ''
+        return f'{path} cannot be opened: {os.strerror(number)}; name another place{otherwise}'
     room, limit = _free(Path(path)), resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if number == errno.EFBIG and limit != resource.RLIM_INFINITY:
         room = f'files may have {limit:,} bytes, by ulimit -f'
@@ -61,7 +60,7 @@ def explained(error: BaseException, path: str | Path = 'a file') -> str:
 def _of_disk(error: BaseException | None) -> tuple[int, str] | None:
     """The number of the disk's error that an error comes from, and the path that it names."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL + REFUSED:
+        if isinstance(error, OSError) and error.errno in FULL + REFUSED + ELSEWHERE:
             name = error.filename2 or error.filename
             return error.errno, os.fspath(name) if isinstance(name, str | os.PathLike) else ''
         for number in (*FULL, errno.EROFS):  # by Orbax and array_record, from other languages

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from avsc_jax.runtime import archives, disk, json_files
+from avsc_jax.runtime.leftovers import temporary
 
 MAX_JSON_BYTES = 1 << 30  # with a digest: outlines of all records of a large data set
 
@@ -38,31 +39,6 @@ def whole(path: str | Path) -> Iterator[Path]:
     with temporary(beside), disk.writing(path):
         yield beside
         beside.replace(path)
-
-
-_temporary: set[Path] = set()
-
-
-@contextlib.contextmanager
-def temporary(path: Path) -> Iterator[Path]:
-    """Yields a path, and removes the file or folder there when the block or the process ends."""
-    _temporary.add(path)
-    try:
-        yield path
-    finally:
-        _remove(path)
-        _temporary.discard(path)
-
-
-def remove_temporary() -> None:
-    """Removes the temporary files and folders of this process, which is about to end."""
-    for path in [*_temporary]:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # it is not there, or not to be removed
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

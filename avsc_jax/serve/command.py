@@ -21,7 +21,7 @@ from avsc_jax.predict.command import published
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
 from avsc_jax.runtime.files import Busy, locked
-from avsc_jax.runtime.files import temporary as removed_at_end
+from avsc_jax.runtime.leftovers import temporary as removed_at_end
 from avsc_jax.serve.queue import RETRY_S, Refusal, TaggingQueue, Upload
 from avsc_jax.weights.cache import default_weights_dir
 

@@ -46,7 +46,12 @@ def of_another(kind, text, cause=None):
         (OSError(errno.EROFS, '', 'c'), '^c cannot be opened: Read-only file system; name another'),
         (OSError(errno.EACCES, '', 'c'), '^c cannot be opened: Permission denied; '),
         (OSError(errno.EPERM, '', 'c', None, 'd'), '^d cannot be opened: Operation not permitted'),
-        (OSError(errno.ENOTDIR, '', b'c'), '^a/b cannot be opened: Not a directory'),
+        (OSError(errno.ENOTDIR, '', b'c'), '^a/b cannot be opened: Not a directory; name another'),
+        (OSError(errno.EEXIST, '', 'c'), '^c cannot be opened: File exists; name another place$'),
+        (
+            OSError(errno.EISDIR, '', 'c'),
+            '^c cannot be opened: Is a directory; name',
+        ),
         (RuntimeError(f'RESOURCE_EXHAUSTED: [{NO_ROOM}]'), '^a/b cannot be written: '),
         (ValueError(f'Failed writing: {NO_ROOM} [28]'), '^a/b cannot be written: '),
         (of_another(KeyError, 'x', OSError(errno.ENOSPC, '')), '^a/b cannot be written: '),
