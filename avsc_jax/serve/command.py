@@ -20,6 +20,7 @@ from avsc_jax.data import media
 from avsc_jax.predict.command import published
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
+from avsc_jax.runtime import disk
 from avsc_jax.runtime.files import Busy, locked
 from avsc_jax.runtime.leftovers import temporary as removed_at_end
 from avsc_jax.serve.queue import RETRY_S, Refusal, TaggingQueue, Upload
@@ -217,6 +218,12 @@ async def received(
         parser.finalize()
     except FormParserError as error:
         raise Refusal(400, f'the form cannot be read: {error}') from error
+    except OSError as error:
+        if not disk.explained(error):
+            raise
+        raise Refusal(
+            507, 'the server cannot keep the clip: its temporary folder is full or read-only'
+        ) from error
     except ClientDisconnect as error:
         raise Refusal(499, 'the upload was cut off') from error
     finally:
