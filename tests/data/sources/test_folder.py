@@ -234,7 +234,11 @@ def test_the_parts_of_a_system_are_trained_on_the_same_data_set(main, tmp_path):
             ['window_s=30'],
             r'hou_final takes clips of 0.9 to 1.1 or 9.5 to 10.5 s, and the windows are of 30 s',
         ),
-        ('ioacas_audio,demo', ['on_error=stop'], r"on_error is 'stop'; it must be fail or skip"),
+        (
+            'ioacas_audio,demo',
+            ['on_error=stop'],
+            r"on_error is 'stop'; it must be one of fail, skip",
+        ),
     ],
 )
 def test_a_wrong_command_is_a_sentence(main, tmp_path, tokens, arguments, sentence):
