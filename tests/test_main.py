@@ -276,12 +276,12 @@ def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_di
 
 
 @pytest.mark.slow
-def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path, tiny_encoders):
+def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path, one_encoder):
     own = tmp_path / 'data'  # without features: a kill may interrupt extraction too
     shutil.copytree(data_dir, own, symlinks=True, ignore=shutil.ignore_patterns('features'))
     code, out, err = run(
         'benchmarks.kills', '--kills=6', '--commands=main,score', f'--data_dir={own}',
-        f'--json={tmp_path / "kills.json"}', '--', *tiny_encoders, '--config.epochs=30',
+        f'--json={tmp_path / "kills.json"}', '--', *one_encoder, '--config.epochs=30',
     )  # fmt: skip
     assert code == 0, out + err
     told = json.loads((tmp_path / 'kills.json').read_text())
