@@ -177,7 +177,7 @@ def _play(
         if container.format.name == 'avi':  # it stores no showing times, see media.PictureTrack
             starts[PICTURE] = None
         readers = {s.index: reader_of[kind](s, tape, starts[kind]) for s, kind in streams.items()}
-        for packet in _packets(container, [*streams]):
+        for packet in media.packets_of(container, *streams):
             try:
                 frames = packet.decode()
             except av.InvalidDataError:  # one damaged packet; the next ones may be good
@@ -186,17 +186,6 @@ def _play(
                 readers[packet.stream_index](frame)
             if tape.stop.is_set():
                 return
-
-
-def _packets(
-    container: av.container.InputContainer, streams: Sequence[av.stream.Stream]
-) -> Iterator[av.Packet]:
-    """Yields the packets of some tracks; tracks that come up later are left out."""
-    indices = [stream.index for stream in streams]
-    with contextlib.suppress(IndexError):  # PyAV's, at the end, where tracks came up later
-        for packet in container.demux(*streams) if streams else ():
-            if packet.stream_index in indices:
-                yield packet
 
 
 class _SoundReader:

@@ -4,6 +4,7 @@ import io
 import re
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -358,3 +359,37 @@ def test_a_picture_is_resized_as_a_whole():
     np.testing.assert_array_equal(resized[:, 0], 0)
     np.testing.assert_array_equal(resized[:, 3], 200)
     assert resized.shape == (2, 4, 3) and media.resize_picture(image, 4, 8) is image
+
+
+@pytest.mark.parametrize('num_samples', [500, 8000, 16_000])
+def test_a_short_ogg_file_is_as_long_as_it_was_written(num_samples, tmp_path):
+    soundfile.write(tmp_path / 'a.ogg', np.full((num_samples, 2), 0.1, np.float32), 16_000)
+    track = media.SoundTrack(tmp_path / 'a.ogg')
+    assert abs(track.extent.end_s - num_samples / 16_000) < 0.02
+    (part,) = track.parts([(0.0, num_samples / 16_000)])
+    assert abs(len(part) - num_samples) <= 320
+
+
+def test_pictures_of_an_unknown_codec_are_one_sentence(tmp_path):
+    path = tmp_path / 'a.mp4'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', 8, width=32, height=24, pix_fmt='yuv420p')
+        frame = av.VideoFrame.from_ndarray(np.zeros((24, 32, 3), np.uint8))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    assert content.count(b'mp4v') == 1
+    path.write_bytes(content.replace(b'mp4v', b'zzzz').replace(b'esds', b'zzzz'))
+    with pytest.raises(ValueError, match=r'a\.mp4 has a picture track of unknown kind; convert'):
+        media.PictureTrack(path)
+
+
+def test_tracks_that_come_up_later_end_the_packets_without_an_error():
+    class Container:
+        def demux(self, *streams):
+            for index in (1, 5, 1):
+                yield SimpleNamespace(stream_index=index)
+            raise IndexError('list index out of range')
+
+    found = media.packets_of(Container(), SimpleNamespace(index=1))
+    assert [packet.stream_index for packet in found] == [1, 1]

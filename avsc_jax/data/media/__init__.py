@@ -37,6 +37,7 @@ from avsc_jax.data.media.source import (
     MediaFile,
     TooLong,
     check_whole,
+    packets_of,
 )
 from avsc_jax.data.media.still import (
     check_picture_size,
@@ -113,6 +114,7 @@ __all__ = (
     'num_pictures',
     'num_pieces',
     'openl3_pictures',
+    'packets_of',
     'pad_picture',
     'pick_frames',
     'read_audio',

@@ -21,6 +21,7 @@ from avsc_jax.data.media.source import (
     name_of,
     one_sentence,
     opened,
+    packets_of,
 )
 from avsc_jax.data.media.timeline import GAP_S, ROUNDING, Clock, Extent, NoData, Stretch, start_of
 
@@ -217,7 +218,7 @@ def _extent(container: av.container.InputContainer, stream: av.AudioStream) -> E
     clock, usual_s = Clock(float(start_of(container))), codec.frame_size / codec.sample_rate
     is_fixed = codec.frame_size > 1  # mp4 says that the packet before a gap lasts until its end
     start_s, end_s, gaps = None, 0.0, list[Stretch]()
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         if packet.size and not packet.is_discard:
             stamp_s = None if packet.pts is None else packet.pts * tick
             at_s = clock.place(stamp_s, end_s)
@@ -225,9 +226,15 @@ def _extent(container: av.container.InputContainer, stream: av.AudioStream) -> E
                 start_s = max(0.0, at_s)
             elif at_s - end_s > GAP_S:
                 gaps.append((end_s, at_s))
-            length_s = (packet.duration or 0) * tick
+            length_s = _ticks(packet) * tick
             end_s = at_s + (usual_s if is_fixed and not 0 < length_s < 2 * usual_s else length_s)
     return Extent(start_s or 0.0, end_s, tuple(gaps))
+
+
+def _ticks(packet: av.Packet) -> int:
+    """Returns how long a packet lasts, less than nothing where an Ogg file of one page is cut."""
+    ticks = packet.duration or 0
+    return ticks - (1 << 32) if 1 << 31 <= ticks < 1 << 32 else ticks  # FFmpeg's 32 bits
 
 
 def _sound_blocks(
@@ -251,7 +258,7 @@ def _sound_blocks(
     # FFmpeg's own mono-to-stereo step lowers the level; _stereo doubles instead
     layout = 'mono' if codec.channels == 1 else 'stereo'
     resampler = av.AudioResampler(format='flt', layout=layout, rate=rate)
-    for packet in container.demux(stream):
+    for packet in packets_of(container, stream):
         try:
             frames = packet.decode()
         except av.FFmpegError as error:

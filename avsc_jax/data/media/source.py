@@ -157,6 +157,21 @@ def _check_no_text(source: MediaFile) -> None:
         raise ValueError(f'cannot decode {name_of(source)}: it is no media, but text')
 
 
+def packets_of(
+    container: av.container.InputContainer, *streams: av.stream.Stream
+) -> Iterator[av.Packet]:
+    """Yields the packets of some tracks, and those that empty their decoders at the end.
+
+    Tracks that come up while a file is read are left out: PyAV does not know them, and stumbles
+    over them at the end, or at the beginning of a damaged file, which then has no packets.
+    """
+    indices = [stream.index for stream in streams]
+    with contextlib.suppress(IndexError):
+        for packet in container.demux(*streams) if streams else ():
+            if packet.stream_index in indices:
+                yield packet
+
+
 def _are_known(container: av.container.InputContainer) -> bool:
     """Returns whether there are sound and pictures of which enough was read to decode them."""
     sounds = [stream.codec_context for stream in container.streams.audio]

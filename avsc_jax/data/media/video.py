@@ -25,6 +25,7 @@ from avsc_jax.data.media.source import (
     TooLong,
     name_of,
     opened,
+    packets_of,
 )
 from avsc_jax.data.media.still import check_picture_size, read_picture, scaled
 from avsc_jax.data.media.timeline import ROUNDING, Extent, NoData, start_of, tick_of
@@ -328,12 +329,14 @@ def _opened_pictures(
         stream = next((s for s in container.streams.video if not s.disposition & cover), None)
         if stream is None:
             raise ValueError(f'{name} has no picture track')
+        if stream.codec_context is None:
+            raise ValueError(f'{name} has a picture track of unknown kind; convert it to mp4')
         stream.codec_context.thread_count = 1  # the callers run one clip a thread
         yield container, stream
 
 
 def _filled(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    return (packet for packet in container.demux(stream) if packet.size)
+    return (packet for packet in packets_of(container, stream) if packet.size)
 
 
 def _decoded(
