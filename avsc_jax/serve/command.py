@@ -232,11 +232,13 @@ async def received(
     if not files or not files[0].size:
         raise Refusal(400, 'there is no clip in the request; send a file')
     name = Path(files[0].file_name.decode('utf-8', 'replace')).name[:200]
+    return Path(files[0].actual_file_name.decode()).rename(folder / _kept_name(name)), name
+
+
+def _kept_name(name: str) -> str:
+    """Returns the name under which a clip is kept, with the ending of its own if that is known."""
     suffix = Path(name).suffix.lower()
-    file = (
-        folder / f'clip{suffix if suffix in media.VIDEOS + media.SOUNDS + media.PICTURES else ""}'
-    )
-    return Path(files[0].actual_file_name.decode()).rename(file), name
+    return f'clip{suffix if suffix in media.VIDEOS + media.SOUNDS + media.PICTURES else ""}'
 
 
 async def _gone(request: 'Request') -> None:

@@ -128,13 +128,17 @@ def apply(
             + '; '.join(f'{kind}: {_some(each)}' for kind, each in lists.items())
         )
     floats = {path: as_float32(names[path], leaf) for path, leaf in leaves.items()}
-    for path, leaf in floats.items():
+    _check_variances(names, floats)
+    return floats
+
+
+def _check_variances(names: Mapping[str, str], leaves: Mapping[str, np.ndarray]) -> None:
+    for path, leaf in leaves.items():
         if path.endswith(VARIANCE) and (leaf < 0).any():
             raise ValueError(
                 f'{names[path]!r} has a variance of {leaf.min()}, and none is below 0; the file is '
                 'broken: get it, or train it, again'
             )
-    return floats
 
 
 def selected(state: Mapping[str, Any], entry: str | None) -> Mapping[str, np.ndarray]:

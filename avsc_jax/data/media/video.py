@@ -102,25 +102,7 @@ class PictureTrack:
             rate = stream.average_rate or stream.base_rate or Fraction(25)
             self._size = codec.width, codec.height
             check_picture_size(self._name, *self._size)
-            packets = np.fromiter(
-                (
-                    (
-                        _UNKNOWN if p.pts is None else p.pts,
-                        p.is_keyframe,
-                        p.is_discard,
-                        p.duration or 0,
-                        _UNKNOWN if p.dts is None else p.dts,
-                    )
-                    for p in _filled(container, stream)
-                ),
-                [
-                    ('pts', np.int64),
-                    ('is_key', bool),
-                    ('is_hidden', bool),  # by an edit list
-                    ('length', np.int64),
-                    ('dts', np.int64),
-                ],
-            )
+            packets = _listed(container, stream)
             # avi stores no showing times, and FFmpeg's guesses are wrong where frames are reordered
             has_b_frames, is_avi = codec.has_b_frames, container.format.name == 'avi'
             first_s = Fraction(0) if stream.start_time is None else stream.start_time * tick - zero
@@ -154,11 +136,7 @@ class PictureTrack:
         end_s = float(seconds[0]) + self.duration_s
         self._stamps = Stamps(seconds, end_s, is_constant)
         self.extent = Extent(max(0.0, float(seconds[0])), end_s)
-        if (held_s := np.diff(seconds, append=end_s).max()) > MAX_HELD_S:
-            raise ValueError(
-                f'{self._name} claims to show one picture for {held_s:.0f} s; the limit is '
-                f'{MAX_HELD_S:.0f}; encode it anew'
-            )
+        _check_held(self._name, self._stamps)
         self._keys = np.flatnonzero(packets['is_key'])
         self._key_pts = packets['pts'][self._keys]
 
@@ -337,6 +315,38 @@ def _opened_pictures(
 
 def _filled(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
     return (packet for packet in packets_of(container, stream) if packet.size)
+
+
+def _listed(container: av.container.InputContainer, stream: av.VideoStream) -> np.ndarray:
+    """Returns the times of a track's packets, and what the file says of them."""
+    return np.fromiter(
+        (
+            (
+                _UNKNOWN if p.pts is None else p.pts,
+                p.is_keyframe,
+                p.is_discard,
+                p.duration or 0,
+                _UNKNOWN if p.dts is None else p.dts,
+            )
+            for p in _filled(container, stream)
+        ),
+        [
+            ('pts', np.int64),
+            ('is_key', bool),
+            ('is_hidden', bool),  # by an edit list
+            ('length', np.int64),
+            ('dts', np.int64),
+        ],
+    )
+
+
+def _check_held(name: str, stamps: Stamps) -> None:
+    """Raises ValueError if a film claims to show one picture for long."""
+    if (held_s := np.diff(stamps.seconds, append=stamps.end_s).max()) > MAX_HELD_S:
+        raise ValueError(
+            f'{name} claims to show one picture for {held_s:.0f} s; the limit is '
+            f'{MAX_HELD_S:.0f}; encode it anew'
+        )
 
 
 def _decoded(
