@@ -12,6 +12,7 @@ damage that hypothesis finds, and the file is kept in --keep.
 
 import argparse
 import collections
+import contextlib
 import io
 import json
 import random
@@ -347,6 +348,17 @@ def tries(
     return dict(counts)
 
 
+@contextlib.contextmanager
+def made(name: str) -> Iterator[tuple[Path, Path]]:
+    """Yields a folder with the whole files of a reader, and an empty one."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole, place = Path(folder, 'whole'), Path(folder, 'damaged')
+        whole.mkdir()
+        place.mkdir()
+        READERS[name].make(whole)
+        yield whole, place
+
+
 def rounds(names: Sequence[str], minutes: float, seed: int) -> Iterator[tuple[str, dict[str, int]]]:
     """Yields reader and counts of rounds of 200 tries, until the time is up."""
     end_s, draw = time.monotonic() + 60 * minutes, random.Random(seed)
@@ -354,11 +366,7 @@ def rounds(names: Sequence[str], minutes: float, seed: int) -> Iterator[tuple[st
         for name in names:
             if time.monotonic() > end_s:
                 return
-            with tempfile.TemporaryDirectory() as folder:
-                whole, place = Path(folder, 'whole'), Path(folder, 'damaged')
-                whole.mkdir()
-                place.mkdir()
-                READERS[name].make(whole)
+            with made(name) as (whole, place):
                 try:
                     yield name, tries(name, whole, place, examples=200, seed=draw.getrandbits(32))
                 except BaseException:

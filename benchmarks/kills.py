@@ -46,9 +46,9 @@ FILMS = 'data/downloads/tfds_tau_demo-1.0.0/video'  # of the demo, which the mai
 STARTS_ANEW = ('score', 'export')  # what is done is not kept
 
 
-def commands(arguments: list[str]) -> dict[str, list[str]]:
+def commands(config: str, arguments: list[str]) -> dict[str, list[str]]:
     """What a user gives, in a round's folder."""
-    config = f'--config={ROOT / "configs/clip_fusion.py"}:demo'
+    config = f'--config={ROOT / "configs"}/{config}'
     main = ['avsc_jax.main', config, '--data_dir=data', '--workdir=run', *arguments]
     tables = ['--csv=scenes.csv', '--timeline=windows.tsv']
     each = {
@@ -138,12 +138,13 @@ def main() -> int:
     parser.add_argument(
         '--commands', default='main,predict,score,export', help='which, of all four'
     )
+    parser.add_argument('--config', default='clip_fusion.py:demo', help='a file of configs/')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--data_dir', type=Path, help='begin each round with a copy of this')
     parser.add_argument('--json', type=Path, help='also write the numbers here')
     parser.add_argument('arguments', nargs='*', help='after `--`: more flags of the main job')
     args = parser.parse_args()
-    every, rng, rounds = commands(args.arguments), np.random.default_rng(args.seed), []
+    every, rng, rounds = commands(args.config, args.arguments), np.random.default_rng(args.seed), []
     given = {name: every[name] for name in args.commands.split(',')}
     with tempfile.TemporaryDirectory() as place:
         folder, lasted = begin(place, args.data_dir), {}

@@ -4,37 +4,25 @@ import fuzz
 import pytest
 
 
-@pytest.fixture
-def folders(tmp_path):
-    whole, place = tmp_path / 'whole', tmp_path / 'damaged'
-    whole.mkdir()
-    place.mkdir()
-    return whole, place
+@pytest.mark.parametrize('name', fuzz.READERS)
+def test_whole_files_are_read(name):
+    with fuzz.made(name) as (whole, _):
+        files = sorted(whole.iterdir())
+        assert files and {fuzz.attempt(fuzz.READERS[name], file) for file in files} == {'read'}
 
 
 @pytest.mark.parametrize('name', fuzz.READERS)
-def test_whole_files_are_read(name, folders):
-    whole, _ = folders
-    reader = fuzz.READERS[name]
-    reader.make(whole)
-    made = sorted(whole.iterdir())
-    assert made and {fuzz.attempt(reader, file) for file in made} == {'read'}
-
-
-@pytest.mark.parametrize('name', fuzz.READERS)
-def test_damaged_files_are_read_or_refused(name, folders):
-    whole, place = folders
-    fuzz.READERS[name].make(whole)
-    counts = fuzz.tries(name, whole, place, examples=30)
+def test_damaged_files_are_read_or_refused(name):
+    with fuzz.made(name) as (whole, place):
+        counts = fuzz.tries(name, whole, place, examples=30)
     assert sum(counts.values()) >= 20 and counts.get('refused', 0) >= 5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', fuzz.READERS)
-def test_many_damaged_files_are_read_or_refused(name, folders):
-    whole, place = folders
-    fuzz.READERS[name].make(whole)
-    fuzz.tries(name, whole, place, examples=500, seed=1)
+def test_many_damaged_files_are_read_or_refused(name):
+    with fuzz.made(name) as (whole, place):
+        fuzz.tries(name, whole, place, examples=500, seed=1)
 
 
 def refuses(sentence):
