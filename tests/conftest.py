@@ -12,6 +12,7 @@ import importlib
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -151,7 +152,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     It lies in this run's temporary folder. JAX's key is the program with all options of the
     compiler and its version, so a changed program is never taken for another.
+
+    Shells make jobs in the background ignore SIGINT, which tests send to processes of theirs.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, 'workerinput'):
         folder = config._tmp_path_factory.getbasetemp() / 'compiled'
         os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder))

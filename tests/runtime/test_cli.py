@@ -58,7 +58,10 @@ def stopped(folder, waits, number, *, times=1, more=''):
         for _ in range(times):
             process.send_signal(number)
             time.sleep(0.1)
-        out, err = process.communicate(timeout=20)
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
     return process.returncode, out, err, child, time.monotonic() - began
 
 
