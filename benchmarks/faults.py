@@ -8,8 +8,8 @@ The areas are
   (benchmarks/kills.py);
 - `files`: damaged files of ours, each of which must be read or refused in one sentence
   (benchmarks/fuzz.py);
-- `media`: damaged media in one folder that predict answers: every file has a line, nothing of the
-  process shows, and its memory stays below MAX_PREDICT_BYTES;
+- `media`: damaged films and pictures in one folder that predict answers: every file has a line,
+  nothing of the process shows, and its memory stays below MAX_PREDICT_BYTES;
 - `disk`: commands that may write files of a random length only, as on a full disk: the last line is
   one sentence, and the same command finishes when there is room;
 - `pairs`: two commands at once on the same files: each ends well or in one sentence, and one ends
@@ -39,6 +39,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import fuzz
+
+from avsc_jax.data import media
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_PREDICT_BYTES = 3 << 30
@@ -172,7 +174,8 @@ def damaged_media(bench: Bench) -> Result:
     folder, tries = bench.folder / 'media', bench.count(500)
     folder.mkdir()
     with fuzz.made('media') as (whole, _):
-        originals = [*sorted(whole.iterdir()), bench.film()]
+        seen = [file for file in sorted(whole.iterdir()) if file.suffix not in media.SOUNDS]
+        originals = [*seen, bench.film()]  # the small run takes pictures alone
         for number in range(tries):
             original = bench.draw.choice(originals)
             content = fuzz.damaged(original.read_bytes(), _edits(bench.draw), inside=False)
