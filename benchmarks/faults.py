@@ -63,7 +63,7 @@ class Result(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What the areas share.
+    """Files, folders and random numbers for all areas.
 
     Attributes:
       folder: an empty folder for them.
@@ -103,7 +103,7 @@ class Ended(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """What is wrong with the end, '' if it is a good one or an error in one sentence."""
+        """Says why a command has ended badly; '' after success or an error in one sentence."""
         lines = [line for line in self.text.splitlines() if line.strip()]
         if 'Traceback' in self.text:
             return f'a traceback: {lines[-1][:200]}'

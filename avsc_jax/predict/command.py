@@ -90,7 +90,7 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
 
 
 def _next_start(journal: Journal, total: int) -> str:
-    """What the same command does if this one is stopped now."""
+    """Says from where a stopped command goes on when it is given again."""
     if not journal.path:
         return 'the same command begins again; with --jsonl or --csv it goes on'
     done = f'{len(journal.lines):,} of {total:,} files are answered'

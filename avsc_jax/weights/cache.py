@@ -165,7 +165,8 @@ def download(name: str, folder: str | os.PathLike) -> Path:
     if path == published and not is_converted(path):
         if wrong := _wrong(path, source):
             raise ValueError(f'{wrong}: move it away, and give the same command again to fetch it')
-        if changed := first_download.difference(path, fingerprint(path)):
+        is_recorded = first_download.record_of(path).exists()  # else nothing is to be hashed
+        if is_recorded and (changed := first_download.difference(path, fingerprint(path))):
             raise ValueError(changed)
     return path
 

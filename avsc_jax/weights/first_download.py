@@ -1,4 +1,4 @@
-"""What was downloaded first: a record beside a file whose publisher states no hash."""
+"""Records the first download of a file whose publisher states no hash, beside the file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What unpacks to more than it may is refused before it fills the memory."""
+"""An archive that unpacks to more than it may is refused before it fills the memory."""
 
 import io
 import tracemalloc
