@@ -21,9 +21,9 @@ from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.system import Network, System, SystemInput
 from avsc_jax.input_pipeline.transform import FIELDS, filled_times
 from avsc_jax.predict.grad_cam import looker
-from avsc_jax.predict.predictor import LoadedRun, Predictor
+from avsc_jax.predict.member import Member
+from avsc_jax.predict.predictor import Predictor
 from avsc_jax.report.explanation import Explanation, Picture, Spectrum
-from avsc_jax.runs import load
 
 PICTURES = 4
 BANDS, COLUMNS = 96, 600  # size of the spectrum that is shown
@@ -82,7 +82,7 @@ class View(NamedTuple):
 
 
 @functools.lru_cache(maxsize=2)  # the first with pictures and the first with sound
-def _lens(part: LoadedRun) -> 'Lens':
+def _lens(part: Member) -> 'Lens':
     return Lens(part)
 
 
@@ -104,9 +104,9 @@ class Eye(NamedTuple):
 class Lens:
     """Computes the heat maps of one run; each of its networks is compiled once."""
 
-    def __init__(self, part: LoadedRun):
+    def __init__(self, part: Member):
         self._part = part
-        self._system = load.load_system(part.folder.path, part.weights_dir)
+        self._system = part.system()
         self._look = looker(self._system.network)
         self._eyes = {
             name: Eye(title, source, looker(network), jax.jit(source.prepared))

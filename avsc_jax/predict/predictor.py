@@ -13,105 +13,24 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-import flax.linen as nn
-import jax
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.special import softmax
 
 from avsc_jax import ensemble, tables
 from avsc_jax.data import stored_pictures
 from avsc_jax.data.windows import Wants
 from avsc_jax.input_pipeline import clip_rows
-from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.predict import media_files
-from avsc_jax.predict.answer import KINDS, Answer, check_finite
+from avsc_jax.predict.answer import KINDS, Answer
 from avsc_jax.predict.media_files import Prediction
+from avsc_jax.predict.member import Member
 from avsc_jax.runs import shapes
-from avsc_jax.runs.load import Preprocess, content_hash, load_run, window_s
 from avsc_jax.runs.run_folder import RunFolder, opening
-from avsc_jax.runtime import compiler
 from avsc_jax.runtime.files import printable
 from avsc_jax.tables import mix
 from avsc_jax.training import ensemble as ensemble_job
 
-ROWS_PER_CALL = 64
 SAME_RULE = {'hitachi', 'clip12'}  # these agree in windows of two seconds and more
-
-
-class LoadedRun:
-    """A finished run, opened: its network with variables, and its preprocessing; see load_run."""
-
-    def __init__(self, name: str, folder: Path, weights_dir: Path | None = None):
-        self.name, self.folder, self.weights_dir = name, RunFolder(folder), weights_dir
-        opened = load_run(folder, weights_dir=weights_dir)
-        self.model: nn.Module = opened[0]
-        self.variables: dict = opened[1]
-        self.preprocess: Preprocess = opened[2]
-        self.classes: tuple[str, ...] = opened[3]
-        self._means = self._checked(self.folder.means())
-        options = compiler.options(training=False)
-        self._apply = jax.jit(self.model.apply, compiler_options=options)
-
-    def _checked(self, means: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """Returns the means; raises ValueError if they are not of the network's inputs."""
-        specs = self.model.input_spec
-        for name, spec in specs.items() if isinstance(specs, Mapping) else ():
-            if name in means and means[name].shape != spec.shape[1:]:
-                raise ValueError(
-                    f'{self.folder.path / "means.npz"} is corrupt (its {name} has the shape '
-                    f'{means[name].shape}, not {spec.shape[1:]}); copy it again, or train the run '
-                    'again'
-                )
-        return means
-
-    @property
-    def takes(self) -> list[str]:
-        """The modalities (of KINDS) that the network takes."""
-        return [kind for kind, fields in KINDS.items() if {*fields} & {*self.preprocess.fields}]
-
-    @property
-    def window_s(self) -> float:
-        """Length in seconds of the clips that the run was trained on."""
-        return window_s(self.preprocess.settings)
-
-    def rows(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """The network's inputs `[R, ...]` for each record; all records have the same modalities."""
-        rows = self.preprocess.each(records)
-        if not isinstance(self.model.input_spec, Mapping):
-            return rows
-        return [{**self._means_for(given), **given} for given in rows]
-
-    def _means_for(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The mean of the training data for each input; zeros if the run did not keep it."""
-        count = len(next(iter(rows.values())))
-        filled = {}
-        for name, spec in self.model.input_spec.items():
-            mean = self._means.get(name, np.zeros(spec.shape[1:], spec.dtype))
-            filled[name] = np.broadcast_to(mean, (count, *mean.shape))
-        return filled
-
-    def apply(self, rows: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Runs the network; returns probabilities `[R, C]` and embeddings `[R, D]`."""
-        given = rows if isinstance(self.model.input_spec, Mapping) else rows['image']
-        parts = []
-        for part, count in inputs.calls(given, most=ROWS_PER_CALL):
-            logits, out = self._apply(self.variables, part)
-            parts.append((logits[:count], out['embedding'][:count]))
-        logits, embeddings = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return softmax(logits.astype(np.float64), axis=1), embeddings
-
-    def __call__(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-        """Averages over the rows of each record: probabilities `[N, C]` and embeddings `[N, D]`."""
-        rows = self.rows(records)
-        ends = np.cumsum([len(next(iter(given.values()))) for given in rows])[:-1]
-        together = {name: np.concatenate([given[name] for given in rows]) for name in rows[0]}
-        probs, embeddings = (
-            np.stack([part.mean(axis=0) for part in np.split(array, ends)])
-            for array in self.apply(together)
-        )
-        check_finite(self.name, probs, embeddings)
-        return probs, embeddings
 
 
 class Predictor:
@@ -143,7 +62,7 @@ class Predictor:
     def __init__(
         self,
         title: str,
-        members: list[LoadedRun],
+        members: list[Member],
         warnings: list[str],
         decision: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None,
         *,
@@ -223,9 +142,7 @@ class Predictor:
     @functools.cached_property
     def content_hash(self) -> str:
         """A hash of all that answers depend on: weights, preprocessing, classes, the decision."""
-        hashes = {
-            member.name: content_hash(member.folder.path, 'means.npz') for member in self.members
-        }
+        hashes = {member.name: member.content_hash for member in self.members}
         facts = json.dumps([hashes, self._settings], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
@@ -345,7 +262,7 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     folder = RunFolder(model)
     warnings = folder.read_json('report.json', {'about': {'warnings': [str]}})['about']['warnings']
     if not (model / 'members.json').exists():
-        return Predictor(model.name, [LoadedRun(model.name, model, weights_dir)], warnings)
+        return Predictor(model.name, [Member.load(model.name, model, weights_dir)], warnings)
     with opening(model):
         config = ConfigDict(folder.config)
         ensemble_job.check(config)
@@ -358,7 +275,7 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     }
     if unknown:
         raise ValueError(f'{model / "members.json"} lacks {min(unknown)}; make the ensemble again')
-    members = [LoadedRun(_label(fact), place, weights_dir) for fact, place in of_members]
+    members = [Member.load(_label(fact), place, weights_dir) for fact, place in of_members]
     decision = functools.partial(_decided, config, facts, weights, members[0].classes)
     settings = {'config': folder.config, 'weights': weights}
     return Predictor(

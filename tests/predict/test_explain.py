@@ -13,7 +13,8 @@ from avsc_jax.layers.backbone import Backbone
 from avsc_jax.predict import explain as explaining
 from avsc_jax.predict import grad_cam
 from avsc_jax.predict.explain import explain
-from avsc_jax.predict.predictor import LoadedRun, Predictor
+from avsc_jax.predict.member import Member
+from avsc_jax.predict.predictor import Predictor
 
 CLASSES = ['red', 'green']
 PICTURES = dict(items='frame', frames='clip12', short_side=96)
@@ -65,7 +66,7 @@ def tagger(write_run, tmp_path_factory):
             )
             for part, (of, prepared) in dict(below).items():
                 write_run(folder / 'parts' / part, of, prepared, classes=CLASSES)
-            found.append(LoadedRun(name, folder))
+            found.append(Member.load(name, folder))
         return Predictor('t', found, [], lambda probs: np.mean([*probs.values()], axis=0))
 
     return make

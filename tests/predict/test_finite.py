@@ -12,7 +12,8 @@ import soundfile
 from avsc_jax import tables
 from avsc_jax.data import windows
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import command, embeddings, media_files, predictor, stream
+from avsc_jax.predict import command, embeddings, media_files, stream
+from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import json_line
 from avsc_jax.serve.queue import Refusal, TaggingQueue
 from avsc_jax.weights.cache import default_weights_dir
@@ -44,7 +45,7 @@ def sounds(tmp_path):
 @pytest.fixture
 def broken(monkeypatch):
     """The network's inputs become NaN for records that end after the first second."""
-    rows = predictor.LoadedRun.rows
+    rows = Member.rows
 
     def spoilt(self, records):
         made = rows(self, records)
@@ -53,7 +54,7 @@ def broken(monkeypatch):
                 given['audio_embedding'] = np.full_like(given['audio_embedding'], np.nan)
         return made
 
-    monkeypatch.setattr(predictor.LoadedRun, 'rows', spoilt)
+    monkeypatch.setattr(Member, 'rows', spoilt)
 
 
 def strict(path):

@@ -21,6 +21,7 @@ from avsc_jax.data.decode_workers import Event
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import command, media_files, outputs, predictor
 from avsc_jax.predict.answer import Answer
+from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.score import __main__ as score
@@ -254,7 +255,7 @@ def test_a_run_that_was_trained_again_does_not_give_the_answers_of_before(
 
 
 def test_the_window_is_that_of_the_training_and_another_is_told(both, clips, capsys, monkeypatch):
-    monkeypatch.setattr(predictor.LoadedRun, 'window_s', 2.0)
+    monkeypatch.setattr(Member, 'window_s', 2.0)
     clip = str(clips / 'long.mp4')
     for more, stretches in (([], 3), (['--window=5'], 1)):
         out = clips / f'{stretches}.jsonl'

@@ -12,6 +12,7 @@ import pytest
 from avsc_jax import ensemble, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
 from avsc_jax.predict import predictor
+from avsc_jax.predict.member import Member
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import load_run, train
@@ -91,7 +92,7 @@ def of_windows(*lengths_s):
     """A system of stand-ins that were trained on clips of these lengths; None: it tells none."""
     members = []
     for number, length_s in enumerate(lengths_s):
-        member = object.__new__(predictor.LoadedRun)
+        member = object.__new__(Member)
         stated = {} if length_s is None else {'window_s': length_s}
         member.name, member.classes = f'm{number}', ('park', 'tram')
         member.preprocess = SimpleNamespace(fields=('audio',), settings=stated)
@@ -172,7 +173,7 @@ class Said:
 def made_of(tmp_path_factory):
     """Of a config: a finished ensemble of made-up members, and its own table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, 'LoadedRun', Said)
+        patch.setattr(Member, 'load', Said)
 
         @functools.cache
         def made(module, argument):
