@@ -47,7 +47,11 @@ def test_the_page_lists_which_files_have_a_known_hash():
         if not source.shares:
             sum_ = f'SHA-256 `{source.sha256}`' if source.sha256 else ''
             sum_ = f'git `{source.git_sha1}`' if source.git_sha1 else sum_ or 'first download'
-            facts = (f'`{name}`', source.licence, f'<{source.addresses[0]}>', sum_)
+            place = f'<{source.addresses[0]}>' if source.addresses else ''
+            if source.shipped:
+                place = f'installed: `{source.shipped.file}` of `{source.shipped.package}`'
+                sum_ = f'SHA-256 `{source.shipped.sha256}`'
+            facts = (f'`{name}`', source.licence, place, sum_)
             rows.append(f'| {" | ".join(facts)} |')
     page = (Path(weights.__file__).parents[2] / 'docs/weights.md').read_text()
     listed = [line for line in page.splitlines() if line.startswith('| `')]
