@@ -24,6 +24,7 @@ from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
+from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.runtime import json_files, made_with, multihost
 from avsc_jax.runtime.files import read_arrays, write_arrays
 
@@ -306,15 +307,21 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])
         for encoder in encoders:
-            items = encoder.items(clip)
-            counts[encoder].append(encoder.count(items))
+            counts[encoder].append(0)
+        for window in clip.get('windows', (clip,)):
+            for encoder in encoders:
+                if FIELDS[encoder.spec.takes] not in window:  # a film without sound
+                    continue
+                items = encoder.items(window)
+                counts[encoder][-1] += encoder.count(items)
+                waiting[encoder] += items
+                enough = CALLS_TOGETHER * encoder.items_per_call
+                while len(waiting[encoder]) >= enough:
+                    features[encoder].append(encoder(waiting[encoder][:enough]))
+                    del waiting[encoder][:enough]
+        for encoder in encoders:
             if encoder.spec.takes == 'media' and len({*counts[encoder]}) > 1:
                 raise ValueError(_uneven(clip_id, encoder.spec.name, counts[encoder]))
-            waiting[encoder] += items
-            enough = CALLS_TOGETHER * encoder.items_per_call
-            while len(waiting[encoder]) >= enough:
-                features[encoder].append(encoder(waiting[encoder][:enough]))
-                del waiting[encoder][:enough]
     for encoder in encoders:
         if waiting[encoder]:
             features[encoder].append(encoder(waiting[encoder]))
@@ -324,14 +331,22 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
         'made_with': np.array(json.dumps(made_with.facts())),
     }
     return {
-        encoder.spec.name: facts | _by_clip(np.concatenate(parts), counts[encoder])
+        encoder.spec.name: facts | _by_clip(_rows(encoder, parts), counts[encoder])
         for encoder, parts in features.items()
     }
 
 
+def _rows(encoder: Encoder, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins the rows that an encoder has made, of which the clips of a block may give none."""
+    if parts:
+        return np.concatenate(parts)
+    assert isinstance(encoder.spec, EncoderSpec)  # runs encode records, which have all their fields
+    return np.zeros((0, *encoder.spec.output_shape), np.float32)
+
+
 def _by_clip(rows: np.ndarray, counts: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns `features [clips, T, ...]` of the rows of all clips; `counts` if these are unlike."""
-    if len({*counts}) == 1:
+    if len({*counts}) == 1 and counts[0]:
         return {'features': rows.reshape(len(counts), -1, *rows.shape[1:])}
     parts = np.split(rows, np.cumsum(counts)[:-1])
     return {'features': _stacked([part[None] for part in parts]), 'counts': np.array(counts)}

@@ -26,6 +26,11 @@ from avsc_jax.runtime.files import locked
 class Folder(DataSource):
     """Clips of the folder or table `data.folder`; the demo's media files if it is ''."""
 
+    no_groups = (
+        'no groups were named: if clips of one place or recording are both in train and in test, '
+        'the scores are too good'
+    )
+
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
         """Reads the folder's clips; the token demo makes only the networks small."""
         if config.data.source == 'auto':
@@ -78,7 +83,7 @@ class Folder(DataSource):
             return
         clips = listing.read(place, data.needs)
         lists = listing.split(clips)
-        print(_summary(clips, lists), file=sys.stderr)
+        print(summary(clips, lists), file=sys.stderr)
         if built:
             stored = records.open_dataset(data.name, data.config, data_dir).builder
             is_old = stored.version < OwnData.VERSION
@@ -137,12 +142,8 @@ class Folder(DataSource):
 
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
         """Warns that clips of one recording may be in two splits."""
-        no_groups = (
-            'no groups were named: if clips of one place or recording are both in train and in '
-            'test, the scores are too good'
-        )
         has_none = dataset.builder.info.metadata.get('groups') == 'files'
-        return super().warnings(data, dataset) + [no_groups] * has_none
+        return super().warnings(data, dataset) + [self.no_groups] * has_none
 
 
 def _options(data: ConfigDict) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _options(data: ConfigDict) -> dict[str, Any]:
     return options
 
 
-def _summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
+def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     """Describes the numbers of files per class and split, and files that are left out."""
     counts = collections.Counter(item.scene for item in listed.items)
     lines = [

@@ -270,8 +270,8 @@ def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
     from avsc_jax import models
     from avsc_jax.configs import own_data
 
+    folder = f'--config.data.folder={stills(tmp_path / "stills")}'
     for system in own_data.VARIANTS['system']:
-        folder = f'--config.data.folder={tmp_path}'
         config = resolved(main, f'{system},demo', tmp_path, folder)
         model = build.make_model(config.model.to_dict(), num_classes=3)
         params = models.variable_shapes(model)['params']
