@@ -77,6 +77,11 @@ def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]
             )
             line += f', {4 * count * sum(values) / 1e6:,.1f} MB of features'
         yield line
+    if config.kind == 'probe':
+        yield (
+            f'fit: logistic regression, {len(config.grid)} values of C on '
+            f'{config.cross_validation} folds, then the best one on all training rows'
+        )
     if clips and config.kind == 'train':
         rows = clips[config.data.train] * parts // (10 if config.get('one_row_a_clip') else 1)
         batches = num_batches(rows, config.batch_size, config.get('drop_remainder', False))
