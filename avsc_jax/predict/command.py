@@ -15,9 +15,9 @@ from avsc_jax.data import folds, sources
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
-from avsc_jax.predict.predictor import Predictor, load, member_folders
+from avsc_jax.predict.opened import published
+from avsc_jax.predict.predictor import Predictor, load
 from avsc_jax.predict.resume import Journal
-from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, made_with, multihost
 from avsc_jax.runtime.files import printable, write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
@@ -48,15 +48,6 @@ def run(args: argparse.Namespace) -> int:
     if args.multihost:
         multihost.finish()
     return code
-
-
-def published(model: Path) -> list[str]:
-    """Names the encoders with published weights of a run, or of an ensemble's members."""
-    if (model / 'members.json').exists():
-        runs = [place for _, place in member_folders(model)]
-        return list(dict.fromkeys(itertools.chain(*map(published, runs))))
-    encoders = RunFolder(model).read_json('preprocessing.json').get('encoders', [])
-    return [e['name'] for e in encoders if 'run' not in e and len(e['weights']) == 64]
 
 
 def of_files(args: argparse.Namespace, predictor: Predictor) -> int:

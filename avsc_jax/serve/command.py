@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from avsc_jax import weights
 from avsc_jax.data import media
-from avsc_jax.predict.command import published
+from avsc_jax.predict.opened import published
 from avsc_jax.predict.predictor import load
 from avsc_jax.report.page import document
 from avsc_jax.runtime import disk
