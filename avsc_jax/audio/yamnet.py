@@ -5,7 +5,6 @@ Source: Plakal and Ellis 2019, tensorflow/models, research/audioset/yamnet (para
 
 from functools import lru_cache
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -51,6 +50,7 @@ def yamnet_logmel(
       ValueError: the sample rate is not 16 kHz, or a window has another length.
 
     Example:
+      >>> import jax
       >>> windows = jax.ShapeDtypeStruct((3, 15600, 1), jnp.float32)
       >>> jax.eval_shape(lambda x: yamnet_logmel(x, sample_rate_hz=16000), windows).shape
       (3, 96, 64, 1)

@@ -1,4 +1,4 @@
-"""YAMNet, Google's tagger of AudioSet's sounds: a MobileNet of log-mel patches, with Keras's names."""
+"""YAMNet, Google's tagger of sounds: a MobileNet of log-mel patches, with Keras's names."""
 
 import functools
 
