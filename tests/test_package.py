@@ -89,6 +89,8 @@ def test_the_wheel_holds_the_code_its_data_and_the_licences(built: Path) -> None
     data |= {*(ROOT / 'avsc_jax/serve').glob('page.*'), ROOT / 'avsc_jax/py.typed'}
     data |= {*(ROOT / 'avsc_jax/report/templates').iterdir(), *(ROOT / 'avsc_jax').rglob('*.pyi')}
     data |= {*(ROOT / 'avsc_jax/weights/shipped').iterdir()}
+    models = ROOT / 'avsc_jax/models'
+    data |= {*models.glob('*.gz'), *models.glob('LICENSE.*')}
     expected = set()
     for path in [*sources(), *data]:
         folder, _, rest = path.relative_to(ROOT).as_posix().partition('/')

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import models, weights
 from avsc_jax.data import media
-from avsc_jax.input_pipeline.sound import FRONT_ENDS, FrontEndPieces, OpenL3Windows
+from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.runtime import compiler
 
@@ -27,6 +27,7 @@ CACHE_FORMAT = 3  # increase it when features change for the same spec
 READING: dict[str, dict[str, Any]] = {
     'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
     'openl3_image': {'frames': None},
+    'yamnet': {'hop_s': 0.48, 'gain': None},
 }
 READING |= {
     name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent', 'pieces_together': 1}
@@ -46,6 +47,7 @@ class EncoderSpec:
         seconds, see `OpenL3Windows`; later ones are dropped.
         For its pictures: `frames`, the rule that picks them from a clip's video file at their
         native size; None takes the frames of the record.
+        For YAMNet: `hop_s` from patch to patch, and `gain`, see `YAMNetWindows`.
         For a front end: `piece_s`, the length of the pieces that sound is cut into,
         `sample_rate_hz`, `mono` (the second channel of mono sound is 'silent', or a 'duplicate' of
         the first) and `pieces_together`, how many pieces side by side make one item. Its other
@@ -120,7 +122,7 @@ class EncoderSpec:
         if self.name in FRONT_ENDS:
             return FrontEndPieces(self.name, self.reading, self.network)
         if self.takes == 'audio':
-            return OpenL3Windows(self.reading)
+            return SOUND_WINDOWS[self.name](self.reading)
         size = models.input_spec(self.name, **self.network).shape[1]
         if self.name in READING:
             return OpenL3Pictures(self.reading['frames'], size)

@@ -22,7 +22,10 @@ from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint
 
 SHIPPED = Path(__file__).parent / 'shipped'
 # Networks -> the files of the names of their classes, one a line.
-CLASS_NAMES = {'tf_efficientnet_lite0': 'imagenet_classes.txt'}
+CLASS_NAMES = {
+    'tf_efficientnet_lite0': 'imagenet_classes.txt',
+    'yamnet': 'audioset_classes.txt',
+}
 
 
 def identify(name: str, folder: str | os.PathLike) -> str:
@@ -161,7 +164,10 @@ def download(name: str, folder: str | os.PathLike) -> Path:
       'resnet50.npz'
     """
     source, folder = source_of(name), Path(folder)
-    path, published = _find(name, folder), folder / _file_name(name, source.addresses[0])
+    path = _find(name, folder)
+    if path is not None and source.shipped:  # nothing is fetched
+        return path
+    published = folder / _file_name(name, source.addresses[0])
     if path is None and source.url:
         fetch(source.url, published, sha256=source.sha256)
         if wrong := _wrong(published, source):

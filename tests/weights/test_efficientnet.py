@@ -72,7 +72,7 @@ def test_an_installed_file_of_another_content_is_refused(tmp_path, monkeypatch):
         weights.identify(LITE, tmp_path)
     lost = dataclasses.replace(source, shipped=dataclasses.replace(other, package='no_such_one'))
     monkeypatch.setitem(weights.SOURCES, LITE, lost)
-    with pytest.raises(ValueError, match='not installed: models/.* no_such_one is missing'):
+    with pytest.raises(ValueError, match=r'not installed: models/.* no_such_one is missing'):
         weights.identify(LITE, tmp_path)
 
 

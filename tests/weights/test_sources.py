@@ -12,7 +12,7 @@ from avsc_jax.input_pipeline.transform import Squares
 PICTURE = Path(__file__).parents[1] / 'data_files' / 'cat.jpg'
 
 IMAGE_TOWERS = [name for name, source in weights.SOURCES.items() if not source.shares]
-TIMM = [name for name, source in weights.SOURCES.items() if source.url is None]
+TIMM = [name for name, source in weights.SOURCES.items() if source.hub and source.url is None]
 CLIP = [name for name in weights.SOURCES if name.startswith('clip_')]
 
 
