@@ -43,6 +43,9 @@ PROBED = dict(
     openl3_image=dict(widths=(4, 8, 16, 32), embedding_size=128, input_shape=(64, 64, 3)),
 )
 
+# Encoders that are classifiers, and give their tags unless they are told not to.
+WITHOUT_HEAD = {name: dict(num_classes=0) for name in ('tf_efficientnet_lite0', 'yamnet')}
+
 
 def parse(
     argument: str | None,
@@ -105,7 +108,7 @@ def probe(choice: Mapping[str, str]) -> ConfigDict:
     if 'valid' in config.data:  # cross-validation on the training clips selects
         del config.data.valid
     names = choice['encoders'].split('+')
-    config.encoders = {name: {} for name in names}
+    config.encoders = {name: WITHOUT_HEAD.get(name, {}) for name in names}
     config.frames, config.short_side, config.pool = 'clip12', 448, 'mean'
     config.model = dict(name='probe')
     config.batch_size = 256  # for scoring

@@ -22,7 +22,7 @@ class Fit(NamedTuple):
     Attributes:
       mean, deviation: of the features; a constant one has deviation 1.
       kernel, bias: of the logits, on standardised features.
-      temperature: what divides the logits, fitted to those of the folds.
+      temperature: what divides the logits, fitted to those of the folds; 1 if all are right.
       c: the value of C with the lowest log loss over the folds.
       losses: each value of C -> that log loss.
       log_loss, accuracy: over the folds, with `c` and the temperature.
@@ -67,7 +67,9 @@ def fit(
         logits[c][scored] = rows[scored] @ weights + bias
     losses = {c: _log_loss(each, labels) for c, each in logits.items()}
     c = min(losses, key=lambda c: losses[c])
-    temperature = ensemble.fit_temperature(scipy.special.softmax(logits[c], axis=1), labels)
+    is_right, temperature = logits[c].argmax(axis=1) == labels, 1.0
+    if not is_right.all():  # else the loss only falls with the temperature, to none
+        temperature = ensemble.fit_temperature(scipy.special.softmax(logits[c], axis=1), labels)
     weights, bias = _fitted(c, rows, labels)
     return Fit(
         mean=mean,
@@ -78,7 +80,7 @@ def fit(
         c=c,
         losses=losses,
         log_loss=_log_loss(logits[c] / temperature, labels),
-        accuracy=float((logits[c].argmax(axis=1) == labels).mean()),
+        accuracy=float(is_right.mean()),
         num_folds=len(folds),
     )
 

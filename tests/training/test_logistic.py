@@ -91,3 +91,11 @@ def test_folds_share_no_group_and_each_class_is_in_all_fitted_parts():
 def test_few_groups_of_a_class_make_fewer_folds_and_one_makes_none(of_class, num_folds):
     labels = np.repeat(np.arange(len(of_class)), [len(groups) for groups in of_class])
     assert len(logistic.cut(labels, [*''.join(of_class)], 5)) == num_folds
+
+
+def test_the_temperature_is_one_where_all_folds_are_right():
+    """There the loss has no minimum: it falls as far as the temperature does."""
+    labels = np.arange(20) % 2
+    x = labels[:, None] + np.linspace(0, 0.1, 20)[:, None]
+    fit = logistic.fit(x, labels, logistic.cut(labels, [*map(str, range(20))], 5), (0.1, 1.0))
+    assert (fit.temperature, fit.accuracy, fit.c) == (1.0, 1.0, 1.0)
