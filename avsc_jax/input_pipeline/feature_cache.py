@@ -126,8 +126,8 @@ def extract(
         outlines = dataset.outlines(split)
         stamps = [_stamp(media if reads_media else None, one['clip_id']) for one in outlines]
         missing = _missing(files[split], by_name, stamps, fresh=fresh)
-        wanted = {name: by_name[name] for names in missing.values() for name in names}
-        clips = _clips(dataset, split, list(missing), wanted.values(), media)
+        wanted = [encoder(name) for name in dict.fromkeys(n for of in missing.values() for n in of)]
+        clips = _clips(dataset, split, list(missing), wanted, media)
         for k, names in missing.items():
             block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
             for name, columns in block.items():
@@ -263,12 +263,22 @@ def _clips(
     dataset: Dataset,
     split: str,
     blocks: list[int],
-    specs: Iterable[EncoderSpec | TrainedSpec],
+    encoders: Sequence[Encoder],
     media: Callable[[str], media_files.MediaFile] | None,
 ) -> Iterator[dict]:
-    """Reads the parts that these encoders take of the records of some blocks; shows progress."""
+    """Reads the parts that these encoders take of the records of some blocks; shows progress.
+
+    The threads that read also resize pictures, while the device encodes those before: a record
+    has `items/<encoder>` instead of its frames.
+    """
+    specs = [encoder.spec for encoder in encoders]
     takes = {spec.takes for spec in specs}
     of_media = [s for s in specs if isinstance(s, EncoderSpec) and s.takes == 'media']
+    of_frames = [
+        encoder
+        for encoder in encoders
+        if isinstance(encoder.spec, EncoderSpec) and encoder.spec.takes == 'frames'
+    ]
     if of_media and media is None:
         raise ValueError(
             f"{of_media[0].name} takes pictures from the clips' video files, and none are given: "
@@ -284,6 +294,9 @@ def _clips(
                 record |= spec.pictures(media(record['clip_id']))
         except ValueError as error:
             raise ValueError(f'{record["clip_id"]}: {error}') from error
+        record |= {f'items/{each.spec.name}': each.items(record) for each in of_frames}
+        if len(of_frames) == len(encoders):
+            del record['frames']
         return record
 
     places = [
@@ -306,7 +319,8 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])
         for encoder in encoders:
-            items = encoder.items(clip)
+            name = f'items/{encoder.spec.name}'
+            items = clip[name] if name in clip else encoder.items(clip)
             counts[encoder].append(encoder.count(items))
             if encoder.spec.takes == 'media' and len({*counts[encoder]}) > 1:
                 raise ValueError(_uneven(clip_id, encoder.spec.name, counts[encoder]))
@@ -315,9 +329,10 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
             while len(waiting[encoder]) >= enough:
                 features[encoder].append(encoder(waiting[encoder][:enough]))
                 del waiting[encoder][:enough]
-    for encoder in encoders:
-        if waiting[encoder]:
-            features[encoder].append(encoder(waiting[encoder]))
+    for encoder, items in waiting.items():
+        if items:
+            full = len(items) * CLIPS_PER_BLOCK // len(clip_id)  # as a block of all its clips has
+            features[encoder].append(encoder(items, of=full))
     facts = {
         'clip_id': np.array(clip_id),
         'segment': np.array(segment, np.int32),
