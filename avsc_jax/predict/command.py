@@ -17,6 +17,7 @@ from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.predictor import Predictor, load, member_folders
 from avsc_jax.predict.resume import Journal
+from avsc_jax.runs import familiarity
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli, made_with, multihost
 from avsc_jax.runtime.files import printable, write_arrays, write_texts
@@ -165,7 +166,8 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             places.append(folds.location(one))
             probs.append(answer.probs)
             embedded.append(answer.embedding)
-            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
+            marks = ''.join(f'  {mark}' for mark in familiarity.marks(answer.familiarity))
+            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}{marks}')
     if args.csv and ids:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
         items = 'clip' if (segment < 0).all() else 'second'
@@ -195,6 +197,7 @@ def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
     """The text printed for a file: its scenes and, if it has several windows, its timeline."""
     probs = [line['probs'][name] for name in classes]
     shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
+    shown += ''.join(f'  {mark}' for mark in familiarity.marks(line.get('familiarity')))
     if len(line['timeline']) < 2:
         return shown
     return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
@@ -233,7 +236,7 @@ def _explain(
         predictor.classes,
         [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
         [explain(predictor, window) for window in one.kept],
-        one.notes,
+        [*one.notes, *familiarity.marks(one.familiarity)],
         predictor.warnings,
     )
     write_texts(path.parent, {path.name: page})
