@@ -103,10 +103,6 @@ class FrontEndPieces:
     def _together(self) -> int:
         return self._reading['pieces_together']
 
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
-
     def prepare(self, items: Array) -> Array:
         """Turns pieces `[B, N, 2]` into the frames of all of them, `[B T, 2, F]`."""
         rows = self._front_end(items)
@@ -176,10 +172,6 @@ class OpenL3Windows:
         return list(
             openl3.openl3_views(sound, hop_s=hop_s, centre=self._reading['centre'], most=most)
         )
-
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
 
     def notes(self, record: Mapping) -> list[str]:
         """Says what a user should know about how a clip was read."""

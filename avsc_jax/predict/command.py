@@ -18,6 +18,7 @@ from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.opened import opened
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.resume import Journal
+from avsc_jax.runs import familiarity
 from avsc_jax.runtime import cli, made_with, multihost
 from avsc_jax.runtime.files import printable, write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
@@ -154,7 +155,8 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             places.append(folds.location(one))
             probs.append(answer.probs)
             embedded.append(answer.embedding)
-            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
+            marks = ''.join(f'  {mark}' for mark in familiarity.marks(answer.familiarity))
+            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}{marks}')
     if args.csv and ids:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
         items = 'clip' if (segment < 0).all() else 'second'
@@ -184,6 +186,7 @@ def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
     """The text printed for a file: its scenes and, if it has several windows, its timeline."""
     probs = [line['probs'][name] for name in classes]
     shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
+    shown += ''.join(f'  {mark}' for mark in familiarity.marks(line.get('familiarity')))
     if len(line['timeline']) < 2:
         return shown
     return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
@@ -222,7 +225,7 @@ def _explain(
         predictor.classes,
         [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
         [explain(predictor, window) for window in one.kept],
-        one.notes,
+        [*one.notes, *familiarity.marks(one.familiarity)],
         predictor.warnings,
     )
     write_texts(path.parent, {path.name: page})

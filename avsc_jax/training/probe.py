@@ -19,7 +19,7 @@ from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline import examples, feature_cache
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import probe
-from avsc_jax.runs import run_folder
+from avsc_jax.runs import familiarity, run_folder
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
@@ -100,6 +100,8 @@ def run(
         x = np.concatenate([*inputs[config.data.train].values()], axis=1)
         fit = logistic.fit(x, train.label, cut, config.grid)
         _told(folder, fit, config.cross_validation)
+        standard = ((x - fit.mean) / fit.deviation).astype(np.float32)  # the probe's embedding
+        folder.write_familiarity(familiarity.fit(standard, train.label))
         state = TrainState.create(model, optax.identity(), seed=config.seed)
         made = probe.fitted(fit.mean, fit.deviation, fit.kernel, fit.bias, fit.temperature)
         checkpoints.save(state.replace(params=made['params']), [], is_best=True)

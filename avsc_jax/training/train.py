@@ -19,7 +19,7 @@ from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens
-from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs import familiarity, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
@@ -379,10 +379,40 @@ def train(
     )
     history.close()
     variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
+    fit_familiarity(config, folder, steps, variables, loaded)
     probs = None
     if 'test' in splits:
         probs = loop.predict(steps, variables, splits['test'], batch_size=config.batch_size)
     return probs, step, history.lines
+
+
+def fit_familiarity(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    steps: Steps,
+    variables: dict,
+    loaded: examples.Loaded,
+) -> None:
+    """Fits the familiarity of clips and keeps it in the run folder.
+
+    Without a validation split nothing is held out to state a rate of false alarms by, and none is
+    kept. Of systems that encode pictures in training only, the validation clips take turns.
+    """
+    if 'valid' not in loaded.splits:
+        return
+    embedded = partial(
+        loop.embeddings,
+        steps,
+        variables,
+        batch_size=config.batch_size,
+        most=familiarity.MOST_CLIPS,
+    )
+    held_out, labels = embedded(loaded.splits['valid'])
+    if loaded.embed is not None:
+        fitted = familiarity.fit(held_out, labels)
+    else:
+        fitted = familiarity.fit(*embedded(loaded.splits['train']), held_out)
+    folder.write_familiarity(fitted)
 
 
 def clip_of_row(rows: Rows) -> np.ndarray:

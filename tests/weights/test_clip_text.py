@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from avsc_jax import models, weights
-from avsc_jax.input_pipeline import images
+from avsc_jax.input_pipeline.transform import Squares
 from avsc_jax.models import clip_tokens, clip_zero_shot
 from avsc_jax.scenes import SCENES
 
@@ -124,8 +124,8 @@ def embed(name: str, variables: dict, inputs: np.ndarray) -> np.ndarray:
 
 def prepared(name: str, photograph: np.ndarray) -> np.ndarray:
     source = weights.SOURCES[name]
-    cropped = images.resize_and_crop(photograph[None], source.image_size)
-    return images.normalize(cropped, source.mean, source.std)
+    squares = Squares(source, source.image_size)
+    return squares.prepare(np.stack(squares.items({'frames': [photograph]})))
 
 
 def zero_shot(features: np.ndarray, texts: np.ndarray) -> np.ndarray:

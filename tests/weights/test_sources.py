@@ -100,7 +100,7 @@ def test_pictures_are_prepared_as_by_timm(timm, name):
     picture = Image.open(PICTURE).convert('RGB').resize((800, 600))
     expected = timm.data.create_transform(**config)(picture).permute(1, 2, 0).numpy()
     squares = Squares(source, source.image_size)
-    found = squares.prepare(squares.cut(np.asarray(picture)[None]))[0]
+    found = squares.prepare(np.stack(squares.items({'frames': [np.asarray(picture)]})))[0]
     assert found.shape == expected.shape
     off = np.abs(found - expected) * 255 * np.array(source.std)  # in bytes
     assert off.max() < 1.01 and (off > 0.5).mean() < 2e-3

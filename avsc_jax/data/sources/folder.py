@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import records
+from avsc_jax.data import media, records
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
@@ -125,9 +125,13 @@ class Folder(DataSource):
         if not data['folder']:
             return super().forecast(data, data_dir)
         clips = listing.read(Path(data['folder']), data['needs'])
-        counts = {split: len(part) for split, part in listing.split(clips).items()}
-        counts['train'] = counts['train_inner'] + counts['validation']
-        return Forecast(clips.classes, counts)
+        parts = listing.split(clips)
+        parts['train'] = parts['train_inner'] + parts['validation']
+        stills = {
+            split: sum(item.video.lower().endswith(media.PICTURES) for item in part)
+            for split, part in parts.items()
+        }
+        return Forecast(clips.classes, {split: len(part) for split, part in parts.items()}, stills)
 
     def suffix(self, data: Mapping) -> str:
         return f'-{data["config"]}'

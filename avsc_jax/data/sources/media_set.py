@@ -4,7 +4,6 @@ A file is a record, whose windows are decoded one by one when its features are m
 """
 
 import dataclasses
-import itertools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import windows
+from avsc_jax.data import media, windows
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.sources import listing
 from avsc_jax.data.sources.folder import Folder, summary
@@ -174,20 +173,15 @@ class Files(Sequence):
         return len(self._clips)
 
     def __getitem__(self, index: int) -> dict:
-        """Returns the fields of `outline`, and `windows`, an iterator over the file's windows.
-
-        The first window is decoded already, by the thread that calls this.
-        """
-        read = self._windows(self._clips[index])
-        first = [*itertools.islice(read, 1)]
-        return self.outline(index) | {'windows': itertools.chain(first, read)}
+        """Returns the fields of `outline`, and `windows`, an iterator that decodes the file."""
+        return self.outline(index) | {'windows': self._windows(self._clips[index])}
 
     def outline(self, index: int) -> dict:
-        """Returns a record's plain fields; decodes nothing."""
+        """Returns a record's plain fields; `num_frames` is 1 for a still, and 0 for what is not."""
         clip = self._clips[index]
-        label = self._label_of[clip.scene]
-        facts = {'clip_id': clip.clip_id, 'segment': -1, 'label': label}
-        return facts | {'city': '', 'location': clip.group}
+        facts = {'clip_id': clip.clip_id, 'segment': -1, 'label': self._label_of[clip.scene]}
+        is_still = clip.video.lower().endswith(media.PICTURES)
+        return facts | {'city': '', 'location': clip.group, 'num_frames': int(is_still)}
 
     def _windows(self, clip: Clip) -> Iterator[dict]:
         """Yields the windows of a clip's file, or of its sound and then of its picture file."""
