@@ -1,6 +1,6 @@
 """Helpers of the configs: parsing tokens, and settings that several systems share."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ml_collections import ConfigDict
 
@@ -32,21 +32,41 @@ IOACAS_WEIGHTS = dict(
     ),
 )
 
+# Encoders of a probe -> narrow networks of the same families, for demo data.
+PROBED = dict(
+    clip_vit_b32=dict(width=64, patch_size=8, image_size=64),
+    clip_rn101=dict(width=8, image_size=64),
+    clip_rn50x4=dict(width=8, image_size=64),
+    tf_efficientnet_lite0=dict(channel_multiplier=0.25, image_size=64),
+    yamnet=dict(width=0.25),
+    openl3_audio=dict(widths=(4, 8, 16, 32), embedding_size=384, hop_s=1.0),
+    openl3_image=dict(widths=(4, 8, 16, 32), embedding_size=128, input_shape=(64, 64, 3)),
+)
+
+# Encoders that are classifiers, and give their tags unless they are told not to.
+WITHOUT_HEAD = {name: dict(num_classes=0) for name in ('tf_efficientnet_lite0', 'yamnet')}
+
 
 def parse(
-    argument: str | None, variants: Mapping[str, tuple[str, ...]], *, final: bool = False
+    argument: str | None,
+    variants: Mapping[str, tuple[str, ...]],
+    *,
+    final: bool = False,
+    joined: Collection[str] = (),
 ) -> dict[str, str]:
     """Parses comma-separated tokens, in any order and at most one per axis; returns axis -> token.
 
     Args:
       variants: axis -> its tokens, the first being the default.
       final: whether the config takes the token `final`, which trains on all data.
+      joined: the axes of which several tokens, with + between them, are one, too.
     """
     protocols = PROTOCOL_TOKENS if final else PROTOCOL_TOKENS[:1]
     axes = {**variants, 'data': ('auto', *DATA_TOKENS), 'protocol': ('paper', *protocols)}
     chosen = {}
     for token in filter(None, (argument or '').split(',')):
         axis = next((axis for axis, tokens in axes.items() if token in tokens), None)
+        axis = axis or next((a for a in joined if {*token.split('+')} <= {*axes[a]}), None)
         if axis is None or token in ('auto', 'paper'):
             known = [t for tokens in axes.values() for t in tokens if t not in ('auto', 'paper')]
             raise ValueError(
@@ -79,6 +99,23 @@ def experiment(
         splits = dict(train='train', valid='test', test='test')
     data = dict(name='tfds_tau', config=config, source=choice['data'], items=items, **splits)
     return ConfigDict(dict(kind='train', seed=0, data=data))
+
+
+def probe(choice: Mapping[str, str]) -> ConfigDict:
+    """Makes a config of kind probe: logistic regression on the mean features of `encoders`."""
+    config = experiment(choice, items='clip')
+    config.kind = 'probe'
+    if 'valid' in config.data:  # cross-validation on the training clips selects
+        del config.data.valid
+    names = choice['encoders'].split('+')
+    config.encoders = {name: WITHOUT_HEAD.get(name, {}) for name in names}
+    config.frames, config.short_side, config.pool = 'clip12', 448, 'mean'
+    config.model = dict(name='probe')
+    config.batch_size = 256  # for scoring
+    config.cross_validation = 5
+    config.grid = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
+    config.demo = dict(encoders={name: PROBED[name] for name in names})
+    return config
 
 
 def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]) -> ConfigDict:

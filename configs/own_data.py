@@ -22,6 +22,8 @@ NEEDS = dict(
     ioacas_audio={'': ('sound',)},
     ioacas_image={'': ('picture',)},
     ioacas_fusion={'': ('sound', 'picture')},
+    probe={'': ()},  # what the files hold
+    clip_probe={'': ('picture',)},
 )
 VARIANTS = {'system': tuple(NEEDS)}
 
@@ -35,7 +37,8 @@ def get_config(argument=''):
     config = importlib.import_module(f'avsc_jax.configs.{system}').get_config(','.join(tokens))
 
     data = config.data
-    data.name, data.config = 'own_data', ''  # main names the config after the folder
+    # a probe reads the files, others read records of them; main names the config after the folder
+    data.name, data.config = 'own_media' if config.kind == 'probe' else 'own_data', ''
     if 'valid' in data:  # otherwise the system is final
         data.train, data.valid, data.test = 'train_inner', 'validation', 'test'
     data.folder = ''  # a folder or a table; empty with the token demo: the made-up clips

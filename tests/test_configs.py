@@ -21,7 +21,7 @@ from avsc_jax.models import build, clip_tokens
 from avsc_jax.report import console
 from avsc_jax.tables import mix
 from avsc_jax.training import config as fields
-from avsc_jax.training import loop, optimizer
+from avsc_jax.training import loop, optimizer, probe
 
 FILES = sorted(f for f in Path(configs.__path__[0]).glob('[!_]*.py') if f.stem != 'common')
 
@@ -75,6 +75,9 @@ def test_every_variant_builds_its_network_loss_and_schedule(module, argument, ou
         _, schedule = optimizer.make_optimizer(config, steps_per_epoch=7)
         warm = round(config.get('warmup', 0) * config.epochs * 7)
         assert float(schedule(warm)) == pytest.approx(config.learning_rate)
+    elif config.kind == 'probe':
+        probe.check(config)
+        assert {*config.encoders} == {*config.demo.encoders} and 'valid' not in config.data
     else:
         assert config.prompt_style in clip_tokens.STYLES
 

@@ -20,6 +20,7 @@ from avsc_jax.audio.ioacas import (
     window_and_hop,
 )
 from avsc_jax.audio.openl3 import openl3_facts, openl3_mel256
+from avsc_jax.audio.yamnet import mel_filters, yamnet_facts, yamnet_logmel
 from avsc_jax.runtime import options
 from avsc_jax.types import Array
 
@@ -31,6 +32,7 @@ __all__ = [
     'ioacas_logmel',
     'ioacas_scalogram',
     'openl3_mel256',
+    'yamnet_logmel',
 ]
 
 
@@ -70,9 +72,14 @@ def _scalogram_filters(sample_rate_hz: int, **options: Any) -> np.ndarray:
     return scalogram_matrix(sample_rate_hz, window_and_hop(sample_rate_hz)[0])
 
 
+def _yamnet_filters(sample_rate_hz: int) -> np.ndarray:
+    return mel_filters()
+
+
 FRONT_ENDS = {
     'hitachi_logmel': FrontEnd(hitachi_logmel, hitachi_facts),
     'openl3_mel256': FrontEnd(openl3_mel256, openl3_facts),
+    'yamnet_logmel': FrontEnd(yamnet_logmel, yamnet_facts, _yamnet_filters),
     'ioacas_logmel': FrontEnd(ioacas_logmel, logmel_facts, gives_rows=True),
     'ioacas_bark': FrontEnd(ioacas_bark, bark_facts, _bark_filters, gives_rows=True),
     'ioacas_scalogram': FrontEnd(

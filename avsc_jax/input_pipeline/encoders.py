@@ -15,18 +15,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import models, weights
 from avsc_jax.data import media
-from avsc_jax.input_pipeline.sound import FRONT_ENDS, FrontEndPieces, OpenL3Windows
+from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
-CACHE_FORMAT = 3  # increase it when features change for the same spec
+CACHE_FORMAT = 4  # increase it when features change for the same spec
 
 # Options of how clips are read for an encoder, with their defaults; others are the network's.
 READING: dict[str, dict[str, Any]] = {
     'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
     'openl3_image': {'frames': None},
+    'yamnet': {'hop_s': 0.48, 'gain': None},
 }
 READING |= {
     name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent', 'pieces_together': 1}
@@ -46,6 +47,7 @@ class EncoderSpec:
         seconds, see `OpenL3Windows`; later ones are dropped.
         For its pictures: `frames`, the rule that picks them from a clip's video file at their
         native size; None takes the frames of the record.
+        For YAMNet: `hop_s` from patch to patch, and `gain`, see `YAMNetWindows`.
         For a front end: `piece_s`, the length of the pieces that sound is cut into,
         `sample_rate_hz`, `mono` (the second channel of mono sound is 'silent', or a 'duplicate' of
         the first) and `pieces_together`, how many pieces side by side make one item. Its other
@@ -120,7 +122,7 @@ class EncoderSpec:
         if self.name in FRONT_ENDS:
             return FrontEndPieces(self.name, self.reading, self.network)
         if self.takes == 'audio':
-            return OpenL3Windows(self.reading)
+            return SOUND_WINDOWS[self.name](self.reading)
         size = models.input_spec(self.name, **self.network).shape[1]
         if self.name in READING:
             return OpenL3Pictures(self.reading['frames'], size)
@@ -199,7 +201,7 @@ class Encoder:
             weights.load(model, spec.name, spec.weights, weights_dir, head=head),
             NamedSharding(mesh, PartitionSpec()),
         )
-        self._prepare = jax.jit(lambda items: self.transform.prepare(self.transform.cut(items)))
+        self._prepare = jax.jit(self.transform.prepare)
         self._encode = compiled(model)
 
     def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
@@ -237,9 +239,18 @@ class Encoder:
         most = WINDOWS_PER_CALL if self.spec.takes == 'audio' else FRAMES_PER_CALL
         return most * self._num_devices
 
-    def __call__(self, items: Sequence[np.ndarray]) -> np.ndarray:
-        """Encodes items, which may differ in size, to float32 `[T, D]`."""
-        share = -(-len(items) // self._num_devices)  # in powers of two: few shapes to compile
+    def __call__(self, items: Sequence[np.ndarray], *, of: int = 0) -> np.ndarray:
+        """Encodes items to float32 `[T, D]`; those of one size share batches.
+
+        Args:
+          of: the number of items that other calls have; fewer are padded to the same shape, so
+            that the last ones of many compile nothing anew.
+
+        Raises:
+          ValueError: a picture has not the network's size, as those of `items` have.
+        """
+        self._check(items)
+        share = -(-max(len(items), of) // self._num_devices)  # a power of two: few shapes compile
         length = min(self.items_per_call, (1 << (share - 1).bit_length()) * self._num_devices)
         parts, embeddings = [], []
         for size in sorted({item.shape for item in items}):
@@ -259,6 +270,17 @@ class Encoder:
             by_item = np.asarray(output).reshape(length, -1, *output.shape[1:])
             rows |= zip(places, by_item, strict=False)  # the rest is padding
         return np.concatenate([rows[place] for place in range(len(items))])
+
+    def _check(self, items: Sequence[np.ndarray]) -> None:
+        if not isinstance(self.spec, EncoderSpec) or self.spec.takes == 'audio':
+            return
+        wanted = self.transform.item.shape
+        for item in items:
+            if item.shape != wanted:
+                raise ValueError(
+                    f'{self.spec.name} gets a picture of shape {item.shape} and takes {wanted}; '
+                    'give what items() returns'
+                )
 
 
 class FrontEndEncoder(Encoder):

@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
+from avsc_jax.input_pipeline.transform import FIELDS
 from avsc_jax.runtime import json_files, made_with, multihost
 from avsc_jax.runtime.files import read_arrays, write_arrays
 
@@ -126,8 +127,8 @@ def extract(
         outlines = dataset.outlines(split)
         stamps = [_stamp(media if reads_media else None, one['clip_id']) for one in outlines]
         missing = _missing(files[split], by_name, stamps, fresh=fresh)
-        wanted = {name: by_name[name] for names in missing.values() for name in names}
-        clips = _clips(dataset, split, list(missing), wanted.values(), media)
+        wanted = [encoder(name) for name in dict.fromkeys(n for of in missing.values() for n in of)]
+        clips = _clips(dataset, split, list(missing), wanted, media)
         for k, names in missing.items():
             block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
             for name, columns in block.items():
@@ -263,12 +264,23 @@ def _clips(
     dataset: Dataset,
     split: str,
     blocks: list[int],
-    specs: Iterable[EncoderSpec | TrainedSpec],
+    encoders: Sequence[Encoder],
     media: Callable[[str], media_files.MediaFile] | None,
 ) -> Iterator[dict]:
-    """Reads the parts that these encoders take of the records of some blocks; shows progress."""
+    """Reads the parts that these encoders take of the records of some blocks; shows progress.
+
+    The threads that read also resize pictures, while the device encodes those before: a record
+    has `items/<encoder>` instead of its frames. Of a record that is an iterator over `windows`
+    that is true of each, but only the first one is read ahead.
+    """
+    specs = [encoder.spec for encoder in encoders]
     takes = {spec.takes for spec in specs}
     of_media = [s for s in specs if isinstance(s, EncoderSpec) and s.takes == 'media']
+    of_frames = [
+        encoder
+        for encoder in encoders
+        if isinstance(encoder.spec, EncoderSpec) and encoder.spec.takes == 'frames'
+    ]
     if of_media and media is None:
         raise ValueError(
             f"{of_media[0].name} takes pictures from the clips' video files, and none are given: "
@@ -284,6 +296,17 @@ def _clips(
                 record |= spec.pictures(media(record['clip_id']))
         except ValueError as error:
             raise ValueError(f'{record["clip_id"]}: {error}') from error
+        if 'windows' not in record:
+            return resized(record)
+        read = map(resized, record['windows'])
+        first = [*islice(read, 1)]
+        return record | {'windows': chain(first, read)}
+
+    def resized(record: dict) -> dict:
+        if 'frames' in record:
+            record |= {f'items/{each.spec.name}': each.items(record) for each in of_frames}
+            if len(of_frames) == len(encoders):
+                del record['frames']
         return record
 
     places = [
@@ -306,32 +329,52 @@ def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[s
         clip_id.append(clip['clip_id'])
         segment.append(clip['segment'])
         for encoder in encoders:
-            items = encoder.items(clip)
-            counts[encoder].append(encoder.count(items))
+            counts[encoder].append(0)
+        for window in clip.get('windows', (clip,)):
+            for encoder in encoders:
+                items = _items(encoder, window)
+                counts[encoder][-1] += encoder.count(items)
+                waiting[encoder] += items
+                enough = CALLS_TOGETHER * encoder.items_per_call
+                while len(waiting[encoder]) >= enough:
+                    features[encoder].append(encoder(waiting[encoder][:enough]))
+                    del waiting[encoder][:enough]
+        for encoder in encoders:
             if encoder.spec.takes == 'media' and len({*counts[encoder]}) > 1:
                 raise ValueError(_uneven(clip_id, encoder.spec.name, counts[encoder]))
-            waiting[encoder] += items
-            enough = CALLS_TOGETHER * encoder.items_per_call
-            while len(waiting[encoder]) >= enough:
-                features[encoder].append(encoder(waiting[encoder][:enough]))
-                del waiting[encoder][:enough]
-    for encoder in encoders:
-        if waiting[encoder]:
-            features[encoder].append(encoder(waiting[encoder]))
+    for encoder, items in waiting.items():
+        if items:
+            full = len(items) * CLIPS_PER_BLOCK // len(clip_id)  # as a block of all its clips has
+            features[encoder].append(encoder(items, of=full))
     facts = {
         'clip_id': np.array(clip_id),
         'segment': np.array(segment, np.int32),
         'made_with': np.array(json.dumps(made_with.facts())),
     }
     return {
-        encoder.spec.name: facts | _by_clip(np.concatenate(parts), counts[encoder])
+        encoder.spec.name: facts | _by_clip(_rows(encoder, parts), counts[encoder])
         for encoder, parts in features.items()
     }
 
 
+def _items(encoder: Encoder, window: Mapping) -> Sequence[np.ndarray]:
+    """Returns a window's items, of which a film without sound has none for an encoder of sound."""
+    if (name := f'items/{encoder.spec.name}') in window:
+        return window[name]
+    return encoder.items(window) if FIELDS[encoder.spec.takes] in window else ()
+
+
+def _rows(encoder: Encoder, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins the rows that an encoder has made, of which the clips of a block may give none."""
+    if parts:
+        return np.concatenate(parts)
+    assert isinstance(encoder.spec, EncoderSpec)  # runs encode records, which have all their fields
+    return np.zeros((0, *encoder.spec.output_shape), np.float32)
+
+
 def _by_clip(rows: np.ndarray, counts: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns `features [clips, T, ...]` of the rows of all clips; `counts` if these are unlike."""
-    if len({*counts}) == 1:
+    if len({*counts}) == 1 and counts[0]:
         return {'features': rows.reshape(len(counts), -1, *rows.shape[1:])}
     parts = np.split(rows, np.cumsum(counts)[:-1])
     return {'features': _stacked([part[None] for part in parts]), 'counts': np.array(counts)}

@@ -106,10 +106,6 @@ class SpectrogramInputs:
         """Returns the pieces `[T, N, 2]` of the record's sound, whatever its sample rate."""
         return stereo_pieces(record, self._length, self._rate)
 
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
-
     def prepare(self, items: Array) -> Array:
         """Turns pieces `[B, N, 2]` into spectrograms `[B, bands, columns, channels]`."""
         return self.prepare_batch(None, {'audio': items})['image']
@@ -178,7 +174,7 @@ class FrameInputs:
 
     @property
     def item(self) -> jax.ShapeDtypeStruct:
-        """Shape and type of one cut item."""
+        """Shape and type of one item."""
         together = (self._pictures,) if self._pictures else ()
         return jax.ShapeDtypeStruct((*together, *self._size.size, 3), np.uint8)
 
@@ -212,10 +208,6 @@ class FrameInputs:
         frames = self._together(record) if self._pictures else record['frames']
         rows = np.stack([self._size(frame) for frame in frames])
         return rows[None] if self._pictures else rows
-
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
 
     def prepare(self, items: Array) -> Array:
         """Turns bytes `[B, (T,) H, W, 3]` into the network's input of that shape."""

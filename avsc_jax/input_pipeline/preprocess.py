@@ -1,6 +1,8 @@
 """Preprocessing by frozen encoders: a record or a media file in, a network's inputs out."""
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -73,9 +75,10 @@ class FeatureInputs:
         arrays: list[dict[str, np.ndarray]] = [{} for _ in records]
         for encoder in self.encoders:
             field = FIELDS[encoder.spec.takes]
-            items = {
-                k: encoder.items(record) for k, record in enumerate(records) if field in record
-            }
+            holding = {k: record for k, record in enumerate(records) if field in record}
+            with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow releases the lock
+                made = threads.map(encoder.items, holding.values())
+                items = dict(zip(holding, made, strict=True))
             shape_of = {place: each[0].shape for place, each in items.items()}
             for shape in sorted({*shape_of.values()}):
                 alike = [place for place in items if shape_of[place] == shape]

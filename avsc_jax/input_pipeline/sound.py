@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.audio import frontends, openl3
+from avsc_jax.audio import frontends, level, openl3, yamnet
 from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
 from avsc_jax.data.sources.source import CLIP_S
@@ -103,10 +103,6 @@ class FrontEndPieces:
     def _together(self) -> int:
         return self._reading['pieces_together']
 
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
-
     def prepare(self, items: Array) -> Array:
         """Turns pieces `[B, N, 2]` into the frames of all of them, `[B T, 2, F]`."""
         rows = self._front_end(items)
@@ -177,10 +173,6 @@ class OpenL3Windows:
             openl3.openl3_views(sound, hop_s=hop_s, centre=self._reading['centre'], most=most)
         )
 
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
-
     def notes(self, record: Mapping) -> list[str]:
         """Says what a user should know about how a clip was read."""
         audio, rate = record['audio'], record['sample_rate']
@@ -192,3 +184,63 @@ class OpenL3Windows:
             'the sound is silent': not audio.any(),
         }
         return [note for note, holds in notes.items() if holds]
+
+
+class YAMNetWindows:
+    """The transform from a record's sound to YAMNet's patches; see `transform.Transform`.
+
+    Args:
+      reading: `hop_s` from patch to patch, and `gain`: None leaves the level as it is, 'auto' lifts
+        quiet sound, see `audio.level.lifted`.
+    """
+
+    takes: Takes = 'audio'
+    item = jax.ShapeDtypeStruct((yamnet.WINDOW, 1), np.float32)
+
+    def __init__(self, reading: Mapping[str, Any]):
+        self._gain, self._hop_s = reading['gain'], float(reading['hop_s'])
+        if self._gain not in (None, 'auto'):
+            raise ValueError(f"gain is {self._gain!r}, it must be 'auto', or be left out")
+        rate = yamnet.SAMPLE_RATE_HZ
+        self.prepare = partial(yamnet.yamnet_logmel, sample_rate_hz=rate)
+        lifting = f'to an RMS of {level.LIFTED_RMS:g} where it is from {level.FLOOR_RMS:g} to that'
+        self.facts = {
+            'sample_rate_hz': rate,
+            'channels': 'their mean',
+            'gain': lifting if self._gain else None,
+            'window': {'samples': yamnet.WINDOW, 'hop_s': self._hop_s},
+            'last': 'completed by zeros',
+            'front_end': frontends.facts('yamnet_logmel', sample_rate_hz=rate),
+        }
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """Returns windows `[15600, 1]` of the channels' mean."""
+        mono = record['audio'].mean(axis=1)
+        sound = resampled(mono, record['sample_rate'], yamnet.SAMPLE_RATE_HZ)
+        return list(yamnet.yamnet_views(self._levelled(sound), hop_s=self._hop_s))
+
+    def _levelled(self, sound: np.ndarray) -> np.ndarray:
+        return level.lifted(sound) if self._gain else sound
+
+    def cut(self, items: Array) -> Array:
+        """Returns the items as they are."""
+        return items
+
+    def notes(self, record: Mapping) -> list[str]:
+        """Says what a user should know about how a clip was read."""
+        mono = record['audio'].mean(axis=1)
+        loudness, is_short = level.rms(mono), len(mono) < 0.975 * record['sample_rate']
+        is_quiet = 0 < loudness < level.QUIET_RMS
+        notes = {
+            'the sound is silent': not loudness,
+            f'the sound is quiet (an RMS below {level.QUIET_RMS:g}), in which YAMNet tends to hear '
+            'silence; gain=auto lifts it': is_quiet and not self._gain,
+            f'quiet sound is lifted to an RMS of {level.LIFTED_RMS:g}': bool(self._gain)
+            and level.FLOOR_RMS <= loudness < level.LIFTED_RMS,
+            'sound of less than 0.975 s is completed by zeros': is_short,
+        }
+        return [note for note, holds in notes.items() if holds]
+
+
+# Encoders of sound -> the transform from a record's sound to the windows that they take.
+SOUND_WINDOWS = {'openl3_audio': OpenL3Windows, 'yamnet': YAMNetWindows}

@@ -19,7 +19,7 @@ from avsc_jax import models, weights
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.pooling import common_places, network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
-from avsc_jax.input_pipeline.transform import Transform, cut_items, filled_times
+from avsc_jax.input_pipeline.transform import Transform, filled_times
 
 Items = dict[str, Any]  # name of a source -> array [T, ...], or the items of a run as a source
 
@@ -58,7 +58,7 @@ class SystemInput:
 
     @property
     def item(self) -> jax.ShapeDtypeStruct:
-        """Shape and type of one cut item."""
+        """Shape and type of one item."""
         return self.transform.item
 
     @property
@@ -72,8 +72,8 @@ class SystemInput:
         return self.transform.facts
 
     def items(self, record: Mapping) -> np.ndarray:
-        """Returns the cut items of a record `[T, *item]`, on the host."""
-        return cut_items(self.transform, record)
+        """Returns the items of a record `[T, *item]`, on the host."""
+        return np.stack(self.transform.items(record))
 
     def prepared(self, items: jax.Array) -> jax.Array:
         """Turns items `[T, *item]` into rows `[R, ...]`; T may be symbolic."""

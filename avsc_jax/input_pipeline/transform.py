@@ -1,11 +1,12 @@
 """Transforms of records into the inputs of networks, for training, predict, explain and export.
 
-A transform takes the items of a record on the host, such as pieces of sound or pictures, and turns
-them into rows of a network's input on the device. Its facts describe that in plain data.
+A transform takes the items of a record on the host, such as pieces of sound or resized pictures,
+and turns them into rows of a network's input on the device. Its facts describe that in plain data.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, Protocol
 
 import jax
@@ -27,12 +28,12 @@ FILLED = {'frames': 'frame_filled', 'media': 'media_filled'}
 class Transform(Protocol):
     """The interface of what turns a record into rows of a network's input.
 
-    `prepare(cut(items))` is traceable. Between the two are *cut items*, all of one shape: another
-    program can make them without this package, since they are only cut or resized.
+    `items` runs on the host, `prepare` is traceable. Between the two, another program can take over
+    without this package, since items are only cut or resized.
 
     Attributes:
       takes: the part of a record: its sound, its frames, or pictures of its video file.
-      item: shape and type of a cut item.
+      item: shape and type of an item; of a front end with several pieces together, of a piece.
       facts: the transform in plain data, for other programs.
     """
 
@@ -46,13 +47,10 @@ class Transform(Protocol):
     def facts(self) -> Mapping: ...
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
-        """Returns the items of a record, on the host; their sizes may differ."""
-
-    def cut(self, items: Array) -> Array:
-        """Cuts items of one size `[B, ...]` to `[B, *item]`, of any type."""
+        """Returns the items of a record, on the host."""
 
     def prepare(self, items: Array) -> Array:
-        """Turns cut items `[B, *item]` into rows `[R, ...]`, those of the first item first."""
+        """Turns items `[B, *item]` into rows `[R, ...]`, those of the first item first."""
 
     def notes(self, record: Mapping) -> list[str]:
         """Says what a user should know about how a record was read."""
@@ -69,16 +67,11 @@ def filled_times(record: Mapping, takes: Mapping[str, str]) -> dict[str, np.ndar
     return {name: record[field] for name, field in fields.items() if field in record}
 
 
-def cut_items(transform: Transform, record: Mapping) -> np.ndarray:
-    """Returns the cut items of a record `[T, *item]`; the items must be of one size."""
-    items = np.stack(transform.items(record))
-    if items.shape[1:] == transform.item.shape and items.dtype == transform.item.dtype:
-        return items
-    return np.asarray(transform.cut(items)).astype(transform.item.dtype)
-
-
 class Squares:
     """The transform of frames for CLIP and ImageNet networks: resize, centre crop, normalise.
+
+    Pillow resizes on the host, where pictures may be of any size: on the device, each new size
+    would compile anew and fill a batch of its own.
 
     Args:
       source: the network's published weights, which say how pictures are resized and scaled.
@@ -90,9 +83,15 @@ class Squares:
     def __init__(self, source: weights.Source, size: int):
         # these are None only for networks of sound
         assert source.interpolation and source.mean and source.std
-        self._resize, self._interpolation = source.resize, source.interpolation
-        self._mean, self._std, self._size = source.mean, source.std, size
+        self._mean, self._std = source.mean, source.std
         self._resized = math.floor(size / source.crop_fraction)
+        self._square = partial(
+            media.crop_picture,
+            size=size,
+            resized=self._resized,
+            interpolation=source.interpolation,
+            keep_aspect=source.resize == 'short side',
+        )
         self.item = jax.ShapeDtypeStruct((size, size, 3), np.uint8)
         self.facts = {
             'resize': {source.resize: self._resized, 'how': f"Pillow's {source.interpolation}"},
@@ -103,18 +102,8 @@ class Squares:
         }
 
     def items(self, record: Mapping) -> Sequence[np.ndarray]:
-        """Returns the frames of the record."""
-        return record['frames']
-
-    def cut(self, items: Array) -> Array:
-        """Resizes and crops uint8 frames `[B, H, W, 3]` to squares of whole numbers."""
-        return images.resize_and_crop(
-            items,
-            self._size,
-            resized=self._resized,
-            keep_aspect=self._resize == 'short side',
-            interpolation=self._interpolation,
-        )
+        """Returns squares `[size, size, 3]` uint8 of the record's frames, of any sizes."""
+        return [self._square(frame) for frame in record['frames']]
 
     def prepare(self, items: Array) -> Array:
         """Normalises squares as the weights expect them."""
@@ -150,10 +139,6 @@ class OpenL3Pictures:
         if self.takes == 'media':
             return record['media_frames']
         return [media.openl3_pictures(frame, self._size) for frame in record['frames']]
-
-    def cut(self, items: Array) -> Array:
-        """Returns the items as they are."""
-        return items
 
     def prepare(self, items: Array) -> Array:
         """Returns the items as they are."""

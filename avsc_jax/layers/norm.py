@@ -21,6 +21,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
       momentum: share of the running statistics that each step keeps (PyTorch's 0.1 is 0.9 here).
+      use_scale: whether the normalised values are scaled by a parameter.
 
     Source: Ioffe and Szegedy 2015, Algorithm 1. The running variance takes the unbiased batch
     variance, as PyTorch's and TensorFlow's fused kernels do (flax.linen takes the biased one).
@@ -28,6 +29,7 @@ class BatchNorm(nn.Module):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    use_scale: bool = True
 
     @nn.compact
     def __call__(
@@ -46,7 +48,7 @@ class BatchNorm(nn.Module):
           axis_name: the pmapped axis over which the batch is spread.
         """
         shape = (x.shape[-1],)
-        scale = self.param('scale', nn.initializers.ones, shape)
+        scale = self.param('scale', nn.initializers.ones, shape) if self.use_scale else None
         bias = self.param('bias', nn.initializers.zeros, shape)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
         var = self.variable('batch_stats', 'var', jnp.ones, shape)
@@ -61,7 +63,8 @@ class BatchNorm(nn.Module):
                 unbiased = batch.var * batch.count / jnp.maximum(batch.count - 1, 1)
                 mean.value += new * (batch.mean - mean.value)
                 var.value += new * (unbiased - var.value)
-        return (normal * _spread(scale, x) + _spread(bias, x)).astype(x.dtype)
+        scaled = normal if scale is None else normal * _spread(scale, x)
+        return (scaled + _spread(bias, x)).astype(x.dtype)
 
 
 class Statistics(NamedTuple):

@@ -37,7 +37,7 @@ class ClipZeroShot(nn.Module):
         self, inputs: Mapping[str, Array], *, train: bool = False
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
         (name,) = self.input_spec
-        embedding = _unit(inputs[name])
+        embedding = unit(inputs[name])
         out = {'embedding': embedding}
         if not self.num_classes:
             return embedding, out
@@ -47,10 +47,11 @@ class ClipZeroShot(nn.Module):
 
 def text_head(embedding: Float[Array, 'C D']) -> dict:
     """Makes the network's variables from a text embedding for each class."""
-    return {'params': {'head': {'kernel': _unit(embedding).T}}}
+    return {'params': {'head': {'kernel': unit(embedding).T}}}
 
 
-def _unit(x: Float[Array, 'B D']) -> Float[Array, 'B D']:
+def unit(x: Float[Array, 'B D']) -> Float[Array, 'B D']:
+    """Scales rows to unit vectors."""
     # the bound keeps the zeros of an initialisation from becoming NaN
     return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 

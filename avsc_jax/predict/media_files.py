@@ -11,6 +11,7 @@ import numpy as np
 from avsc_jax.data import decode_workers, folder_walk, media, windows
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.answer import Answer, Answering
+from avsc_jax.runs import familiarity
 from avsc_jax.runtime.files import printable, some
 
 WINDOWS_PER_BATCH = 8
@@ -59,6 +60,20 @@ class Prediction(NamedTuple):
     def embedding(self) -> np.ndarray:
         """The embedding `[D]` of the whole file: the mean over its windows."""
         return np.mean([answer.embedding for *_, answer in self.windows], axis=0)
+
+    @property
+    def familiarity(self) -> float | None:
+        """How much the file resembles the training clips: the mean over windows that say so."""
+        scores = [a.familiarity for *_, a in self.windows if a.familiarity is not None]
+        return float(np.mean(scores)) if scores else None
+
+    @property
+    def is_familiar(self) -> bool | None:
+        """Whether the file is like the training clips; None if the system has no score for it.
+
+        Of files like them, at most `runs.familiarity.FALSE_ALARMS` are called unlike.
+        """
+        return familiarity.is_familiar(self.familiarity)
 
     @property
     def without(self) -> list[str]:

@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.system import System
 from avsc_jax.predict.answer import KINDS, check_finite
+from avsc_jax.runs.familiarity import FILE, Familiarity
 from avsc_jax.runs.load import Preprocess, content_hash, load_run, load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
@@ -32,6 +33,7 @@ class Member:
       hashed: returns a hash of all that its answers depend on.
       system: opens the same as one traceable system, for explanations.
       means: the mean of the training data for each input, which stands for a missing one.
+      familiarity: of its embeddings to those of the training clips; None where none was fitted.
       kind: 'exclusive' where one of the classes is right and probabilities are a softmax;
         'independent' where each class is right or not by itself and they are sigmoids.
     """
@@ -47,12 +49,13 @@ class Member:
         hashed: Callable[[], str],
         system: Callable[[], System],
         means: Mapping[str, np.ndarray] | None = None,
+        familiarity: Familiarity | None = None,
         kind: Kind = 'exclusive',
     ):
         self.name, self.model, self.variables = name, model, variables
         self.preprocess, self.classes = preprocess, tuple(classes)
         self.system, self.kind, self._hashed = system, kind, hashed
-        self._means = dict(means or {})
+        self._means, self.familiarity = dict(means or {}), familiarity
         options = compiler.options(training=False)
         self._apply = jax.jit(self.model.apply, compiler_options=options)
 
@@ -70,9 +73,10 @@ class Member:
             variables,
             preprocess,
             classes,
-            hashed=lambda: content_hash(folder, 'means.npz'),
+            hashed=lambda: content_hash(folder, 'means.npz', FILE),
             system=lambda: load_system(folder, weights_dir),
             means=_checked(folder, model),
+            familiarity=RunFolder(folder).read_familiarity(),
         )
 
     @functools.cached_property

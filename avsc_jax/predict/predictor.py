@@ -254,7 +254,16 @@ class Predictor:
         probs = self._decision({name: each[0] for name, each in outputs.items()})
         embeddings = np.concatenate([each[1] for each in outputs.values()], axis=1)
         without = tuple(kind for kind in self.takes if kind not in kinds)
-        return [Answer(*each, without) for each in zip(probs, embeddings, strict=True)]
+        scores = [
+            member.familiarity.score(outputs[member.name][1])
+            for member in self.members
+            if member.familiarity and {*member.takes} <= {*kinds}
+        ]
+        familiar = np.median(scores, axis=0).tolist() if scores else [None] * len(records)
+        return [
+            Answer(row, embedding, without, score)
+            for row, embedding, score in zip(probs, embeddings, familiar, strict=True)
+        ]
 
 
 def load(model: Path, weights_dir: Path | None = None) -> Predictor:

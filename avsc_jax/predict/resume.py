@@ -23,14 +23,24 @@ def json_line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, allow_nan=False) + '\n'
 
 
-WINDOW = {'start_s': float, 'end_s': float, 'scene': str, 'probs': [float]}
+WINDOW = {
+    'start_s': float, 'end_s': float, 'scene': str, 'probs': [float], 'familiarity?': float,
+}  # fmt: skip
 LINE = (
     {
         'file': str, 'scene': str, 'probs': {str: float}, 'timeline': [WINDOW], 'without': [str],
-        'notes': [str], 'stamp': [int], 'embedding?': [float], 'made_with?': {str: str},
+        'notes': [str], 'stamp': [int], 'familiarity?': float, 'is_familiar?': bool,
+        'embedding?': [float], 'made_with?': {str: str},
     },
     {'file': str, 'error': str},
 )  # fmt: skip
+
+
+def familiarity_of(tagged: Prediction) -> dict[str, float | bool | None]:
+    """Returns a line's entries on familiarity, which predictions without a score do not have."""
+    if tagged.familiarity is None:
+        return {}
+    return {'familiarity': tagged.familiarity, 'is_familiar': tagged.is_familiar}
 
 
 class Journal:
@@ -86,9 +96,11 @@ class Journal:
                     'end_s': end_s,
                     'scene': classes[int(answer.probs.argmax())],
                     'probs': answer.probs.tolist(),
+                    **({} if answer.familiarity is None else {'familiarity': answer.familiarity}),
                 }
                 for start_s, end_s, answer in tagged.windows
             ]
+            line |= familiarity_of(tagged)
             line |= {'without': tagged.without, 'notes': tagged.notes}
             line |= {'embedding': tagged.embedding.tolist()} if embedding else {}
             line |= {'stamp': [*tagged.stamp], **self._about, 'made_with': self._libraries}

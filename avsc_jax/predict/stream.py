@@ -26,6 +26,7 @@ from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.resume import json_line
 from avsc_jax.predict.stream_buffer import Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
+from avsc_jax.runs import familiarity
 
 
 class Second(NamedTuple):
@@ -130,7 +131,8 @@ def run(
 
     Args:
       jsonl: a new file for a line of JSON each second, written at once:
-        `{"start_s", "end_s", "scene", "probs", "probs_window", "without", "skipped"}`.
+        `{"start_s", "end_s", "scene", "probs", "probs_window", "without", "skipped"}`, and
+        `familiarity` and `is_familiar` where the system has a score.
     """
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(_new(jsonl)) if jsonl else None
@@ -146,7 +148,8 @@ def run(
             shown |= {*notes}
             best = np.argsort(-second.probs, kind='stable')[:top]
             scenes = '  '.join(f'{predictor.classes[c]} {second.probs[c]:.3f}' for c in best)
-            print(f'{second.end_s:7.1f} s  {scenes}', flush=True)
+            marks = ''.join(f'  {mark}' for mark in familiarity.marks(second.answer.familiarity))
+            print(f'{second.end_s:7.1f} s  {scenes}{marks}', flush=True)
             if out:
                 out.write(json_line(_line(second, predictor.classes)))
                 out.flush()
@@ -172,7 +175,9 @@ def warm_up(predictor: Predictor, window_s: float | None = None) -> dict:
 
 
 def _line(second: Second, classes: Sequence[str]) -> dict:
-    return {
+    score = second.answer.familiarity
+    fitted = {'familiarity': score, 'is_familiar': familiarity.is_familiar(score)}
+    return ({} if score is None else fitted) | {
         'start_s': second.start_s,
         'end_s': second.end_s,
         'scene': classes[int(second.probs.argmax())],

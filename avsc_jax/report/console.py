@@ -49,8 +49,10 @@ def text(report: Mapping[str, Any]) -> str:
 
 def unscored(report: Mapping[str, Any]) -> str:
     """Explains why a run has no scores."""
-    loss = number(report['history'][-1]['train_loss'])
-    return f'no score: all labelled clips were trained on; training loss {loss} at the end'
+    sentence = 'no score: all labelled clips were trained on'
+    if not report['history']:  # fitted, not trained
+        return sentence
+    return f'{sentence}; training loss {number(report["history"][-1]["train_loss"])} at the end'
 
 
 def number(value: float | None, digits: int = 3, scale: float = 1) -> str:

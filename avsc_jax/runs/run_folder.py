@@ -15,7 +15,7 @@ import numpy as np
 
 from avsc_jax.data import records
 from avsc_jax.models import build
-from avsc_jax.runs import checksums, shapes
+from avsc_jax.runs import checksums, familiarity, shapes
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runtime import files, multihost
 
@@ -23,7 +23,7 @@ PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'n
 # What `checksums.json` names; tables carry checksums of their own, and text tables may be edited.
 CHECKED = (
     'config.json', 'environment.json', 'classes.json', 'preprocessing.json', 'members.json',
-    'report.json', 'stats.npz', 'means.npz', 'checkpoints',
+    'report.json', 'stats.npz', 'means.npz', 'familiarity.npz', 'checkpoints',
 )  # fmt: skip
 DATA = ('data', 'data_by_size')  # entries of environment.json; see `Dataset.identities`
 
@@ -210,6 +210,27 @@ class RunFolder:
         if measure is not None:
             self._write_arrays('means.npz', measure)
         return self._arrays('means.npz')
+
+    def write_familiarity(self, fitted: familiarity.Familiarity) -> None:
+        """Writes the familiarity of clips to the training clips, in the first process only."""
+        if multihost.is_first():
+            files.write_arrays(self.path / familiarity.FILE, **familiarity.to_arrays(fitted))
+
+    def read_familiarity(self) -> familiarity.Familiarity | None:
+        """Returns the fitted familiarity; None for runs that have none, as those of before.
+
+        Raises:
+          ValueError: the file is damaged or has changed.
+        """
+        if not (arrays := self._arrays(familiarity.FILE)):
+            return None
+        try:
+            return familiarity.from_arrays(arrays)
+        except ValueError as error:
+            raise ValueError(
+                f'{self.path / familiarity.FILE} is corrupt ({error}); copy it again, or train the '
+                'run again'
+            ) from error
 
     def predictions_file(self, split: str) -> Path:
         return self.path / 'predictions' / f'{split}.npz'

@@ -138,6 +138,9 @@ def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
     )
     if config.kind == 'zero_shot':
         sentence = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {sentence}'
+    elif config.kind == 'probe':
+        how = f'{config.cross_validation}-fold cross-validation of the training clips'
+        sentence = f'logistic regression, C and temperature by {how}; {sentence}'
     elif last:
         sentence += '; the last epoch is kept'
         sentence += '' if 'test' in splits else '; nothing is scored'

@@ -1,6 +1,7 @@
 """Serves a small local page: drop a clip and see its scenes, their times, and the reasons.
 
 python -m avsc_jax.serve --model=runs/clip_fusion
+python -m avsc_jax.serve --zero_shot --classes "beach,forest,city street" --download_weights
 curl -F file=@clip.mp4 http://127.0.0.1:8000/api/tag
 
 The page is for users of this machine. A clip is kept in a temporary file while it is tagged, and is
@@ -9,8 +10,8 @@ sent nowhere.
 
 import argparse
 import sys
-from pathlib import Path
 
+from avsc_jax.predict.opened import add_ready, check_ready
 from avsc_jax.runtime import cli
 
 
@@ -31,7 +32,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description='Serves a page for users of this machine: drop a clip and see its scenes.',
     )
     add = parser.add_argument
-    add('--model', type=Path, required=True, help='run folder of a system, or of an ensemble')
     add('--host', default='127.0.0.1', help='address to listen at (default 127.0.0.1)')
     add(
         '--port',
@@ -57,14 +57,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help='length of a window in seconds, 0.5 to 60 (default: that of the clips that the system '
         'was trained on, 10 for TAU)',
     )
-    add('--weights_dir', type=Path, help='folder of published weights')
-    add('--download_weights', action='store_true', help='download missing weights')
-    add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
+    add_ready(parser)
     args = parser.parse_args(arguments)
     for name, low, high in (('window', 0.5, 60), ('max_mb', 0.001, 1e5), ('max_seconds', 1, 1e5)):
         value = getattr(args, name)
         if value is not None and not low <= value <= high:
             raise ValueError(f'--{name} is {value:g}; it must be {low:g} to {high:g}')
+    check_ready(args)
     return args
 
 

@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from avsc_jax import weights
 from avsc_jax.data import media
-from avsc_jax.predict.command import published
-from avsc_jax.predict.predictor import load
+from avsc_jax.predict.opened import opened
 from avsc_jax.report.page import document
 from avsc_jax.runtime import disk
 from avsc_jax.runtime.files import Busy, locked
 from avsc_jax.runtime.leftovers import temporary as removed_at_end
 from avsc_jax.serve.queue import RETRY_S, Refusal, TaggingQueue, Upload
-from avsc_jax.weights.cache import default_weights_dir
 
 if TYPE_CHECKING:  # of the extra `web`
     from starlette.requests import Request
@@ -60,12 +57,7 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     _listener(args.host, args.port).close()  # whether the port is free, before a model is loaded
-    weights_dir = args.weights_dir or default_weights_dir()
-    if args.download_weights:
-        weights.download_all(published(args.model), weights_dir)
-    desk = TaggingQueue(
-        load(args.model, weights_dir), window_s=args.window, max_seconds=args.max_seconds
-    )
+    desk = TaggingQueue(opened(args), window_s=args.window, max_seconds=args.max_seconds)
     print('warming up ...', file=sys.stderr)
     desk.warm_up()
     with upload_folder() as folder, contextlib.closing(_listener(args.host, args.port)) as listener:

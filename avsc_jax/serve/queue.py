@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from avsc_jax.data.decode_workers import Limits
-from avsc_jax.predict import media_files
+from avsc_jax.predict import media_files, resume
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.explain import explain
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.stream import warm_up
 from avsc_jax.report import explanation
+from avsc_jax.runs import familiarity
 
 MAX_WAITING = 4
 MAX_UPLOADS = 32
@@ -199,6 +200,7 @@ class TaggingQueue:
                 reasons.append(explain(predictor, window))
         finally:
             self._doing = ''
+        notes += familiarity.marks(one.familiarity)
         spans = [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows]
         page = explanation.document(
             name, predictor.classes, spans, reasons, notes, predictor.warnings
@@ -209,6 +211,7 @@ class TaggingQueue:
                 {'start_s': start_s, 'end_s': end_s, 'scene': scenes[0]['scene'], 'scenes': scenes}
                 for start_s, end_s, scenes in ((s, e, self._ordered(p)) for s, e, p in spans)
             ],
+            **resume.familiarity_of(one),
             'notes': notes,
             'warnings': predictor.warnings,
             'explanation_html': page,

@@ -35,7 +35,7 @@ class Field(NamedTuple):
 NUMBER, LIST, SECTION = (int, float), (tuple, list), (ConfigDict, dict)
 
 FIELDS = {
-    'kind': Field((str,), 'train', 'the kind of job: train, zero_shot or ensemble'),
+    'kind': Field((str,), 'train', 'the kind of job: train, zero_shot, probe or ensemble'),
     'seed': Field((int,), 0, 'seed of the initial weights, the order of clips and augmentation'),
     'data': Field(SECTION, REQUIRED, 'the data set and its splits; see the fields data.* below'),
     'demo': Field(SECTION, None, 'values that replace other fields on made-up clips'),
@@ -111,6 +111,8 @@ FIELDS = {
     'select': Field(
         (str,), REQUIRED, 'what selects the epoch: log_loss, accuracy, loss, batch_loss or last'
     ),
+    'grid': Field(LIST, None, "values of C, the inverse of a probe's penalty, that are compared"),
+    'cross_validation': Field((int,), None, 'number of folds of the training clips that choose C'),
     'patience': Field((int,), 0, 'epochs without gain that end the training; 0: no limit'),
     'views': Field(
         (str,), None, 'name of further tables that are made of the predictions', tables.VIEWS
@@ -134,7 +136,11 @@ FIELDS = {
 }
 
 DATA_FIELDS = {
-    'name': Field((str,), REQUIRED, 'tfds_tau, own_data, or a module that defines a TFDS builder'),
+    'name': Field(
+        (str,),
+        REQUIRED,
+        'tfds_tau, own_data, own_media, or a module that defines a TFDS builder',
+    ),
     'config': Field((str,), '', "name of the builder's config"),
     'source': Field(
         (str,),
@@ -185,6 +191,7 @@ PAIRS = ('size', 'canvas')  # of height and width
 KINDS = {
     'train': (('model', 'data.train'), ('groups', 'text_encoder')),
     'zero_shot': (('model', 'text_encoder'), ('groups', 'data.train')),
+    'probe': (('model', 'encoders', 'data.train'), ('groups', 'text_encoder', 'data.valid')),
     'ensemble': (('groups', 'recipe'), ('model', 'data.train')),
 }
 
@@ -192,6 +199,7 @@ KINDS = {
 NEEDED = {
     'train': ('paper', 'batch_size', 'epochs', 'learning_rate', 'loss', 'select'),
     'zero_shot': ('paper', 'batch_size', 'prompt_style'),
+    'probe': ('paper', 'batch_size', 'grid', 'cross_validation'),
     'ensemble': ('paper', 'members'),
 }
 # Field and its value (None: any) -> another field that it cannot do without.

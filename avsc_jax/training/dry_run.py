@@ -18,7 +18,7 @@ from avsc_jax.runs import summary
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
     """Describes what a run would do: shapes, parameters, steps and disk."""
-    lines, classes, clips = _data(config, data_dir)
+    lines, classes, clips, stills = _data(config, data_dir)
     for spec in specs:
         shape = f'input {spec.input_shape}, ' if isinstance(spec, EncoderSpec) else ''
         lines.append(
@@ -28,13 +28,15 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
         texts = clip_tokens.prompts(classes, config.prompt_style)
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
     network, num_parameters = _network(config, len(classes))
-    lines += [network, *_rows(config, specs, clips)]
+    lines += [network, *_rows(config, specs, clips, stills)]
     lines.append(f'checkpoints: {5 * num_parameters * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
 
 
-def _data(config: ConfigDict, data_dir: Path) -> tuple[list[str], Sequence[str], dict[str, int]]:
-    """Returns lines about the data, its classes, and the number of clips of each split in use."""
+def _data(
+    config: ConfigDict, data_dir: Path
+) -> tuple[list[str], Sequence[str], dict[str, int], dict[str, int]]:
+    """Returns lines about the data, its classes, and numbers of clips and stills of each split."""
     data = config.data
     lines = [f'data: {data.name}/{data.config} in {data_dir}']
     source, used = sources.find(data.name), examples.splits_used(config).values()
@@ -42,12 +44,17 @@ def _data(config: ConfigDict, data_dir: Path) -> tuple[list[str], Sequence[str],
         dataset = source.open(data, data_dir)
         lines.append(f'protocol: {summary.protocol(config, dataset)}')
         classes, clips = dataset.classes, {split: dataset.num_records(split) for split in used}
+        stills = {}
+        if not source.has_one_frame(data):
+            for split in used:
+                stills[split] = sum(one['num_frames'] == 1 for one in dataset.outlines(split))
     else:
-        classes, stored = source.forecast(data, data_dir)
+        classes, stored, of_stills = source.forecast(data, data_dir)
         clips = {split: sum(stored[part] for part in split.split('+')) for split in used if stored}
+        stills = {split: sum(of_stills.get(part, 0) for part in split.split('+')) for split in used}
         lines.append(f'classes: {", ".join(classes)}')
         lines.append('not prepared yet: the run builds it first, and cuts longer files')
-    return lines, classes, clips
+    return lines, classes, clips, stills
 
 
 def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
@@ -65,20 +72,38 @@ def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
     return line, sum(sizes)
 
 
-def _rows(config: ConfigDict, specs: list[EncoderSpec], clips: Mapping[str, int]) -> Iterator[str]:
-    """Yields lines about the rows of each split, and about the steps of training."""
+def _rows(
+    config: ConfigDict,
+    specs: list[EncoderSpec],
+    clips: Mapping[str, int],
+    stills: Mapping[str, int],
+) -> Iterator[str]:
+    """Yields lines about the rows of each split, and about the steps of training.
+
+    A still is one row, and one item of an encoder of pictures.
+    """
     window_s = sources.find(config.data.name).window_s(config.data)
     parts = rows_of_a_clip(config, specs, window_s)
+    rows_of = {}
     for split, count in clips.items():
-        line = f'split {split}: {count:,} clips, {count * parts:,} rows'
+        still = stills.get(split, 0)
+        rows_of[split] = (count - still) * parts + still
+        line = f'split {split}: {count:,} clips, {rows_of[split]:,} rows'
         if encoders := [spec for spec in specs if spec.name in config.get('encoders', ())]:
             values = (
-                _items(spec, config, window_s) * math.prod(spec.output_shape) for spec in encoders
+                ((count - still) * _items(spec, config, window_s) + still)
+                * math.prod(spec.output_shape)
+                for spec in encoders
             )
-            line += f', {4 * count * sum(values) / 1e6:,.1f} MB of features'
+            line += f', {4 * sum(values) / 1e6:,.1f} MB of features'
         yield line
+    if config.kind == 'probe':
+        yield (
+            f'fit: logistic regression, {len(config.grid)} values of C on '
+            f'{config.cross_validation} folds, then the best one on all training rows'
+        )
     if clips and config.kind == 'train':
-        rows = clips[config.data.train] * parts // (10 if config.get('one_row_a_clip') else 1)
+        rows = rows_of[config.data.train] // (10 if config.get('one_row_a_clip') else 1)
         batches = num_batches(rows, config.batch_size, config.get('drop_remainder', False))
         yield f'training: {config.epochs} epochs of {batches:,} steps of {config.batch_size}'
 

@@ -114,6 +114,35 @@ def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np
     return _probabilities(_logits(steps, variables, rows, _place(steps, rows), batch_size))
 
 
+def embeddings(
+    steps: Steps, variables: dict, rows: Rows, *, batch_size: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each clip's embedding `[N, D]`, the mean over its rows, and its label `[N]`.
+
+    Args:
+      most: the largest number of clips; of more a part is drawn, the same each time.
+    """
+    _, first, clip = np.unique(rows.clip_id, return_index=True, return_inverse=True)
+    chosen = np.random.default_rng(0).permutation(len(first))[:most]
+    places = np.flatnonzero(np.isin(clip, chosen))
+    order, mask = epoch_order(len(places), batch_size, multiple=steps.num_devices)
+    batches = _batches(rows, steps.local(places[order]), steps.local(mask))
+    parts = [steps.embeddings(variables, batch) for batch in batches]
+    of_rows = np.concatenate(parts)[mask.ravel()]
+    _, place, member = np.unique(clip[places], return_index=True, return_inverse=True)
+    return ensemble.pool(of_rows, member, len(place)), rows.label[places[place]]
+
+
+def _batches(rows: Rows, order: np.ndarray, mask: np.ndarray) -> Iterator[dict]:
+    """Yields the rows of each line of `order [K, B]` as a batch, whether streamed or in memory."""
+    if isinstance(rows.inputs, Stream):
+        yield from rows.inputs.batches(order, mask)
+        return
+    for line, kept in zip(order, mask, strict=True):
+        batch = {name: array[line] for name, array in rows.inputs.items()}
+        yield batch | {'label': rows.label[line], 'mask': kept}
+
+
 def predictions(
     rows: Rows, probs: np.ndarray, *, meta: dict, group: np.ndarray | None = None
 ) -> tables.Predictions:

@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
-from avsc_jax.training import dependencies
+from avsc_jax.training import dependencies, probe
 
 
 def resolve(
@@ -44,6 +44,8 @@ def resolve(
         if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
             config.begins_with = ''
         source.settle(config)
+        if config.kind == 'probe':
+            probe.settle(config)
         for name, value in (('fold', fold), ('fold_file', fold_file)):
             if value is not None:
                 config.data[name] = value

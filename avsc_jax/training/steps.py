@@ -68,7 +68,7 @@ class Steps:
         self._embed, frozen = embed or (None, {})
         self._frozen = self.place(frozen)
         self._train = self._pmap(self._train_step, (None, 0, None), (None, None), training=True)
-        self._logits = self._pmap(self._eval_step, (None, 0), 0)
+        self._outputs = self._pmap(self._output_step, (None, 0), 0)
         self._train_rows = self._pmap(
             self._train_scan, (None, None, 0), (None, None), training=True
         )
@@ -109,7 +109,7 @@ class Steps:
 
     def logits(self, variables: dict, batch: Batch) -> np.ndarray:
         """Returns the logits `[B, C]` of a batch, padding included, from all processes."""
-        logits = _gather(self._logits(variables, self._shard(batch, axis=0)))
+        logits = _gather(self._outputs(variables, self._shard(batch, axis=0))[0])
         return logits.reshape(-1, logits.shape[-1])
 
     def logits_rows(self, variables: dict, rows: Batch, order: np.ndarray) -> np.ndarray:
@@ -118,6 +118,11 @@ class Steps:
         logits = _gather(self._logits_rows(variables, rows, steps))  # [devices, K, B / devices, C]
         logits = np.moveaxis(logits, 0, 1)
         return logits.reshape(*logits.shape[:1], -1, logits.shape[-1])
+
+    def embeddings(self, variables: dict, batch: Batch) -> np.ndarray:
+        """Returns `out['embedding']` `[B, D]` of a batch, padding included, from all processes."""
+        embeddings = _gather(self._outputs(variables, self._shard(batch, axis=0))[1])
+        return embeddings.reshape(-1, embeddings.shape[-1])
 
     def place(self, tree):
         """Copies a state or rows to every device once, instead of at each call."""
@@ -181,11 +186,15 @@ class Steps:
         each = jax.vmap(self.loss, (None, 0), 1)(logits, classes)
         return (batch['target'] * each).sum(axis=1)
 
-    def _eval_step(self, variables: dict, batch: Batch) -> jax.Array:
+    def _output_step(self, variables: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Returns the logits and the embeddings of a batch: one program for both."""
         if self._prepare is not None:
             batch = self._prepare(None, batch)
-        logits, _ = self._model.apply(variables, model_inputs(self._model, batch))
-        return logits.astype(jnp.float32)
+        logits, out = self._model.apply(variables, model_inputs(self._model, batch))
+        return logits.astype(jnp.float32), out['embedding'].astype(jnp.float32)
+
+    def _eval_step(self, variables: dict, batch: Batch) -> jax.Array:
+        return self._output_step(variables, batch)[0]
 
     def _train_scan(self, state, rows, steps):
         def one(state, step):

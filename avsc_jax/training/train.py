@@ -19,7 +19,7 @@ from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
 from avsc_jax.models import build, clip_tokens
-from avsc_jax.runs import run_folder, summary
+from avsc_jax.runs import familiarity, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
@@ -32,6 +32,7 @@ from avsc_jax.training import (
     initial_weights,
     loop,
     optimizer,
+    probe,
     window_check,
     zero_shot,
 )
@@ -62,9 +63,9 @@ class Job:
     used: dict[str, str]
 
     @property
-    def is_trained(self) -> bool:
-        """Whether a network is trained; otherwise the job is zero-shot."""
-        return self.config.kind == 'train'
+    def is_zero_shot(self) -> bool:
+        """Whether the network's head is made of the classes' names."""
+        return self.config.kind == 'zero_shot'
 
     @property
     def weights_dir(self) -> Path:
@@ -153,6 +154,8 @@ def check(config: ConfigDict) -> None:
         if 'size' in config:
             augmentation = config.to_dict().get('augment')
             media_inputs.make(examples.preprocessing(config, ()), None, augmentation)
+    elif config.kind == 'probe':
+        probe.check(config)
     else:
         clip_tokens.prompts(SCENES, config.prompt_style)
 
@@ -229,17 +232,22 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
 def fitted(
     job: Job, dataset: records.Dataset, model: nn.Module, *, fresh: bool = False
 ) -> tuple[np.ndarray | None, int, list[dict], Rows | None]:
-    """Trains the network, or makes its text head; returns probabilities, step, history and rows.
+    """Trains or fits the network, or makes its text head.
+
+    Returns probabilities, step, history and rows.
 
     Rows and probabilities are those of the test split; both are None for a final run.
     """
     config, folder = job.config, job.folder
-    if not job.is_trained:
+    if config.kind == 'probe':
+        given = job.folders
+        return probe.run(config, folder, model, dataset, job.specs, **given, fresh=fresh)
+    if job.is_zero_shot:
         texts, classes = job.texts, dataset.classes
         zero_shot.write_text_head(config, folder, model, *texts, classes, job.weights_dir)
     loaded = examples.load(config, folder, dataset, job.specs, **job.folders, fresh=fresh)
     test = loaded.splits.get('test')
-    if not job.is_trained:
+    if job.is_zero_shot:
         return *zero_shot.classify(config, folder, model, test), test
     start = partial(initial_weights.started, config, model, job.used, job.weights_dir, job.parts)
     return *train(config, folder, model, losses.make_loss(config.loss), loaded, start), test
@@ -371,10 +379,40 @@ def train(
     )
     history.close()
     variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
+    fit_familiarity(config, folder, steps, variables, loaded)
     probs = None
     if 'test' in splits:
         probs = loop.predict(steps, variables, splits['test'], batch_size=config.batch_size)
     return probs, step, history.lines
+
+
+def fit_familiarity(
+    config: ConfigDict,
+    folder: run_folder.RunFolder,
+    steps: Steps,
+    variables: dict,
+    loaded: examples.Loaded,
+) -> None:
+    """Fits the familiarity of clips and keeps it in the run folder.
+
+    Without a validation split nothing is held out to state a rate of false alarms by, and none is
+    kept. Of systems that encode pictures in training only, the validation clips take turns.
+    """
+    if 'valid' not in loaded.splits:
+        return
+    embedded = partial(
+        loop.embeddings,
+        steps,
+        variables,
+        batch_size=config.batch_size,
+        most=familiarity.MOST_CLIPS,
+    )
+    held_out, labels = embedded(loaded.splits['valid'])
+    if loaded.embed is not None:
+        fitted = familiarity.fit(held_out, labels)
+    else:
+        fitted = familiarity.fit(*embedded(loaded.splits['train']), held_out)
+    folder.write_familiarity(fitted)
 
 
 def clip_of_row(rows: Rows) -> np.ndarray:

@@ -6,7 +6,14 @@ missing, unexpected or of the wrong shape is an error.
 
 from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
-from avsc_jax.weights.cache import convert_file, download, download_all, identify, load
+from avsc_jax.weights.cache import (
+    class_names,
+    convert_file,
+    download,
+    download_all,
+    identify,
+    load,
+)
 from avsc_jax.weights.conversion import convert
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, read, write
@@ -15,6 +22,7 @@ __all__ = [
     'SOURCES',
     'SUFFIXES',
     'Source',
+    'class_names',
     'convert',
     'convert_file',
     'download',

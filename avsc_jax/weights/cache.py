@@ -1,5 +1,6 @@
 """The folder of weights files: finding a network's file, and fetching it if it is missing."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -19,18 +20,27 @@ from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint, is_converted, read
 
+SHIPPED = Path(__file__).parent / 'shipped'
+# Networks -> the files of the names of their classes, one a line.
+CLASS_NAMES = {
+    'tf_efficientnet_lite0': 'imagenet_classes.txt',
+    'yamnet': 'audioset_classes.txt',
+}
+
 
 def identify(name: str, folder: str | os.PathLike) -> str:
-    """Returns the SHA-256 of a network's weights file in a folder.
+    """Returns the SHA-256 of a network's weights file in a folder, or of the installed one.
 
     Args:
       name: a network with published weights; its file is called `name` and one of SUFFIXES.
-      folder: the folder of weights files.
+      folder: the folder of weights files. Where it has none, some networks have a file that is
+        installed with this package, see `Source.shipped`.
 
     Raises:
       FileNotFoundError: the folder has no weights of this network; the message says how to get
         them.
-      ValueError: the folder has none, and none are published for the network.
+      ValueError: the folder has none, and none are published for the network; or an installed file
+        is not what it should be.
 
     Example:
       >>> import pathlib, tempfile
@@ -56,7 +66,8 @@ def load(
     Args:
       model: the network.
       name: its weights file is called `name` and one of SUFFIXES.
-      origin: `random:SEED`, or the SHA-256 that the weights file in the folder must have.
+      origin: `random:SEED`, or the SHA-256 that the weights file in the folder must have; that of
+        an installed file takes it from there.
       folder: the folder of weights files; not read for random variables.
       head: `drop` ignores the file's last layer, and draws the network's (if any) from `key`.
       key: a PRNG key or a seed.
@@ -77,6 +88,9 @@ def load(
     kind, _, seed = origin.partition(':')
     if kind == 'random':
         return random_variables(model, int(seed))
+    installed = _shipped(name)
+    if installed and origin == source_of(name).shipped.sha256:
+        return convert_file(model, installed, head=head, key=key)
     path = _existing(name, Path(folder))
     sha256 = fingerprint(path)
     if sha256 != origin:
@@ -150,7 +164,10 @@ def download(name: str, folder: str | os.PathLike) -> Path:
       'resnet50.npz'
     """
     source, folder = source_of(name), Path(folder)
-    path, published = _find(name, folder), folder / _file_name(name, source.addresses[0])
+    path = _find(name, folder)
+    if path is not None and source.shipped:  # nothing is fetched
+        return path
+    published = folder / _file_name(name, source.addresses[0])
     if path is None and source.url:
         fetch(source.url, published, sha256=source.sha256)
         if wrong := _wrong(published, source):
@@ -227,7 +244,34 @@ def _find(name: str, folder: Path) -> Path | None:
     shared = [folder / f'{owner}{suffix}' for suffix in SUFFIXES if owner]
     # a file that avsc_jax.convert wrote for the owner holds the owner's weights alone
     shared = (path for path in shared if path.is_file() and not is_converted(path))
-    return next((path for path in own if path.is_file()), None) or next(shared, None)
+    found = (path for path in own if path.is_file())
+    return next(found, None) or next(shared, None) or _shipped(name)
+
+
+def _shipped(name: str) -> Path | None:
+    """Returns the path of a network's installed weights file; None if it has none.
+
+    Raises:
+      ValueError: the file is missing, or has another SHA-256.
+    """
+    sources = published_sources()
+    shipped = sources[name].shipped if name in sources else None
+    if shipped is None:
+        return None
+    package = importlib.util.find_spec(shipped.package)
+    places = package.submodule_search_locations if package else None
+    path = Path(places[0], shipped.file) if places else None
+    if path is None or not path.is_file():
+        raise ValueError(
+            f'the weights of {name} are not installed: {shipped.file} of the package '
+            f'{shipped.package} is missing; install avsc_jax again with what it requires'
+        )
+    if (sha256 := fingerprint(path)) != shipped.sha256:
+        raise ValueError(
+            f'{path} has SHA-256 {sha256}, but {shipped.sha256} is expected: install '
+            f'{shipped.package.partition(".")[0]} again'
+        )
+    return path
 
 
 def _file_name(name: str, address: str) -> str:
@@ -272,6 +316,23 @@ def _facts_of_hub(folder: Path, file: str) -> tuple[str, str]:
     lines = facts.read_text().splitlines() if facts.exists() else []
     commit, etag, *_ = [*lines, '', '']
     return commit, etag
+
+
+def class_names(name: str) -> tuple[str, ...]:
+    """Returns the names of the classes of a network's published head, in their order.
+
+    Raises:
+      ValueError: the names of this network's classes are not at hand.
+
+    Example:
+      >>> class_names('tf_efficientnet_lite0')[285]
+      'Egyptian cat'
+    """
+    if name not in CLASS_NAMES:
+        raise ValueError(
+            f'the classes of {name} have no names here; those of {", ".join(CLASS_NAMES)} have'
+        )
+    return tuple((SHIPPED / CLASS_NAMES[name]).read_text('utf-8').splitlines())
 
 
 def default_weights_dir() -> Path:

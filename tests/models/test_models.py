@@ -56,6 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ('hou_model_3', 26_544_458),
         ('hou_model_4', 26_544_458),
         # the published checkpoints
+        ('yamnet', 3_729_481),
         ('openl3_baseline_audio', 338_634),
         ('openl3_baseline_video', 338_634),
         ('openl3_baseline_early', 600_778),

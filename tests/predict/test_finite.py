@@ -12,7 +12,7 @@ import soundfile
 from avsc_jax import tables
 from avsc_jax.data import windows
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import command, embeddings, media_files, stream
+from avsc_jax.predict import command, embeddings, media_files, predictor, stream
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import json_line
 from avsc_jax.serve.queue import Refusal, TaggingQueue
@@ -26,7 +26,7 @@ CLASSES = ['park', 'tram']
 def loaded_once():
     """Lets all commands share one system, which compiles once, for one window at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, 'load', functools.cache(command.load))
+        patch.setattr(predictor, 'load', functools.cache(predictor.load))
         patch.setattr(media_files, 'WINDOWS_PER_BATCH', 1)
         yield
 
@@ -85,13 +85,13 @@ def test_an_answer_that_is_not_finite_is_the_error_of_its_file_alone(
         lines = strict(out['jsonl'])
         assert [name for name in lines if 'error' in lines[name]] == [f'{sounds}/long.wav']
     with pytest.raises(ValueError, match=r'long\.wav: both gives probabilities of nan'):
-        command.load(both, default_weights_dir())(sounds / 'long.wav')
+        predictor.load(both, default_weights_dir())(sounds / 'long.wav')
 
 
 def test_a_record_without_a_finite_answer_does_not_end_a_dataset(
     both, sounds, tmp_path, broken, monkeypatch, capsys
 ):
-    system = command.load(both, default_weights_dir())
+    system = predictor.load(both, default_weights_dir())
     made = []
     for k, name in enumerate(('a', 'long', 'b')):
         (window,) = windows.read(sounds / f'{name}.wav', system.wants())
@@ -108,7 +108,7 @@ def test_a_record_without_a_finite_answer_does_not_end_a_dataset(
 
 
 def test_the_page_gets_a_sentence_and_no_nan(both, sounds, broken):
-    desk = TaggingQueue(command.load(both, default_weights_dir()))
+    desk = TaggingQueue(predictor.load(both, default_weights_dir()))
     with pytest.raises(Refusal, match=r'^x\.wav: both gives probabilities of nan') as refused:
         desk._tagged(sounds / 'long.wav', 'x.wav', threading.Event())
     assert refused.value.status == 422

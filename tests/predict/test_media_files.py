@@ -19,7 +19,7 @@ from avsc_jax import tables
 from avsc_jax.data import decode_workers, windows
 from avsc_jax.data.decode_workers import Event
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.predict import command, media_files, outputs, predictor
+from avsc_jax.predict import media_files, outputs, predictor
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import Journal
@@ -32,7 +32,7 @@ from avsc_jax.weights.cache import default_weights_dir
 def loaded_once():
     """The same tagger for every command, which compiles once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, 'load', functools.cache(command.load))
+        patch.setattr(predictor, 'load', functools.cache(predictor.load))
         yield
 
 
@@ -88,7 +88,7 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
 
 
 def test_windows_of_many_files_are_answered_as_each_alone(both, clips, monkeypatch):
-    system = command.load(both, default_weights_dir())
+    system = predictor.load(both, default_weights_dir())
     still = Image.new('RGB', (64, 48))
     still.save(clips / 'two.webp', save_all=True, append_images=[Image.new('RGB', (64, 48), 'red')])
     found = {
@@ -140,7 +140,7 @@ def test_a_finished_file_does_not_wait_for_its_slow_neighbour(monkeypatch, tmp_p
 
 
 def test_what_the_system_refuses_is_the_error_of_that_file_alone(both, clips, monkeypatch):
-    system = command.load(both, default_weights_dir())
+    system = predictor.load(both, default_weights_dir())
 
     def refuse(records, **options):
         if any(len(record.get('frames', ())) == 5 for record in records):
@@ -234,7 +234,7 @@ def test_a_run_that_was_trained_again_does_not_give_the_answers_of_before(
     both, clips, tmp_path, monkeypatch
 ):
     """Only the weights change; folder, config and classes stay."""
-    monkeypatch.setattr(command, 'load', predictor.load)  # not the one of before
+    monkeypatch.setattr(predictor, 'load', predictor.load.__wrapped__)  # not the one of before
     run, out = tmp_path / 'run', tmp_path / 'scenes.jsonl'
     shutil.copytree(both, run)
     line = [str(clips / 'a.mp4'), f'--model={run}', f'--jsonl={out}']

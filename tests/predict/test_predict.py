@@ -110,8 +110,11 @@ def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ([], 'give either --model (a run folder) or --encoder, and not both'),
-        (['--model=run', f'--encoder={SOUND}'], 'give either --model (a run folder) or --encoder'),
+        ([], 'give one of --model (a run folder) or --zero_shot or --encoder; none of them'),
+        (['--model=run', f'--encoder={SOUND}'], '--encoder; --model and --encoder is given'),
+        (['--model=run', '--zero_shot'], 'or --zero_shot; --model and --zero_shot is given'),
+        (['--model=run', '--classes=a,b'], '--classes goes with --zero_shot; add that flag'),
+        (['--model=run', '--prompt={}'], '--prompt goes with --zero_shot; add that flag'),
         ([f'--encoder={SOUND}'], '--encoder needs files and --embeddings, and takes no'),
         (['--model=run', '--weights=random:0'], 'it must be random:SEED, and goes with --encoder'),
         (['--encoder=openl3', '--embeddings=out.npz'], 'no weights are published for openl3; the'),

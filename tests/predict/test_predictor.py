@@ -13,6 +13,7 @@ from avsc_jax import ensemble, tables
 from avsc_jax.configs import hitachi_ensemble, ioacas_ensemble
 from avsc_jax.predict import predictor
 from avsc_jax.predict.member import Member
+from avsc_jax.runs import familiarity
 from avsc_jax.runs.run_folder import RunFolder, default_path
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import load_run, train
@@ -26,6 +27,9 @@ def record(key, seconds=2):
         'frames': [*draw.integers(0, 256, (seconds, 72, 96, 3), np.uint8)],
         'frame_times': np.arange(seconds) + 0.5,
     }
+
+
+BLACK = np.zeros((72, 96, 3), np.uint8)
 
 
 def softmax(logits):
@@ -58,6 +62,19 @@ def test_records_of_all_lengths_get_what_the_run_says_of_each(found, loaded):
     wants = found.wants(5.0)
     assert (wants.audio, wants.frames, wants.media) == (True, 'second_centres', None)
     assert (wants.short_side, wants.window_s) == (96, 5.0)
+
+
+def test_whole_records_are_compared_with_those_of_the_training(found, monkeypatch):
+    records = [record(key) for key in range(25)]
+    embeddings = np.stack([answer.embedding for answer in found.answers(records)])
+    assert found.answers(records[:1])[0].familiarity is None  # the run has no such file
+    fitted = familiarity.fit(embeddings[:5], np.zeros(5, int), embeddings[5:])
+    monkeypatch.setattr(found.members[0], 'familiarity', fitted)
+    black = record(0) | {'frames': [BLACK] * 2}
+    deaf = {name: value for name, value in records[8].items() if name != 'audio'}
+    whole, far, deaf = found.answers([records[7], black, deaf])
+    assert whole.familiarity == pytest.approx(fitted.score(embeddings[7:8])[0], abs=0.05)
+    assert far.familiarity <= whole.familiarity and deaf.familiarity is None
 
 
 def test_what_is_no_run_and_no_path_is_one_sentence(found, tmp_path):
@@ -159,6 +176,8 @@ CLIPS = [f'{SCENES[n % 10]}-oslo-{n}-{n}' for n in range(20)]
 class Said:
     """In the place of a run: it says what its table says."""
 
+    familiarity = None
+
     def __init__(self, name, folder, weights_dir=None):
         self.name, self.classes = name, SCENES
         (self.file,) = (folder.absolute() / 'predictions').iterdir()
@@ -237,6 +256,22 @@ def test_an_ensemble_goes_on_without_the_members_that_hear(made_of):
     heard = np.mean([parts[name] for name in config.groups.audio], axis=0)
     np.testing.assert_allclose(deaf.probs, ensemble.renormalize(ensemble.clamp(heard))[0])
     assert (answer.without, deaf.without) == (('sound',), ('picture',))
+
+
+def test_an_ensemble_is_as_familiar_with_a_record_as_the_median_of_its_members(
+    made_of, monkeypatch
+):
+    _, found, _ = made_of(hitachi_ensemble, 'E02,tau')
+    records = [{'audio': 0, 'frames': 0, 'row': 3}, {'frames': 0, 'row': 4}]
+    assert [answer.familiarity for answer in found.answers(records)] == [None, None]
+    for k, member in enumerate(found.members[:3]):
+        score = SimpleNamespace(score=lambda x, k=k: np.full(len(x), 0.01 * 4**k))
+        monkeypatch.setattr(member, 'familiarity', score)
+    whole, seen = found.answers(records)
+    takes = [member.takes for member in found.members[:3]]
+    assert whole.familiarity == 0.04
+    those_that_see = [0.01 * 4**k for k in range(3) if takes[k] == ['picture']]
+    assert seen.familiarity == (np.median(those_that_see) if those_that_see else None)
 
 
 def test_searched_weights_are_those_of_the_report(made_of):

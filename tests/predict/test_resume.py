@@ -1,9 +1,14 @@
 """A damaged or hostile journal is one sentence that names the file and the line."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from avsc_jax.predict import command
+from avsc_jax.predict.answer import Answer
+from avsc_jax.predict.media_files import Prediction
 from avsc_jax.predict.resume import Journal
 
 WINDOW = {'start_s': 0.0, 'end_s': 10.0, 'scene': 'bus', 'probs': [0.9, 0.1]}
@@ -48,3 +53,39 @@ def test_whole_lines_are_kept_and_those_of_no_numbers_are_not_there(tmp_path):
     failed = {'file': 'c.wav', 'error': 'c.wav: no sound'}
     path.write_text(''.join(json.dumps(line) + '\n' for line in (LINE, other, failed)) + '{"fi')
     assert [*Journal(path, {}).lines] == ['a.wav', 'c.wav']
+
+
+def test_lines_have_a_familiarity_where_the_system_has_one(tmp_path):
+    path = tmp_path / 'out.jsonl'
+    journal, probs = Journal(path, {}), np.array([0.75, 0.25])
+    scores = {
+        'a.wav': (None, None),
+        'b.wav': (0.01, 0.02),
+        'c.wav': (0.0625, 1.0),
+        'd.wav': (0.01, None),
+    }
+    shown = []
+    for name, of_windows in scores.items():
+        windows = [(0.0, 1.0, Answer(probs, np.zeros(2), (), score)) for score in of_windows]
+        tagged = Prediction(Path(name), windows, [], [], None, ('bus', 'tram'))
+        shown.append(
+            command._shown(
+                journal.add(tagged, ('bus', 'tram'), embedding=False), ('bus', 'tram'), 1
+            )
+        )
+    lines = Journal(path, {}).lines  # what is written is read again
+    of = {name: (line.get('familiarity'), line.get('is_familiar')) for name, line in lines.items()}
+    assert of == {
+        'a.wav': (None, None),
+        'b.wav': (0.015, False),
+        'c.wav': (0.53125, True),
+        'd.wav': (0.01, False),
+    }
+    assert (
+        'familiarity' not in lines['a.wav'] and 'familiarity' not in lines['a.wav']['timeline'][0]
+    )
+    assert [w.get('familiarity') for w in lines['d.wav']['timeline']] == [0.01, None]
+    assert ['unlike the training clips' in text for text in shown] == [False, True, False, True]
+    with pytest.raises(ValueError, match='is not a file of predictions'):
+        path.write_text(json.dumps(LINE | {'is_familiar': 'no'}) + '\n')
+        Journal(path, {})

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from avsc_jax.predict.command import published
+from avsc_jax.predict.opened import published
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.runs import run_folder
 from avsc_jax.runtime import files

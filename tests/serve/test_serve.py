@@ -238,7 +238,7 @@ def test_the_port_is_opened_when_the_page_can_answer(tmp_path, monkeypatch, caps
             socket.create_connection(('127.0.0.1', port))
         raise ValueError('no model')
 
-    monkeypatch.setattr(work, 'load', load)
+    monkeypatch.setattr(work, 'opened', load)
     assert command(monkeypatch, f'--port={port}') == 1
     assert 'no model' in capsys.readouterr().err
 

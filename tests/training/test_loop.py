@@ -129,6 +129,20 @@ def test_training_learns_and_keeps_the_first_best_epoch(system, whole):
     assert step == history.lines[best]['step']
 
 
+def test_a_clip_s_embedding_is_the_mean_of_its_rows(system):
+    state, _, steps = system
+    rows = make_rows(0)
+    out = steps._model.apply(state.variables, rows.inputs)[1]['embedding']
+    expected = np.asarray(out).reshape(10, 3, -1).mean(axis=1)
+    for each in (rows, streamed_rows()):
+        found, labels = loop.embeddings(steps, state.variables, each, batch_size=8, most=99)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert labels.tolist() == rows.label[::3].tolist()
+    some, _ = loop.embeddings(steps, state.variables, rows, batch_size=8, most=4)
+    distance = np.abs(np.asarray(some)[:, None] - expected).max(axis=2).min(axis=1)
+    assert len(some) == 4 and distance.max() < 1e-5
+
+
 def test_best_variables_give_the_scores_that_the_history_tells(system, whole):
     _, checkpoints, history = whole
     variables, _ = checkpoints.restore_best(system[0].variables)

@@ -12,7 +12,7 @@ from avsc_jax.input_pipeline.transform import Squares
 PICTURE = Path(__file__).parents[1] / 'data_files' / 'cat.jpg'
 
 IMAGE_TOWERS = [name for name, source in weights.SOURCES.items() if not source.shares]
-TIMM = [name for name, source in weights.SOURCES.items() if source.url is None]
+TIMM = [name for name, source in weights.SOURCES.items() if source.hub and source.url is None]
 CLIP = [name for name in weights.SOURCES if name.startswith('clip_')]
 
 
@@ -47,7 +47,11 @@ def test_the_page_lists_which_files_have_a_known_hash():
         if not source.shares:
             sum_ = f'SHA-256 `{source.sha256}`' if source.sha256 else ''
             sum_ = f'git `{source.git_sha1}`' if source.git_sha1 else sum_ or 'first download'
-            facts = (f'`{name}`', source.licence, f'<{source.addresses[0]}>', sum_)
+            place = f'<{source.addresses[0]}>' if source.addresses else ''
+            if source.shipped:
+                place = f'installed: `{source.shipped.file}` of `{source.shipped.package}`'
+                sum_ = f'SHA-256 `{source.shipped.sha256}`'
+            facts = (f'`{name}`', source.licence, place, sum_)
             rows.append(f'| {" | ".join(facts)} |')
     page = (Path(weights.__file__).parents[2] / 'docs/weights.md').read_text()
     listed = [line for line in page.splitlines() if line.startswith('| `')]
@@ -96,7 +100,7 @@ def test_pictures_are_prepared_as_by_timm(timm, name):
     picture = Image.open(PICTURE).convert('RGB').resize((800, 600))
     expected = timm.data.create_transform(**config)(picture).permute(1, 2, 0).numpy()
     squares = Squares(source, source.image_size)
-    found = squares.prepare(squares.cut(np.asarray(picture)[None]))[0]
+    found = squares.prepare(np.stack(squares.items({'frames': [np.asarray(picture)]})))[0]
     assert found.shape == expected.shape
     off = np.abs(found - expected) * 255 * np.array(source.std)  # in bytes
     assert off.max() < 1.01 and (off > 0.5).mean() < 2e-3

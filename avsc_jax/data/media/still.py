@@ -26,7 +26,7 @@ _DEFECTS = (  # that Pillow raises for a broken file
 _GREYS = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')  # Pillow's modes of more than 8 bits
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
-LONGEST = 16  # short sides of a strip; it would fill the memory if its ends were enlarged too
+LONGEST = 128  # short sides of a strip; it would fill the memory if its ends were enlarged too
 
 
 def encode_jpeg(image: np.ndarray, quality: int = 90) -> bytes:
@@ -176,7 +176,12 @@ def resize_picture(
 
 
 def crop_picture(
-    image: np.ndarray, size: int, resized: int, interpolation: str = 'bilinear'
+    image: np.ndarray,
+    size: int,
+    resized: int,
+    interpolation: str = 'bilinear',
+    *,
+    keep_aspect: bool = True,
 ) -> np.ndarray:
     """Resizes the short side of a picture [H, W, 3] uint8, and crops the square in the middle.
 
@@ -184,12 +189,15 @@ def crop_picture(
       size: side of the square.
       resized: what the short side becomes before the crop, at least `size`.
       interpolation: 'bilinear' or 'bicubic'.
+      keep_aspect: else both sides become `resized`.
 
     Source: torchvision's Resize and CenterCrop, for Pillow's pictures.
     """
-    short = min(image.shape[:2])
-    image = _centre(image, *(min(side, LONGEST * short) for side in image.shape[:2]))
-    height, width = (int(resized * side / short) for side in image.shape[:2])
+    height = width = resized
+    if keep_aspect:
+        short = min(image.shape[:2])
+        image = _centre(image, *(min(side, LONGEST * short) for side in image.shape[:2]))
+        height, width = (int(resized * side / short) for side in image.shape[:2])
     return _centre(resize_picture(image, height, width, interpolation), size, size)
 
 

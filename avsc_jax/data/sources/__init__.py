@@ -7,7 +7,7 @@ from pathlib import Path
 
 from avsc_jax.data import media, records
 from avsc_jax.data.builder.media_files import MediaFiles
-from avsc_jax.data.sources import folder, pictures, tfds
+from avsc_jax.data.sources import folder, media_set, pictures, tfds
 from avsc_jax.data.sources.source import DataSource
 from avsc_jax.data.sources.tfds import same_clips
 
@@ -17,6 +17,7 @@ __all__ = ['SOURCES', 'DataSource', 'find', 'media_files', 'named', 'open_datase
 SOURCES: dict[str, DataSource] = {
     'tfds_tau': tfds.Tau(),
     'own_data': folder.Folder(),
+    'own_media': media_set.OwnMedia(),
     **{name: pictures.PictureSource(name) for name in pictures.SETS},
 }
 

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import records
+from avsc_jax.data import media, records
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
@@ -25,6 +25,11 @@ from avsc_jax.runtime.files import locked
 
 class Folder(DataSource):
     """Clips of the folder or table `data.folder`; the demo's media files if it is ''."""
+
+    no_groups = (
+        'no groups were named: if clips of one place or recording are both in train and in test, '
+        'the scores are too good'
+    )
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
         """Reads the folder's clips; the token demo makes only the networks small."""
@@ -78,7 +83,7 @@ class Folder(DataSource):
             return
         clips = listing.read(place, data.needs)
         lists = listing.split(clips)
-        print(_summary(clips, lists), file=sys.stderr)
+        print(summary(clips, lists), file=sys.stderr)
         if built:
             stored = records.open_dataset(data.name, data.config, data_dir).builder
             is_old = stored.version < OwnData.VERSION
@@ -120,9 +125,13 @@ class Folder(DataSource):
         if not data['folder']:
             return super().forecast(data, data_dir)
         clips = listing.read(Path(data['folder']), data['needs'])
-        counts = {split: len(part) for split, part in listing.split(clips).items()}
-        counts['train'] = counts['train_inner'] + counts['validation']
-        return Forecast(clips.classes, counts)
+        parts = listing.split(clips)
+        parts['train'] = parts['train_inner'] + parts['validation']
+        stills = {
+            split: sum(item.video.lower().endswith(media.PICTURES) for item in part)
+            for split, part in parts.items()
+        }
+        return Forecast(clips.classes, {split: len(part) for split, part in parts.items()}, stills)
 
     def suffix(self, data: Mapping) -> str:
         return f'-{data["config"]}'
@@ -137,12 +146,8 @@ class Folder(DataSource):
 
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
         """Warns that clips of one recording may be in two splits."""
-        no_groups = (
-            'no groups were named: if clips of one place or recording are both in train and in '
-            'test, the scores are too good'
-        )
         has_none = dataset.builder.info.metadata.get('groups') == 'files'
-        return super().warnings(data, dataset) + [no_groups] * has_none
+        return super().warnings(data, dataset) + [self.no_groups] * has_none
 
 
 def _options(data: ConfigDict) -> dict[str, Any]:
@@ -153,7 +158,7 @@ def _options(data: ConfigDict) -> dict[str, Any]:
     return options
 
 
-def _summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
+def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     """Describes the numbers of files per class and split, and files that are left out."""
     counts = collections.Counter(item.scene for item in listed.items)
     lines = [

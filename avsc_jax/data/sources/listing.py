@@ -14,8 +14,9 @@ Nothing is random: the same names give the same splits everywhere, and no group 
 import collections
 import csv
 import hashlib
+import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,10 @@ from avsc_jax.runtime.files import printable, some
 ENDINGS = {  # of files that hold sound or pictures
     'sound': media.VIDEOS + media.SOUNDS,
     'picture': media.VIDEOS + media.PICTURES,
+}
+_NAMES = {  # kind -> the name of a clip's file that holds it, or ''
+    'sound': operator.attrgetter('audio'),
+    'picture': operator.attrgetter('video'),
 }
 SPLITS = {  # name in folders and tables -> split
     'train': 'train', 'training': 'train',
@@ -82,6 +87,51 @@ def read(place: Path, needs: Sequence[str]) -> Listing:
     Args:
       needs: 'sound', 'picture', or both, which every clip must have; clips get only these files.
     """
+    listing = _needed(_listed(place), needs)
+    _check_names(listing)
+    items, twice = recordings.once(listing.items, listing.root, place)
+    note = f'links to and copies of other files are taken once ({len(twice):,}): {some(twice)}'
+    return listing._replace(items=items, notes=listing.notes + (note,) * bool(twice))
+
+
+def held(place: Path) -> tuple[str, ...]:
+    """Finds what all files of a folder or a table hold: 'sound', 'picture', or both.
+
+    By their endings; films hold sound, or pictures, if one of them has such a track.
+
+    Raises:
+      ValueError: some files hold only sound, and others only pictures.
+    """
+    listing = _listed(place)
+    kinds = {kind: [name(item) for item in listing.items] for kind, name in _NAMES.items()}
+    shared = [kind for kind, names in kinds.items() if all(names)]
+    if not shared:
+        quiet, blind = (listing.items[names.index('')].clip_id for names in kinds.values())
+        raise ValueError(
+            f'{place} holds both sounds, such as {blind}, and pictures, such as {quiet}; a '
+            'system takes what all files have: give one kind, or films'
+        )
+    has_track = {'sound': media.audio_channels, 'picture': media.PictureTrack}
+
+    def is_held(kind: str) -> bool:
+        films = [name for name in kinds[kind] if name.lower().endswith(media.VIDEOS)]
+        return len(films) < len(kinds[kind]) or any(
+            _opens(has_track[kind], listing.root / name) for name in films
+        )
+
+    return tuple(kind for kind in shared if is_held(kind)) or tuple(shared)
+
+
+def _opens(track: Callable, file: Path) -> bool:
+    try:
+        track(file)
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _listed(place: Path) -> Listing:
+    """Lists the labelled files of a folder or a table, of two classes or more."""
     if place.is_dir():
         listing = _of_folder(place)
     elif place.is_file():
@@ -95,11 +145,7 @@ def read(place: Path, needs: Sequence[str]) -> Listing:
         raise ValueError(
             f'{place} has only the class {listing.classes[0]!r}; a system needs two or more'
         )
-    listing = _needed(listing, needs)
-    _check_names(listing)
-    items, twice = recordings.once(listing.items, listing.root, place)
-    note = f'links to and copies of other files are taken once ({len(twice):,}): {some(twice)}'
-    return listing._replace(items=items, notes=listing.notes + (note,) * bool(twice))
+    return listing
 
 
 def _check_names(listing: Listing) -> None:
@@ -119,10 +165,7 @@ def _needed(listing: Listing, needs: Sequence[str]) -> Listing:
     """
 
     def has_all(item: Clip) -> bool:
-        return all(names(item)[need] for need in needs)
-
-    def names(item: Clip) -> dict[str, str]:
-        return {'sound': item.audio, 'picture': item.video}
+        return all(_NAMES[need](item) for need in needs)
 
     whole = [item for item in listing.items if has_all(item)]
     scenes, lacking = {item.scene for item in whole}, []
@@ -131,14 +174,14 @@ def _needed(listing: Listing, needs: Sequence[str]) -> Listing:
             continue
         lacking.append(item.clip_id)
         if not listing.place.is_dir() or item.scene not in scenes:
-            missing = next(need for need in needs if not names(item)[need])
+            missing = next(need for need in needs if not _NAMES[need](item))
             raise ValueError(
                 f'the system takes {" and ".join(needs)}, and {item.clip_id} of {listing.place} '
                 f'has no {missing}; choose a system for what the files hold, or give other files'
             )
     kept = []
     for item in whole:
-        kinds = {kind: name if kind in needs else '' for kind, name in names(item).items()}
+        kinds = {kind: name(item) if kind in needs else '' for kind, name in _NAMES.items()}
         kept.append(item._replace(audio=kinds['sound'], video=kinds['picture']))
     note = f'files without {" and ".join(needs)} are left out ({len(lacking):,}): {some(lacking)}'
     return listing._replace(items=kept, notes=listing.notes + (note,) * bool(lacking))
@@ -281,21 +324,24 @@ def _of_row(cells: dict[str, str]) -> Clip:
     return item
 
 
-def split(listing: Listing) -> dict[str, list[Clip]]:
-    """Returns the clips of train_inner, validation and test, as the list says or by SHARES.
+def split(listing: Listing, shares: Mapping[str, float] = SHARES) -> dict[str, list[Clip]]:
+    """Returns the clips of train_inner, validation and test, as the list says or by shares.
 
     Validation is cut from the training clips where the list names train and test alone.
+
+    Args:
+      shares: of these splits; one that is not there gets clips only where the list says so.
     """
     named, items = {item.split for item in listing.items}, listing.items
     if named == {''}:
-        parts = _cut(items, SHARES)
+        parts = _cut(items, shares)
     else:
         _check_named(listing, named)
         of = {name: [item for item in items if item.split == name] for name in named}
-        inner = {name: share for name, share in SHARES.items() if name != 'test'}
+        inner = {name: share for name, share in shares.items() if name != 'test'}
         parts = _cut(of['train'], inner) if len(of) == 2 else {'train_inner': of['train']}
         parts |= of
-    for name in SHARES if named == {''} else ('train_inner',):
+    for name in shares if named == {''} else ('train_inner',):
         if missing := {*listing.classes} - {item.scene for item in parts[name]}:
             scene = min(missing)
             groups = {item.group for item in items if item.scene == scene}
@@ -304,7 +350,7 @@ def split(listing: Listing) -> dict[str, list[Clip]]:
                 f'{len(groups)} {"groups" if listing.has_groups else "files"} are too few, or in '
                 'groups with too many others; give it three or more, or name the splits yourself'
             )
-    return {name: parts[name] for name in SHARES}
+    return {name: parts.get(name, []) for name in SHARES}
 
 
 def _check_named(listing: Listing, named: set[str]) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import tensorflow_datasets as tfds
@@ -15,10 +16,14 @@ CLIP_S = 10.0  # length of TAU's clips, and of those of runs that store none
 
 
 class Forecast(NamedTuple):
-    """Facts about a data set before it is prepared; splits of unknown size are not in `clips`."""
+    """Facts about a data set before it is prepared; splits of unknown size are not in `clips`.
+
+    `stills` is how many clips of each split are still pictures; a split without an entry has none.
+    """
 
     classes: tuple[str, ...]
     clips: Mapping[str, int]
+    stills: Mapping[str, int] = MappingProxyType({})
 
 
 class DataSource:

@@ -1,6 +1,7 @@
 """One's own clips through the whole job: the config, the data set that is built, the report."""
 
 import json
+import re
 from functools import partial
 
 import av
@@ -18,7 +19,7 @@ from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build
 from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import dependencies, load_run
+from avsc_jax.training import dependencies, dry_run, load_run
 from avsc_jax.training import train as job
 
 TINY_CLIP = dict(width=16, layers=1, patch_size=16, image_size=32)
@@ -116,8 +117,24 @@ def test_a_changed_folder_is_built_again_and_a_moved_one_is_not_needed(main, tmp
     assert 'is missing; its data set was built before and is used' in capsys.readouterr().err
 
 
+def test_a_dry_run_counts_one_row_a_still_and_twelve_a_film(tmp_path, demo_config):
+    folder = stills(tmp_path / 'stills')
+    for name in ('dark/0.png', 'light/0.png'):
+        (folder / name).rename((folder / name).with_suffix('.mp4'))  # not opened to be counted
+    config = demo_config('hitachi_image')
+    own = dict(name='own_data', config='stills', folder=str(folder), needs=('picture',))
+    own |= dict(window_s=10.0, train='train_inner', valid='validation', test='test')
+    config.data = dict(config.data, **own)
+    text = dry_run.text(config, [], tmp_path)
+    counted = re.findall(r'split (\w+): (\d+) clips, (\d+) rows', text)
+    rows = {split: (int(clips), int(of)) for split, clips, of in counted}
+    films = {split: (of - clips) / 11 for split, (clips, of) in rows.items()}
+    assert sum(clips for clips, _ in rows.values()) == 6 and sum(films.values()) == 2, text
+    assert set(films.values()) <= {0, 1, 2}
+
+
 @pytest.mark.slow
-def test_pictures_alone_train_a_system_of_pictures(train, tmp_path):
+def test_pictures_alone_train_a_system_of_pictures(train, tmp_path, capsys):
     folder = stills(tmp_path / 'stills')
     run = train(
         'clip_fusion,demo', folder, f'--config.encoders={json.dumps(dict(clip_vit_b32=TINY_CLIP))}',
@@ -127,6 +144,9 @@ def test_pictures_alone_train_a_system_of_pictures(train, tmp_path):
     table = tables.read(run.predictions_file('test'))
     assert table.meta['granularity'] == 'clip' and len(table.clip_id) == 2
     assert run.read_json('classes.json') == ['dark', 'light']
+    capsys.readouterr()
+    train('hitachi_image,demo', folder, '--dry_run', workdir='other')
+    assert 'split test: 2 clips, 2 rows' in capsys.readouterr().out  # of the prepared records
 
 
 def film(path, shade):
@@ -270,8 +290,8 @@ def test_heads_are_as_wide_as_the_data_has_classes(main, tmp_path):
     from avsc_jax import models
     from avsc_jax.configs import own_data
 
+    folder = f'--config.data.folder={stills(tmp_path / "stills")}'
     for system in own_data.VARIANTS['system']:
-        folder = f'--config.data.folder={tmp_path}'
         config = resolved(main, f'{system},demo', tmp_path, folder)
         model = build.make_model(config.model.to_dict(), num_classes=3)
         params = models.variable_shapes(model)['params']
