@@ -1,7 +1,7 @@
 """How much a clip resembles those that a system was trained on, by its embedding.
 
 The distance is that of the fifth nearest of the training clips; benchmarks/familiarity.py compares
-it with others, and README has the table.
+it with others, and benchmarks/NOTES.md has the table.
 
 Source: Sun et al. 2022, Out-of-Distribution Detection with Deep Nearest Neighbors, without the
 threshold on training clips, which lie nearer to each other than new ones do.
