@@ -20,6 +20,8 @@ class Source:
       resize: 'short side' or 'both sides' become `image_size / crop_fraction` before the crop to
         `image_size`; 'openl3' stands for all of `data.media.openl3_pictures`.
       mean, std: of the channels R, G, B, for pixels in [0, 1].
+      unstated: options of an encoder that other weights of the same names and shapes may differ in,
+        so that a file which is not known to be this one is refused unless they are given.
     """
 
     publisher: str
@@ -37,6 +39,7 @@ class Source:
     shares: str | None = None
     git_sha1: str | None = None
     revision: str | None = None
+    unstated: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> list[str]:
@@ -49,7 +52,9 @@ class Source:
         return urls
 
 
-def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
+def openai_clip(
+    file: str, sha256: str, hub: str, image_size: int, unstated: tuple[str, ...]
+) -> Source:
     """Returns the source of one of OpenAI's CLIP files, whose URL holds its SHA-256."""
     return Source(
         publisher='openai/CLIP',
@@ -63,6 +68,7 @@ def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
         crop='centre',
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
+        unstated=unstated,
     )
 
 

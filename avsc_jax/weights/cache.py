@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import flax.linen as nn
@@ -17,20 +17,39 @@ from avsc_jax.runtime.files import locked
 from avsc_jax.weights import first_download
 from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint, is_converted, read
+from avsc_jax.weights.weight_files import (
+    SUFFIXES,
+    fingerprint,
+    git_fingerprint,
+    is_converted,
+    read,
+    written_facts,
+)
+
+# Options of `Source.unstated` -> values that a sentence shows: those of LAION's ViT-L/14.
+UNSTATED = {
+    'activation': 'gelu',
+    'mean': '(0.5,0.5,0.5)',
+    'std': '(0.5,0.5,0.5)',
+}
 
 
-def identify(name: str, folder: str | os.PathLike) -> str:
+def identify(
+    name: str, folder: str | os.PathLike, *, options: Collection[str] | None = None
+) -> str:
     """Returns the SHA-256 of a network's weights file in a folder.
 
     Args:
       name: a network with published weights; its file is called `name` and one of SUFFIXES.
       folder: the folder of weights files.
+      options: the names of the options that are given to the encoder. If the file is not known to
+        be the published one, they must hold all of `Source.unstated`. None: not checked.
 
     Raises:
       FileNotFoundError: the folder has no weights of this network; the message says how to get
         them.
-      ValueError: the folder has none, and none are published for the network.
+      ValueError: the folder has none, and none are published for the network; or options are
+        missing for the weights of someone else.
 
     Example:
       >>> import pathlib, tempfile
@@ -39,7 +58,11 @@ def identify(name: str, folder: str | os.PathLike) -> str:
       ...     identify('resnet50', folder)[:8]
       'e3b0c442'
     """
-    return fingerprint(_existing(name, Path(folder)))
+    path = _existing(name, Path(folder))
+    sha256 = fingerprint(path)
+    if options is not None:
+        _check_stated(name, path, sha256, options)
+    return sha256
 
 
 def load(
@@ -205,6 +228,25 @@ def _wrong(path: Path, source: Source) -> str | None:
         return None
     differ = f'{path} has {kind} {own}, but {source.publisher} publishes {published}'
     return differ if own != published else None
+
+
+def _check_stated(name: str, path: Path, sha256: str, options: Collection[str]) -> None:
+    """Raises ValueError for a file that may not be the published one, if options are missing."""
+    source = published_sources().get(name)
+    missing = [] if source is None else [o for o in source.unstated if o not in options]
+    if not missing or sha256 == source.sha256:
+        return
+    facts = written_facts(path) or {}
+    if facts.get('network') == name and facts.get('sha256') == source.sha256:
+        return
+    if first_download.address(path, sha256) in source.addresses:
+        return
+    examples = [f'{option}={UNSTATED[option]}' for option in missing]
+    raise ValueError(
+        f'{path} (SHA-256 {sha256[:16]}...) is not the file that {source.publisher} publishes, and '
+        f'others of the same shapes differ in {", ".join(missing)}: add these options as its own '
+        f'publisher states them, such as {name}:{",".join(examples)}'
+    )
 
 
 def _existing(name: str, folder: Path) -> Path:

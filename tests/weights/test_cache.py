@@ -19,6 +19,7 @@ from huggingface_hub import constants, file_download
 from avsc_jax import models, weights
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.runtime import cli
+from avsc_jax.weights import first_download
 
 ROOT = Path(__file__).parents[2]
 NARROW = {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 512}
@@ -230,6 +231,47 @@ def test_absent_weights_are_one_sentence_with_every_way_out(tmp_path):
         r'--weights=random\Z',
     ):
         weights.identify('clip_rn50x4_text', tmp_path)
+
+
+@pytest.mark.parametrize('name', ['clip_vit_b16', 'clip_vit_b16_text', 'clip_rn101'])
+def test_a_file_that_is_not_the_published_one_needs_its_options(name, tmp_path, monkeypatch):
+    """Others of the same names and shapes have another activation, or other pictures."""
+    source = weights.source_of(name)
+    file = tmp_path / f'{source.shares or name}.pt'
+    file.write_bytes(CONTENT)
+    sentence = (
+        rf'{file.name} \(SHA-256 {HASH[:16]}\.\.\.\) is not the file that openai/CLIP publishes, '
+        rf'and others of the same shapes differ in {", ".join(source.unstated)}: add these'
+    )
+    for options, expected in (({'width': 3}, sentence), (source.unstated[1:], name)):
+        with pytest.raises(ValueError, match=expected):
+            weights.identify(name, tmp_path, options=options)
+    assert weights.identify(name, tmp_path, options=dict.fromkeys(source.unstated)) == HASH
+    assert weights.identify(name, tmp_path) == HASH  # a run has recorded it
+    known = dataclasses.replace(source, sha256=HASH)
+    monkeypatch.setitem(models.published_sources(), name, known)
+    assert weights.identify(name, tmp_path, options={}) == HASH
+
+
+def test_what_is_made_or_downloaded_from_the_published_file_needs_no_options(tmp_path):
+    file, source = tmp_path / 'clip_vit_b32.safetensors', weights.source_of('clip_vit_b32')
+    for facts, is_known in (
+        ({'network': 'clip_vit_b32', 'sha256': source.sha256}, True),
+        ({'network': 'clip_vit_b32', 'sha256': HASH}, False),
+        ({'network': 'clip_vit_b16', 'sha256': source.sha256}, False),
+    ):
+        weights.write({'params': {'x': np.zeros(1)}}, file, facts)
+        if is_known:
+            assert weights.identify('clip_vit_b32', tmp_path, options={})
+            continue
+        with pytest.raises(ValueError, match='is not the file that openai/CLIP publishes'):
+            weights.identify('clip_vit_b32', tmp_path, options={})
+    given = {'url': source.addresses[-1], 'revision': None}
+    first_download.write(file, **given, sha256=weights.fingerprint(file))
+    assert weights.identify('clip_vit_b32', tmp_path, options={})
+    first_download.write(file, **given, sha256=HASH)
+    with pytest.raises(ValueError, match='is not the file that openai/CLIP publishes'):
+        weights.identify('clip_vit_b32', tmp_path, options={})
 
 
 def test_other_weights_of_the_same_network_do_not_stand_in(tmp_path):
