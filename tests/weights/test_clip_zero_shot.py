@@ -72,7 +72,7 @@ def test_own_classes_and_prompts_are_those_of_open_clip(
         f'with our own preprocessing {own:.1e}'
     )
     assert max(texts, pictures) < 1e-4  # float32 sums in another order
-    assert own < 1e-2  # a few bytes of the picture are rounded to the other side
+    assert own < 1e-3  # a few bytes of the picture are rounded to the other side
     logits = 100 * seen[0] @ heads
     expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
-    np.testing.assert_allclose(answer.probs, expected, atol=1e-2)
+    np.testing.assert_allclose(answer.probs, expected, atol=1e-3)
