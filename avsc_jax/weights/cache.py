@@ -1,9 +1,10 @@
 """The folder of weights files: finding a network's file, and fetching it if it is missing."""
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import flax.linen as nn
@@ -14,7 +15,7 @@ from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.runtime.files import locked
-from avsc_jax.weights import first_download
+from avsc_jax.weights import first_download, stated
 from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.weight_files import (
@@ -23,15 +24,7 @@ from avsc_jax.weights.weight_files import (
     git_fingerprint,
     is_converted,
     read,
-    written_facts,
 )
-
-# Options of `Source.unstated` -> values that a sentence shows: those of LAION's ViT-L/14.
-UNSTATED = {
-    'activation': 'gelu',
-    'mean': '(0.5,0.5,0.5)',
-    'std': '(0.5,0.5,0.5)',
-}
 
 
 def identify(
@@ -61,7 +54,7 @@ def identify(
     path = _existing(name, Path(folder))
     sha256 = fingerprint(path)
     if options is not None:
-        _check_stated(name, path, sha256, options)
+        stated.check(name, path, sha256, options)
     return sha256
 
 
@@ -174,17 +167,8 @@ def download(name: str, folder: str | os.PathLike) -> Path:
     """
     source, folder = source_of(name), Path(folder)
     path, published = _find(name, folder), folder / _file_name(name, source.addresses[0])
-    if path is None and source.url:
-        fetch(source.url, published, sha256=source.sha256)
-        if wrong := _wrong(published, source):
-            published.unlink()
-            raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
-        return published
     if path is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(published):
-            # another process may have fetched it meanwhile
-            return published if published.is_file() else _fetch_from_hub(source, published)
+        return _fetched(source, published)
     if path == published and not is_converted(path):
         if wrong := _wrong(path, source):
             raise ValueError(f'{wrong}: move it away, and give the same command again to fetch it')
@@ -192,6 +176,34 @@ def download(name: str, folder: str | os.PathLike) -> Path:
         if is_recorded and (changed := first_download.difference(path, fingerprint(path))):
             raise ValueError(changed)
     return path
+
+
+@contextlib.contextmanager
+def _or_by_hand(source: Source, path: Path) -> Iterator[None]:
+    """Adds to an error of the connection where a file from another machine is to be put."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:  # of this machine, such as a full disk
+            raise
+        raise OSError(
+            f'{error}; or get {source.addresses[0]} on another machine and put it here as {path}'
+        ) from error
+
+
+def _fetched(source: Source, published: Path) -> Path:
+    """Fetches a source's file to its place in the folder of weights."""
+    if source.url:
+        with _or_by_hand(source, published):
+            fetch(source.url, published, sha256=source.sha256)
+        if wrong := _wrong(published, source):
+            published.unlink()
+            raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
+        return published
+    published.parent.mkdir(parents=True, exist_ok=True)
+    with locked(published):
+        # another process may have fetched it meanwhile
+        return published if published.is_file() else _fetch_from_hub(source, published)
 
 
 def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
@@ -228,25 +240,6 @@ def _wrong(path: Path, source: Source) -> str | None:
         return None
     differ = f'{path} has {kind} {own}, but {source.publisher} publishes {published}'
     return differ if own != published else None
-
-
-def _check_stated(name: str, path: Path, sha256: str, options: Collection[str]) -> None:
-    """Raises ValueError for a file that may not be the published one, if options are missing."""
-    source = published_sources().get(name)
-    missing = [] if source is None else [o for o in source.unstated if o not in options]
-    if not missing or sha256 == source.sha256:
-        return
-    facts = written_facts(path) or {}
-    if facts.get('network') == name and facts.get('sha256') == source.sha256:
-        return
-    if first_download.address(path, sha256) in source.addresses:
-        return
-    examples = [f'{option}={UNSTATED[option]}' for option in missing]
-    raise ValueError(
-        f'{path} (SHA-256 {sha256[:16]}...) is not the file that {source.publisher} publishes, and '
-        f'others of the same shapes differ in {", ".join(missing)}: add these options as its own '
-        f'publisher states them, such as {name}:{",".join(examples)}'
-    )
 
 
 def _existing(name: str, folder: Path) -> Path:
@@ -286,14 +279,15 @@ def _fetch_from_hub(source: Source, path: Path) -> Path:
     owner, repository, file = source.hub.split('/', 2)
     beside = path.with_name(f'{path.name}.part')
     given = {'revision': source.revision, 'local_dir': beside}
-    try:
-        fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, **given)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f'{source.hub} was not fetched from huggingface.co ({reason}); check the connection '
-            'and give the same command again, which resumes the download'
-        ) from error
+    with _or_by_hand(source, path):
+        try:
+            fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, **given)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(
+                f'{source.hub} was not fetched from huggingface.co ({reason}); check the '
+                'connection and give the same command again, which resumes the download'
+            ) from error
     sha256, (revision, stated) = fingerprint(fetched), _facts_of_hub(beside, file)
     wrong = first_download.difference(path, sha256)
     if len(stated) == 64 and stated != sha256:

@@ -1,11 +1,15 @@
 """Classes of one's own without a run: what is made of their names, and what is no class."""
 
+import csv
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from avsc_jax import models, weights
+from avsc_jax import models, tables, weights
 from avsc_jax.models import clip_tokens
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import class_texts, zero_shot
@@ -13,6 +17,7 @@ from avsc_jax.runtime import cli
 from avsc_jax.scenes import SCENES
 from avsc_jax.serve import __main__ as serve
 
+FILES = Path(__file__).parents[1] / 'data_files'
 TEXT = {'width': 16, 'layers': 1}
 TINY = 'width=16,layers=1,patch_size=16,image_size=32,text_width=16,text_layers=1'
 ENCODER = f'clip_vit_b32:{TINY}'
@@ -139,3 +144,35 @@ def test_answers_depend_on_classes_and_prompts(predictor):
     one = zero_shot(['beach', 'city_street'], prompts=PROMPTS, **given)
     other = zero_shot(['Beach', 'city_street'], prompts=PROMPTS[:1], **given)
     assert len({each.content_hash for each in (predictor, one, other)}) == 3
+
+
+@pytest.mark.slow
+def test_files_are_tagged_on_every_way_that_a_run_is(tmp_path, capsys):
+    """A film and a picture: console, tables, embeddings, pages; a second start adds nothing."""
+    files = [str(FILES / 'bento.mp4'), str(FILES / 'cat.jpg')]
+    out = {name: tmp_path / f'out.{name}' for name in ('jsonl', 'csv', 'tsv', 'npz')}
+    (tmp_path / 'names').write_text('a beach, with people\n<b>street</b>\n')
+    flags = ['--zero_shot', f'--encoder={ENCODER}', '--weights=random:0']
+    flags += [f'--classes=@{tmp_path / "names"}']
+    writes = [f'--jsonl={out["jsonl"]}', f'--csv={out["csv"]}', f'--timeline={out["tsv"]}']
+    writes += [f'--embeddings={out["npz"]}', f'--report={tmp_path / "pages"}']
+    assert predict.main([*files, *flags, *writes]) == 0
+    lines = [json.loads(line) for line in out['jsonl'].read_text().splitlines()]
+    names = ['a beach, with people', '<b>street</b>']
+    assert [[*line['probs']] for line in lines] == [names] * 2
+    assert all(np.isclose(sum(line['probs'].values()), 1) for line in lines)
+    with np.load(out['npz']) as kept:
+        assert kept['embedding'].shape == (2, 512)
+    table = tables.read(out['csv'])
+    assert table.meta['classes'] == names
+    header, *rows = csv.reader(out['tsv'].open(), delimiter='\t')
+    assert header[4:] == names and len(rows) == 2
+    pages = sorted((tmp_path / 'pages').iterdir())
+    assert len(pages) == 2 and all('&lt;b&gt;street' in page.read_text() for page in pages)
+    capsys.readouterr()
+    assert predict.main([*files, *flags, *writes]) == 0
+    assert '2 of 2 files are finished' in capsys.readouterr().err
+    live = tmp_path / 'live.jsonl'
+    follow = ['--follow', files[0], '--patience_s=0', f'--jsonl={live}']
+    assert predict.main([*follow, *flags]) == 0
+    assert [*json.loads(live.read_text().splitlines()[-1])['probs']] == names

@@ -18,8 +18,8 @@ from huggingface_hub import constants, file_download
 
 from avsc_jax import models, weights
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.runtime import cli
-from avsc_jax.weights import first_download
+from avsc_jax.runtime import cli, download
+from avsc_jax.weights import cache, first_download
 
 ROOT = Path(__file__).parents[2]
 NARROW = {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 512}
@@ -210,8 +210,25 @@ def test_what_the_hub_states_of_a_file_is_compared(hub, tmp_path, monkeypatch):
 
 
 def test_a_hub_without_the_file_is_one_sentence(hub, tmp_path):
-    with pytest.raises(OSError, match=r'timm/net/model.safetensors was not fetched .*404.*\Z'):
+    with pytest.raises(
+        OSError,
+        match=r'timm/net/model.safetensors was not fetched .*404.*; or get https://\S+ on another '
+        r'machine and put it here as \S+/w/clip_rn101.safetensors\Z',
+    ):
         weights.download('clip_rn101', tmp_path / 'w')
+
+
+def test_without_a_connection_the_file_and_its_place_are_named(tmp_path, monkeypatch):
+    nowhere = functools.partial(download.fetch, attempts=1)
+    monkeypatch.setattr(cache, 'fetch', nowhere)
+    own = dataclasses.replace(weights.source_of('clip_rn101'), url='http://127.0.0.1:9/RN101.pt')
+    monkeypatch.setitem(models.published_sources(), 'clip_rn101', own)
+    with pytest.raises(
+        OSError,
+        match=r'no connection .*; or get http://127.0.0.1:9/RN101.pt on another machine and put it '
+        r'here as \S+/clip_rn101.pt\Z',
+    ):
+        weights.download('clip_rn101', tmp_path)
 
 
 def test_an_unpublished_network_is_one_sentence(tmp_path):
