@@ -276,6 +276,7 @@ def resolve(config: ConfigDict, data_dir: Path, *, named: bool) -> ConfigDict:
         seed=FLAGS.seed,
         fold=FLAGS.fold,
         fold_file=FLAGS.fold_file,
+        download_weights=FLAGS.download_weights,
     )
 
 

@@ -20,6 +20,7 @@ PUBLIC = (
     'losses',
     'metrics',
     'models',
+    'predict',
     'scenes',
     'tables',
     'weights',

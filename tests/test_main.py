@@ -275,6 +275,35 @@ def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_di
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('flag', ['--download_weights', '--weights=pretrained'])
+@pytest.mark.parametrize(
+    'config',
+    sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if path.stem != 'common'),
+)
+def test_published_weights_without_tau_end_with_the_three_ways_on(config, flag, main, tmp_path):
+    """Of every config that reads TAU; others read clips of one's own or pictures."""
+    made = main.parse([f'--config=configs/{config}.py', flag])
+    if made.data.name != 'tfds_tau':
+        return
+    with pytest.raises(cli.UsageError, match=r'prepare it \(python .*:demo\), .* --zero_shot\)$'):
+        main.resolve(made, tmp_path, named=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_such_a_command_has_exit_code_2(here, tmp_path):
+    given = {'tiny': [], 'config': '--config=configs/clip_zero_shot.py'}
+    code, out, err = here(tmp_path, tmp_path / 'run', '--download_weights', **given)
+    assert code == 2 and not out
+    assert err.splitlines()[-1].startswith('error: published weights are asked for, but TAU is not')
+
+
+@pytest.mark.parametrize('arguments', [[''], [':demo', '--weights=pretrained']])
+def test_the_demo_stays_where_it_is_asked_for_or_no_weights_are(arguments, main, tmp_path):
+    tokens, *flags = arguments
+    made = main.parse([f'--config=configs/clip_zero_shot.py{tokens}', *flags])
+    assert main.resolve(made, tmp_path, named=False).data.source == 'demo'
+
+
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_end_bit_identical(data_dir, tmp_path, one_encoder):
     own = tmp_path / 'data'  # without features: a kill may interrupt extraction too

@@ -17,6 +17,7 @@ from avsc_jax import models, weights
 from avsc_jax.data import media
 from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
+from avsc_jax.models.sources import Source
 from avsc_jax.runtime import compiler
 
 FRAMES_PER_CALL = 64  # on each device
@@ -34,6 +35,7 @@ READING |= {
     for name in FRONT_ENDS
 }
 NO_WEIGHTS = 'none'
+SCALE = ('mean', 'std')  # options that replace those of the published weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,8 @@ class EncoderSpec:
         `sample_rate_hz`, `mono` (the second channel of mono sound is 'silent', or a 'duplicate' of
         the first) and `pieces_together`, how many pieces side by side make one item. Its other
         options are those of the front end's function.
+        For networks of pictures: `mean` and `std` of R, G and B, if the weights are not the
+        published ones.
       weights: 'random:SEED', or the SHA-256 of a weights file; 'none' for a front end.
     """
 
@@ -68,8 +72,20 @@ class EncoderSpec:
     @property
     def network(self) -> dict[str, Any]:
         """The options of the network or of the front end's function."""
-        reading = READING.get(self.name, {})
-        return {name: value for name, value in self.options.items() if name not in reading}
+        others = {*READING.get(self.name, ()), *self.scale}
+        return {name: value for name, value in self.options.items() if name not in others}
+
+    @property
+    def scale(self) -> dict[str, Any]:
+        """The mean and deviation of pictures that the options state."""
+        if self.name in FRONT_ENDS:
+            return {}
+        return {name: self.options[name] for name in SCALE if name in self.options}
+
+    @property
+    def source(self) -> Source:
+        """The published weights, with the `scale` of these options."""
+        return dataclasses.replace(weights.source_of(self.name), **self.scale)
 
     @property
     def takes(self) -> Literal['audio', 'frames', 'media']:
@@ -82,6 +98,12 @@ class EncoderSpec:
         """Raises ValueError if an option is unknown; no weights are read."""
         if self.name not in FRONT_ENDS:
             models.create_model(self.name, **self.network)
+        for name, values in self.scale.items():
+            if not _are_three(values, above={'mean': -1, 'std': 0}[name]):
+                raise ValueError(
+                    f'{name} of {self.name} is {values}; it must be three numbers for R, G and B, '
+                    'of pixels in [0, 1]'
+                )
         _ = self.transform  # made once
 
     def replace(self, **options: Any) -> 'EncoderSpec':
@@ -89,7 +111,7 @@ class EncoderSpec:
         return dataclasses.replace(self, options={**self.options, **options})
 
     def to_json(self) -> dict:
-        options = self.network | self.reading
+        options = self.network | self.reading | self.scale
         return {'name': self.name, 'options': options, 'weights': self.weights}
 
     @property
@@ -126,13 +148,13 @@ class EncoderSpec:
         size = models.input_spec(self.name, **self.network).shape[1]
         if self.name in READING:
             return OpenL3Pictures(self.reading['frames'], size)
-        return Squares(weights.source_of(self.name), size)
+        return Squares(self.source, size)
 
     def key(self, fingerprint: str) -> str:
         """Returns a hash of the encoder, its preprocessing and its data's fingerprint."""
         seen: list[object] = []
         if self.name not in FRONT_ENDS:
-            source = weights.source_of(self.name)
+            source = self.source
             seen += [source.resize, source.interpolation, source.crop_fraction]
             seen += [source.mean, source.std]
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
@@ -149,6 +171,14 @@ class EncoderSpec:
     def make(self, weights_dir: Path) -> 'Encoder':
         """Builds the encoder, with weights from this folder, or the front end."""
         return FrontEndEncoder(self) if self.name in FRONT_ENDS else Encoder(self, weights_dir)
+
+
+def _are_three(values: Any, *, above: float) -> bool:
+    return (
+        isinstance(values, list | tuple)
+        and len(values) == 3
+        and all(isinstance(value, int | float) and above < value <= 1 for value in values)
+    )
 
 
 class FrozenSpec(Protocol):

@@ -171,11 +171,13 @@ SOURCES = {
         '8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599',
         hub='timm/resnet101_clip.openai/open_clip_model.safetensors',
         image_size=224,
+        unstated=('mean', 'std'),
     ),
     'clip_rn50x4': sources.openai_clip(
         'RN50x4.pt',
         '7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd',
         hub='timm/resnet50x4_clip.openai/open_clip_model.safetensors',
         image_size=288,
+        unstated=('mean', 'std'),
     ),
 }

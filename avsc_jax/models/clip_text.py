@@ -24,6 +24,7 @@ class ClipText(nn.Module):
     Attributes:
       width: of the tokens; the projection brings it to `output_dim`.
       heads: of the attention; None gives one for each 64 of the width.
+      activation: see `ClipVit`.
 
     Source: Radford et al. 2021, Section 2.4; the modules carry Hugging Face's names.
     """
@@ -32,6 +33,11 @@ class ClipText(nn.Module):
     output_dim: int
     layers: int = 12
     heads: int | None = None
+    activation: str = clip_vit.ACTIVATIONS[0]
+
+    def __post_init__(self) -> None:
+        clip_vit.check_activation(self.activation)
+        super().__post_init__()
 
     @property
     def input_spec(self) -> jax.ShapeDtypeStruct:
@@ -52,7 +58,7 @@ class ClipText(nn.Module):
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads or max(1, self.width // 64),
             max_position_embeddings=CONTEXT,
-            hidden_act='quick_gelu',  # OpenAI's weights were trained with it
+            hidden_act=self.activation,
             eos_token_id=END,
         )
         tower = clip.FlaxCLIPTextTransformer(config, name='text_model')
@@ -69,6 +75,9 @@ MODELS = {
     'clip_rn101_text': functools.partial(ClipText, width=512, output_dim=512),
     'clip_rn50x4_text': functools.partial(ClipText, width=640, output_dim=640),
     'clip_vit_b32_text': functools.partial(ClipText, width=512, output_dim=512),
+    'clip_vit_b16_text': functools.partial(ClipText, width=512, output_dim=512),
+    'clip_vit_l14_text': functools.partial(ClipText, width=768, output_dim=768),
+    'clip_vit_l14_336_text': functools.partial(ClipText, width=768, output_dim=768),
 }
 
 # Conversion from OpenAI's, open_clip's and Hugging Face's names.
@@ -106,6 +115,6 @@ IGNORE = (
 
 # The text towers are in the image towers' files, and were trained with the same pictures.
 SOURCES = {
-    f'{name}_text': dataclasses.replace(source, shares=name)
+    f'{name}_text': dataclasses.replace(source, shares=name, unstated=('activation',))
     for name, source in (clip_resnet.SOURCES | clip_vit.SOURCES).items()
 }

@@ -16,6 +16,8 @@ from avsc_jax.models import clip_resnet, sources
 from avsc_jax.models.rules import Rule, convolution, layer_norm, linear, outputs_last
 from avsc_jax.types import Array, Float
 
+ACTIVATIONS = ('quick_gelu', 'gelu')  # x sigmoid(1.702 x), or exact
+
 
 class ClipVit(nn.Module):
     """CLIP's ViT: image to embedding, not normalised; with `num_classes`, a linear head on it.
@@ -24,6 +26,7 @@ class ClipVit(nn.Module):
       width: of the tokens; the projection brings it to `output_dim`.
       heads: of the attention; None gives one for each 64 of the width.
       image_size: side of the square input, a multiple of `patch_size`.
+      activation: one of ACTIVATIONS; OpenAI's weights were trained with the first.
       dtype: of the arithmetic; parameters and the embedding are float32.
 
     Source: Radford et al. 2021, Section 2.4 and Table 20; the modules carry Hugging Face's names.
@@ -37,6 +40,11 @@ class ClipVit(nn.Module):
     heads: int | None = None
     num_classes: int = 0
     dtype: Any = jnp.float32
+    activation: str = ACTIVATIONS[0]
+
+    def __post_init__(self) -> None:
+        check_activation(self.activation)
+        super().__post_init__()
 
     @property
     def input_spec(self) -> jax.ShapeDtypeStruct:
@@ -60,7 +68,7 @@ class ClipVit(nn.Module):
             num_attention_heads=self.heads or max(1, self.width // 64),
             image_size=self.image_size,
             patch_size=self.patch_size,
-            hidden_act='quick_gelu',  # OpenAI's weights were trained with it
+            hidden_act=self.activation,
         )
         tower = clip.FlaxCLIPVisionTransformer(config, self.dtype, name='vision_model')
         tokens, pooled = tower(images, deterministic=not train, return_dict=False)[:2]
@@ -70,6 +78,15 @@ class ClipVit(nn.Module):
         if not self.num_classes:
             return embedding, out
         return Linear(self.num_classes, name='head')(embedding), out
+
+
+def check_activation(name: str) -> None:
+    """Raises ValueError unless it is the name of an activation of CLIP's transformers."""
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"activation is {name!r}; it must be {ACTIVATIONS[0]}, as of OpenAI's weights, or "
+            f"{ACTIVATIONS[1]}, as of most of LAION's"
+        )
 
 
 def flax_clip() -> ModuleType:
@@ -118,10 +135,13 @@ def hugging_face_layers(tower: str) -> tuple[Rule, ...]:
     )
 
 
+BASE = functools.partial(ClipVit, width=768, layers=12, output_dim=512)
+LARGE = functools.partial(ClipVit, width=1024, layers=24, patch_size=14, output_dim=768)
 MODELS = {
-    'clip_vit_b32': functools.partial(
-        ClipVit, width=768, layers=12, patch_size=32, output_dim=512, image_size=224
-    )
+    'clip_vit_b32': functools.partial(BASE, patch_size=32, image_size=224),
+    'clip_vit_b16': functools.partial(BASE, patch_size=16, image_size=224),
+    'clip_vit_l14': functools.partial(LARGE, image_size=224),
+    'clip_vit_l14_336': functools.partial(LARGE, image_size=336),
 }
 
 # Conversion from OpenAI's, open_clip's and Hugging Face's names.
@@ -166,5 +186,27 @@ SOURCES = {
         '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af',
         hub='timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors',
         image_size=224,
+        unstated=('activation', 'mean', 'std'),
+    ),
+    'clip_vit_b16': sources.openai_clip(
+        'ViT-B-16.pt',
+        '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f',
+        hub='timm/vit_base_patch16_clip_224.openai/open_clip_model.safetensors',
+        image_size=224,
+        unstated=('activation', 'mean', 'std'),
+    ),
+    'clip_vit_l14': sources.openai_clip(
+        'ViT-L-14.pt',
+        'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836',
+        hub='timm/vit_large_patch14_clip_224.openai/open_clip_model.safetensors',
+        image_size=224,
+        unstated=('activation', 'mean', 'std'),
+    ),
+    'clip_vit_l14_336': sources.openai_clip(
+        'ViT-L-14-336px.pt',
+        '3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02',
+        hub='timm/vit_large_patch14_clip_336.openai/open_clip_model.safetensors',
+        image_size=336,
+        unstated=('activation', 'mean', 'std'),
     ),
 }

@@ -36,6 +36,8 @@ class Source:
       resize: 'short side' or 'both sides' become `image_size / crop_fraction` before the crop to
         `image_size`; 'openl3' stands for all of `data.media.openl3_pictures`.
       mean, std: of the channels R, G, B, for pixels in [0, 1].
+      unstated: options of an encoder that other weights of the same names and shapes may differ in,
+        so that a file which is not known to be this one is refused unless they are given.
     """
 
     publisher: str
@@ -54,6 +56,7 @@ class Source:
     git_sha1: str | None = None
     revision: str | None = None
     shipped: Shipped | None = None
+    unstated: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> list[str]:
@@ -66,7 +69,9 @@ class Source:
         return urls
 
 
-def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
+def openai_clip(
+    file: str, sha256: str, hub: str, image_size: int, unstated: tuple[str, ...]
+) -> Source:
     """Returns the source of one of OpenAI's CLIP files, whose URL holds its SHA-256."""
     return Source(
         publisher='openai/CLIP',
@@ -80,6 +85,7 @@ def openai_clip(file: str, sha256: str, hub: str, image_size: int) -> Source:
         crop='centre',
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
+        unstated=unstated,
     )
 
 

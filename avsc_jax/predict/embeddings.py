@@ -76,7 +76,11 @@ def specified(
     options.setdefault('num_classes', 0)
     is_stored = EncoderSpec(name, options, '').takes == 'frames'
     settings = {k: options.pop(k, v) for k, v in PICTURES.items()} if is_stored else {}
-    return EncoderSpec(name, options, origin or weights.identify(name, weights_dir)), settings
+    EncoderSpec(name, options, '').check()
+    spec = EncoderSpec(
+        name, options, origin or weights.identify(name, weights_dir, options=options)
+    )
+    return spec, settings
 
 
 def encoder_options(text: str) -> tuple[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """A ready-made system for classes of one's own: CLIP's zero-shot prediction, without a run."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from avsc_jax.data.sources.source import CLIP_S
 from avsc_jax.input_pipeline import system
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.preprocess import FeatureInputs
-from avsc_jax.models import clip_tokens, clip_zero_shot
+from avsc_jax.models import clip_tokens, clip_vit, clip_zero_shot
 from avsc_jax.predict import class_texts
 from avsc_jax.predict.class_texts import ENCODER, PROMPT
 from avsc_jax.predict.embeddings import encoder_options
@@ -23,6 +24,7 @@ from avsc_jax.predict.member import Member
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
+from avsc_jax.types import Array
 from avsc_jax.weights.cache import default_weights_dir
 
 TEXTS_PER_CALL = 64
@@ -76,10 +78,7 @@ def zero_shot(
     token_ids = _token_ids(names, templates)
     if download and not origin:
         weights.download_all([seen.name], folder)
-    seen, read = (
-        EncoderSpec(spec.name, spec.options, origin or weights.identify(spec.name, folder))
-        for spec in (seen, read)
-    )
+    seen, read = (_with_weights(spec, folder, origin) for spec in (seen, read))
     embedded = unit_mean(_encoded(read, token_ids, folder), len(templates))
     model = models.create_model(
         'clip_zero_shot', encoder=seen.name, width=embedded.shape[1], num_classes=len(names)
@@ -103,7 +102,7 @@ def zero_shot(
     return Predictor(title, [member], [])
 
 
-def unit_mean(embeddings: np.ndarray, count: int) -> jax.Array:
+def unit_mean(embeddings: np.ndarray, count: int) -> Array:
     """Averages the unit vectors of each `count` rows `[C count, D]`, to unit vectors `[C, D]`."""
     units = clip_zero_shot.unit(jnp.asarray(embeddings))
     return clip_zero_shot.unit(units.reshape(-1, count, units.shape[1]).mean(axis=1))
@@ -119,10 +118,17 @@ def _specs(encoder: str) -> tuple[EncoderSpec, EncoderSpec]:
     options = {k: v for k, v in given.items() if not k.startswith('text_')}
     of_text = {k.removeprefix('text_'): v for k, v in given.items() if k.startswith('text_')}
     of_text |= {k: v for k, v in given.items() if k in SHARED}
+    if name not in clip_vit.MODELS:  # the others have no activation of their own
+        options.pop('activation', None)
     seen, read = EncoderSpec(name, options, ''), EncoderSpec(text, of_text, '')
     seen.check()
     models.create_model(text, **of_text)  # raises for an unknown option
     return seen, read
+
+
+def _with_weights(spec: EncoderSpec, folder: Path, origin: str | None) -> EncoderSpec:
+    own = origin or weights.identify(spec.name, folder, options=spec.options)
+    return dataclasses.replace(spec, weights=own)
 
 
 def _token_ids(names: Sequence[str], templates: Sequence[str]) -> np.ndarray:

@@ -19,6 +19,11 @@ GRACE_S = 3.0  # for a command to end by itself after a signal
 CHILDREN_S = 0.7  # for its processes, and its output, to end after that
 BEGINS_AGAIN = 'the same command begins again'
 
+
+class UsageError(ValueError):
+    """A command that cannot be meant as it is; its process ends with exit code 2, as argparse's."""
+
+
 _seen: list[int] = []  # the signals that have reached the running command
 _ending = threading.Lock()
 _next_start: list[str | Callable[[], str]] = [BEGINS_AGAIN]
@@ -90,7 +95,7 @@ def _code(error: BaseException) -> int:
         sys.stdout.flush()
     except OSError:  # else the interpreter would try again as it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+    return 2 if isinstance(error, UsageError) else 1
 
 
 @contextlib.contextmanager

@@ -28,17 +28,19 @@ def encoder_specs(config: ConfigDict, named: ConfigDict, weights_dir: Path) -> l
         EncoderSpec(
             name,
             options.to_dict(),
-            _origin(config, name, weights_dir),
+            _origin(config, name, options, weights_dir),
         )
         for name, options in named.items()
     ]
 
 
-def _origin(config: ConfigDict, name: str, weights_dir: Path) -> str:
+def _origin(config: ConfigDict, name: str, options: ConfigDict, weights_dir: Path) -> str:
     """Returns the origin of an encoder's weights."""
     if name in sound.FRONT_ENDS:
         return encoders.NO_WEIGHTS
-    return 'random:0' if config.weights == 'random' else weights.identify(name, weights_dir)
+    if config.weights == 'random':
+        return 'random:0'
+    return weights.identify(name, weights_dir, options=[*options])
 
 
 def published(config: ConfigDict) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
+from avsc_jax.runtime import cli
 from avsc_jax.training import dependencies, probe
 
 
@@ -20,6 +21,7 @@ def resolve(
     seed: int | None = None,
     fold: int | None = None,
     fold_file: str | None = None,
+    download_weights: bool = False,
 ) -> ConfigDict:
     """Decides which clips are read, such as TAU or the demo, and what that changes.
 
@@ -32,8 +34,15 @@ def resolve(
       seed: replaces the config's.
       fold: the one of the five folds to report on; None: the official split.
       fold_file: the file of the folds; None: they are computed.
+      download_weights: published weights will be fetched.
+
+    Raises:
+      UsageError: published weights are asked for, and there are only made-up clips to use them on,
+        which were not asked for.
     """
     source = sources.find(config.data.name)
+    if source.has_demo and (download_weights or weights == 'pretrained'):
+        _check_prepared(config, source, data_dir, named=named)
     with config.unlocked():
         source.choose(config, data_dir, named=named)
         _settle_weights(config, weights)
@@ -50,6 +59,21 @@ def resolve(
             if value is not None:
                 config.data[name] = value
     return config.lock()
+
+
+def _check_prepared(
+    config: ConfigDict, source: sources.DataSource, data_dir: Path, *, named: bool
+) -> None:
+    """Raises UsageError for published weights where neither TAU nor the demo is asked for."""
+    data = config.data
+    reads_tables = config.kind == 'ensemble' and named  # these may be there without the data
+    if data.source != 'auto' or reads_tables or source.is_prepared(data, data_dir):
+        return
+    raise cli.UsageError(
+        f'published weights are asked for, but TAU is not prepared in {data_dir}: prepare it '
+        f'({source.command(data, data_dir)}), or try them on the made-up clips of the demo '
+        '(--config=FILE.py:demo), or tag your own clips without training (avsc-predict --zero_shot)'
+    )
 
 
 def _settle_weights(config: ConfigDict, weights: str) -> None:

@@ -1,10 +1,11 @@
 """The folder of weights files: finding a network's file, and fetching it if it is missing."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import flax.linen as nn
@@ -15,10 +16,16 @@ from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.runtime.files import locked
-from avsc_jax.weights import first_download
+from avsc_jax.weights import first_download, stated
 from avsc_jax.weights.conversion import convert_for
 from avsc_jax.weights.random import random_variables
-from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, git_fingerprint, is_converted, read
+from avsc_jax.weights.weight_files import (
+    SUFFIXES,
+    fingerprint,
+    git_fingerprint,
+    is_converted,
+    read,
+)
 
 SHIPPED = Path(__file__).parent / 'shipped'
 # Networks -> the files of the names of their classes, one a line.
@@ -28,19 +35,23 @@ CLASS_NAMES = {
 }
 
 
-def identify(name: str, folder: str | os.PathLike) -> str:
+def identify(
+    name: str, folder: str | os.PathLike, *, options: Collection[str] | None = None
+) -> str:
     """Returns the SHA-256 of a network's weights file in a folder, or of the installed one.
 
     Args:
       name: a network with published weights; its file is called `name` and one of SUFFIXES.
       folder: the folder of weights files. Where it has none, some networks have a file that is
         installed with this package, see `Source.shipped`.
+      options: the names of the options that are given to the encoder. If the file is not known to
+        be the published one, they must hold all of `Source.unstated`. None: not checked.
 
     Raises:
       FileNotFoundError: the folder has no weights of this network; the message says how to get
         them.
-      ValueError: the folder has none, and none are published for the network; or an installed file
-        is not what it should be.
+      ValueError: the folder has none, and none are published for the network; an installed file is
+        not what it should be; or options are missing for the weights of someone else.
 
     Example:
       >>> import pathlib, tempfile
@@ -49,7 +60,11 @@ def identify(name: str, folder: str | os.PathLike) -> str:
       ...     identify('resnet50', folder)[:8]
       'e3b0c442'
     """
-    return fingerprint(_existing(name, Path(folder)))
+    path = _existing(name, Path(folder))
+    sha256 = fingerprint(path)
+    if options is not None:
+        stated.check(name, path, sha256, options)
+    return sha256
 
 
 def load(
@@ -168,17 +183,8 @@ def download(name: str, folder: str | os.PathLike) -> Path:
     if path is not None and source.shipped:  # nothing is fetched
         return path
     published = folder / _file_name(name, source.addresses[0])
-    if path is None and source.url:
-        fetch(source.url, published, sha256=source.sha256)
-        if wrong := _wrong(published, source):
-            published.unlink()
-            raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
-        return published
     if path is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(published):
-            # another process may have fetched it meanwhile
-            return published if published.is_file() else _fetch_from_hub(source, published)
+        return _fetched(source, published)
     if path == published and not is_converted(path):
         if wrong := _wrong(path, source):
             raise ValueError(f'{wrong}: move it away, and give the same command again to fetch it')
@@ -186,6 +192,34 @@ def download(name: str, folder: str | os.PathLike) -> Path:
         if is_recorded and (changed := first_download.difference(path, fingerprint(path))):
             raise ValueError(changed)
     return path
+
+
+@contextlib.contextmanager
+def _or_by_hand(source: Source, path: Path) -> Iterator[None]:
+    """Adds to an error of the connection where a file from another machine is to be put."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno:  # of this machine, such as a full disk
+            raise
+        raise OSError(
+            f'{error}; or get {source.addresses[0]} on another machine and put it here as {path}'
+        ) from error
+
+
+def _fetched(source: Source, published: Path) -> Path:
+    """Fetches a source's file to its place in the folder of weights."""
+    if source.url:
+        with _or_by_hand(source, published):
+            fetch(source.url, published, sha256=source.sha256)
+        if wrong := _wrong(published, source):
+            published.unlink()
+            raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
+        return published
+    published.parent.mkdir(parents=True, exist_ok=True)
+    with locked(published):
+        # another process may have fetched it meanwhile
+        return published if published.is_file() else _fetch_from_hub(source, published)
 
 
 def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
@@ -198,6 +232,7 @@ def download_all(names: Iterable[str], folder: str | os.PathLike) -> None:
     Raises:
       OSError: a file could not be fetched.
       ValueError: no weights are published for a network, or an existing file has another hash.
+
     Example:
       >>> import pathlib, tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -288,14 +323,15 @@ def _fetch_from_hub(source: Source, path: Path) -> Path:
     owner, repository, file = source.hub.split('/', 2)
     beside = path.with_name(f'{path.name}.part')
     given = {'revision': source.revision, 'local_dir': beside}
-    try:
-        fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, **given)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f'{source.hub} was not fetched from huggingface.co ({reason}); check the connection '
-            'and give the same command again, which resumes the download'
-        ) from error
+    with _or_by_hand(source, path):
+        try:
+            fetched = huggingface_hub.hf_hub_download(f'{owner}/{repository}', file, **given)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(
+                f'{source.hub} was not fetched from huggingface.co ({reason}); check the '
+                'connection and give the same command again, which resumes the download'
+            ) from error
     sha256, (revision, stated) = fingerprint(fetched), _facts_of_hub(beside, file)
     wrong = first_download.difference(path, sha256)
     if len(stated) == 64 and stated != sha256:

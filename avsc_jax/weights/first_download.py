@@ -20,6 +20,18 @@ def write(path: Path, *, url: str, revision: str | None, sha256: str) -> None:
     write_checked_json(record_of(path), record)
 
 
+def address(path: Path, sha256: str) -> str | None:
+    """Returns where a file with this SHA-256 was first downloaded from; None if not recorded.
+
+    Raises:
+      ValueError: the record is damaged.
+    """
+    if not record_of(path).exists():
+        return None
+    first = read_checked_json(record_of(path))
+    return first['url'] if first['sha256'] == sha256 else None
+
+
 def difference(path: Path, sha256: str) -> str | None:
     """Returns how a SHA-256 differs from that of the first download, and what to do; or None.
 

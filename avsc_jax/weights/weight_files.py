@@ -177,14 +177,21 @@ def write(variables: Mapping, path: str | Path, about: Mapping[str, str]) -> Non
 
 def is_converted(path: Path) -> bool:
     """Returns whether `write` made the file."""
+    return written_facts(path) is not None
+
+
+def written_facts(path: Path) -> dict[str, str] | None:
+    """Returns the facts that `write` put into a file's header; None if it did not make the file."""
     if path.suffix != '.safetensors':
-        return False
+        return None
     try:
         _check_header(path)
         with safetensors.safe_open(path, 'numpy') as file:
-            return HEADER_ENTRY in (file.metadata() or {})
+            stated = (file.metadata() or {}).get(HEADER_ENTRY)
+        facts = None if stated is None else json.loads(stated)
     except (safetensors.SafetensorError, ValueError):
-        return False
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
 def _check_header(path: Path) -> None:

@@ -12,7 +12,8 @@ SIDE = 64  # of the golden files' pictures
 # Made by the code of another network of the table: tracing takes seconds for each.
 LARGER = (
     'tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s',
-    'hrnet_w18',
+    'hrnet_w18', 'clip_vit_b16', 'clip_vit_l14', 'clip_vit_l14_336', 'clip_vit_b16_text',
+    'clip_vit_l14_text', 'clip_vit_l14_336_text',
 )  # fmt: skip
 
 
@@ -298,6 +299,12 @@ BACKBONES = {
     'swin_padded': small_swin(68, live=(Live(68, 68, train=True),)),
     # With a text tower and a temperature, the image tower has the 151,277,313 of OpenAI's ViT-B/32.
     'clip_vit_b32': Backbone(87_849_216, {'tokens': (7 * 7 + 1, 768), 'embedding': (512,)}),
+    # The same holds for 149,620,737, 427,616,513 and 427,944,193.
+    'clip_vit_b16': Backbone(86_192_640, {'tokens': (14 * 14 + 1, 768), 'embedding': (512,)}),
+    'clip_vit_l14': Backbone(303_966_208, {'tokens': (16 * 16 + 1, 1024), 'embedding': (768,)}),
+    'clip_vit_l14_336': Backbone(
+        304_293_888, {'tokens': (24 * 24 + 1, 1024), 'embedding': (768,)}, side=336
+    ),
     'clip_rn101': Backbone(
         56_259_936,
         maps((56,), stem=64, embedding=512) | {**RESNET50, 'embedding': (512,)},
@@ -318,6 +325,9 @@ BACKBONES = {
     'clip_rn101_text': text_tower(63_428_096, 512),
     'clip_rn50x4_text': text_tower(91_163_520, 640),
     'clip_vit_b32_text': text_tower(63_428_096, 512),
+    'clip_vit_b16_text': text_tower(63_428_096, 512),
+    'clip_vit_l14_text': text_tower(123_650_304, 768),
+    'clip_vit_l14_336_text': text_tower(123_650_304, 768),
     # The counts follow from the layers; Kumari et al. 2019 tell 4.69 million for sound.
     'openl3_audio': Backbone(
         4_687_042,

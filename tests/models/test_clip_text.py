@@ -1,6 +1,9 @@
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import pytest
+from scipy.special import erf
 
 from avsc_jax import models, weights
 from avsc_jax.models import clip_tokens
@@ -42,7 +45,17 @@ def linear(x: np.ndarray, p: dict) -> np.ndarray:
     return x @ p['kernel'] + p['bias']
 
 
-def reference(params: dict, ids: np.ndarray, heads: int) -> np.ndarray:
+def quick_gelu(x: np.ndarray) -> np.ndarray:
+    return x / (1 + np.exp(-1.702 * x))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    return x * (1 + erf(x / np.sqrt(2))) / 2
+
+
+def reference(
+    params: dict, ids: np.ndarray, heads: int, activation: Callable = quick_gelu
+) -> np.ndarray:
     """One text's embedding in float64, a token and a head at a time. Source: Radford et al. 2021;
     the transformer is Radford et al. 2019's: norms come first, attention sees no later token."""
     params = jax.tree.map(np.float64, params)
@@ -61,13 +74,23 @@ def reference(params: dict, ids: np.ndarray, heads: int) -> np.ndarray:
                 seen[place, columns] = share / share.sum() @ v[: place + 1, columns]
         x = x + linear(seen, attention['out_proj'])
         hidden = linear(layer_norm(x, layer['layer_norm2']), layer['mlp']['fc1'])
-        x = x + linear(hidden / (1 + np.exp(-1.702 * hidden)), layer['mlp']['fc2'])
+        x = x + linear(activation(hidden), layer['mlp']['fc2'])
     return layer_norm(x[-1], tower['final_layer_norm']) @ params['text_projection']['kernel']
 
 
 def test_the_embedding_is_worked_out_by_hand(variables, embed):
     expected = [reference(variables['params'], ids, NARROW['heads']) for ids in texts()]
     np.testing.assert_allclose(embed(texts()), expected, atol=1e-4)  # of values up to 10
+
+
+def test_the_exact_activation_is_that_of_other_publishers(variables):
+    model = models.create_model('clip_vit_b16_text', **NARROW, activation='gelu')
+    (ids,) = texts()[:1]
+    embedding, _ = jax.jit(model.apply)(variables, ids[None].astype(np.int32))
+    expected = reference(variables['params'], ids, NARROW['heads'], gelu)
+    np.testing.assert_allclose(embedding[0], expected, atol=1e-4)
+    other = reference(variables['params'], ids, NARROW['heads'])
+    assert np.abs(expected - other).max() > 5e-3  # a mistaken one is seen
 
 
 @pytest.mark.parametrize('padding', [END, None])

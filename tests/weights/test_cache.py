@@ -18,7 +18,8 @@ from huggingface_hub import constants, file_download
 
 from avsc_jax import models, weights
 from avsc_jax.predict import __main__ as predict
-from avsc_jax.runtime import cli
+from avsc_jax.runtime import cli, download
+from avsc_jax.weights import cache, first_download
 
 ROOT = Path(__file__).parents[2]
 NARROW = {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32, 'output_dim': 512}
@@ -209,8 +210,25 @@ def test_what_the_hub_states_of_a_file_is_compared(hub, tmp_path, monkeypatch):
 
 
 def test_a_hub_without_the_file_is_one_sentence(hub, tmp_path):
-    with pytest.raises(OSError, match=r'timm/net/model.safetensors was not fetched .*404.*\Z'):
+    with pytest.raises(
+        OSError,
+        match=r'timm/net/model.safetensors was not fetched .*404.*; or get https://\S+ on another '
+        r'machine and put it here as \S+/w/clip_rn101.safetensors\Z',
+    ):
         weights.download('clip_rn101', tmp_path / 'w')
+
+
+def test_without_a_connection_the_file_and_its_place_are_named(tmp_path, monkeypatch):
+    nowhere = functools.partial(download.fetch, attempts=1)
+    monkeypatch.setattr(cache, 'fetch', nowhere)
+    own = dataclasses.replace(weights.source_of('clip_rn101'), url='http://127.0.0.1:9/RN101.pt')
+    monkeypatch.setitem(models.published_sources(), 'clip_rn101', own)
+    with pytest.raises(
+        OSError,
+        match=r'no connection .*; or get http://127.0.0.1:9/RN101.pt on another machine and put it '
+        r'here as \S+/clip_rn101.pt\Z',
+    ):
+        weights.download('clip_rn101', tmp_path)
 
 
 def test_an_unpublished_network_is_one_sentence(tmp_path):
@@ -230,6 +248,47 @@ def test_absent_weights_are_one_sentence_with_every_way_out(tmp_path):
         r'--weights=random\Z',
     ):
         weights.identify('clip_rn50x4_text', tmp_path)
+
+
+@pytest.mark.parametrize('name', ['clip_vit_b16', 'clip_vit_b16_text', 'clip_rn101'])
+def test_a_file_that_is_not_the_published_one_needs_its_options(name, tmp_path, monkeypatch):
+    """Others of the same names and shapes have another activation, or other pictures."""
+    source = weights.source_of(name)
+    file = tmp_path / f'{source.shares or name}.pt'
+    file.write_bytes(CONTENT)
+    sentence = (
+        rf'{file.name} \(SHA-256 {HASH[:16]}\.\.\.\) is not the file that openai/CLIP publishes, '
+        rf'and others of the same shapes differ in {", ".join(source.unstated)}: add these'
+    )
+    for options, expected in (({'width': 3}, sentence), (source.unstated[1:], name)):
+        with pytest.raises(ValueError, match=expected):
+            weights.identify(name, tmp_path, options=options)
+    assert weights.identify(name, tmp_path, options=dict.fromkeys(source.unstated)) == HASH
+    assert weights.identify(name, tmp_path) == HASH  # a run has recorded it
+    known = dataclasses.replace(source, sha256=HASH)
+    monkeypatch.setitem(models.published_sources(), name, known)
+    assert weights.identify(name, tmp_path, options={}) == HASH
+
+
+def test_what_is_made_or_downloaded_from_the_published_file_needs_no_options(tmp_path):
+    file, source = tmp_path / 'clip_vit_b32.safetensors', weights.source_of('clip_vit_b32')
+    for facts, is_known in (
+        ({'network': 'clip_vit_b32', 'sha256': source.sha256}, True),
+        ({'network': 'clip_vit_b32', 'sha256': HASH}, False),
+        ({'network': 'clip_vit_b16', 'sha256': source.sha256}, False),
+    ):
+        weights.write({'params': {'x': np.zeros(1)}}, file, facts)
+        if is_known:
+            assert weights.identify('clip_vit_b32', tmp_path, options={})
+            continue
+        with pytest.raises(ValueError, match='is not the file that openai/CLIP publishes'):
+            weights.identify('clip_vit_b32', tmp_path, options={})
+    given = {'url': source.addresses[-1], 'revision': None}
+    first_download.write(file, **given, sha256=weights.fingerprint(file))
+    assert weights.identify('clip_vit_b32', tmp_path, options={})
+    first_download.write(file, **given, sha256=HASH)
+    with pytest.raises(ValueError, match='is not the file that openai/CLIP publishes'):
+        weights.identify('clip_vit_b32', tmp_path, options={})
 
 
 def test_other_weights_of_the_same_network_do_not_stand_in(tmp_path):

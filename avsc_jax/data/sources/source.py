@@ -33,9 +33,11 @@ class DataSource:
 
     Attributes:
       has_folds: whether it can be cut into five folds.
+      has_demo: whether made-up clips take its place where it is not prepared.
     """
 
     has_folds = True
+    has_demo = False
 
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
         """Sets `data.source`, the clips to read: 'tau', 'demo' or 'own'.

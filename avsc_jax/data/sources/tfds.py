@@ -22,6 +22,8 @@ WHOLE = {'segments': 'clips', 'frames10': 'clips', 'demo_segments': 'demo'}
 class Tau(DataSource):
     """TAU if it is prepared; otherwise the demo, made-up clips in its layout that a run builds."""
 
+    has_demo = True
+
     def choose(self, config: ConfigDict, data_dir: Path, *, named: bool) -> None:
         """Chooses TAU if prepared or named, else the demo; raises if a named TAU is missing."""
         data = config.data
