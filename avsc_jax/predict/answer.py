@@ -15,14 +15,18 @@ class Answer(NamedTuple):
     """The answer of a system to one record.
 
     Attributes:
-      probs: probabilities, float64 `[C]`, the mean over the rows of the record.
+      probs: probabilities, float64 `[C]`, the mean over the rows of the record. Of a system that
+        tags sound and pictures, those of a missing modality are NaN; so is their embedding.
       embedding: float32 `[D]`, the input of the network's head; an ensemble joins its members'.
       without: the modalities (of KINDS) that the system takes and the record did not have.
+      probs_max: the largest value of each class over the rows of the record, where classes are
+        independent; else None.
     """
 
     probs: np.ndarray
     embedding: np.ndarray
     without: tuple[str, ...]
+    probs_max: np.ndarray | None = None
 
 
 def check_finite(system: str, probs: np.ndarray, embedding: np.ndarray) -> None:
