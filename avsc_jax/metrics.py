@@ -74,6 +74,11 @@ def _check_labels(labels: Array, rows: int, classes: int) -> np.ndarray:
       ValueError: the labels are not `rows` integers in [0, classes).
     """
     labels = np.asarray(labels)
+    if labels.dtype == bool and labels.ndim == 2:
+        raise ValueError(
+            'the labels are bool [rows, classes], of independent classes such as tags; this metric '
+            'needs classes of which one is right: give an integer a row'
+        )
     if labels.shape != (rows,) or labels.dtype.kind not in 'iu':
         raise ValueError(
             f'labels have shape {labels.shape} and type {labels.dtype}; give {rows} integers, one '

@@ -139,7 +139,7 @@ class SpectrogramInputs:
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
         """Returns the inputs of several records by name, prepared together."""
-        return _prepared(self._jitted, [self.items(record) for record in records])
+        return prepared(self._jitted, [self.items(record) for record in records])
 
 
 class FrameInputs:
@@ -249,7 +249,7 @@ class FrameInputs:
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
         """Returns the inputs of several records by name, prepared together."""
-        return _prepared(self._jitted, [self.items(record) for record in records])
+        return prepared(self._jitted, [self.items(record) for record in records])
 
     def _together(self, record: Mapping) -> list[np.ndarray]:
         """Returns the pictures that make one row; see places_together."""
@@ -393,7 +393,7 @@ def _augmented(
     return x
 
 
-def _prepared(
+def prepared(
     prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]
 ) -> list[dict[str, np.ndarray]]:
     """Prepares the rows `[T, ...]` of several records in calls of one size."""

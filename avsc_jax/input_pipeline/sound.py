@@ -1,6 +1,6 @@
 """Cuts sound into pieces side by side, and into the windows of OpenL3."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from avsc_jax.audio import frontends, level, openl3, yamnet
 from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
 from avsc_jax.data.sources.source import CLIP_S
-from avsc_jax.input_pipeline.transform import Takes
+from avsc_jax.input_pipeline.transform import Takes, Transform
 from avsc_jax.types import Array
 
 # Front ends whose frames are cached like an encoder's embeddings; they have no weights.
@@ -234,7 +234,8 @@ class YAMNetWindows:
         notes = {
             'the sound is silent': not loudness,
             f'the sound is quiet (an RMS below {level.QUIET_RMS:g}), in which YAMNet tends to hear '
-            'silence; gain=auto lifts it': is_quiet and not self._gain,
+            'silence; --gain auto lifts it (--encoder yamnet:gain=auto)': is_quiet
+            and not self._gain,
             f'quiet sound is lifted to an RMS of {level.LIFTED_RMS:g}': bool(self._gain)
             and level.FLOOR_RMS <= loudness < level.LIFTED_RMS,
             'sound of less than 0.975 s is completed by zeros': is_short,
@@ -243,4 +244,7 @@ class YAMNetWindows:
 
 
 # Encoders of sound -> the transform from a record's sound to the windows that they take.
-SOUND_WINDOWS = {'openl3_audio': OpenL3Windows, 'yamnet': YAMNetWindows}
+SOUND_WINDOWS: dict[str, Callable[[Mapping[str, Any]], Transform]] = {
+    'openl3_audio': OpenL3Windows,
+    'yamnet': YAMNetWindows,
+}

@@ -15,18 +15,22 @@ class Answer(NamedTuple):
     """The answer of a system to one record.
 
     Attributes:
-      probs: probabilities, float64 `[C]`, the mean over the rows of the record.
+      probs: probabilities, float64 `[C]`, the mean over the rows of the record. Of a system that
+        tags sound and pictures, those of a missing modality are NaN; so is their embedding.
       embedding: float32 `[D]`, the input of the network's head; an ensemble joins its members'.
       without: the modalities (of KINDS) that the system takes and the record did not have.
       familiarity: how much the record resembles the training clips, in (0, 1]: of clips like them
         a share of at most p has p or less, see `runs.familiarity`. An ensemble gives the median of
         its members. None where nothing was fitted, or a modality is missing.
+      probs_max: the largest value of each class over the rows of the record, where classes are
+        independent; else None.
     """
 
     probs: np.ndarray
     embedding: np.ndarray
     without: tuple[str, ...]
     familiarity: float | None = None
+    probs_max: np.ndarray | None = None
 
 
 def check_finite(system: str, probs: np.ndarray, embedding: np.ndarray) -> None:

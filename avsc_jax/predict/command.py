@@ -20,7 +20,7 @@ from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs import familiarity
 from avsc_jax.runtime import cli, made_with, multihost
-from avsc_jax.runtime.files import printable, write_arrays, write_texts
+from avsc_jax.runtime.files import write_arrays, write_texts
 from avsc_jax.weights.cache import default_weights_dir
 
 
@@ -121,7 +121,7 @@ def _tag(
         line = journal.add(one, predictor.classes, embedding=keeps)
         if one.error:
             continue
-        tqdm.write(_shown(line, predictor.classes, args.top))
+        tqdm.write(outputs.shown(line, predictor.parts, args.top))
         sys.stdout.flush()  # into a pipe, too
         if args.report:
             _explain(args, predictor, one, alone=len(files) == 1)
@@ -156,7 +156,8 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             probs.append(answer.probs)
             embedded.append(answer.embedding)
             marks = ''.join(f'  {mark}' for mark in familiarity.marks(answer.familiarity))
-            tqdm.write(f'{ids[-1]}  {_top(answer.probs, predictor.classes, args.top)}{marks}')
+            top = outputs.top(answer.probs, predictor.parts[0], args.top)
+            tqdm.write(f'{ids[-1]}  {top}{marks}')
     if args.csv and ids:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
         items = 'clip' if (segment < 0).all() else 'second'
@@ -177,21 +178,6 @@ def _of_shard(path: Path | None, shard: str | None) -> Path | None:
     return path.with_stem(f'{path.stem}-{shard.replace("/", "-of-")}')
 
 
-def _top(probs: Sequence[float] | np.ndarray, classes: Sequence[str], count: int) -> str:
-    best = np.argsort(-np.asarray(probs), kind='stable')[:count]
-    return '  '.join(f'{classes[c]} {probs[c]:.3f}' for c in best)
-
-
-def _shown(line: Mapping, classes: Sequence[str], top: int) -> str:
-    """The text printed for a file: its scenes and, if it has several windows, its timeline."""
-    probs = [line['probs'][name] for name in classes]
-    shown = f'{printable(line["file"])}  {_top(probs, classes, top)}'
-    shown += ''.join(f'  {mark}' for mark in familiarity.marks(line.get('familiarity')))
-    if len(line['timeline']) < 2:
-        return shown
-    return '\n  '.join([shown, *outputs.stretches(line['timeline'])])
-
-
 def _write(
     out: Mapping[str, Path | None],
     names: Sequence[str],
@@ -201,11 +187,19 @@ def _write(
     """Writes the tables and embeddings that were asked for."""
     if out['csv']:
         outputs.write_table(
-            out['csv'], names, lines, predictor.classes, calibrated=predictor.is_calibrated
+            out['csv'],
+            names,
+            lines,
+            predictor.classes,
+            calibrated=predictor.is_calibrated,
+            kind=predictor.kind,
         )
     if out['timeline']:
-        outputs.write_timeline(out['timeline'], names, lines, predictor.classes)
+        outputs.write_timeline(
+            out['timeline'], names, lines, predictor.classes, kind=predictor.kind
+        )
     if out['embeddings']:
+        # None, which is missing, becomes NaN
         rows = np.array([line['embedding'] for line in lines], np.float32)
         write_arrays(out['embeddings'], clip_id=np.array(names, str), embedding=rows)
 
@@ -227,5 +221,6 @@ def _explain(
         [explain(predictor, window) for window in one.kept],
         [*one.notes, *familiarity.marks(one.familiarity)],
         predictor.warnings,
+        parts=predictor.parts,
     )
     write_texts(path.parent, {path.name: page})

@@ -24,6 +24,7 @@ from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.report.explanation import Explanation, Picture, Spectrum
+from avsc_jax.tables.parts import likeliest
 
 PICTURES = 4
 BANDS, COLUMNS = 96, 600  # size of the spectrum that is shown
@@ -39,21 +40,24 @@ def explain(predictor: Predictor, window: Mapping) -> Explanation:
     kinds = [kind for kind in predictor.takes if kind not in answer.without]
     able = [part for part in predictor.members if {*part.takes} & {*kinds}]
     first = {kind: next(part for part in able if kind in part.takes) for kind in kinds}
-    target = int(answer.probs.argmax())
-    views = {part: _lens(part)(window, target) for part in {*first.values()}}
+    targets = {part: likeliest(predictor.own(part, answer.probs)) for part in first.values()}
+    views = {part: _lens(part)(window, target) for part, target in targets.items()}
     seen = views[first['picture']].pictures if 'picture' in kinds else []
     heard = views[first['sound']].sounds if 'sound' in kinds else []
-    dropped = kinds if len(kinds) > 1 else ()
+    are_tags = len(predictor.parts) > 1  # each sense is answered by itself
+    dropped = kinds if len(kinds) > 1 and not are_tags else ()
+    shown = able if len(predictor.members) > 1 and not are_tags else ()
     return Explanation(
         start_s=window['start_s'],
         end_s=window['end_s'],
         probs=answer.probs,
         without={kind: predictor.answers([window], without=[kind])[0].probs for kind in dropped},
-        parts={part.name: part([window])[0][0] for part in able if len(predictor.members) > 1},
+        parts={part.name: part([window])[0][0] for part in shown},
         pictures=_pictures(window, seen) if 'picture' in kinds else (),
         sound=_sound(window, heard) if 'sound' in kinds else None,
         attention=_attention(window, views[first['sound']]) if 'sound' in kinds else None,
         maps={'picture': [m.network for m in seen], 'sound': [m.network for m in heard]},
+        of_kind={kind: part.classes[targets[part]] for kind, part in first.items()},
     )
 
 
@@ -134,7 +138,8 @@ class Lens:
         if FIELDS[source.takes] not in window:  # the network got the mean instead
             return []
         if source.takes == 'audio':
-            places, _ = _pieces(source, len(heat))
+            places, step = _pieces(source, len(heat))
+            heat = heat[::step]
         else:
             frames = places_together(window, len(heat))
             heat, frames = heat[frames >= 0], frames[frames >= 0]
@@ -288,11 +293,14 @@ def _heard(maps: Maps, bands_hz: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     facts = maps.source.facts
     filters = facts['front_end']['filters']
     mel = functools.partial(librosa.hz_to_mel, htk=filters['htk'])
-    share = mel(bands_hz) / mel(filters['high_hz'])
+    low = mel(filters['low_hz'])
+    share = (mel(bands_hz) - low) / (mel(filters['high_hz']) - low)
     length_s = maps.source.item.shape[0] / facts['sample_rate_hz']
-    _, high, wide = maps.heat.shape
+    is_upright = facts['front_end']['layout'][0] == 'bands'
+    pieces = maps.heat if is_upright else maps.heat.swapaxes(1, 2)
+    _, high, wide = pieces.shape
     heat = np.zeros((len(bands_hz), len(times_s)))
-    for start_s, piece in zip(maps.places, maps.heat, strict=True):
+    for start_s, piece in zip(maps.places, pieces, strict=True):
         inside = (times_s >= start_s) & (times_s < start_s + length_s)
         columns = (times_s[inside] - start_s) / length_s * wide - 0.5
         where = np.meshgrid(share * high - 0.5, columns, indexing='ij')

@@ -6,6 +6,7 @@ from pathlib import Path
 from avsc_jax.predict.opened import add_ready, check_ready
 
 EPILOG = """examples:
+  avsc-predict holiday.mp4
   avsc-predict holiday.mp4 --model runs/clip_fusion --report why.html
   avsc-predict recordings/ --model runs/hitachi_ensemble --csv scenes.csv --timeline windows.csv
   avsc-predict holiday.mp4 --zero_shot --classes "beach,forest,city street" --download_weights
@@ -145,6 +146,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _check_outputs(args: argparse.Namespace, given: set[str]) -> None:
     """Raises ValueError for flags of files beside a --dataset or --follow."""
+    if args.dataset and not given & {'model', 'zero_shot'}:
+        raise ValueError('--dataset needs --model or --zero_shot: ready-made tags are of files')
     if args.dataset and (wrong := given & {*FILES_ONLY}):
         raise ValueError(f'--{min(wrong)} goes with files, not with --dataset; leave it out')
     if given & {'follow', 'frames'} and (

@@ -13,6 +13,9 @@ from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.answer import Answer, Answering
 from avsc_jax.runs import familiarity
 from avsc_jax.runtime.files import printable, some
+from avsc_jax.tables import parts
+from avsc_jax.tables.parts import Part
+from avsc_jax.types import Kind
 
 WINDOWS_PER_BATCH = 8
 PAUSE_S = 0.5  # without a window, after which finished files are answered in a smaller batch
@@ -30,6 +33,8 @@ class Prediction(NamedTuple):
       error: why the file has no answer; None if it has one.
       classes: the C names of the scenes, in the order of the probabilities.
       stamp: of the file that was read, see `windows.stamp`.
+      parts: the classes in parts, such as tags of sound and of pictures; one part of other systems.
+      kind: 'exclusive' where one class is right, 'independent' for tags.
     """
 
     file: Path
@@ -39,6 +44,8 @@ class Prediction(NamedTuple):
     error: str | None
     classes: tuple[str, ...] = ()
     stamp: Sequence[int] = ()
+    parts: tuple[Part, ...] = ()
+    kind: Kind = 'exclusive'
 
     @property
     def scene(self) -> str:
@@ -47,19 +54,40 @@ class Prediction(NamedTuple):
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
-        """All scenes and their probabilities, the likeliest first."""
-        scenes = zip(self.classes, map(float, self.probs), strict=True)
-        return sorted(scenes, key=lambda scene: -scene[1])
+        """All scenes and their probabilities, the likeliest first.
+
+        Tags of a sense that the file does not have are left out.
+        """
+        return parts.ranked(self.classes, self.probs)
+
+    @property
+    def rankings(self) -> dict[str, list[tuple[str, float]]]:
+        """The ranking of each part that the file has, by title: tags of sound, and of pictures."""
+        each = parts.split(self.parts or (Part('', self.classes),), self.probs)
+        ranked = {
+            part.title: [(part.short(name), p) for name, p in parts.ranked(part.classes, own)]
+            for part, own in each
+        }
+        return {title: names for title, names in ranked.items() if names}
 
     @property
     def probs(self) -> np.ndarray:
-        """Probabilities `[C]` of the whole file: the mean over its windows."""
-        return np.mean([answer.probs for *_, answer in self.windows], axis=0)
+        """Probabilities `[C]` of the whole file: the mean over its windows.
+
+        Tags of a sense are averaged over the windows that have it; they are NaN where none has.
+        """
+        return parts.mean([answer.probs for *_, answer in self.windows])
+
+    @property
+    def probs_max(self) -> np.ndarray | None:
+        """The largest value `[C]` of each tag at any time of the file; None of other systems."""
+        most = [answer.probs_max for *_, answer in self.windows if answer.probs_max is not None]
+        return parts.largest(most) if most else None
 
     @property
     def embedding(self) -> np.ndarray:
         """The embedding `[D]` of the whole file: the mean over its windows."""
-        return np.mean([answer.embedding for *_, answer in self.windows], axis=0)
+        return parts.mean([answer.embedding for *_, answer in self.windows])
 
     @property
     def familiarity(self) -> float | None:
@@ -96,7 +124,7 @@ class _Open:
 
     def keep(self, window: Mapping, answer: Answer) -> None:
         """Keeps the window if it is the most probable one of its scene so far."""
-        scene = int(answer.probs.argmax())
+        scene = parts.likeliest(answer.probs)
         best = answer.probs[scene]
         if best > self.kept.get(scene, (0.0, None))[0]:
             self.kept[scene] = best, window
@@ -170,7 +198,8 @@ def _finished(predictor: Answering, opened: dict[Path, _Open]) -> Iterator[Predi
                 state.notes[media.clipping_note(state.clipped)] = None
             kept = [window for _, window in sorted(state.kept.values(), key=lambda k: -k[0])]
             facts = [*state.notes], kept, state.error, predictor.classes, state.stamp
-            yield Prediction(file, state.windows, *facts)
+            kind: Kind = getattr(predictor, 'kind', 'exclusive')
+            yield Prediction(file, state.windows, *facts, getattr(predictor, 'parts', ()), kind)
 
 
 def _answer(

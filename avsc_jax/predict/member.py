@@ -123,15 +123,18 @@ class Member:
     def _probs(self, logits: np.ndarray) -> np.ndarray:
         return softmax(logits, axis=1) if self.kind == 'exclusive' else expit(logits)
 
-    def __call__(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
-        """Averages over the rows of each record: probabilities `[N, C]` and embeddings `[N, D]`."""
+    def by_row(self, records: Sequence[Mapping]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Answers each row of each record: probabilities `[R, C]` and embeddings `[R, D]`."""
         rows = self.rows(records)
         ends = np.cumsum([len(next(iter(given.values()))) for given in rows])[:-1]
         together = {name: np.concatenate([given[name] for given in rows]) for name in rows[0]}
-        probs, embeddings = (
-            np.stack([part.mean(axis=0) for part in np.split(array, ends)])
-            for array in self.apply(together)
-        )
+        probs, embeddings = (np.split(array, ends) for array in self.apply(together))
+        return list(zip(probs, embeddings, strict=True))
+
+    def __call__(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
+        """Averages over the rows of each record: probabilities `[N, C]` and embeddings `[N, D]`."""
+        answered = zip(*self.by_row(records), strict=True)
+        probs, embeddings = (np.stack([part.mean(axis=0) for part in each]) for each in answered)
         check_finite(self.name, probs, embeddings)
         return probs, embeddings
 

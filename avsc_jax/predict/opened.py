@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 def add_ready(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that `opened` takes: a run, or the classes of a system without one."""
     add = parser.add_argument
-    add('--model', type=Path, help='run folder of a system, or of an ensemble')
+    without = 'without it, ready-made tags of sound and pictures'
+    add('--model', type=Path, help=f'run folder of a system, or of an ensemble; {without}')
+    gain = 'of the ready-made tags: lift quiet sound, in which they are mostly Silence'
+    add('--gain', choices=('auto',), help=gain)
     add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     add = parser.add_argument_group('classes of your own, without training').add_argument
     zero_shot = "CLIP's zero-shot prediction: the class whose name is most like the pictures"
@@ -42,16 +45,21 @@ def add_ready(parser: argparse.ArgumentParser) -> None:
 
 
 def check_ready(args: argparse.Namespace, *, others: Collection[str] = ()) -> None:
-    """Raises ValueError if the flags of `add_ready` name no system, or two.
+    """Raises ValueError if the flags of `add_ready` name two systems, or do not fit together.
 
     Args:
       others: further flags of which one may take the place of --model and --zero_shot.
     """
     chosen = [name for name in ('model', 'zero_shot', *others) if getattr(args, name)]
-    if len(chosen) != 1:
+    if len(chosen) > 1:
         known = ' or '.join(['--model (a run folder)', '--zero_shot', *(f'--{o}' for o in others)])
-        given = ' and '.join(f'--{name}' for name in chosen) or 'none of them'
+        given = ' and '.join(f'--{name}' for name in chosen)
         raise ValueError(f'give one of {known}; {given} is given')
+    if args.gain and chosen:
+        raise ValueError(
+            f'--gain goes with the ready-made tags, not with --{chosen[0]}; leave one of the two '
+            'out (embeddings take it as --encoder=yamnet:gain=auto)'
+        )
     if args.zero_shot:
         named(args.classes)
     for name in ('classes', 'prompt'):
@@ -73,10 +81,14 @@ def opened(args: argparse.Namespace) -> 'Predictor':
       ValueError: a file is damaged, or the classes, the prompts or the encoder are not valid.
     """
     from avsc_jax import weights
-    from avsc_jax.predict import predictor, zero_shot
+    from avsc_jax.predict import predictor, tags, zero_shot
     from avsc_jax.weights.cache import default_weights_dir
 
     weights_dir = args.weights_dir or default_weights_dir()
+    if not args.model and not args.zero_shot:
+        if args.download_weights:  # what else the tags use is installed
+            weights.download_all([ENCODER], weights_dir)
+        return tags(weights_dir=weights_dir, gain=args.gain)
     if not args.zero_shot:
         if args.download_weights:
             weights.download_all(published(args.model), weights_dir)

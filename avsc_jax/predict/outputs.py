@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from avsc_jax import tables
+from avsc_jax.runs import familiarity
 from avsc_jax.runtime.files import locked, printable, write_texts
+from avsc_jax.tables import parts
+from avsc_jax.tables.parts import Part
+from avsc_jax.tables.predictions import LABEL_COLUMNS
+from avsc_jax.types import Kind
 
 # Flags that name a file to write -> the endings that it may have.
 WRITTEN = {
@@ -60,27 +65,42 @@ def write_table(
     classes: Sequence[str],
     *,
     calibrated: bool,
+    kind: Kind = 'exclusive',
 ) -> None:
-    """Writes a predictions table with a row for each file; see tables.write."""
+    """Writes a predictions table with a row for each file; see tables.write.
+
+    Tags of a sense that no file has get no columns; where only some have it, others have NaN there.
+    """
+    if kind == 'independent':
+        classes = [name for name in classes if any(name in line['probs'] for line in lines)]
     unknown = np.full(len(lines), -1, np.int32)
     meta = {'classes': list(classes), 'granularity': 'clip', 'pooled': True}
-    meta['calibrated'] = calibrated
-    probs = np.array([[line['probs'][name] for name in classes] for line in lines])
+    meta |= {'calibrated': calibrated} | ({'kind': kind} if kind == 'independent' else {})
+    probs = np.array([[line['probs'].get(name, np.nan) for name in classes] for line in lines])
     table = tables.Predictions(np.array(names, str), unknown, unknown, probs, meta)
     tables.write(table, path, separator(path))
 
 
 def write_timeline(
-    path: Path, names: Sequence[str], lines: Sequence[Mapping], classes: Sequence[str]
+    path: Path,
+    names: Sequence[str],
+    lines: Sequence[Mapping],
+    classes: Sequence[str],
+    *,
+    kind: Kind = 'exclusive',
 ) -> None:
-    """Writes a row for each window: file, start and end in s, scene, probabilities."""
+    """Writes a row for each window: file, start and end in s, scene, probabilities.
+
+    Tags of a sense that the window does not have are nan.
+    """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator(path), lineterminator='\n')
-    writer.writerow(['filename', 'start_s', 'end_s', 'scene_label', *classes])
+    writer.writerow(['filename', 'start_s', 'end_s', LABEL_COLUMNS[kind], *classes])
     for name, line in zip(names, lines, strict=True):
         for w in line['timeline']:
             times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
-            writer.writerow([name, *times, w['scene'], *map(repr, w['probs'])])
+            probs = ('nan' if p is None else repr(p) for p in w['probs'])
+            writer.writerow([name, *times, w['scene'], *probs])
     write_texts(path.parent, {path.name: text.getvalue()})
 
 
@@ -137,6 +157,38 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{rest:02d}' if hours else f'{minutes}:{rest:02d}'
+
+
+def top(probs: Sequence[float] | np.ndarray, part: Part, count: int) -> str:
+    """The likeliest classes of a part with their probabilities: 'park 0.613  bus 0.201'."""
+    ranked = parts.ranked(part.classes, np.asarray(probs))[:count]
+    return '  '.join(f'{part.short(name)} {value:.3f}' for name, value in ranked)
+
+
+def shown(line: Mapping, own: Sequence[Part], count: int) -> str:
+    """The text printed for a file: its scenes and, if it has several windows, its timeline.
+
+    Tags of sound and of pictures have a line each, which says what they are.
+    """
+    file = printable(line['file'])
+    probs = np.array([line['probs'].get(name, np.nan) for part in own for name in part.classes])
+    tops = [(part, top(each, part, count)) for part, each in parts.split(own, probs)]
+    if len(own) == 1:
+        marks = ''.join(f'  {mark}' for mark in familiarity.marks(line.get('familiarity')))
+        lines = [f'{file}  {tops[0][1]}{marks}']
+    else:
+        lines = [file, *(f'{part.title}: {text}' for part, text in tops if text)]
+    timeline = line['timeline']
+    if len(timeline) > 1:
+        lines += stretches([{**window, 'scene': _of_window(window, own)} for window in timeline])
+    return '\n  '.join(lines)
+
+
+def _of_window(window: Mapping, own: Sequence[Part]) -> str:
+    """The likeliest class of each part of a window, such as 'sound: Speech; picture: park'."""
+    if len(own) == 1:
+        return window['scene']
+    return '; '.join(name for _, name, _ in parts.best(own, np.array(window['probs'], float), 1))
 
 
 def stretches(timeline: Sequence[Mapping]) -> list[str]:

@@ -28,6 +28,7 @@ from avsc_jax.runs import shapes
 from avsc_jax.runs.run_folder import RunFolder, opening
 from avsc_jax.runtime.files import printable
 from avsc_jax.tables import mix
+from avsc_jax.tables.parts import Part
 from avsc_jax.training import ensemble as ensemble_job
 
 SAME_RULE = {'hitachi', 'clip12'}  # these agree in windows of two seconds and more
@@ -54,6 +55,9 @@ class Predictor:
     Attributes:
       classes: the C names of the scenes, in the order of all probabilities.
       takes: the modalities that the system takes: 'sound', 'picture' or both.
+      kind: 'exclusive' where one of the classes is right; 'independent' where each is right or not
+        by itself, such as tags, whose probabilities need not sum to one.
+      parts: the classes in parts that are answered apart; all of them are one part of a run.
 
     Raises:
       ValueError: the members have different classes.
@@ -70,18 +74,29 @@ class Predictor:
         settings: Mapping | None = None,
     ):
         self.title, self.members, self.warnings = title, members, warnings
-        self.classes = members[0].classes
+        self.kind = members[0].kind
+        self.parts = self._parts()
+        self.classes = tuple(name for part in self.parts for name in part.classes)
         self.is_calibrated, self._settings = is_calibrated, dict(settings or {})
         self.takes = tuple(
             kind for kind in KINDS if any(kind in member.takes for member in members)
         )
         self._decision = decision or (lambda probs: probs[members[0].name])
-        for member in members:
-            if member.classes != self.classes:
+
+    def _parts(self) -> tuple[Part, ...]:
+        """Returns the classes, which all members must have, as one part."""
+        first, *others = self.members
+        for member in others:
+            if member.classes != first.classes:
                 raise ValueError(
-                    f'{title}: {member.name} has the classes {" ".join(member.classes)}, but '
-                    f'{members[0].name} has {" ".join(self.classes)}; all must have the same'
+                    f'{self.title}: {member.name} has the classes {" ".join(member.classes)}, but '
+                    f'{first.name} has {" ".join(first.classes)}; all must have the same'
                 )
+        return (Part('', first.classes),)
+
+    def own(self, member: Member, probs: np.ndarray) -> np.ndarray:
+        """Returns a member's part of probabilities `[C]`; of a run or an ensemble, all of them."""
+        return probs
 
     @classmethod
     def load(
@@ -178,7 +193,8 @@ class Predictor:
 
     def notes(self, record: Mapping) -> list[str]:
         """Notes for the user on how a record was read, such as a resampling; each once."""
-        readers = [member.preprocess for member in self.members]
+        every = [member.preprocess for member in self.members]
+        readers = [reader for reader in every if {*reader.fields} & {*record}]
         return list(dict.fromkeys(note for reader in readers for note in reader.notes(record)))
 
     @property

@@ -2,20 +2,26 @@
 
 The lines of `--jsonl` are for other programs, too:
 `{"file", "scene", "probs": {class: p}, "timeline": [{"start_s", "end_s", "scene", "probs"}],
-"without", "notes"}`, with `embedding` if it is asked for; or `{"file", "error"}`.
+"without", "notes"}`, with `embedding` if it is asked for; or `{"file", "error"}`. Tags have
+`"kind": "independent"` and `probs_max`, the largest value of each at any time; those of a sense
+that is missing are left out of `probs`, and null in the lists of windows.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from avsc_jax.data.windows import stamp
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runtime import disk, json_files
 from avsc_jax.runtime import made_with as libraries
 from avsc_jax.runtime.files import write_text
+from avsc_jax.tables import parts
 
 
 def json_line(content: Mapping[str, Any]) -> str:
@@ -23,14 +29,27 @@ def json_line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, allow_nan=False) + '\n'
 
 
+def named(classes: Sequence[str], probs: np.ndarray) -> dict[str, float]:
+    """Returns class -> probability, without those that are missing."""
+    values = zip(classes, probs.tolist(), strict=True)
+    return {name: value for name, value in values if not math.isnan(value)}
+
+
+def listed(values: np.ndarray) -> list[float | None]:
+    """Returns numbers as a list, with None for those that are missing."""
+    return [None if math.isnan(value) else value for value in values.tolist()]
+
+
 WINDOW = {
-    'start_s': float, 'end_s': float, 'scene': str, 'probs': [float], 'familiarity?': float,
+    'start_s': float, 'end_s': float, 'scene': str, 'probs': [(float, None)],
+    'familiarity?': float,
 }  # fmt: skip
 LINE = (
     {
         'file': str, 'scene': str, 'probs': {str: float}, 'timeline': [WINDOW], 'without': [str],
         'notes': [str], 'stamp': [int], 'familiarity?': float, 'is_familiar?': bool,
-        'embedding?': [float], 'made_with?': {str: str},
+        'embedding?': [(float, None)], 'made_with?': {str: str}, 'kind?': str,
+        'probs_max?': {str: float},
     },
     {'file': str, 'error': str},
 )  # fmt: skip
@@ -88,21 +107,24 @@ class Journal:
         if tagged.error:
             line['error'] = tagged.error
         else:
-            line |= {'scene': classes[int(tagged.probs.argmax())]}
-            line['probs'] = dict(zip(classes, tagged.probs.tolist(), strict=True))
+            line |= {'scene': classes[parts.likeliest(tagged.probs)]}
+            line |= {'kind': tagged.kind} if tagged.kind == 'independent' else {}
+            line['probs'] = named(classes, tagged.probs)
+            if tagged.probs_max is not None:
+                line['probs_max'] = named(classes, tagged.probs_max)
             line['timeline'] = [
                 {
                     'start_s': start_s,
                     'end_s': end_s,
-                    'scene': classes[int(answer.probs.argmax())],
-                    'probs': answer.probs.tolist(),
+                    'scene': classes[parts.likeliest(answer.probs)],
+                    'probs': listed(answer.probs),
                     **({} if answer.familiarity is None else {'familiarity': answer.familiarity}),
                 }
                 for start_s, end_s, answer in tagged.windows
             ]
             line |= familiarity_of(tagged)
             line |= {'without': tagged.without, 'notes': tagged.notes}
-            line |= {'embedding': tagged.embedding.tolist()} if embedding else {}
+            line |= {'embedding': listed(tagged.embedding)} if embedding else {}
             line |= {'stamp': [*tagged.stamp], **self._about, 'made_with': self._libraries}
         self.lines[line['file']] = line
         if self.path:

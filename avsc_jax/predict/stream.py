@@ -23,10 +23,11 @@ import numpy as np
 from avsc_jax.data import media
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.predictor import Predictor
-from avsc_jax.predict.resume import json_line
+from avsc_jax.predict.resume import json_line, listed, named
 from avsc_jax.predict.stream_buffer import Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 from avsc_jax.runs import familiarity
+from avsc_jax.tables import parts
 
 
 class Second(NamedTuple):
@@ -87,7 +88,8 @@ def smoothed(
     """Smooths `[C]`: s = s' + (1 - exp(-passed_s / smooth_s)) (p - s'), at first p."""
     if before is None or not smooth_s:
         return now
-    return before + (1 - math.exp(-passed_s / smooth_s)) * (now - before)
+    smooth = before + (1 - math.exp(-passed_s / smooth_s)) * (now - before)
+    return np.where(np.isnan(before), now, smooth)  # missing so far: nothing to smooth
 
 
 def source_of(args: argparse.Namespace) -> Recording | Raw:
@@ -146,8 +148,8 @@ def run(
             for note in filter(lambda note: note not in shown, notes):
                 print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
             shown |= {*notes}
-            best = np.argsort(-second.probs, kind='stable')[:top]
-            scenes = '  '.join(f'{predictor.classes[c]} {second.probs[c]:.3f}' for c in best)
+            best = parts.best(predictor.parts, second.probs, top)
+            scenes = '  '.join(f'{name} {value:.3f}' for _, name, value in best)
             marks = ''.join(f'  {mark}' for mark in familiarity.marks(second.answer.familiarity))
             print(f'{second.end_s:7.1f} s  {scenes}{marks}', flush=True)
             if out:
@@ -180,9 +182,9 @@ def _line(second: Second, classes: Sequence[str]) -> dict:
     return ({} if score is None else fitted) | {
         'start_s': second.start_s,
         'end_s': second.end_s,
-        'scene': classes[int(second.probs.argmax())],
-        'probs': dict(zip(classes, second.probs.tolist(), strict=True)),
-        'probs_window': second.answer.probs.tolist(),
+        'scene': classes[parts.likeliest(second.probs)],
+        'probs': named(classes, second.probs),
+        'probs_window': listed(second.answer.probs),
         'without': second.answer.without,
         'skipped': second.skipped,
     }

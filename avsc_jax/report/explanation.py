@@ -14,6 +14,7 @@ from avsc_jax.report import html
 from avsc_jax.report.console import number
 from avsc_jax.report.plots import BLUE, GREEN, INK, ORANGE, WIDE, _cut, _panels, _style, _svg
 from avsc_jax.runtime.files import printable
+from avsc_jax.tables.parts import Part, best, likeliest, mean
 
 TOP = 5  # likeliest scenes that are shown
 PICTURE_SIDE = 480
@@ -64,6 +65,8 @@ class Explanation:
       pictures, sound: what the system sees and hears, with heat maps for the likeliest scene.
       attention: times in s, and how much each counts, 1 on average; None: no attention.
       maps: 'picture' or 'sound' -> the networks whose maps are shown.
+      of_kind: 'picture' or 'sound' -> the class whose map is shown, where it is not the likeliest
+        one of all: tags of a sense are explained by themselves.
     """
 
     start_s: float
@@ -75,11 +78,12 @@ class Explanation:
     sound: Spectrum | None
     attention: tuple[np.ndarray, np.ndarray] | None
     maps: Mapping[str, Sequence[str]]
+    of_kind: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def top(self) -> int:
         """Index of the likeliest scene, which all maps are for."""
-        return int(self.probs.argmax())
+        return likeliest(self.probs)
 
 
 def document(
@@ -89,6 +93,8 @@ def document(
     explanations: Sequence[Explanation],
     notes: Sequence[str],
     warnings: Sequence[str],
+    *,
+    parts: Sequence[Part] = (),
 ) -> str:
     """Renders the page of one file; names of files and classes are escaped.
 
@@ -99,7 +105,9 @@ def document(
       explanations: explanations of some of the windows.
       notes: notes on how the file was read.
       warnings: warnings of the system's report.
+      parts: the classes in parts, of which the likeliest of each are shown; none: all are one part.
     """
+    parts = parts or [Part('', tuple(classes))]
     classes = [printable(name) for name in classes]
     several = len(timeline) > 1
     return html.render(
@@ -108,10 +116,10 @@ def document(
         warnings=warnings,
         span=f'{clock(timeline[0][0])} to {clock(timeline[-1][1])}',
         windows=len(timeline),
-        scenes=_bars(classes, np.mean([probs for *_, probs in timeline], axis=0)),
+        scenes=_bars(parts, mean([probs for *_, probs in timeline])),
         notes=notes,
         timeline=_timeline(classes, timeline) if several else '',
-        explanations=[_window(classes, explanation) for explanation in explanations],
+        explanations=[_window(classes, parts, explanation) for explanation in explanations],
     )
 
 
@@ -121,14 +129,18 @@ def clock(time_s: float) -> str:
     return f'{minutes:.0f}:{seconds:04.1f}'.removesuffix('.0')
 
 
-def _window(classes: Sequence[str], window: Explanation) -> dict[str, Any]:
+def _window(classes: Sequence[str], parts: Sequence[Part], window: Explanation) -> dict[str, Any]:
     """Returns the values of one window for explanation.html."""
     scene, sound = classes[window.top], window.sound
+    of_kind = {kind: printable(window.of_kind.get(kind, scene)) for kind in KINDS}
+    if len(parts) > 1:
+        scene = ', '.join(printable(name) for name in window.of_kind.values())
     spectra = []
     if sound:
         spectra.append(('Spectrum', _spectrum(sound.level, 'magma')))
     if sound and sound.heat is not None:
-        spectra.append((f'What speaks for {scene}', _spectrum(sound.heat, 'inferno', (0, 1))))
+        caption = f'What speaks for {of_kind["sound"]}'
+        spectra.append((caption, _spectrum(sound.heat, 'inferno', (0, 1))))
     heats = {
         'picture': [picture.heat for picture in window.pictures],
         'sound': [sound and sound.heat],
@@ -136,8 +148,9 @@ def _window(classes: Sequence[str], window: Explanation) -> dict[str, Any]:
     heats = {kind: [heat for heat in of if heat is not None] for kind, of in heats.items()}
     return {
         'scene': scene,
+        'of_kind': of_kind,
         'span': f'{clock(window.start_s)} to {clock(window.end_s)}',
-        'bars': _bars(classes, window.probs),
+        'bars': _bars(parts, window.probs),
         'without': [
             (f'without {KINDS[kind]}', _share(window, probs), _answer(classes, probs))
             for kind, probs in window.without.items()
@@ -157,9 +170,8 @@ def _window(classes: Sequence[str], window: Explanation) -> dict[str, Any]:
     }
 
 
-def _bars(classes: Sequence[str], probs: np.ndarray) -> list[tuple[str, float]]:
-    best = np.argsort(-probs, kind='stable')[:TOP]
-    return [(classes[k], float(probs[k])) for k in best]
+def _bars(parts: Sequence[Part], probs: np.ndarray) -> list[tuple[str, float]]:
+    return [(printable(name), value) for _, name, value in best(parts, probs, TOP)]
 
 
 def _share(window: Explanation, probs: np.ndarray) -> str:
@@ -189,19 +201,19 @@ def _timeline(classes: Sequence[str], timeline: Sequence[tuple[float, float, np.
     """Plots the likeliest scenes of all windows, stacked; each window ends at the next one."""
     starts = [start for start, *_ in timeline]
     edges = np.array([*starts, timeline[-1][1]])
-    probs = np.stack([probs for *_, probs in timeline])
-    best = np.argsort(-probs.max(axis=0), kind='stable')[: len(COLORS)]
-    best = best[np.argsort(-probs[:, best].mean(axis=0), kind='stable')]
+    probs = np.nan_to_num([probs for *_, probs in timeline])  # of a sense that is missing
+    order = np.argsort(-probs.max(axis=0), kind='stable')[: len(COLORS)]
+    order = order[np.argsort(-probs[:, order].mean(axis=0), kind='stable')]
     with _style():
         figure, (axes,) = _panels((WIDE, 250), (64, 30), ((44, 1060),))
         below = np.zeros(len(probs))
-        for k, color in zip(best, COLORS, strict=False):
+        for k, color in zip(order, COLORS, strict=False):
             axes.stairs(below + probs[:, k], edges, baseline=below, fill=True, color=color)
             axes.plot([], [], color=color, lw=8, label=_cut(classes[k]))
             below = below + probs[:, k]
         axes.set_title('Scenes over time: the height of a colour is its probability', pad=32)
         axes.legend(loc='lower left', bbox_to_anchor=(-0.01, 1), ncols=5, columnspacing=1.2)
-        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1), yticks=(0, 0.5, 1))
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, max(1, below.max())), yticks=(0, 0.5, 1))
         axes.xaxis.set_major_formatter(lambda x, _: clock(x))
         return _svg(figure, 'Scenes over time')
 

@@ -66,6 +66,7 @@ def make(
     Raises:
       ValueError: no row has a known label.
     """
+    tables.check_exclusive(table, 'a score')
     known = table.label >= 0
     if not known.any():
         raise ValueError(

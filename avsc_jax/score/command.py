@@ -224,6 +224,7 @@ def _read(
         except ValueError as error:
             named = str(path) in str(error)
             raise ValueError(str(error) if named else f'{path}: {error}') from error
+    tables.check_exclusive(table, 'scoring')
     clamped = options.clamped or table.meta.get('calibrated', False)
     if clamped and options.clamp:
         raise ValueError(

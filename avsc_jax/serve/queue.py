@@ -20,8 +20,10 @@ from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.stream import warm_up
 from avsc_jax.report import explanation
 from avsc_jax.runs import familiarity
+from avsc_jax.tables import parts
 
 MAX_WAITING = 4
+TAGS = 10  # of each sense that are sent
 MAX_UPLOADS = 32
 SLOW_BYTES_S = 65_536  # an upload below this rate gives way to another client's
 SLOW_AFTER_S = 0.1
@@ -203,7 +205,13 @@ class TaggingQueue:
         notes += familiarity.marks(one.familiarity)
         spans = [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows]
         page = explanation.document(
-            name, predictor.classes, spans, reasons, notes, predictor.warnings
+            name,
+            predictor.classes,
+            spans,
+            reasons,
+            notes,
+            predictor.warnings,
+            parts=predictor.parts,
         )
         return {
             'scenes': self._ordered(one.probs),
@@ -233,10 +241,10 @@ class TaggingQueue:
             return next(tagged)
 
     def _ordered(self, probs: np.ndarray) -> list[dict[str, Any]]:
-        """All scenes with their probabilities, the likeliest first."""
-        classes = self._predictor.classes
-        order = np.argsort(-probs, kind='stable')
-        return [{'scene': classes[c], 'p': float(probs[c])} for c in order]
+        """All scenes with their probabilities, the likeliest first; of tags, some of each part."""
+        own = self._predictor.parts
+        most = len(probs) if len(own) == 1 else TAGS
+        return [{'scene': name, 'p': value} for _, name, value in parts.best(own, probs, most)]
 
 
 class _Watched:

@@ -7,8 +7,8 @@ import numpy as np
 
 from avsc_jax import ensemble
 from avsc_jax.runtime.files import some
-from avsc_jax.tables import names
-from avsc_jax.tables.predictions import Predictions, keys_of, rows
+from avsc_jax.tables import names, parts
+from avsc_jax.tables.predictions import Predictions, check_exclusive, keys_of, rows
 
 
 def pool(table: Predictions, rule: str = 'mean') -> Predictions:
@@ -30,20 +30,30 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
     if rule not in _RULES:
         raise ValueError(f'no pooling rule is called {rule!r}; give one of {" ".join(_RULES)}')
     _, first, group = np.unique(table.clip_id, return_index=True, return_inverse=True)
-    unlike = np.unique(table.clip_id[table.label != table.label[first][group]])
+    is_independent = table.meta.get('kind') == 'independent'
+    if is_independent and rule != 'mean':
+        check_exclusive(table, f'the pooling rule {rule!r}')
+    differs = (table.label != table.label[first][group]).reshape(len(group), -1).any(axis=1)
+    unlike = np.unique(table.clip_id[differs])
     if len(unlike):
         raise ValueError(
             f'the rows of {len(unlike)} clips have several labels: {some(unlike.tolist())}; '
             'a clip has one scene'
         )
     order = np.argsort(first)
+    pooled = _known_mean if is_independent else _RULES[rule]
     return rows(
         table,
         first[order],
         segment=np.full(len(order), -1, np.int32),
-        probs=_RULES[rule](table.probs, group, len(order))[order],
+        probs=pooled(table.probs, group, len(order))[order],
         meta={**table.meta, 'granularity': 'clip', 'pooled': True},
     )
+
+
+def _known_mean(probs: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
+    """Averages the rows of each group that are not NaN, such as tags of a sense that some miss."""
+    return np.stack([parts.mean(probs[group == number]) for number in range(num_groups)])
 
 
 def _product(probs: np.ndarray, group: np.ndarray, num_groups: int) -> np.ndarray:
@@ -152,6 +162,8 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
       ['a', 'b']
     """
     first, *others = tables
+    for table in (first, *others):
+        check_exclusive(table, 'a mix or a comparison')
     keys = keys_of(first)
     result = [first]
     for number, table in enumerate(others, start=2):
@@ -210,10 +222,11 @@ def with_classes(table: Predictions, classes: list[str]) -> Predictions:
     if own == classes or sorted(own) != sorted(classes):
         return table
     place = np.array([*map(classes.index, own), -1], np.int32)  # the last one: an unknown label
+    columns = [own.index(name) for name in classes]
     return dataclasses.replace(
         table,
-        label=place[table.label],
-        probs=table.probs[:, [own.index(name) for name in classes]],
+        label=table.label[:, columns] if table.label.ndim == 2 else place[table.label],
+        probs=table.probs[:, columns],
         meta={**table.meta, 'classes': classes},
     )
 

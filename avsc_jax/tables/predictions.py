@@ -9,8 +9,11 @@ import numpy as np
 
 from avsc_jax import metrics
 from avsc_jax.runtime.files import some
+from avsc_jax.types import Kind
 
 FIELDS = ('clip_id', 'segment', 'label', 'probs')  # the arrays of every table
+# `meta.kind` of a table -> the column of a text file that names each row's likeliest class
+LABEL_COLUMNS: dict[Kind, str] = {'exclusive': 'scene_label', 'independent': 'tag_label'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,10 +24,13 @@ class Predictions:
       clip_id: [N] strings.
       segment: [N] int32, index of the frame or second in its clip; -1 is the whole clip. The pairs
         (clip_id, segment) are unique.
-      label: [N] int32, true class; -1 is unknown.
-      probs: [N, C] float64 in [0, 1]; rows need not sum to 1.
+      label: [N] int32, true class; -1 is unknown. Of independent classes bool [N, C], whether each
+        is true, or [N] of -1 where nothing is known.
+      probs: [N, C] float64 in [0, 1]; rows need not sum to 1. Of independent classes, NaN is what a
+        row has no answer for.
       meta: plain JSON values; `classes` (C names, the order of the columns) must be there. Their
-        letters are composed ('ü' is one sign), as they are in text files.
+        letters are composed ('ü' is one sign), as they are in text files. `kind` is 'exclusive',
+        also where it is absent: one class is true; or 'independent': each is true or not by itself.
       group: [N] strings, the recording location or another group that clips share, '' where it is
         unknown; None: the table names no groups. Intervals are drawn over groups.
     """
@@ -37,7 +43,14 @@ class Predictions:
     group: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        probs = metrics.check_probs(self.probs)
+        kind = self.meta.get('kind', 'exclusive')
+        if kind not in LABEL_COLUMNS:
+            raise ValueError(f"meta['kind'] is {kind!r}; it must be {' or '.join(LABEL_COLUMNS)}")
+        if kind == 'exclusive':
+            probs = metrics.check_probs(self.probs)
+        else:  # NaN is allowed; all else is checked
+            probs = np.asarray(self.probs, np.float64)
+            metrics.check_probs(np.nan_to_num(probs))
         rows, classes = probs.shape
         names = [unicodedata.normalize('NFC', name) for name in self.meta.get('classes', ())]
         if len(names) != classes:
@@ -50,12 +63,13 @@ class Predictions:
         columns = {
             'clip_id': np.asarray(self.clip_id, str),
             'segment': _integers('segment', self.segment, np.iinfo(np.int32).max),
-            'label': _integers('label', self.label, classes - 1),
+            'label': _labels(self.label, classes, kind),
         }
         if self.group is not None:
             columns['group'] = np.asarray(self.group, str)
         for name, column in columns.items():
-            if column.shape != (rows,):
+            is_bool = column.dtype == bool  # of independent classes
+            if column.shape != ((rows, classes) if is_bool else (rows,)):
                 raise ValueError(
                     f'{name} has shape {column.shape} beside {rows} rows of probabilities; '
                     'give one value a row'
@@ -72,6 +86,43 @@ class Predictions:
                 f'{len(twice)} rows repeat the clip and segment of another: {some(twice)}; '
                 'give each once'
             )
+
+
+def _labels(label: np.ndarray, classes: int, kind: Kind) -> np.ndarray:
+    """Checks labels: indices [N] or, of independent classes, bool [N, C] or [N] of -1."""
+    label = np.asarray(label)
+    if kind == 'exclusive':
+        return _integers('label', label, classes - 1)
+    if label.dtype == bool and label.ndim == 2 and label.shape[1] == classes:
+        return label
+    if label.ndim == 1 and label.dtype.kind in 'iu' and (label == -1).all():
+        return label.astype(np.int32)
+    raise ValueError(
+        f'label has shape {label.shape} and type {label.dtype}; of independent classes it must be '
+        f'bool [rows, {classes}], whether each is true, or [rows] of -1 for unknown'
+    )
+
+
+def check_exclusive(table: Predictions, what: str) -> None:
+    """Raises ValueError for a table of independent classes, which have no such thing.
+
+    Args:
+      what: what needs exclusive classes, such as 'a log loss'.
+
+    Example:
+      >>> meta = {'classes': ['Speech', 'Dog'], 'kind': 'independent'}
+      >>> tags = Predictions(['a'], [-1], [-1], np.array([[0.9, 0.8]]), meta)
+      >>> try:
+      ...     check_exclusive(tags, 'a log loss')
+      ... except ValueError as error:
+      ...     print(str(error)[:41])
+      the classes of the table are independent
+    """
+    if table.meta.get('kind', 'exclusive') != 'exclusive':
+        raise ValueError(
+            f'the classes of the table are independent (tags: meta.kind), and {what} needs classes '
+            'of which one is right; give tables of scenes'
+        )
 
 
 def _integers(name: str, values: np.ndarray, largest: int) -> np.ndarray:

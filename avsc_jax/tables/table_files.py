@@ -15,7 +15,8 @@ import numpy as np
 from avsc_jax import metrics, scenes
 from avsc_jax.runtime import json_files
 from avsc_jax.runtime.files import read_arrays, some, whole, write_arrays
-from avsc_jax.tables.predictions import FIELDS, Predictions, cautioned, columns
+from avsc_jax.tables import parts
+from avsc_jax.tables.predictions import FIELDS, LABEL_COLUMNS, Predictions, cautioned, columns
 from avsc_jax.tables.text_files import (
     GROUPS,
     NAMES,
@@ -34,23 +35,25 @@ MAX_BYTES = 1 << 30  # of the arrays of .npz; a row takes about 1 KB when it is 
 KINDS = {'clip_id': 'U', 'group': 'U', 'meta': 'U', 'probs': 'fiub'}  # letters of their types
 MAX_ROWS = 4_000_000  # frames of TAU are 1.2 million
 META = {
-    'classes': [str], 'granularity?': (str, None), 'split?': (str, None), 'pooled?': (bool, None),
-    'calibrated?': (bool, None), 'config_hash?': (str, None), 'versions?': dict, 'system?': str,
+    'classes': [str], 'kind?': str, 'granularity?': (str, None), 'split?': (str, None),
+    'pooled?': (bool, None), 'calibrated?': (bool, None), 'config_hash?': (str, None),
+    'versions?': dict, 'system?': str,
     'about?': {'warnings?': [str], 'weights?': {str: str}, 'data?': (str, None)},
     'learned?': {str: {str: float}},
 }  # fmt: skip
 # Columns beside the names and the classes
-FACTS = ('scene_label', 'scene_pred', 'start_s', 'end_s', *GROUPS)
+FACTS = (*LABEL_COLUMNS.values(), 'scene_pred', 'start_s', 'end_s', *GROUPS)
 
 
 def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Predictions:
     """Reads a predictions table; warns when rows do not sum to 1.
 
     Args:
-      path: a file of one of SUFFIXES: `.npz`, DCASE's text file, or the course layout, a text file
-        with the true scene in `scene_label` and the predicted one in `scene_pred`. A text file's
-        fields are separated by tabs, semicolons or commas. One with the columns `start_s` and
-        `end_s` has a row for each window of a file.
+      path: a file of one of SUFFIXES: `.npz`, DCASE's text file (with `tag_label` in place of
+        `scene_label` where classes are independent), or the course layout, a text file with the
+        true scene in `scene_label` and the predicted one in `scene_pred`. A text file's fields are
+        separated by tabs, semicolons or commas. One with the columns `start_s` and `end_s` has a
+        row for each window of a file.
       classes: the columns that a text file must have, in any order; `.npz` brings its own. None:
         the ten scenes if the file has them, else all columns of numbers in their order.
 
@@ -70,7 +73,8 @@ def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Pred
     path = existing(path)
     with naming(path):
         table = _read_npz(path) if _is_npz(path) else _read_text(path, classes)
-    metrics.warn_of_sums(table.probs, str(path))
+    if table.meta.get('kind', 'exclusive') == 'exclusive':
+        metrics.warn_of_sums(table.probs, str(path))
     return table
 
 
@@ -109,10 +113,12 @@ def write(table: Predictions, path: str | pathlib.Path, separator: str = '\t') -
     if taken := [name for name in classes if name in (*NAMES, *FACTS)]:
         raise ValueError(f'{path} cannot hold a class called {taken[0]!r}; write .npz')
     group = [] if table.group is None else [table.group.tolist()]
-    facts = zip(table.clip_id.tolist(), table.probs.argmax(axis=1), *group, strict=True)
+    likeliest = [parts.likeliest(row) for row in table.probs]
+    facts = zip(table.clip_id.tolist(), likeliest, *group, strict=True)
+    answer = LABEL_COLUMNS[table.meta.get('kind', 'exclusive')]
     with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
         lines = csv.writer(file, delimiter=separator, lineterminator='\n')
-        lines.writerow(['filename', 'scene_label', *['group'] * len(group), *classes])
+        lines.writerow(['filename', answer, *['group'] * len(group), *classes])
         for (name, best, *of_group), row in zip(facts, table.probs.tolist(), strict=True):
             lines.writerow([name, classes[best], *of_group, *map(repr, row)])
 
@@ -151,7 +157,9 @@ def _read_text(path: pathlib.Path, wanted: Sequence[str] | None) -> Predictions:
 
     facts = {*header} - {*classes}
     has_truth = {'scene_pred', 'scene_label'} <= facts
-    answer = next((name for name in ('scene_pred', 'scene_label') if name in header), None)
+    named = ('scene_pred', *LABEL_COLUMNS.values())
+    answer = next((name for name in named if name in facts), None)
+    kind = 'independent' if answer == LABEL_COLUMNS['independent'] else 'exclusive'
     has_windows = {'start_s', 'end_s'} <= facts
     of_groups = column(header, [name for name in GROUPS if name in facts])
     granularity = 'window' if has_windows else 'clip'
@@ -161,7 +169,8 @@ def _read_text(path: pathlib.Path, wanted: Sequence[str] | None) -> Predictions:
         segment=_places(clips, cells('start_s')) if has_windows else unknown,
         label=label_indices(cells('scene_label'), classes) if has_truth else unknown,
         probs=_numbers(rows, [header.index(name) for name in classes]),
-        meta={'classes': classes, 'granularity': granularity, 'pooled': not has_windows},
+        meta={'classes': classes, 'granularity': granularity, 'pooled': not has_windows}
+        | ({'kind': kind} if kind == 'independent' else {}),
         group=None if of_groups is None else np.array(group_names(rows, of_groups), str),
     )
     wrong = _contradictions(table, cells(answer)) if answer else []
@@ -210,7 +219,7 @@ def _places(clips: Sequence[str], starts: Sequence[str]) -> np.ndarray:
 def _contradictions(table: Predictions, answers: Sequence[str]) -> list[str]:
     """Describes the rows whose written answer is not their likeliest class, in a sentence."""
     number = {name: index for index, name in enumerate(table.meta['classes'])}
-    best = table.probs.max(axis=1)
+    best = np.nan_to_num(table.probs).max(axis=1)
     wrong = [
         f'{clip} {answer!r}'
         for clip, answer, row, top in zip(

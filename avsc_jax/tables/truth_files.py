@@ -8,7 +8,7 @@ import numpy as np
 
 from avsc_jax.runtime.files import some
 from avsc_jax.tables import names
-from avsc_jax.tables.predictions import Predictions, cautioned
+from avsc_jax.tables.predictions import Predictions, cautioned, check_exclusive
 from avsc_jax.tables.text_files import (
     GROUPS,
     LABELS,
@@ -125,6 +125,7 @@ def with_truth(
       >>> with_truth(table, {'a': 'tram'}).label.tolist()
       [1]
     """
+    check_exclusive(table, 'a list of scenes')
     clips = list(dict.fromkeys(table.clip_id.tolist()))
     name_in_list = names.matched(clips, labels)
     missing = [clip for clip in clips if clip not in name_in_list]

@@ -11,6 +11,7 @@ from avsc_jax.weights.cache import (
     convert_file,
     download,
     download_all,
+    has,
     identify,
     load,
 )
@@ -28,6 +29,7 @@ __all__ = [
     'download',
     'download_all',
     'fingerprint',
+    'has',
     'identify',
     'load',
     'random_variables',

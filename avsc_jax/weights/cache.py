@@ -354,6 +354,16 @@ def _facts_of_hub(folder: Path, file: str) -> tuple[str, str]:
     return commit, etag
 
 
+def has(name: str, folder: str | os.PathLike) -> bool:
+    """Returns whether a folder holds a weights file of a network, or one is installed.
+
+    Example:
+      >>> has('tf_efficientnet_lite0', 'no/folder'), has('clip_vit_b32', 'no/folder')
+      (True, False)
+    """
+    return _find(name, Path(folder)) is not None
+
+
 def class_names(name: str) -> tuple[str, ...]:
     """Returns the names of the classes of a network's published head, in their order.
 

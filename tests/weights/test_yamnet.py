@@ -66,7 +66,7 @@ def test_yamnet_is_an_encoder_of_sound():
     assert len(spec.transform.items(record)) == 2
     assert spec.transform.notes(record) == ['the sound is silent']
     quiet = record | {'audio': np.full((48000, 2), 0.002, np.float32)}
-    assert 'gain=auto lifts it' in spec.transform.notes(quiet)[0]
+    assert '--gain auto lifts it' in spec.transform.notes(quiet)[0]
     lifting = spec.replace(gain='auto')
     assert lifting.key('data') != spec.key('data')
     assert np.abs(lifting.transform.items(quiet)[0]).max() > 20 * 0.002
