@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.data.windows import stamp
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runtime import disk, json_files
 from avsc_jax.runtime import made_with as libraries
-from avsc_jax.runtime.files import write_text
+from avsc_jax.runtime.files import stamp, write_text
 
 
 def json_line(content: Mapping[str, Any]) -> str:
