@@ -136,11 +136,13 @@ class EncoderSpec:
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
-    def pictures(self, file: media.MediaFile) -> dict:
+    def pictures(self, file: media.MediaFile, *, max_duration_s: float | None = None) -> dict:
         """Reads `media_frames`, their times and `media_filled` of a record from its video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
         resize = functools.partial(media.openl3_pictures, size=size)
-        frames = media.read_frames(file, self.reading['frames'], resize=resize)
+        frames = media.read_frames(
+            file, self.reading['frames'], resize=resize, max_duration_s=max_duration_s
+        )
         record = {'media_frames': list(frames.images), 'media_times': frames.times_s}
         return record | {'media_filled': frames.filled}
 

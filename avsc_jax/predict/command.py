@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
         if args.download_weights and not args.weights:
             weights.download_all([args.encoder.partition(':')[0]], args.weights_dir)
         given = {'weights_dir': args.weights_dir, 'origin': args.weights}
+        given['max_duration_s'] = args.max_hours * 3600
         return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
     if args.download_weights:
         weights.download_all(published(args.model), args.weights_dir)
