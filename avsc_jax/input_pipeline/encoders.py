@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,7 +19,9 @@ from avsc_jax.data import media
 from avsc_jax.input_pipeline.sound import FRONT_ENDS, FrontEndPieces, OpenL3Windows
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.runtime import compiler
+from avsc_jax.runtime.options import check_numbers
 
+MAX_INPUT_VALUES = 1 << 22  # of one item of a network; pictures of 1182 x 1182
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
 CACHE_FORMAT = 3  # increase it when features change for the same spec
@@ -77,9 +80,15 @@ class EncoderSpec:
         return 'media' if self.reading.get('frames') else 'frames'
 
     def check(self) -> None:
-        """Raises ValueError if an option is unknown; no weights are read."""
+        """Raises ValueError if an option is unknown or absurdly large; no weights are read."""
+        check_numbers(self.name, self.options)
         if self.name not in FRONT_ENDS:
-            models.create_model(self.name, **self.network)
+            shape = models.input_spec(self.name, **self.network).shape
+            if math.prod(shape) > MAX_INPUT_VALUES:
+                raise ValueError(
+                    f'{self.name} has an input of {shape}; at most {MAX_INPUT_VALUES:,} values are '
+                    'allowed'
+                )
         _ = self.transform  # made once
 
     def replace(self, **options: Any) -> 'EncoderSpec':
