@@ -1,10 +1,11 @@
 """A damaged or hostile journal is one sentence that names the file and the line."""
 
 import json
+import tracemalloc
 
 import pytest
 
-from avsc_jax.predict.resume import Journal
+from avsc_jax.predict.resume import Journal, Lines
 
 WINDOW = {'start_s': 0.0, 'end_s': 10.0, 'scene': 'bus', 'probs': [0.9, 0.1]}
 LINE = {
@@ -48,3 +49,15 @@ def test_whole_lines_are_kept_and_those_of_no_numbers_are_not_there(tmp_path):
     failed = {'file': 'c.wav', 'error': 'c.wav: no sound'}
     path.write_text(''.join(json.dumps(line) + '\n' for line in (LINE, other, failed)) + '{"fi')
     assert [*Journal(path, {}).lines] == ['a.wav', 'c.wav']
+
+
+def test_answers_in_memory_take_little_more_than_their_text():
+    probs = {f'class {k}': k / 7 for k in range(10)}
+    lines = Lines()
+    tracemalloc.start()
+    for number in range(300):
+        lines[str(number)] = json.loads(json.dumps(LINE | {'probs': probs}))
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert size < 1.5 * sum(len(lines.text(name)) for name in lines)
+    assert lines['7'] == LINE | {'probs': probs} and len(lines) == 300
