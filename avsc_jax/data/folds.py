@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsc_jax.data.records import Dataset, Records
+from avsc_jax.data.records import Dataset, Records, opened
 from avsc_jax.runtime.files import some, write_text
 from avsc_jax.scenes import ClipName, parse_clip_id
 
@@ -167,9 +167,8 @@ class FoldedDataset(Dataset):
 
     def records(self, split: str, *, fields: tuple[str, ...] = ('audio', 'frames')) -> Records:
         """Opens the records of a split's folds, in the order in which they are stored."""
-        source = self.builder.as_data_source('+'.join(STORED))
-        where = f'{self.title(split)} in {self.builder.data_dir}'
-        return Records(source, where, self.command, fields, self._indices(split))
+        stored, chosen = '+'.join(STORED), self._indices(split)
+        return opened(self, stored, self.title(split), fields, chosen)
 
     def outlines(self, split: str) -> list[dict]:
         return [self.stored[index] for index in self._indices(split)]

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core import data_sources
 
 from avsc_jax.data import content, media, records, sources
 from avsc_jax.scenes import SCENES
@@ -41,6 +42,22 @@ def test_a_part_of_a_record_is_what_the_whole_record_holds(dataset):
     outline = found.outline(3)
     assert (outline['num_frames'], outline['num_samples']) == (12, 96000)
     assert outline.items() > {k: record[k] for k in ('clip_id', 'label', 'segment')}.items()
+
+
+@pytest.mark.parametrize(('kept', 'times'), [(records.KEPT_BYTES, 1), (0, 3)])
+def test_a_small_split_is_read_from_its_files_once(dataset, monkeypatch, kept, times):
+    read, get = [], data_sources.base.BaseDataSource.__getitem__
+
+    def counted(source, index):
+        read.append(index)
+        return get(source, index)
+
+    monkeypatch.setattr(data_sources.base.BaseDataSource, '__getitem__', counted)
+    monkeypatch.setattr(records, 'KEPT_BYTES', kept)
+    test = dataset.records('test')
+    frames = [test.frame(1, number) for number in (0, 1, 0)]
+    np.testing.assert_array_equal(frames[0], frames[2])
+    assert read == [1] * times
 
 
 def test_classes_and_sizes_are_those_of_the_data(dataset):
