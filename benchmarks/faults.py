@@ -8,13 +8,16 @@ The areas are
   (benchmarks/kills.py);
 - `files`: damaged files of ours, each of which must be read or refused in one sentence
   (benchmarks/fuzz.py);
-- `media`: damaged films and pictures in one folder that predict answers: every file has a line,
-  nothing of the process shows, and its memory stays below MAX_PREDICT_BYTES;
+- `media`: damaged films, pictures and sounds: predict answers a folder of the first two with a line
+  for each and below MAX_PREDICT_BYTES of memory, and its decoders read sounds or say why not;
 - `disk`: commands that may write files of a random length only, as on a full disk: the last line is
-  one sentence, and the same command finishes when there is room;
+  one sentence with the path and the room, and the same command finishes when there is room;
 - `pairs`: two commands at once on the same files: each ends well or in one sentence, and one ends
   well;
-- `page`: hostile clients of the page beside a well-behaved one, which must always be answered.
+- `page`: hostile clients of the page beside a well-behaved one, which must always be answered; then
+  SIGINT, which must end it within MAX_END_S although they stay;
+- `large`: a film of three hours and a folder of 10,000 pictures, which predict answers with at most
+  MAX_GROWTH_BYTES more memory than a tenth of them.
 
 A fault that is not survived is a line on the screen, and the exit code is 1. --out writes the table
 as Markdown.
@@ -27,6 +30,7 @@ import os
 import random
 import re
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -35,20 +39,27 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import fuzz
+import numpy as np
+from PIL import Image
 
-from avsc_jax.data import media
+from avsc_jax.data import decode_workers, media, windows
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_PREDICT_BYTES = 3 << 30
-SYSTEMS = (
-    'clip_fusion.py:demo',
-    'hitachi_audio.py:regnetx_064,demo',
-    'openl3_baseline.py:audio,demo',
-)
+MAX_GROWTH_BYTES = 64 << 20
+MAX_END_S = 5.0
+HOURS, PICTURES = 3.0, 10_000
+SYSTEMS = {  # -> the files that it takes
+    'clip_fusion.py:demo': 'video',
+    'hitachi_audio.py:regnetx_064,demo': 'audio',
+    'openl3_baseline.py:audio,demo': 'audio',
+}
 ENCODERS = {'clip_rn101': {'width': 2, 'layers': (1, 1, 1, 1), 'image_size': 32}}
 MODEL = {'name': 'clip_late_fusion', 'encoders': {'clip_rn101': 512}}
 TINY = [f'--config.encoders={ENCODERS}', f'--config.model={MODEL}', '--config.epochs=3']
@@ -56,10 +67,11 @@ FILMS = 'downloads/tfds_tau_demo-1.0.0/video'
 
 
 class Result(NamedTuple):
-    """How many faults of an area were tried, and a sentence on each that was not survived."""
+    """How many faults of an area were tried, a sentence on each not survived, and measurements."""
 
     tries: int
     failures: list[str]
+    measured: str = ''
 
 
 class Bench(NamedTuple):
@@ -118,6 +130,7 @@ def start(command: Sequence[str], *, most_bytes: int | None = None) -> subproces
     """Starts a command that may write files of so many bytes."""
 
     def limit() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # shells let jobs in the background ignore it
         if most_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
@@ -147,11 +160,13 @@ def ended(process: subprocess.Popen, limit_s: float = 900.0) -> Ended:
 
 def kills(bench: Bench) -> Result:
     failures, tries = [], bench.count(105) // len(SYSTEMS) + 1
-    for system in SYSTEMS:
+    for number, (system, kind) in enumerate(SYSTEMS.items()):
         command = [sys.executable, str(ROOT / 'benchmarks/kills.py'), f'--kills={tries}']
-        command += [f'--config={system}', f'--data_dir={bench.data_dir}']
-        command += [f'--seed={bench.draw.randrange(1000)}']
-        command += ['--', *(TINY if system.startswith('clip_fusion') else ['--config.epochs=3'])]
+        command += [f'--config={system}', f'--seed={bench.draw.randrange(1000)}', f'--media={kind}']
+        if not number:  # it begins with nothing, so that building is killed, too
+            command += ['--', *TINY]
+        else:
+            command += [f'--data_dir={bench.data_dir}', '--', '--config.epochs=3']
         end = ended(start(command), 14_400)
         if end.code:
             failures.append(f'{system}: {end.text.strip().splitlines()[-1][:300]}')
@@ -171,30 +186,41 @@ def damaged_files(bench: Bench) -> Result:
 
 
 def damaged_media(bench: Bench) -> Result:
-    folder, tries = bench.folder / 'media', bench.count(500)
+    """Tries pictures and films by the small run, which takes them alone, and sounds by decoders."""
+    folder, sounds, tries = bench.folder / 'media', bench.folder / 'sounds', bench.count(500)
     folder.mkdir()
+    sounds.mkdir()
     with fuzz.made('media') as (whole, _):
-        seen = [file for file in sorted(whole.iterdir()) if file.suffix not in media.SOUNDS]
-        originals = [*seen, bench.film()]  # the small run takes pictures alone
+        originals = [*sorted(whole.iterdir()), bench.film()]
         for number in range(tries):
             original = bench.draw.choice(originals)
             content = fuzz.damaged(original.read_bytes(), _edits(bench.draw), inside=False)
-            (folder / f'{number:04}{original.suffix}').write_bytes(content)
+            place = sounds if original.suffix in media.SOUNDS else folder
+            (place / f'{number:04}{original.suffix}').write_bytes(content)
     lines = bench.folder / 'media.jsonl'
-    process = start(python('predict', folder, f'--model={bench.run}', f'--jsonl={lines}'))
-    peak, watching = [0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, watching))
-    watcher.start()
-    end = ended(process, 7200)
-    watching.set()
-    watcher.join()
+    end, peak, decoder = watched(
+        python('predict', folder, f'--model={bench.run}', f'--jsonl={lines}')
+    )
     failures = [end.fault] if end.fault else []
     answered = [json.loads(line)['file'] for line in lines.read_text().splitlines()]
     if sorted(answered) != sorted(str(file) for file in folder.iterdir()):
-        failures.append(f'{len(answered)} lines for {tries} files')
-    if peak[0] > MAX_PREDICT_BYTES:
-        failures.append(f'predict took {peak[0]:,} bytes of memory')
-    return Result(tries, failures)
+        failures.append(f'{len(answered)} lines for {len([*folder.iterdir()])} files')
+    if max(peak, decoder) > MAX_PREDICT_BYTES:
+        failures.append(f'predict took {peak:,} bytes of memory, a decoder {decoder:,}')
+    failures += _undecoded(sorted(sounds.iterdir()))
+    return Result(tries, failures, f'predict {peak >> 20:,} MiB, a decoder {decoder >> 20:,} MiB')
+
+
+def _undecoded(files: Sequence[Path]) -> list[str]:
+    """Decodes sounds as predict does; returns what is neither decoded nor one sentence."""
+    wants = windows.Wants(audio=True, frames=None, short_side=None, media=None)
+    ends = [event for event in decode_workers.decode(files, wants) if event and not event.window]
+    faults = [
+        f'{end.file}: {end.error!r:.300}'
+        for end in ends
+        if end.error and ('\n' in end.error or str(end.file) not in end.error)
+    ]
+    return faults + [f'{file} has no end' for file in {*files} - {end.file for end in ends}]
 
 
 def _edits(draw: random.Random) -> list[fuzz.Edit]:
@@ -204,13 +230,33 @@ def _edits(draw: random.Random) -> list[fuzz.Edit]:
     ]
 
 
-def _watch(process: int, peak: list[int], end: threading.Event) -> None:
-    """Notes the most memory of a process while it runs."""
-    while not end.wait(0.2):
-        with contextlib.suppress(OSError):
-            status = Path(f'/proc/{process}/status').read_text()
-            if found := re.search(r'VmHWM:\s+(\d+) kB', status):
-                peak[0] = max(peak[0], int(found[1]) << 10)
+def watched(command: Sequence[str]) -> tuple[Ended, int, int]:
+    """Runs a command; returns its end, and peak bytes of it and of the largest of its processes."""
+    process, peaks, over = start(command), [0, 0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            children = ''
+            for task in Path(f'/proc/{process.pid}/task').glob('*/children'):
+                with contextlib.suppress(OSError):  # the thread has ended
+                    children += task.read_text()
+            peaks[0] = max(peaks[0], _peak_bytes(process.pid))
+            peaks[1] = max(peaks[1], *(_peak_bytes(int(child)) for child in children.split()), 0)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        return ended(process, 7200), *peaks
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _peak_bytes(process: int) -> int:
+    with contextlib.suppress(OSError):
+        if found := re.search(r'VmHWM:\s+(\d+) kB', Path(f'/proc/{process}/status').read_text()):
+            return int(found[1]) << 10
+    return 0
 
 
 def full_disk(bench: Bench) -> Result:
@@ -231,8 +277,10 @@ def full_disk(bench: Bench) -> Result:
         place, most_bytes = bench.folder / f'disk{number}', round(2 ** bench.draw.uniform(0, 17))
         command = commands[number % len(commands)](place)
         name = f'{command[2]} with files of {most_bytes} bytes'
-        if fault := ended(start(command, most_bytes=most_bytes)).fault:
-            failures.append(f'{name}: {fault}')
+        end = ended(start(command, most_bytes=most_bytes))
+        last = end.text.strip().rpartition('\n')[2]
+        if end.fault or (end.code and not re.search(r'/.* cannot be written: .*\d bytes', last)):
+            failures.append(f'{name}: {end.fault or last}')
         end = ended(start(command))
         if end.code or end.fault:
             failures.append(f'{name}, again with room: {end.fault or end.text.splitlines()[-1]}')
@@ -286,11 +334,13 @@ def page(bench: Bench) -> Result:
                         json.load(answer)
                 except (OSError, ValueError) as error:
                     failures.append(f'after {number + 1} hostile requests: {error!r}')
-    serving.terminate()
-    end = ended(serving, 30)
-    if 'Traceback' in end.text or end.code != 143:
-        failures.append(f'the page ended with {end.code}: {end.text[-300:]}')
-    return Result(tries, failures)
+        serving.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        end = ended(serving, 30)
+        end_s = time.monotonic() - began
+    if 'Traceback' in end.text or end.code != 130 or end_s > MAX_END_S:
+        failures.append(f'the page ended with {end.code} after {end_s:.1f} s: {end.text[-300:]}')
+    return Result(tries, failures, f'SIGINT ended the page after {end_s:.1f} s')
 
 
 def _hostile(port: int, number: int, draw: random.Random) -> socket.socket:
@@ -319,6 +369,52 @@ def _free_port() -> int:
         return server.getsockname()[1]
 
 
+def large(bench: Bench) -> Result:
+    folder = bench.folder / 'large'
+    folder.mkdir()
+    failures, measured = [], []
+    for what, make, whole in (
+        ('film of hours', _long_film, HOURS * bench.scale),
+        ('pictures', _pictures, bench.count(PICTURES)),
+    ):
+        peaks = []
+        for share in (0.1, 1.0):
+            command = ['predict', make(folder, share * whole), f'--model={bench.run}']
+            end, *peak = watched(python(*command, f'--jsonl={folder}/{what}{share}.jsonl'))
+            peaks.append(peak)
+            if end.code or end.fault:
+                failures.append(f'{what}: {end.fault or end.text[-200:]}')
+        (first, first_decoder), (last, last_decoder) = peaks
+        if max(last - first, last_decoder - first_decoder) > MAX_GROWTH_BYTES:
+            failures.append(f'{what}: memory grows, {peaks}')
+        sizes = ' and '.join(f'{each >> 20:,} ({decoder >> 20:,})' for each, decoder in peaks)
+        measured.append(f'{what}: {sizes} MiB of a tenth and of {whole:,g}')
+    return Result(2, failures, '; '.join(measured))
+
+
+def _long_film(folder: Path, hours: float) -> Path:
+    """Writes a film of small pictures, one each two seconds."""
+    path, noise = folder / f'{hours:g}.mkv', np.random.default_rng(0)
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', Fraction(1, 2), width=64, height=48)
+        stream.pix_fmt = 'yuv420p'
+        for _ in range(round(hours * 1800)):
+            picture = noise.integers(0, 256, (48, 64, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def _pictures(folder: Path, count: float) -> Path:
+    """Writes a folder of small pictures that differ."""
+    place, noise = folder / f'{count:g}', np.random.default_rng(0)
+    place.mkdir()
+    for number in range(round(count)):
+        picture = Image.fromarray(noise.integers(0, 256, (8, 8, 3), np.uint8))
+        picture.save(place / f'{number:05}.png')
+    return place
+
+
 AREAS: dict[str, Callable[[Bench], Result]] = {
     'kills': kills,
     'files': damaged_files,
@@ -326,6 +422,7 @@ AREAS: dict[str, Callable[[Bench], Result]] = {
     'disk': full_disk,
     'pairs': pairs,
     'page': page,
+    'large': large,
 }
 
 
@@ -357,13 +454,14 @@ def main() -> int:
             began = time.monotonic()
             result = AREAS[name](bench)
             lost = len(result.failures)
-            rows.append((name, result.tries, max(0, result.tries - lost), time.monotonic() - began))
-            print(f'{name}: {result.tries} tries, {lost} not survived', flush=True)
+            good, lasted = max(0, result.tries - lost), time.monotonic() - began
+            row = f'| {name} | {result.tries:,} | {good:,} | {lasted:.0f} | {result.measured} |'
+            rows.append(row)
+            print(row, flush=True)
             for sentence in result.failures:
                 print(f'  {sentence}', flush=True)
             failed |= bool(lost)
-    lines = ['| area | tries | survived | seconds |', '|---|---|---|---|']
-    lines += [f'| {name} | {tries:,} | {good:,} | {s:.0f} |' for name, tries, good, s in rows]
+    lines = ['| area | tries | survived | seconds | measured |', '|---|---|---|---|---|', *rows]
     print('\n'.join(lines))
     if args.out:
         args.out.write_text('\n'.join(lines) + '\n')

@@ -42,18 +42,22 @@ RESULTS = (
     'windows.tsv',
     'exported/*',
 )
-FILMS = 'data/downloads/tfds_tau_demo-1.0.0/video'  # of the demo, which the main job renders
+MEDIA = 'data/downloads/tfds_tau_demo-1.0.0'  # of the demo, which the main job renders
 STARTS_ANEW = ('score', 'export')  # what is done is not kept
 
 
-def commands(config: str, arguments: list[str]) -> dict[str, list[str]]:
-    """What a user gives, in a round's folder."""
+def commands(config: str, arguments: list[str], kind: str = 'video') -> dict[str, list[str]]:
+    """What a user gives, in a round's folder.
+
+    Args:
+      kind: the files that predict answers, 'audio' or 'video'; the demo's films have no sound.
+    """
     config = f'--config={ROOT / "configs"}/{config}'
     main = ['avsc_jax.main', config, '--data_dir=data', '--workdir=run', *arguments]
     tables = ['--csv=scenes.csv', '--timeline=windows.tsv']
     each = {
         'main': main,
-        'predict': ['avsc_jax.predict', FILMS, '--model=run', *tables],
+        'predict': ['avsc_jax.predict', f'{MEDIA}/{kind}', '--model=run', *tables],
         'score': ['avsc_jax.score', 'run/predictions/test.npz', '--out=scored'],
         'export': ['avsc_jax.export', 'run', 'exported', '--format=stablehlo'],
     }
@@ -139,12 +143,16 @@ def main() -> int:
         '--commands', default='main,predict,score,export', help='which, of all four'
     )
     parser.add_argument('--config', default='clip_fusion.py:demo', help='a file of configs/')
+    parser.add_argument(
+        '--media', default='video', choices=('audio', 'video'), help='that it takes'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--data_dir', type=Path, help='begin each round with a copy of this')
     parser.add_argument('--json', type=Path, help='also write the numbers here')
     parser.add_argument('arguments', nargs='*', help='after `--`: more flags of the main job')
     args = parser.parse_args()
-    every, rng, rounds = commands(args.config, args.arguments), np.random.default_rng(args.seed), []
+    every = commands(args.config, args.arguments, args.media)
+    rng, rounds = np.random.default_rng(args.seed), []
     given = {name: every[name] for name in args.commands.split(',')}
     with tempfile.TemporaryDirectory() as place:
         folder, lasted = begin(place, args.data_dir), {}

@@ -40,7 +40,7 @@ def read(builder: tfds.core.DatasetBuilder) -> dict[str, dict]:
     known: dict[str, dict] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):
         known = files.read_checked_json(folder / FILE)
-    stamps = {name: _stamp(folder / name) for name in sorted(lengths)}
+    stamps = {name: files.stamp(folder / name, inode=False) for name in sorted(lengths)}
     stale = [name for name in stamps if known.get(name, {}).get('stamp') != stamps[name]]
     content = {name: known[name] for name in stamps if name not in stale}
     for name, made in zip(stale, _made(builder, folder, stale), strict=True):
@@ -109,11 +109,6 @@ def _of_file(path: Path, decode: Callable | None) -> dict:
                     outlines.append(outline(decode(record)))
     made = {'count': count, 'sha256': digest.hexdigest()}
     return made | {'outlines': outlines if decode else None}
-
-
-def _stamp(file: Path) -> list[int]:
-    stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _text(value: bytes | str) -> str:

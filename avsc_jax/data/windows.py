@@ -6,7 +6,6 @@ picture decides how many windows there are. A window that has only one of them s
 missing; one that has neither is left out. At most two windows are in memory.
 """
 
-import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from avsc_jax.data import media, stored_pictures
+from avsc_jax.runtime.files import stamp
 
 MAX_DURATION_S = 24 * 3600.0
 LEAST_S = 0.1  # what is missing is told from here on (see media.Extent.told) if it costs pictures
@@ -83,14 +83,6 @@ def read(file: Path, wants: Wants, *, max_duration_s: float = MAX_DURATION_S) ->
         raise ValueError(
             f'{file} has changed while it was read; give the command again when it is complete'
         )
-
-
-def stamp(file: Path) -> list[int]:
-    """Returns size, time and number of a file, which change with its content; [] without a file."""
-    with contextlib.suppress(OSError):
-        facts = file.stat()
-        return [facts.st_size, facts.st_mtime_ns, facts.st_ino]
-    return []
 
 
 def _read(file: Path, wants: Wants, max_duration_s: float) -> Iterator[dict]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,7 +20,9 @@ from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPie
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime import compiler
+from avsc_jax.runtime.options import check_numbers
 
+MAX_INPUT_VALUES = 1 << 22  # of one item of a network; pictures of 1182 x 1182
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
 CACHE_FORMAT = 4  # increase it when features change for the same spec
@@ -95,9 +98,15 @@ class EncoderSpec:
         return 'media' if self.reading.get('frames') else 'frames'
 
     def check(self) -> None:
-        """Raises ValueError if an option is unknown; no weights are read."""
+        """Raises ValueError if an option is unknown or absurdly large; no weights are read."""
+        check_numbers(self.name, self.options)
         if self.name not in FRONT_ENDS:
-            models.create_model(self.name, **self.network)
+            shape = models.input_spec(self.name, **self.network).shape
+            if math.prod(shape) > MAX_INPUT_VALUES:
+                raise ValueError(
+                    f'{self.name} has an input of {shape}; at most {MAX_INPUT_VALUES:,} values are '
+                    'allowed'
+                )
         for name, values in self.scale.items():
             if not _are_three(values, above={'mean': -1, 'std': 0}[name]):
                 raise ValueError(
@@ -160,11 +169,13 @@ class EncoderSpec:
         facts = [CACHE_FORMAT, self.to_json(), *seen, fingerprint]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
-    def pictures(self, file: media.MediaFile) -> dict:
+    def pictures(self, file: media.MediaFile, *, max_duration_s: float | None = None) -> dict:
         """Reads `media_frames`, their times and `media_filled` of a record from its video file."""
         size = models.input_spec(self.name, **self.network).shape[1]
         resize = functools.partial(media.openl3_pictures, size=size)
-        frames = media.read_frames(file, self.reading['frames'], resize=resize)
+        frames = media.read_frames(
+            file, self.reading['frames'], resize=resize, max_duration_s=max_duration_s
+        )
         record = {'media_frames': list(frames.images), 'media_times': frames.times_s}
         return record | {'media_filled': frames.filled}
 

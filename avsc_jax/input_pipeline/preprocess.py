@@ -33,28 +33,34 @@ class FeatureInputs:
         self.settings, self.encoders, self._stats = dict(settings), list(encoders), stats
         self.fields = tuple(sorted({FIELDS[e.spec.takes] for e in self.encoders}))  # of a record
 
-    def open(self, file: media.MediaFile) -> dict:
-        """Reads the record that `__call__` takes from a media file."""
-        record = self.pictures(file)
+    def open(self, file: media.MediaFile, *, max_duration_s: float | None = None) -> dict:
+        """Reads the record that `__call__` takes from a media file.
+
+        Args:
+          max_duration_s: of the file, which is read as a whole; None: media.MAX_DURATION_S.
+        """
+        record = self.pictures(file, max_duration_s=max_duration_s)
         if 'audio' in self.fields:
-            sound = media.read_sound(file)
+            sound = media.read_sound(file, max_duration_s=max_duration_s)
             record |= {'audio': sound.samples, 'sample_rate': sound.rate_hz}
             record |= {'channels': media.audio_channels(file)}
             record |= media.clipped_field(sound.clipped)
         if 'frames' in self.fields:
             rule, short_side = self.settings['frames'], self.settings['short_side']
             how = stored_pictures.resize_of(self.settings)
-            frames = media.read_frames(file, rule, short_side=short_side, resize=how)
+            frames = media.read_frames(
+                file, rule, short_side=short_side, resize=how, max_duration_s=max_duration_s
+            )
             record |= {'frames': list(frames.images), 'frame_times': frames.times_s}
             record['frame_filled'] = frames.filled
         return record
 
-    def pictures(self, file: media.MediaFile) -> dict:
+    def pictures(self, file: media.MediaFile, *, max_duration_s: float | None = None) -> dict:
         """Reads `media_frames`, which no stored record has, if an encoder takes them."""
         record: dict[str, Any] = {}
         for encoder in self.encoders:
             if encoder.spec.takes == 'media':
-                record |= encoder.spec.pictures(file)
+                record |= encoder.spec.pictures(file, max_duration_s=max_duration_s)
         return record
 
     def notes(self, record: Mapping) -> list[str]:

@@ -18,6 +18,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import itertools
 import math
 import pkgutil
 import sys
@@ -31,7 +32,11 @@ import jax
 from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
 from avsc_jax.models.rules import Rules
 from avsc_jax.models.sources import Source
-from avsc_jax.runtime.options import check_names
+from avsc_jax.runtime.options import check_names, check_numbers
+
+MAX_LAYERS = 5000  # modules of a network; HRNet-W18 has 1,232
+MAX_BLOCKS = 1000  # of a stage
+BLOCKS = ('layers', 'depths', 'blocks', 'first_blocks', 'modules', 'depth_multiplier')
 
 
 class _Gathered(NamedTuple):
@@ -58,7 +63,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
       options: fields of its Linen module, in place of their defaults.
 
     Raises:
-      ValueError: there is no such network, or it has no such option.
+      ValueError: there is no such network, or it has no such option, or not with such a number.
       ImportError: there is none with a name like it either, but a file cannot be imported; that
         file's error is the cause.
 
@@ -79,6 +84,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
     fields = dataclasses.fields(constructor.func)
     allowed = [field.name for field in fields if field.name not in ('parent', 'name')]
     check_names(name, allowed, options)
+    check_numbers(name, {k: v for k, v in options.items() if k in BLOCKS}, MAX_BLOCKS)
+    check_numbers(name, options)
     # what a config.json holds as a list is a tuple in a network
     return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
 
@@ -113,6 +120,9 @@ def init(model: str | nn.Module, key: int | jax.Array = 0) -> dict:
 def variable_shapes(model: nn.Module) -> dict:
     """Returns the tree of variables with a `jax.ShapeDtypeStruct` at each leaf; computes nothing.
 
+    Raises:
+      ValueError: the network has more than MAX_LAYERS layers.
+
     Example:
       >>> variable_shapes(create_model('resnet50'))['params']['conv1']['kernel'].shape
       (7, 7, 3, 64)
@@ -126,7 +136,17 @@ def variable_shapes(model: nn.Module) -> dict:
 
 
 def _traced_shapes(model: nn.Module) -> dict:
-    return jax.eval_shape(lambda spec: model.init(jax.random.key(0), spec), model.input_spec)
+    count = itertools.count(1)
+
+    def counted(call: Callable[..., Any], args: tuple, kwargs: dict, _: Any) -> Any:
+        if next(count) > MAX_LAYERS:
+            raise ValueError(
+                f'{type(model).__name__} has more than {MAX_LAYERS:,} layers; check its options'
+            )
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(counted):
+        return jax.eval_shape(lambda spec: model.init(jax.random.key(0), spec), model.input_spec)
 
 
 _kept_shapes = functools.lru_cache(maxsize=64)(_traced_shapes)

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         if args.download_weights and not args.weights:
             weights.download_all([args.encoder.partition(':')[0]], args.weights_dir)
         given = {'weights_dir': args.weights_dir, 'origin': args.weights}
+        given['max_duration_s'] = args.max_hours * 3600
         return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
     predictor = opened(args)
     for warning in predictor.warnings:
@@ -64,19 +65,28 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
         journal = _journal(path, args, predictor)
         cli.set_next_start(lambda: _next_start(journal, len(files)))
         _tag(args, predictor, files, journal)
-        lines = [journal.lines[str(file)] for file in files]
         journal.write(files)
-        good = [line for line in lines if 'error' not in line]
-        if good:
-            _write(out, [names.get(line['file'], '') for line in good], good, predictor)
+        notes, errors = _told(journal.lines, files)
+        if is_named and len(errors) < len(files):
+            good = [line for file in files if 'error' not in (line := journal.lines[str(file)])]
+            _write(out, [names[line['file']] for line in good], good, predictor)
         if path and path != out['jsonl']:
             path.unlink(missing_ok=True)
-    notes: dict[str, list[str]] = {}
-    for line in good:
-        for note in line['notes']:
-            notes.setdefault(note, []).append(line['file'])
-    errors = [line['error'] for line in lines if 'error' in line]
     return outputs.end(notes, errors, len(files), 'classified')
+
+
+def _told(
+    lines: Mapping[str, dict], files: Sequence[Path]
+) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns the files of each note, and all errors, without the answers in memory."""
+    notes: dict[str, list[str]] = {}
+    errors = []
+    for file in map(str, files):
+        line = lines[file]
+        errors += [line['error']] if 'error' in line else []
+        for note in line.get('notes', ()):
+            notes.setdefault(note, []).append(file)
+    return notes, errors
 
 
 def _next_start(journal: Journal, total: int) -> str:

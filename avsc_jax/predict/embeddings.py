@@ -23,7 +23,13 @@ PICTURES = {'frames': 'second_centres', 'short_side': 448}
 
 
 def encode(
-    paths: Sequence[Path], text: str, out: Path, *, weights_dir: Path, origin: str | None = None
+    paths: Sequence[Path],
+    text: str,
+    out: Path,
+    *,
+    weights_dir: Path,
+    origin: str | None = None,
+    max_duration_s: float | None = None,
 ) -> int:
     """Writes a row for each frame or window of sound of each file; returns the exit code.
 
@@ -31,6 +37,7 @@ def encode(
       text: an encoder's name and options, such as 'openl3_audio:hop_s=0.5'.
       out: an .npz file with the arrays clip_id, time_s, embedding and about.
       origin: 'random:SEED' instead of the published weights.
+      max_duration_s: of a file, which is read as a whole; None: media.MAX_DURATION_S.
     """
     spec, settings = specified(text, weights_dir, origin)
     encoder = spec.make(weights_dir)
@@ -41,7 +48,7 @@ def encode(
     notes: dict[str, list[Path]] = {}
     errors, clips, times, embeddings = [], [], [], []
     # one file is read ahead, no more: an hour of sound takes more than a gigabyte
-    read = one_ahead(_read(inputs, file) for file in files)
+    read = one_ahead(_read(inputs, file, max_duration_s) for file in files)
     for file, record in tqdm(read, total=len(files), unit='file', disable=len(files) < 2):
         try:
             rows = _encoded(encoder, record)
@@ -101,9 +108,13 @@ def encoder_options(text: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def _read(inputs: FeatureInputs, file: Path) -> tuple[Path, Mapping | Exception]:
+def _read(
+    inputs: FeatureInputs, file: Path, max_duration_s: float | None
+) -> tuple[Path, Mapping | Exception]:
     try:
-        return file, inputs.open(file)
+        return file, inputs.open(file, max_duration_s=max_duration_s)
+    except media.TooLong as error:
+        return file, ValueError(f'{error}; cut it, or give a larger --max_hours')
     except (ValueError, OSError) as error:
         return file, error
 

@@ -46,6 +46,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     _add_dataset(parser)
     add_ready(parser)
     args = parser.parse_args(arguments)
+    if args.max_hours is None:
+        args.max_hours = 1.0 if args.encoder else 24.0
     _check(args)
     return args
 
@@ -75,8 +77,11 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     add('--fresh', action='store_true', help='answer files anew that were finished before')
     add('--workers', type=int, help='processes that decode (default: one a core)')
     add('--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)')
-    hours = 'longest file, and longest time to decode one, in hours (default 24)'
-    add('--max_hours', type=float, default=24.0, help=hours)
+    hours = (
+        'longest file, and longest time to decode one, in hours (default 24; 1 with --encoder, '
+        'which reads a file as a whole)'
+    )
+    add('--max_hours', type=float, help=hours)
     add('--memory_limit', type=float, default=2.0, help='GiB for a decoder (default 2)')
 
 

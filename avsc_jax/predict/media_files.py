@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from avsc_jax.data import decode_workers, folder_walk, media, windows
+from avsc_jax.data import decode_workers, folder_walk, media
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict.answer import Answer, Answering
 from avsc_jax.runs import familiarity
-from avsc_jax.runtime.files import printable, some
+from avsc_jax.runtime.files import printable, some, stamp
 from avsc_jax.tables import parts
 from avsc_jax.tables.parts import Part
 from avsc_jax.types import Kind
@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
       kept: for each scene its most probable window, at most KEPT; empty unless asked for.
       error: why the file has no answer; None if it has one.
       classes: the C names of the scenes, in the order of the probabilities.
-      stamp: of the file that was read, see `windows.stamp`.
+      stamp: of the file that was read, see `files.stamp`.
       parts: the classes in parts, such as tags of sound and of pictures; one part of other systems.
       kind: 'exclusive' where one class is right, 'independent' for tags.
     """
@@ -169,7 +169,7 @@ def tag(
         state = opened.setdefault(file, _Open(notes=dict.fromkeys(notes)))
         if window is None:
             state.has_ended, state.error = True, state.error or error
-            state.stamp = windows.stamp(file)
+            state.stamp = stamp(file)
         elif not state.error:
             for kind, why in window['missing'].items():
                 state.notes[f'answered without {kind}: {why}'] = None

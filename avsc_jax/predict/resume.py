@@ -10,17 +10,16 @@ that is missing are left out of `probs`, and null in the lists of windows.
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avsc_jax.data.windows import stamp
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.runtime import disk, json_files
 from avsc_jax.runtime import made_with as libraries
-from avsc_jax.runtime.files import write_text
+from avsc_jax.runtime.files import stamp, whole
 from avsc_jax.tables import parts
 
 
@@ -62,6 +61,32 @@ def familiarity_of(tagged: Prediction) -> dict[str, float | bool | None]:
     return {'familiarity': tagged.familiarity, 'is_familiar': tagged.is_familiar}
 
 
+class Lines(MutableMapping[str, dict]):
+    """Lines of JSON by file, kept as their texts, a quarter of their values' memory."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> dict:
+        return json.loads(self._texts[name])
+
+    def __setitem__(self, name: str, line: Mapping[str, Any]) -> None:
+        self._texts[name] = json_line(line)
+
+    def __delitem__(self, name: str) -> None:
+        del self._texts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def text(self, name: str) -> str:
+        """Returns a line as it stands in a file."""
+        return self._texts[name]
+
+
 class Journal:
     """Lines by file; each is appended as soon as its file is answered.
 
@@ -80,7 +105,7 @@ class Journal:
     ):
         self.path, self._about = path, json.loads(json.dumps(about))
         self._libraries = dict(made_with or {})
-        self.lines: dict[str, dict] = {}
+        self.lines = Lines()
         if path and path.exists():
             self._read(path)
 
@@ -129,15 +154,15 @@ class Journal:
         self.lines[line['file']] = line
         if self.path:
             with disk.writing(self.path), self.path.open('a') as out:
-                out.write(json_line(line))
+                out.write(self.lines.text(line['file']))
         return line
 
     def write(self, files: Iterable[Path]) -> None:
         """Rewrites the lines, one a file: `files` first, in their order, then all others."""
         if self.path:
             names = dict.fromkeys([*map(str, files), *self.lines])
-            lines = [json_line(self.lines[name]) for name in names]
-            write_text(self.path, ''.join(lines))
+            with whole(self.path) as beside, beside.open('w', encoding='utf-8', newline='') as out:
+                out.writelines(map(self.lines.text, names))
 
     def _read(self, path: Path) -> None:
         """Reads the lines of an earlier run; a last line that is incomplete is removed.

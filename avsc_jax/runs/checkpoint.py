@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging as std_logging
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,10 +19,11 @@ from jax.sharding import Mesh, PartitionSpec, SingleDeviceSharding
 
 from avsc_jax.runs import checksums
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import cli, disk
+from avsc_jax.runtime import cli, disk, files
 from avsc_jax.runtime.leftovers import temporary
 
 KINDS = ('best', 'last')
+LOG = 'orbax.log'
 
 
 class Checkpoints:
@@ -72,7 +74,7 @@ class Checkpoints:
         with contextlib.ExitStack() as stack:
             for folder in unfinished:
                 stack.enter_context(temporary(folder))
-            stack.enter_context(_quiet())
+            stack.enter_context(_quiet(self.folder.parent))
             stack.enter_context(disk.writing(self.folder))
             self._save(state, history, losses, is_best=is_best)
         self._say_next_start(step)
@@ -141,8 +143,12 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what Orbax's threads print, and drops it for an error that the disk explains."""
+def _quiet(folder: Path) -> Iterator[None]:
+    """Holds back what Orbax's threads print; for an error that the disk explains, in LOG.
+
+    Args:
+      folder: of the run, where LOG is written, or else in the folder of temporary files.
+    """
     held = io.StringIO()
 
     def hold(record: std_logging.LogRecord) -> bool:
@@ -156,13 +162,26 @@ def _quiet() -> Iterator[None]:
         with contextlib.redirect_stderr(held):
             try:
                 yield
-            except disk.Unwritable:
+            except disk.Unwritable as error:
                 time.sleep(0.5)  # threads that are still failing print, too
+                words = held.getvalue()
+                held.seek(0)
                 held.truncate(0)
+                if words and (log := _logged(words, folder)):
+                    raise disk.Unwritable(f"{error}; Orbax's own words are in {log}") from error
                 raise
     finally:
         logger.removeFilter(hold)
         sys.stderr.write(held.getvalue())
+
+
+def _logged(words: str, folder: Path) -> Path | None:
+    """Writes a log into the first place that has room, and returns its path; None if none has."""
+    for place in (folder, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            files.write_text(place / LOG, words)
+            return place / LOG
+    return None
 
 
 def _abstract(tree):

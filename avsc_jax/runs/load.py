@@ -23,6 +23,7 @@ from avsc_jax.runs import checksums
 from avsc_jax.runs.run_folder import RunFolder, best_variables, opening
 from avsc_jax.runtime import compiler
 from avsc_jax.runtime.files import link, whole
+from avsc_jax.weights import random
 from avsc_jax.weights.cache import default_weights_dir
 
 ROWS_PER_CALL = 16  # on each device; pictures of 456 x 456 in float32 are large
@@ -102,6 +103,8 @@ def _specs(run: RunFolder, settings: Mapping) -> list['EncoderSpec | RunSpec']:
                 raise ValueError(f'the weights of {about["name"]} are {about["weights"]!r}')
             spec = EncoderSpec(**about)
             spec.check()
+            if spec.weights.startswith('random:'):
+                random.check_size(models.create_model(spec.name, **spec.network))
             specs.append(spec)
     return specs
 

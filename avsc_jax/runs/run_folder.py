@@ -17,7 +17,7 @@ from avsc_jax.data import records
 from avsc_jax.models import build
 from avsc_jax.runs import checksums, familiarity, shapes
 from avsc_jax.runs.checkpoint import Checkpoints
-from avsc_jax.runtime import files, multihost
+from avsc_jax.runtime import archives, files, multihost
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 # What `checksums.json` names; tables carry checksums of their own, and text tables may be edited.
@@ -282,8 +282,21 @@ def best_variables(run: RunFolder) -> tuple[nn.Module, dict]:
     with opening(run.path):
         model = build.make_model(run.config['model'], num_classes=run.num_classes)
         wanted = build.checkpoint_shapes(model)
+        _check_size(wanted, run.path)
     variables, _ = Checkpoints(run.path / 'checkpoints', read_only=True).restore_best(wanted)
     return model, variables
+
+
+def _check_size(wanted: dict, folder: Path) -> None:
+    """Raises ValueError for a network that is too large for the checkpoint of its run folder."""
+    inside = (folder / 'checkpoints/best').rglob('*')
+    stored = sum(file.stat().st_size for file in inside if file.is_file())
+    num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(wanted))
+    if stored and num_bytes > archives.most_bytes(stored):
+        raise ValueError(
+            f'{folder / "config.json"} describes {num_bytes:,} bytes of weights, and the '
+            f'checkpoint beside it has {stored:,}; copy the run again, or train it again'
+        )
 
 
 @contextlib.contextmanager

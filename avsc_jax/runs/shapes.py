@@ -11,6 +11,7 @@ import numpy as np
 
 from avsc_jax.data.media.source import MAX_SAMPLE_RATE_HZ, MAX_SIDE_PX
 from avsc_jax.runtime import json_files
+from avsc_jax.runtime.options import check_numbers
 
 PART = {'name': str, 'run': str, 'weights?': str}  # an encoder that is a run inside the folder
 ENCODER = {'name': str, 'options': dict, 'weights': str}
@@ -70,6 +71,7 @@ def read(name: str, content: bytes, shape: Any = object) -> Any:
         raise ValueError(f'it names {len({*value})} classes in {len(value)} lines')
     if name == 'preprocessing.json':
         encoders = [each.get('options', {}) for each in value.get('encoders', ())]
+        check_numbers('the front end', value.get('front_end', {}))
         for place, number in _numbers(value, RANGES) + [
             found
             for options in (value.get('front_end', {}), *encoders)

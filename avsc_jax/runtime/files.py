@@ -200,6 +200,19 @@ def _is_at(path: Path, file: TextIO) -> bool:
     return False
 
 
+def stamp(path: Path, *, inode: bool = True) -> list[int]:
+    """Returns size, time and number of a file, which change with its content; [] without a file.
+
+    Args:
+      inode: whether a file that was replaced by another of its size and time is another one; a copy
+        of a data set on another disk has files of other numbers.
+    """
+    with contextlib.suppress(OSError):
+        facts = path.stat()
+        return [facts.st_size, facts.st_mtime_ns, *([facts.st_ino] if inode else [])]
+    return []
+
+
 def link(source: Path, target: Path) -> None:
     """Makes `target` a hard link to a file, or a copy where hard links are not supported."""
     try:

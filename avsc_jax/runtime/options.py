@@ -2,8 +2,10 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+MAX_NUMBER = 200_000  # above the highest sample rate; widths and counts are far below
 
 
 def of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -36,3 +38,24 @@ def check_names(name: str, known: Iterable[str], given: Iterable[str]) -> None:
     meant = f' (did you mean {nearest[0]}?)' if nearest else ''
     its = f'its options are {", ".join(known)}' if known else 'it has no options'
     raise ValueError(f'{name} has no option {", ".join(unknown)}; {its}{meant}')
+
+
+def check_numbers(name: str, given: Mapping[str, Any], most: int = MAX_NUMBER) -> None:
+    """Raises ValueError for an option that holds a number above `most`, in lists as well.
+
+    Sizes of networks and front ends may come from a run folder of somebody else: one of a billion
+    layers would be made for hours before anything else could be checked.
+    """
+    for option, value in given.items():
+        inside = [value]
+        while inside:
+            each = inside.pop()
+            if isinstance(each, Mapping):
+                inside += each.values()
+            elif isinstance(each, list | tuple):
+                inside += each
+            elif isinstance(each, int | float) and not abs(each) <= most:
+                raise ValueError(
+                    f'{name} has the option {option} with the number {each:g}; it must be at most '
+                    f'{most:,}'
+                )

@@ -5,6 +5,7 @@ import math
 import re
 
 import flax.linen as nn
+import jax
 import numpy as np
 from flax import traverse_util
 
@@ -23,6 +24,7 @@ LAST_NORM = re.compile(
     r'|fuse_layers_\d+_\d+(_\d+)?_1/scale'
 )
 LAST_NORM_SCALE = 0.1
+MAX_VALUES = 1 << 30  # four gigabytes; a ViT-L/14 has 3e8
 EMBEDDING_DEVIATION = 0.02
 
 
@@ -37,6 +39,9 @@ def random_variables(model: nn.Module, seed: int) -> dict:
       model: a network of `avsc_jax.models`.
       seed: the seed of all draws.
 
+    Raises:
+      ValueError: it has more than MAX_VALUES of them.
+
     Returns:
       A nested dict of float32 arrays, with `params` and perhaps `batch_stats`.
 
@@ -47,11 +52,22 @@ def random_variables(model: nn.Module, seed: int) -> dict:
       True
     """
     shapes = traverse_util.flatten_dict(models.variable_shapes(model), sep='/')
+    check_size(model)
     leaves = {path: _values(path, leaf.shape, seed) for path, leaf in shapes.items()}
     for path in filter(LAST_NORM.search, shapes):
         if not path.endswith('bn2/scale') or path.replace('bn2/', 'bn3/') not in shapes:
             leaves[path] *= np.float32(LAST_NORM_SCALE)
     return traverse_util.unflatten_dict(leaves, sep='/')
+
+
+def check_size(model: nn.Module) -> None:
+    """Raises ValueError for a network that has more variables than are drawn, MAX_VALUES."""
+    leaves = jax.tree.leaves(models.variable_shapes(model))
+    if (count := sum(math.prod(leaf.shape) for leaf in leaves)) > MAX_VALUES:
+        raise ValueError(
+            f'{type(model).__name__} would have {count:,} random weights; at most {MAX_VALUES:,} '
+            'are drawn, so make it narrower'
+        )
 
 
 def _values(path, shape, seed):

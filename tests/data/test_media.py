@@ -330,6 +330,14 @@ def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path, monkeypatch)
         media.read_audio(tmp_path / 'long.wav')
 
 
+@pytest.mark.parametrize(
+    ('duration_s', 'is_refused'),
+    [(86_399.0, False), (86_400.0, False), (86_400.05, False), (86_420.0, True), (9e9, True)],
+)
+def test_a_day_is_a_day_also_where_an_encoder_has_padded_it(duration_s, is_refused):
+    assert media.source.is_too_long(duration_s, 86_400.0) == is_refused
+
+
 def test_undecodable_jpeg_is_a_value_error():
     with pytest.raises(ValueError, match='4 bytes'):
         media.decode_jpeg(b'\xff\xd8\xff\xe0')

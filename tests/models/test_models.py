@@ -224,3 +224,11 @@ def test_a_network_of_a_file_without_rules_has_nothing_to_convert():
     model = models.create_model('feng_early')
     with pytest.raises(ValueError, match='no weights are published for feng: nothing to convert'):
         models.rules_of(model)
+
+
+def test_a_network_of_too_many_layers_ends_before_it_is_whole(monkeypatch):
+    monkeypatch.setattr(models, 'MAX_LAYERS', 5)
+    with pytest.raises(ValueError, match='ResNet has more than 5 layers; check its options'):
+        models.variable_shapes(models.create_model('resnet18', num_classes=3, width=2))
+    with pytest.raises(ValueError, match='option layers with the number 1001; it must be at most'):
+        models.create_model('resnet18', layers=[1, 1001, 1, 1])

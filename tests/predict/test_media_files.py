@@ -24,6 +24,7 @@ from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
+from avsc_jax.runtime import files
 from avsc_jax.score import __main__ as score
 from avsc_jax.weights.cache import default_weights_dir
 
@@ -269,7 +270,7 @@ def test_the_window_is_that_of_the_training_and_another_is_told(both, clips, cap
 def test_a_file_that_changes_between_its_reading_and_its_answer_is_answered_anew(tmp_path):
     (clip := tmp_path / 'a.wav').write_bytes(b'new')
     window = (0.0, 1.0, Answer(np.ones(2) / 2, np.zeros(1), ()))
-    for stamp, is_known in ((windows.stamp(clip), True), ([3, 1, 2], False)):
+    for stamp, is_known in ((files.stamp(clip), True), ([3, 1, 2], False)):
         journal = Journal(None, {})
         read = media_files.Prediction(clip, [window], [], [], None, ('park', 'tram'), stamp)
         journal.add(read, read.classes, embedding=False)

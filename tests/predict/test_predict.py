@@ -90,6 +90,16 @@ def test_a_file_that_only_the_encoder_refuses_is_one_error(data_dir, tmp_path, c
     assert not out.exists()
 
 
+@pytest.mark.parametrize(('flags', 'is_read'), [([], True), (['--max_hours=0.0005'], False)])
+def test_an_encoder_s_files_may_last_max_hours(flags, is_read, tmp_path, capsys):
+    file, out = write_sound(tmp_path / 'a.wav', 1.9), tmp_path / 'out.npz'
+    given = [f'--encoder={SOUND}', '--weights=random:3', f'--embeddings={out}', *flags]
+    assert (predict.main([str(file), *given]) == 0) == is_read == out.exists()
+    sentence = f'error: {file} claims 91200 samples at 48000 Hz; the limits are 2 s and'
+    err = capsys.readouterr().err
+    assert is_read or (sentence in err and 'cut it, or give a larger --max_hours\n' in err)
+
+
 def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
     spec = {'name': 'openl3_image', 'weights': 'random:0'}
     spec['options'] = {'input_shape': (64, 64, 3), 'frames': 'second_centres', 'widths': (2,) * 4}

@@ -1,15 +1,17 @@
 """A damaged or hostile journal is one sentence that names the file and the line."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avsc_jax.predict import command
+from avsc_jax.predict import outputs
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.media_files import Prediction
-from avsc_jax.predict.resume import Journal
+from avsc_jax.predict.resume import Journal, Lines
+from avsc_jax.tables.parts import Part
 
 WINDOW = {'start_s': 0.0, 'end_s': 10.0, 'scene': 'bus', 'probs': [0.9, 0.1]}
 LINE = {
@@ -68,11 +70,8 @@ def test_lines_have_a_familiarity_where_the_system_has_one(tmp_path):
     for name, of_windows in scores.items():
         windows = [(0.0, 1.0, Answer(probs, np.zeros(2), (), score)) for score in of_windows]
         tagged = Prediction(Path(name), windows, [], [], None, ('bus', 'tram'))
-        shown.append(
-            command._shown(
-                journal.add(tagged, ('bus', 'tram'), embedding=False), ('bus', 'tram'), 1
-            )
-        )
+        line = journal.add(tagged, ('bus', 'tram'), embedding=False)
+        shown.append(outputs.shown(line, [Part('', ('bus', 'tram'))], 1))
     lines = Journal(path, {}).lines  # what is written is read again
     of = {name: (line.get('familiarity'), line.get('is_familiar')) for name, line in lines.items()}
     assert of == {
@@ -89,3 +88,15 @@ def test_lines_have_a_familiarity_where_the_system_has_one(tmp_path):
     with pytest.raises(ValueError, match='is not a file of predictions'):
         path.write_text(json.dumps(LINE | {'is_familiar': 'no'}) + '\n')
         Journal(path, {})
+
+
+def test_answers_in_memory_take_little_more_than_their_text():
+    probs = {f'class {k}': k / 7 for k in range(10)}
+    lines = Lines()
+    tracemalloc.start()
+    for number in range(300):
+        lines[str(number)] = json.loads(json.dumps(LINE | {'probs': probs}))
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert size < 1.5 * sum(len(lines.text(name)) for name in lines)
+    assert lines['7'] == LINE | {'probs': probs} and len(lines) == 300

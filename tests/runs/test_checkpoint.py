@@ -1,5 +1,6 @@
 import resource
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ import optax
 import pytest
 
 from avsc_jax import models
+from avsc_jax.runs import checkpoint
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import cli, disk
@@ -33,6 +35,23 @@ def test_an_epoch_killed_after_its_best_was_saved_can_be_saved_again(tmp_path):
     variables, step = again.restore_best(state.variables)
     assert step == 8
     jax.tree.map(np.testing.assert_array_equal, variables, second.variables)
+
+
+def test_orbax_s_words_about_a_full_disk_are_in_a_log_where_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    for folder in (tmp_path, tmp_path / 'absent'):
+        with (
+            pytest.raises(disk.Unwritable, match=rf'^full; Orbax.* {tmp_path / "orbax.log"}$'),
+            checkpoint._quiet(folder),
+        ):
+            print('Traceback', file=sys.stderr)
+            raise disk.Unwritable('full')
+        assert (tmp_path / 'orbax.log').read_text() == 'Traceback\n'
+        (tmp_path / 'orbax.log').unlink()
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path / 'absent'))
+    with pytest.raises(disk.Unwritable, match=r'^full$'), checkpoint._quiet(tmp_path / 'absent'):
+        print('Traceback', file=sys.stderr)
+        raise disk.Unwritable('full')
 
 
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')  # Orbax's threads

@@ -69,6 +69,7 @@ TEXTS = {
     'too large a number': b'{"window_s": 1e999}',
     'very many digits': b'{"seed": ' + b'9' * 5000 + b'}',
 }
+BIG = {'name': 'clip_vit_b32', 'weights': 'random:0'}
 JSON = ('config.json', 'classes.json', 'preprocessing.json')
 # File -> what is changed in it; the rest of the run is whole.
 CHANGED = [
@@ -91,6 +92,10 @@ CHANGED = [
     ('config.json', at('model', 'name', '../../etc/passwd')),
     ('config.json', at('model', 'hidden', 'many')),
     ('config.json', at('model', 'hidden', [-3, 0, 1])),
+    ('config.json', at('model', 'hidden', [1, 10**9, 1])),
+    ('config.json', at('model', 'hidden', [200_000] * 3)),
+    ('config.json', at('model', {'name': 'resnet50', 'layers': [10**9, 1, 1, 1]})),
+    ('config.json', at('model', {'name': 'clip_vit_b32', 'layers': 100_000})),
     ('config.json', at('model', 'unknown', 1)),
     ('config.json', at('model', 'parent', {})),
     ('config.json', at('data', 'train')),
@@ -103,6 +108,9 @@ CHANGED = [
     ('preprocessing.json', at('encoders', 0, 'options', 'piece_s', -1)),
     ('preprocessing.json', at('encoders', 0, 'options', 'unknown', 1)),
     ('preprocessing.json', at('encoders', 0, 'weights', 'random:x')),
+    ('preprocessing.json', at('encoders', 0, BIG | {'options': {'layers': 10**9}})),
+    ('preprocessing.json', at('encoders', 0, BIG | {'options': {'image_size': 8192}})),
+    ('preprocessing.json', at('encoders', 0, BIG | {'options': {'width': 40_000, 'layers': 1}})),
     ('preprocessing.json', at('encoders', 0, 'more', 1)),
     ('preprocessing.json', without('encoders', 0, 'weights')),
     ('preprocessing.json', at('window_s', -10)),

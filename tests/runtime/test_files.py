@@ -198,3 +198,17 @@ def test_threads_that_write_one_file_leave_one_of_their_texts_whole(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(files.write_text, [path] * 40, texts * 10))
     assert path.read_text() in texts and names(tmp_path) == ['a']
+
+
+def test_a_stamp_changes_with_size_time_and_number(tmp_path):
+    path, other = tmp_path / 'a', tmp_path / 'b'
+    assert files.stamp(path) == []
+    path.write_bytes(b'abc')
+    os.utime(path, ns=(5, 5))
+    assert files.stamp(path, inode=False) == [3, 5]
+    assert files.stamp(path) == [3, 5, path.stat().st_ino]
+    other.write_bytes(b'abc')
+    os.utime(other, ns=(5, 5))
+    before = files.stamp(path)
+    other.replace(path)
+    assert files.stamp(path) != before and files.stamp(path, inode=False) == before[:2]

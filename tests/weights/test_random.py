@@ -4,6 +4,7 @@ import pytest
 from flax import traverse_util
 
 from avsc_jax import models, weights
+from avsc_jax.weights import random
 
 
 def pictures(rows: int) -> np.ndarray:
@@ -85,3 +86,11 @@ def test_deep_random_networks_keep_pictures_apart(name, options):
     embedding = np.asarray(out['embedding'] - out['embedding'].mean(axis=0, keepdims=True))
     strengths = np.square(np.linalg.svd(embedding, compute_uv=False))
     assert strengths[0] < 0.8 * strengths.sum()  # more than one direction
+
+
+def test_a_network_of_too_many_weights_is_refused_before_any_is_drawn(monkeypatch):
+    model = models.create_model('clip_late_fusion')
+    monkeypatch.setattr(random, 'MAX_VALUES', 1000)
+    monkeypatch.setattr(random, '_values', None)
+    with pytest.raises(ValueError, match=r'ClipLateFusion would have [\d,]+ random'):
+        random.random_variables(model, 0)

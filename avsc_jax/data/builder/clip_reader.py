@@ -292,5 +292,7 @@ def _noted(problems: dict[str, str], name: str) -> Iterator[None]:
     """Records an error of the block as the problem of a file, unless it has one."""
     try:
         yield
+    except media.TooLong as error:
+        problems.setdefault(name, f'{error}; cut it into shorter files')
     except (ValueError, OSError) as error:
         problems.setdefault(name, str(error))

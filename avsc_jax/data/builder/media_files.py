@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from avsc_jax.data import folder_walk
-from avsc_jax.runtime import archives
+from avsc_jax.runtime import archives, files
 
 MAX_MEMBER_BYTES = 1 << 30  # no file of a data set is near it; a hostile archive may claim more
 
@@ -106,8 +106,7 @@ class MediaFiles(Notes):
         """
         place = self._places.get(name)
         if isinstance(place, Path):
-            stat = place.stat()
-            return [stat.st_size, stat.st_mtime_ns, *([stat.st_ino] if inode else [])]
+            return files.stamp(place, inode=inode)
         return [place[1].file_size, place[1].CRC] if place else []
 
     def read_text(self, filename: str) -> str | None:
@@ -134,5 +133,4 @@ class FolderFiles(Notes):
         """Returns numbers that change with the file's content; none if it is missing."""
         if not name or name not in self:
             return []
-        facts = (self.root / name).stat()
-        return [facts.st_size, facts.st_mtime_ns]
+        return files.stamp(self.root / name, inode=False)

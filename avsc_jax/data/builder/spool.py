@@ -68,8 +68,10 @@ class Spool:
             files.write_bytes(path.with_suffix('.bad'), note)
             return
         serializer = example_serializer.ExampleSerializer(self.features.get_serialized_info())
-        encode = self.features.encode_example
-        encoded = [serializer.serialize_example(encode(record)) for record in records]
+        examples = (serializer.get_tf_example(self.features.encode_example(r)) for r in records)
+        # else protobuf writes the fields in another order in every process, and the digest of the
+        # data set, by which its runs and features know it, would change with each build
+        encoded = [example.SerializeToString(deterministic=True) for example in examples]
         files.write_bytes(path, _pack(encoded))
 
     def forget_bad(self) -> None:

@@ -18,6 +18,7 @@ from avsc_jax.data.media.source import (
     MediaFile,
     TooLong,
     checked,
+    is_too_long,
     name_of,
     one_sentence,
     opened,
@@ -44,21 +45,25 @@ class Sound(NamedTuple):
     clipped: float
 
 
-def read_sound(source: MediaFile) -> Sound:
+def read_sound(source: MediaFile, *, max_duration_s: float | None = None) -> Sound:
     """Decodes the first sound track to two channels.
 
     It begins at the file's second 0, and is silent where the track has no data. Mono is doubled;
     more than two channels are mixed down by FFmpeg's standard matrix. The values of wav and FLAC
     are exact, but for floats beyond full scale, which are clipped.
 
+    Args:
+      max_duration_s: of the file; None: MAX_DURATION_S.
+
     Raises:
+      TooLong: it lasts longer.
       ValueError: the file cannot be decoded, or holds samples that no sound has; see FullScale.
     """
     blocks, count = [], 0
     if (format_ := _pcm_format(source)) and format_[0] <= 2:
         with _opened_pcm(source) as (sound, name):
             rate, count = sound.samplerate, sound.frames
-            _check_sound(name, count, rate)
+            _check_sound(name, count, rate, max_duration_s)
             scale = FullScale(name, rate, count)
             samples = sound.read(dtype='float32', always_2d=True)
             scale.check(samples)
@@ -66,12 +71,12 @@ def read_sound(source: MediaFile) -> Sound:
     else:
         with _opened_sound(source) as (container, stream):
             name, rate = name_of(source), stream.codec_context.sample_rate
-            scale = FullScale(name, rate, MAX_DURATION_S * rate)
+            scale = FullScale(name, rate, (max_duration_s or MAX_DURATION_S) * rate)
             for block in _sound_blocks(container, stream, scale):
                 blocks.append(block)
                 count += len(block)
-                _check_sound(name, count, rate)
-            _check_sound(name, count, rate)
+                _check_sound(name, count, rate, max_duration_s)
+            _check_sound(name, count, rate, max_duration_s)
     scale.finish()
     return Sound(np.concatenate(blocks), rate, scale.clipped)
 
@@ -383,7 +388,7 @@ def _check_sound(
     max_duration_s = max_duration_s or MAX_DURATION_S
     if not num_samples:
         raise ValueError(f'{name} holds no sound samples')
-    if not 0 < rate <= MAX_SAMPLE_RATE_HZ or num_samples > max_duration_s * rate:
+    if not 0 < rate <= MAX_SAMPLE_RATE_HZ or is_too_long(num_samples / rate, max_duration_s):
         raise (TooLong if 0 < rate <= MAX_SAMPLE_RATE_HZ else ValueError)(
             f'{name} claims {num_samples} samples at {rate} Hz; the limits are '
             f'{max_duration_s:.0f} s and {MAX_SAMPLE_RATE_HZ} Hz'

@@ -12,6 +12,7 @@ import soundfile
 
 MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
+LENGTH_SLACK = 1e-4  # share by which a file may pass a limit: encoders pad, and times are rounded
 MAX_HELD_S = 3600.0  # for which a film shows one picture
 MAX_SAMPLE_RATE_HZ = 192_000
 OGG_PAGE_BYTES = 27 + 255 + 255 * 255  # at most
@@ -48,6 +49,11 @@ MediaFile = str | os.PathLike | BinaryIO
 
 class TooLong(ValueError):
     """The error of a file that lasts longer than is allowed."""
+
+
+def is_too_long(duration_s: float, most_s: float) -> bool:
+    """Returns whether a file lasts longer than allowed, by more than its last packet may."""
+    return duration_s > most_s * (1 + LENGTH_SLACK)
 
 
 class _Titles(TypedDict, total=False):

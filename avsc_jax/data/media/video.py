@@ -23,6 +23,7 @@ from avsc_jax.data.media.source import (
     MAX_HELD_S,
     MediaFile,
     TooLong,
+    is_too_long,
     name_of,
     opened,
     packets_of,
@@ -66,6 +67,7 @@ def read_frames(
     *,
     short_side: int | None = None,
     resize: Callable[[np.ndarray], np.ndarray] | None = None,
+    max_duration_s: float | None = None,
 ) -> Frames:
     """Decodes exactly the frames that a rule picks, and only the picture groups that hold them.
 
@@ -74,8 +76,9 @@ def read_frames(
     Args:
       source: a path, or a binary file object.
       rule, short_side, resize: see Pick.
+      max_duration_s: of the file; None: MAX_DURATION_S.
     """
-    track = PictureTrack(source)
+    track = PictureTrack(source, max_duration_s=max_duration_s)
     span = track.extent.start_s, track.duration_s
     if span[0] > ROUNDING * track.extent.end_s:
         span = 0.0, track.extent.end_s
@@ -129,7 +132,8 @@ class PictureTrack:
         self._shown, self._stored = shown, stored
         seconds = seconds_of(stamps, tick, zero)
         is_constant, self.duration_s = timing(seconds, last_s, float(1 / rate))
-        if self.duration_s > (max_duration_s := max_duration_s or MAX_DURATION_S):
+        max_duration_s = max_duration_s or MAX_DURATION_S
+        if is_too_long(self.duration_s, max_duration_s):
             raise TooLong(
                 f'{self._name} lasts {self.duration_s:.0f} s; the limit is {max_duration_s:.0f}'
             )

@@ -143,6 +143,12 @@ def test_a_member_with_a_wrong_byte_is_named(tmp_path):
         assert 'fetch the archive again' in reason
 
 
+def test_a_clip_that_is_too_long_says_what_to_do(folder, monkeypatch):
+    monkeypatch.setattr(clip_reader.media.sound, 'MAX_DURATION_S', 0.01)
+    ((named, reason),) = problems(folder)
+    assert named == CLIP.audio and reason.endswith('Hz; cut it into shorter files')
+
+
 def test_both_files_of_a_clip_are_named_at_once(folder):
     (folder / CLIP.audio).write_bytes(b'')
     (folder / CLIP.video).unlink()

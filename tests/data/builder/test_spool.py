@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from array_record.python import array_record_module
 
 from avsc_jax.data import media
 from avsc_jax.data.builder import bad_media, base, spool
@@ -110,6 +111,17 @@ def break_three(folder):
 def test_a_clean_build_leaves_only_the_data_set(clean):
     assert beside(clean) == ['1.0.0']
     assert clean.info.metadata['left_out'] == []
+
+
+def test_records_are_the_same_bytes_in_each_build(clean):
+    """By themselves, protobuf's maps are written in an order of the process."""
+    fields = sorted(clean.info.features)
+    for path in Path(clean.data_path).glob('*.array_record*'):
+        with contextlib.closing(array_record_module.ArrayRecordReader(str(path))) as reader:
+            for record in reader.read_all():
+                named = [b'\n' + bytes([len(name)]) + name.encode() for name in fields]
+                places = [record.index(name) for name in named]
+                assert places == sorted(places)
 
 
 def test_all_bad_files_are_listed_before_the_build_fails(folder, tmp_path, capsys):
