@@ -146,6 +146,26 @@ def test_answers_depend_on_classes_and_prompts(predictor):
     assert len({each.content_hash for each in (predictor, one, other)}) == 3
 
 
+def test_weights_of_the_folder_are_taken_and_others_are_one_sentence(predictor, tmp_path):
+    """As avsc-convert leaves them, so that they need no options."""
+    sizes = {
+        'clip_vit_b32': {**TEXT, 'patch_size': 16, 'image_size': 32},
+        'clip_vit_b32_text': TEXT,
+    }
+    for name, options in sizes.items():
+        about = {'network': name, 'sha256': weights.source_of(name).sha256}
+        variables = weights.random_variables(models.create_model(name, **options), 3)
+        weights.write(variables, tmp_path / f'{name}.safetensors', about)
+    given = dict(prompts=PROMPTS, weights_dir=tmp_path)
+    read = zero_shot(['Beach', 'city_street'], encoder=ENCODER, **given)
+    record = {'frames': [np.zeros((40, 50, 3), np.uint8)], 'frame_times': np.zeros(1)}
+    (one,), (other,) = read.answers([record]), predictor.answers([record])
+    np.testing.assert_array_equal(one.probs, other.probs)
+    with pytest.raises(ValueError, match=r'wrong shape: \S+ \(77, 16\) for') as error:
+        zero_shot(encoder=ENCODER.replace('text_width=16', 'text_width=32'), **given)
+    assert 'clip_vit_b32_text.safetensors' in str(error.value) and '\n' not in str(error.value)
+
+
 @pytest.mark.slow
 def test_files_are_tagged_on_every_way_that_a_run_is(tmp_path, capsys):
     """A film and a picture: console, tables, embeddings, pages; a second start adds nothing."""
