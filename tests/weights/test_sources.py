@@ -103,4 +103,4 @@ def test_pictures_are_prepared_as_by_timm(timm, name):
     found = squares.prepare(np.stack(squares.items({'frames': [np.asarray(picture)]})))[0]
     assert found.shape == expected.shape
     off = np.abs(found - expected) * 255 * np.array(source.std)  # in bytes
-    assert off.max() < 1.01 and (off > 0.5).mean() < 2e-3
+    assert off.max() < 1e-3  # the same bytes, normalised in float32
