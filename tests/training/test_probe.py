@@ -56,6 +56,7 @@ def test_a_folder_of_pictures_becomes_a_probe_that_predicts(train, tmp_path, cap
     assert 'cross-validation, 5 folds of the training clips: log loss' in err
     assert 'temperature of the probe: every class' in out
     assert not [*(tmp_path / 'data').rglob('*array_record*')]  # nothing but features is written
+    assert run.read_familiarity().neighbours.shape[1] == 512
 
     model, variables, preprocess, classes = load_run(run.path)
     files = np.array(sorted({*folder.rglob('*.png')} - {folder / 'grey/7.png'}))
@@ -76,6 +77,7 @@ def test_a_folder_of_pictures_becomes_a_probe_that_predicts(train, tmp_path, cap
     np.testing.assert_allclose(ours[tested], table.probs[order], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_final_probe_is_fitted_to_all_clips_and_has_no_score(train, tmp_path, capsys):
     run = train('clip_probe,demo,final', stills(tmp_path / 'stills', 3), TINY)
     assert run.read_json('probe.json')['folds'] == 3
@@ -120,6 +122,7 @@ def test_a_folder_of_one_class_is_a_sentence(train, tmp_path):
         train('probe,demo', stills(tmp_path / 'stills', classes=('dark',)))
 
 
+@pytest.mark.slow
 def test_a_class_of_which_no_file_can_be_read_is_a_sentence(train, tmp_path):
     folder = stills(tmp_path / 'stills', 4)
     for k in range(4):
