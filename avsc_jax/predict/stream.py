@@ -27,6 +27,7 @@ from avsc_jax.predict.resume import json_line, listed, named
 from avsc_jax.predict.stream_buffer import Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 from avsc_jax.tables import parts
+from avsc_jax.types import Kind
 
 
 class Second(NamedTuple):
@@ -146,11 +147,11 @@ def run(
             for note in filter(lambda note: note not in shown, notes):
                 print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
             shown |= {*notes}
-            best = parts.best(predictor.parts, second.probs, top)
+            best = parts.best(parts.of(predictor), second.probs, top)
             scenes = '  '.join(f'{name} {value:.3f}' for _, name, value in best)
             print(f'{second.end_s:7.1f} s  {scenes}', flush=True)
             if out:
-                out.write(json_line(_line(second, predictor.classes)))
+                out.write(json_line(_line(second, predictor.classes, parts.kind_of(predictor))))
                 out.flush()
     return 0
 
@@ -173,13 +174,13 @@ def warm_up(predictor: Predictor, window_s: float | None = None) -> dict:
     return record
 
 
-def _line(second: Second, classes: Sequence[str]) -> dict:
+def _line(second: Second, classes: Sequence[str], kind: Kind = 'exclusive') -> dict:
     return {
         'start_s': second.start_s,
         'end_s': second.end_s,
         'scene': classes[parts.likeliest(second.probs)],
-        'probs': named(classes, second.probs),
-        'probs_window': listed(second.answer.probs),
+        'probs': named(classes, second.probs, kind),
+        'probs_window': listed(second.answer.probs, kind),
         'without': second.answer.without,
         'skipped': second.skipped,
     }
