@@ -21,6 +21,7 @@ from avsc_jax.predict.resume import Journal
 from avsc_jax.runs import familiarity
 from avsc_jax.runtime import cli, made_with, multihost
 from avsc_jax.runtime.files import write_arrays, write_texts
+from avsc_jax.tables import parts
 from avsc_jax.weights.cache import default_weights_dir
 
 
@@ -131,7 +132,7 @@ def _tag(
         line = journal.add(one, predictor.classes, embedding=keeps)
         if one.error:
             continue
-        tqdm.write(outputs.shown(line, predictor.parts, args.top))
+        tqdm.write(outputs.shown(line, parts.of(predictor), args.top))
         sys.stdout.flush()  # into a pipe, too
         if args.report:
             _explain(args, predictor, one, alone=len(files) == 1)
@@ -166,7 +167,7 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             probs.append(answer.probs)
             embedded.append(answer.embedding)
             marks = ''.join(f'  {mark}' for mark in familiarity.marks(answer.familiarity))
-            top = outputs.top(answer.probs, predictor.parts[0], args.top)
+            top = outputs.top(answer.probs, parts.of(predictor)[0], args.top)
             tqdm.write(f'{ids[-1]}  {top}{marks}')
     if args.csv and ids:
         segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
@@ -202,11 +203,11 @@ def _write(
             lines,
             predictor.classes,
             calibrated=predictor.is_calibrated,
-            kind=predictor.kind,
+            kind=parts.kind_of(predictor),
         )
     if out['timeline']:
         outputs.write_timeline(
-            out['timeline'], names, lines, predictor.classes, kind=predictor.kind
+            out['timeline'], names, lines, predictor.classes, kind=parts.kind_of(predictor)
         )
     if out['embeddings']:
         # None, which is missing, becomes NaN
@@ -231,6 +232,6 @@ def _explain(
         [explain(predictor, window) for window in one.kept],
         [*one.notes, *familiarity.marks(one.familiarity)],
         predictor.warnings,
-        parts=predictor.parts,
+        parts=parts.of(predictor),
     )
     write_texts(path.parent, {path.name: page})

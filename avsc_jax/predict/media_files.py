@@ -198,8 +198,8 @@ def _finished(predictor: Answering, opened: dict[Path, _Open]) -> Iterator[Predi
                 state.notes[media.clipping_note(state.clipped)] = None
             kept = [window for _, window in sorted(state.kept.values(), key=lambda k: -k[0])]
             facts = [*state.notes], kept, state.error, predictor.classes, state.stamp
-            kind: Kind = getattr(predictor, 'kind', 'exclusive')
-            yield Prediction(file, state.windows, *facts, getattr(predictor, 'parts', ()), kind)
+            own = parts.of(predictor), parts.kind_of(predictor)
+            yield Prediction(file, state.windows, *facts, *own)
 
 
 def _answer(

@@ -21,6 +21,7 @@ from avsc_jax.runtime import disk, json_files
 from avsc_jax.runtime import made_with as libraries
 from avsc_jax.runtime.files import stamp, whole
 from avsc_jax.tables import parts
+from avsc_jax.types import Kind
 
 
 def json_line(content: Mapping[str, Any]) -> str:
@@ -28,15 +29,16 @@ def json_line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, allow_nan=False) + '\n'
 
 
-def named(classes: Sequence[str], probs: np.ndarray) -> dict[str, float]:
-    """Returns class -> probability, without those that are missing."""
+def named(classes: Sequence[str], probs: np.ndarray, kind: Kind) -> dict[str, float]:
+    """Returns class -> probability, without those of tags that are missing."""
     values = zip(classes, probs.tolist(), strict=True)
-    return {name: value for name, value in values if not math.isnan(value)}
+    return {name: p for name, p in values if kind == 'exclusive' or not math.isnan(p)}
 
 
-def listed(values: np.ndarray) -> list[float | None]:
-    """Returns numbers as a list, with None for those that are missing."""
-    return [None if math.isnan(value) else value for value in values.tolist()]
+def listed(values: np.ndarray, kind: Kind) -> list[float | None]:
+    """Returns numbers as a list, with None for those of tags that are missing."""
+    is_tags = kind == 'independent'
+    return [None if is_tags and math.isnan(value) else value for value in values.tolist()]
 
 
 WINDOW = {
@@ -134,22 +136,22 @@ class Journal:
         else:
             line |= {'scene': classes[parts.likeliest(tagged.probs)]}
             line |= {'kind': tagged.kind} if tagged.kind == 'independent' else {}
-            line['probs'] = named(classes, tagged.probs)
+            line['probs'] = named(classes, tagged.probs, tagged.kind)
             if tagged.probs_max is not None:
-                line['probs_max'] = named(classes, tagged.probs_max)
+                line['probs_max'] = named(classes, tagged.probs_max, tagged.kind)
             line['timeline'] = [
                 {
                     'start_s': start_s,
                     'end_s': end_s,
                     'scene': classes[parts.likeliest(answer.probs)],
-                    'probs': listed(answer.probs),
+                    'probs': listed(answer.probs, tagged.kind),
                     **({} if answer.familiarity is None else {'familiarity': answer.familiarity}),
                 }
                 for start_s, end_s, answer in tagged.windows
             ]
             line |= familiarity_of(tagged)
             line |= {'without': tagged.without, 'notes': tagged.notes}
-            line |= {'embedding': listed(tagged.embedding)} if embedding else {}
+            line |= {'embedding': listed(tagged.embedding, tagged.kind)} if embedding else {}
             line |= {'stamp': [*tagged.stamp], **self._about, 'made_with': self._libraries}
         self.lines[line['file']] = line
         if self.path:

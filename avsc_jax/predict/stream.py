@@ -28,6 +28,7 @@ from avsc_jax.predict.stream_buffer import Tape
 from avsc_jax.predict.stream_sources import Raw, Recording
 from avsc_jax.runs import familiarity
 from avsc_jax.tables import parts
+from avsc_jax.types import Kind
 
 
 class Second(NamedTuple):
@@ -148,12 +149,12 @@ def run(
             for note in filter(lambda note: note not in shown, notes):
                 print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
             shown |= {*notes}
-            best = parts.best(predictor.parts, second.probs, top)
+            best = parts.best(parts.of(predictor), second.probs, top)
             scenes = '  '.join(f'{name} {value:.3f}' for _, name, value in best)
             marks = ''.join(f'  {mark}' for mark in familiarity.marks(second.answer.familiarity))
             print(f'{second.end_s:7.1f} s  {scenes}{marks}', flush=True)
             if out:
-                out.write(json_line(_line(second, predictor.classes)))
+                out.write(json_line(_line(second, predictor.classes, parts.kind_of(predictor))))
                 out.flush()
     return 0
 
@@ -176,15 +177,15 @@ def warm_up(predictor: Predictor, window_s: float | None = None) -> dict:
     return record
 
 
-def _line(second: Second, classes: Sequence[str]) -> dict:
+def _line(second: Second, classes: Sequence[str], kind: Kind = 'exclusive') -> dict:
     score = second.answer.familiarity
     fitted = {'familiarity': score, 'is_familiar': familiarity.is_familiar(score)}
     return ({} if score is None else fitted) | {
         'start_s': second.start_s,
         'end_s': second.end_s,
         'scene': classes[parts.likeliest(second.probs)],
-        'probs': named(classes, second.probs),
-        'probs_window': listed(second.answer.probs),
+        'probs': named(classes, second.probs, kind),
+        'probs_window': listed(second.answer.probs, kind),
         'without': second.answer.without,
         'skipped': second.skipped,
     }

@@ -211,7 +211,7 @@ class TaggingQueue:
             reasons,
             notes,
             predictor.warnings,
-            parts=predictor.parts,
+            parts=parts.of(predictor),
         )
         return {
             'scenes': self._ordered(one.probs),
@@ -242,7 +242,7 @@ class TaggingQueue:
 
     def _ordered(self, probs: np.ndarray) -> list[dict[str, Any]]:
         """All scenes with their probabilities, the likeliest first; of tags, some of each part."""
-        own = self._predictor.parts
+        own = parts.of(self._predictor)
         most = len(probs) if len(own) == 1 else TAGS
         return [{'scene': name, 'p': value} for _, name, value in parts.best(own, probs, most)]
 

@@ -4,9 +4,11 @@ A part that a row misses is NaN there: means leave it out, and no other value st
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from avsc_jax.types import Kind
 
 
 class Part(NamedTuple):
@@ -25,6 +27,16 @@ class Part(NamedTuple):
     def short(self, name: str) -> str:
         """Returns the name of a class without the prefix."""
         return name.removeprefix(self.prefix)
+
+
+def of(system: Any) -> tuple[Part, ...]:
+    """Returns the classes of a system in parts; all are one part where it has no `parts`."""
+    return getattr(system, 'parts', ()) or (Part('', tuple(system.classes)),)
+
+
+def kind_of(system: Any) -> Kind:
+    """Returns the kind of a system's classes: 'exclusive' where it has no `kind`."""
+    return getattr(system, 'kind', 'exclusive')
 
 
 def mean(rows: Sequence[np.ndarray]) -> np.ndarray:

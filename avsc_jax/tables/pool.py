@@ -33,7 +33,8 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
     is_independent = table.meta.get('kind') == 'independent'
     if is_independent and rule != 'mean':
         check_exclusive(table, f'the pooling rule {rule!r}')
-    differs = (table.label != table.label[first][group]).reshape(len(group), -1).any(axis=1)
+    differs = table.label != table.label[first][group]
+    differs = differs.any(axis=1) if differs.ndim == 2 else differs
     unlike = np.unique(table.clip_id[differs])
     if len(unlike):
         raise ValueError(
