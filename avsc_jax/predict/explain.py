@@ -57,7 +57,10 @@ def explain(predictor: Predictor, window: Mapping) -> Explanation:
         sound=_sound(window, heard) if 'sound' in kinds else None,
         attention=_attention(window, views[first['sound']]) if 'sound' in kinds else None,
         maps={'picture': [m.network for m in seen], 'sound': [m.network for m in heard]},
-        of_kind={kind: part.classes[targets[part]] for kind, part in first.items()},
+        of_kind={
+            kind: f'{kind}: ' * are_tags + part.classes[targets[part]]
+            for kind, part in first.items()
+        },
     )
 
 

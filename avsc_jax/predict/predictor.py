@@ -27,7 +27,7 @@ from avsc_jax.predict.member import Member
 from avsc_jax.runs import shapes
 from avsc_jax.runs.run_folder import RunFolder, opening
 from avsc_jax.runtime.files import printable
-from avsc_jax.tables import mix
+from avsc_jax.tables import mix, parts
 from avsc_jax.tables.parts import Part
 from avsc_jax.training import ensemble as ensemble_job
 
@@ -74,7 +74,7 @@ class Predictor:
         settings: Mapping | None = None,
     ):
         self.title, self.members, self.warnings = title, members, warnings
-        self.kind = members[0].kind
+        self.kind = parts.kind_of(members[0])
         self.parts = self._parts()
         self.classes = tuple(name for part in self.parts for name in part.classes)
         self.is_calibrated, self._settings = is_calibrated, dict(settings or {})
