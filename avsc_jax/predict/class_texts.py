@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
 
 ENCODER = 'clip_vit_b32'
@@ -67,7 +66,7 @@ def prompts(templates: Sequence[str]) -> tuple[str, ...]:
     for template in templates:
         if (places := template.count('{}')) != 1:
             raise ValueError(
-                f'the prompt {printable(template)!r} has {places} places for the name of a class; '
+                f'the prompt {template!r} has {places} places for the name of a class; '
                 f'write {{}} once, as in {PROMPT!r}'
             )
     return tuple(templates)
