@@ -82,7 +82,7 @@ def examples() -> list[str]:
 
 
 def test_the_python_example_of_numbers_runs() -> None:
-    (example,) = (block for block in examples() if 'Predictor' not in block)
+    (example,) = (block for block in examples() if 'predict' not in block)
     variables: dict = {}
     exec(compile(example, 'README.md', 'exec'), variables)
     last = ast.unparse(ast.parse(example).body[-1])
@@ -102,3 +102,14 @@ def test_the_python_example_of_tagging_runs(
     prediction = variables['prediction']
     printed = f'{prediction.scene} {prediction.ranking[:3]}\n'
     assert capsys.readouterr().out == printed and len(prediction.ranking) == 10
+
+
+@pytest.mark.slow
+def test_the_python_example_of_tags_runs(film, tmp_path, monkeypatch, capsys) -> None:
+    (example,) = (block for block in examples() if 'tags' in block)
+    film(tmp_path / 'clip.mp4')
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, 'README.md', 'exec'), {})
+    printed = ast.literal_eval(capsys.readouterr().out)
+    titles = ['sound, AudioSet tags by YAMNet', 'picture, ImageNet classes by EfficientNet-Lite0']
+    assert [*printed] == titles and [len(named) for named in printed.values()] == [521, 1000]

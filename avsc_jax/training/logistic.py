@@ -12,7 +12,7 @@ from avsc_jax import ensemble, metrics
 from avsc_jax.types import Array, Float, Int
 
 TOLERANCE = 1e-7  # probabilities are within 1e-6 of the optimum
-MAX_STEPS = 5000
+STEPS = 5000  # at most; a fit takes some hundred
 Fold = tuple[np.ndarray, np.ndarray]  # rows that are fitted, and rows that are scored
 
 
@@ -121,7 +121,7 @@ def _fitted(c: float, rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     """Returns the weights `[D, C]` and biases `[C]` of a fit."""
     from sklearn.linear_model import LogisticRegression  # takes a second, of every command
 
-    model = LogisticRegression(C=c, tol=TOLERANCE, max_iter=MAX_STEPS).fit(rows, labels)
+    model = LogisticRegression(C=c, tol=TOLERANCE, max_iter=STEPS).fit(rows, labels)
     weights, bias = model.coef_.T, model.intercept_
     if weights.shape[1] == 1:  # of two classes there is one logit
         return np.hstack([0 * weights, weights]), np.hstack([0 * bias, bias])

@@ -43,6 +43,7 @@ class Backbone:
         'answers' gradients among the slow tests only, 'slow' all among the slow tests.
       live: pictures of the tests marked `parity`.
       slow: whether these are slow too.
+      classes: of its own head, if it has one.
     """
 
     parameters: int | None = None
@@ -57,6 +58,7 @@ class Backbone:
     golden: str = ''
     live: tuple[Live, ...] = ()
     slow: bool = False
+    classes: int = 1000
 
 
 def maps(sides: tuple[int, ...], **channels: int) -> dict[str, tuple[int, ...]]:
@@ -75,6 +77,9 @@ def blocks(
     return maps(sides, stem=stem, **named, embedding=embedding)
 
 
+# Number of each layer of YAMNet, how often it halves the first one's map, and channels.
+YAMNET_LAYERS = [(1, 0, 32), (2, 0, 64), (3, 1, 128), (4, 1, 128), (5, 2, 256), (6, 2, 256)]
+YAMNET_LAYERS += [(n, 3, 512) for n in range(7, 13)] + [(13, 4, 1024), (14, 4, 1024)]
 ODD = (Live(97, 131), Live(256, 100))
 FULL = (Live(224, 224), *ODD, Live(64, 64, rows=4, train=True))
 
@@ -343,5 +348,15 @@ BACKBONES = {
     'openl3_image': Backbone(
         4_688_198,
         maps((112, 56, 28, 28), block1=64, block2=128, block3=256, block4=512, embedding=512),
+    ),
+    # With all 521 classes 3,729,481, and 21,888 statistics: the 3.75 million that are published.
+    'yamnet': Backbone(
+        3_205_706,
+        classes=521,
+        outputs={
+            **{f'layer{n}': (48 // 2**k, 32 // 2**k, width) for n, k, width in YAMNET_LAYERS},
+            'embedding': (1024,),
+        },
+        side=0,
     ),
 }

@@ -47,7 +47,7 @@ def test_a_network_has_the_published_size_and_maps(name, outline, parameters):
     row, ((first, out), variables) = BACKBONES[name], outline(name)
     classes = 10 if 'head' in variables['params'] else None
     assert parameters(name, num_classes=classes) == row.parameters
-    assert first.shape == ((1, 1000) if classes else (1, *row.outputs['embedding']))
+    assert first.shape == ((1, row.classes) if classes else (1, *row.outputs['embedding']))
     assert {key: value.shape[1:] for key, value in out.items()} == row.outputs
     if row.side:
         assert models.input_spec(name).shape == (1, row.side, row.side, 3)

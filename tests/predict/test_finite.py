@@ -13,6 +13,7 @@ from avsc_jax import tables
 from avsc_jax.data import windows
 from avsc_jax.predict import __main__ as predict
 from avsc_jax.predict import command, embeddings, media_files, predictor, stream
+from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import json_line
 from avsc_jax.serve.queue import Refusal, TaggingQueue
@@ -138,7 +139,7 @@ def test_no_line_holds_a_number_that_json_does_not_have():
     for value in (np.nan, np.inf, -np.inf):
         with pytest.raises(ValueError, match='not JSON compliant'):
             json_line({'probs': [0.5, float(value)]})
-    answer = SimpleNamespace(probs=np.array([np.nan, 1]), without=())
+    answer = Answer(np.array([np.nan, 1]), np.zeros(1), ())
     second = stream.Second(0.0, 1.0, answer.probs, answer, 0, [])
     with pytest.raises(ValueError, match='not JSON compliant'):
         json_line(stream._line(second, CLASSES))

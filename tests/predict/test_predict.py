@@ -120,7 +120,6 @@ def test_a_dataset_s_records_get_the_pictures_of_its_files(data_dir, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'sentence'),
     [
-        ([], 'give one of --model (a run folder) or --zero_shot or --encoder; none of them'),
         (['--model=run', f'--encoder={SOUND}'], '--encoder; --model and --encoder is given'),
         (['--model=run', '--zero_shot'], 'or --zero_shot; --model and --zero_shot is given'),
         (['--model=run', '--classes=a,b'], '--classes goes with --zero_shot; add that flag'),
