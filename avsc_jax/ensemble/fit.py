@@ -7,8 +7,7 @@ given rows. The numbers they return are arguments of functions of `avsc_jax.ense
 import math
 
 import numpy as np
-import scipy.optimize
-import scipy.special
+import scipy  # whose parts load on first use
 
 from avsc_jax import metrics
 from avsc_jax.types import Array, Float, Int

@@ -82,8 +82,10 @@ def opened(args: argparse.Namespace) -> 'Predictor':
     """
     from avsc_jax import weights
     from avsc_jax.predict import predictor, tags, zero_shot
+    from avsc_jax.runtime import compiled_programs
     from avsc_jax.weights.cache import default_weights_dir
 
+    compiled_programs.keep()
     weights_dir = args.weights_dir or default_weights_dir()
     if not args.model and not args.zero_shot:
         if args.download_weights:  # what else the tags use is installed
