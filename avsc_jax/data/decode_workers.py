@@ -5,6 +5,7 @@ the length of a JSON header, the header, and the bytes of the arrays that the he
 parent checks all it reads and executes none of it: a hostile file may control the worker.
 """
 
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -133,6 +135,55 @@ def decode(
         while any(slot.is_alive() for slot in slots):
             with contextlib.suppress(queue.Empty):
                 done.get(timeout=0.05)
+
+
+class Readers:
+    """Worker processes by which several threads read files, as `decode` does for one.
+
+    A worker reads one file at a time; there are as many as files that are read at once.
+    """
+
+    def __init__(self, wants: Wants, limits: Limits = Limits()):
+        self._wants, self._limits = wants, limits
+        self._idle: collections.deque[_Worker] = collections.deque()
+        weakref.finalize(self, _end_all, self._idle)
+
+    def windows(self, file: Path) -> Iterator[dict]:
+        """Yields the windows of a file, see windows.read, each when the next one is decoded.
+
+        Raises:
+          ValueError: the file cannot be read, or takes more than the limits.
+        """
+        worker: _Worker | None = self._taken()
+        window: dict | str | None = None
+        try:
+            worker.ask(file)
+            while worker:
+                answer = worker.answer()
+                if not isinstance(answer, dict):
+                    self._idle.append(worker)
+                    worker = None
+                if isinstance(window, dict):
+                    yield window
+                window = answer
+        except _Stopped as stopped:
+            raise ValueError(f'{file}: {stopped}') from stopped
+        finally:
+            if worker:
+                worker.end()
+        if window:
+            raise ValueError(window)
+
+    def _taken(self) -> '_Worker':
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Worker(self._wants, self._limits)
+
+
+def _end_all(workers: Iterable['_Worker']) -> None:
+    for worker in workers:
+        worker.end()
 
 
 class _Stopped(Exception):

@@ -314,7 +314,8 @@ def _clips(
         for k in blocks
         for index in range(k * CLIPS_PER_BLOCK, min((k + 1) * CLIPS_PER_BLOCK, len(records)))
     ]
-    loaded = read_ahead(load, places, num_threads=MEDIA_THREADS if of_media else 16)
+    num_threads = MEDIA_THREADS if of_media else getattr(records, 'num_threads', 16)
+    loaded = read_ahead(load, places, num_threads=num_threads)
     off = not places or not multihost.is_first()
     return iter(tqdm(loaded, f'encoding {split}', len(places), unit='clip', disable=off))
 

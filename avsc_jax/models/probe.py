@@ -10,13 +10,17 @@ import numpy as np
 
 from avsc_jax.types import Array, Float
 
+# Of a feature that few training clips have, a new clip's value is many deviations from the mean and
+# would be most of its distance from them: benchmarks/NOTES.md, Familiarity
+MOST_DEVIATIONS = 5.0
 ENCODERS = {'tf_efficientnet_lite0': 1280, 'yamnet': 1024}
 
 
 class Probe(nn.Module):
     """Logistic regression on the features of one or several encoders, with a temperature.
 
-    Its variables are not trained by steps but made of a fit, by `fitted`.
+    Its variables are not trained by steps but made of a fit, by `fitted`. Its embedding is the
+    standardised features, which end at MOST_DEVIATIONS there.
 
     Attributes:
       encoders: name of each encoder -> width of its features, in the order of concatenation.
@@ -41,11 +45,12 @@ class Probe(nn.Module):
         self, inputs: Mapping[str, Array], *, train: bool = False
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
         features = jnp.concatenate([inputs[name] for name in self.input_spec], axis=-1)
-        embedding = Standard(name='standard')(features)
+        standard = Standard(name='standard')(features)
+        embedding = jnp.clip(standard, -MOST_DEVIATIONS, MOST_DEVIATIONS)
         out = {'embedding': embedding}
         if not self.num_classes:
             return embedding, out
-        return Head(self.num_classes, name='head')(embedding), out
+        return Head(self.num_classes, name='head')(standard), out
 
 
 class Standard(nn.Module):

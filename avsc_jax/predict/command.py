@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         given['max_duration_s'] = args.max_hours * 3600
         return embeddings.encode(args.files, args.encoder, args.embeddings, **given)
     predictor = opened(args)
+    if args.csv:
+        tables.check_classes(args.csv, predictor.classes)
     for warning in predictor.warnings:
         print(f'! {warning}', file=sys.stderr)
     if source:

@@ -19,7 +19,7 @@ from avsc_jax.input_pipeline.yamnet_inputs import YAMNetInputs
 from avsc_jax.predict.answer import KINDS, Answer, check_finite
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.predictor import Predictor
-from avsc_jax.predict.zero_shot import READING, zero_shot
+from avsc_jax.predict.zero_shot import READING, ReadyMade, zero_shot
 from avsc_jax.tables import parts
 from avsc_jax.tables.parts import Part
 from avsc_jax.types import Kind
@@ -62,7 +62,7 @@ def tags(*, weights_dir: str | os.PathLike | None = None, gain: str | None = Non
     return Tags({SOUND: sound, PICTURE: _picture_member(folder)}, gain)
 
 
-class Tags(Predictor):
+class Tags(ReadyMade):
     """Tags of each sense by a member of its own, side by side.
 
     Args:
@@ -87,10 +87,6 @@ class Tags(Predictor):
         """Returns the part of probabilities `[C]` that a member gives."""
         place = self.members.index(member)
         return [own for _, own in parts.split(self.parts, probs)][place]
-
-    def window_notes(self, window_s: float) -> list[str]:
-        """Returns no notes: the networks take sound and pictures of any length."""
-        return []
 
     def _answers(self, records: Sequence[Mapping], kinds: Collection[str]) -> list[Answer]:
         """Answers records that hold the same modalities; what the others would give is NaN."""

@@ -99,7 +99,15 @@ def zero_shot(
             network, settings, None, {seen.name: system.of_encoder(seen, folder)}
         ),
     )
-    return Predictor(title, [member], [])
+    return ReadyMade(title, [member], [])
+
+
+class ReadyMade(Predictor):
+    """A predictor of networks that were not trained on clips: windows may have any length."""
+
+    def window_notes(self, window_s: float) -> list[str]:
+        """Returns no notes: the networks take sound and pictures of any length."""
+        return []
 
 
 def unit_mean(embeddings: np.ndarray, count: int) -> Array:

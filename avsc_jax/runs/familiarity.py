@@ -50,6 +50,11 @@ class Familiarity:
         place = max(0, cosines.shape[1] - NEIGHBOURS)
         return 1 - np.partition(cosines, place, axis=1)[:, place]
 
+    @property
+    def can_mark(self) -> bool:
+        """Whether there are enough held-out clips for any clip to score FALSE_ALARMS or less."""
+        return 1 / (1 + len(self.distances)) <= FALSE_ALARMS
+
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Returns the familiarity `[N]` of embeddings `[N, D]`, in (0, 1].
 

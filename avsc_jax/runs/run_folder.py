@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import platform
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -212,8 +213,20 @@ class RunFolder:
         return self._arrays('means.npz')
 
     def write_familiarity(self, fitted: familiarity.Familiarity) -> None:
-        """Writes the familiarity of clips to the training clips, in the first process only."""
-        if multihost.is_first():
+        """Writes the familiarity of clips to the training clips, in the first process only.
+
+        One that would call every clip familiar is not written, which a note tells.
+        """
+        if not multihost.is_first():
+            return
+        if not fitted.can_mark:
+            print(
+                f'note: predict will mark no clip as {familiarity.UNLIKE}, for want of clips to '
+                f'compare it with: {len(fitted.distances)}, and '
+                f'{1 / familiarity.FALSE_ALARMS - 1:.0f} are needed',
+                file=sys.stderr,
+            )
+        else:
             files.write_arrays(self.path / familiarity.FILE, **familiarity.to_arrays(fitted))
 
     def read_familiarity(self) -> familiarity.Familiarity | None:

@@ -6,7 +6,7 @@ Training writes a table for each split; scoring and ensembles read them.
 from avsc_jax.tables.names import Note, clip_name, matched, stem
 from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, renamed, seconds, with_classes
 from avsc_jax.tables.predictions import Predictions, cautioned, check_exclusive, joined, rows
-from avsc_jax.tables.table_files import SUFFIXES, read, write
+from avsc_jax.tables.table_files import SUFFIXES, check_classes, read, write
 from avsc_jax.tables.truth_files import truth, truth_and_groups, with_truth
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     'Predictions',
     'aligned',
     'cautioned',
+    'check_classes',
     'check_exclusive',
     'clip_name',
     'grouped',

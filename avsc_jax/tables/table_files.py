@@ -78,6 +78,16 @@ def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Pred
     return table
 
 
+def check_classes(path: pathlib.Path, classes: Sequence[str]) -> None:
+    """Raises ValueError if a text file at `path` would have a class named like another column.
+
+    check_classes(pathlib.Path('clips.csv'), ['bus', 'tram'])
+    """
+    taken = [name for name in classes if name in (*NAMES, *FACTS)]
+    if taken and not _is_npz(path):
+        raise ValueError(f'{path} cannot hold a class called {taken[0]!r}; write .npz')
+
+
 def write(table: Predictions, path: str | pathlib.Path, separator: str = '\t') -> None:
     """Writes a predictions table; the file appears once it is complete.
 
@@ -110,8 +120,7 @@ def write(table: Predictions, path: str | pathlib.Path, separator: str = '\t') -
             'write .npz'
         )
     classes = table.meta['classes']
-    if taken := [name for name in classes if name in (*NAMES, *FACTS)]:
-        raise ValueError(f'{path} cannot hold a class called {taken[0]!r}; write .npz')
+    check_classes(path, classes)
     group = [] if table.group is None else [table.group.tolist()]
     likeliest = [parts.likeliest(row) for row in table.probs]
     facts = zip(table.clip_id.tolist(), likeliest, *group, strict=True)

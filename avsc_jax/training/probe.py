@@ -100,8 +100,9 @@ def run(
         x = np.concatenate([*inputs[config.data.train].values()], axis=1)
         fit = logistic.fit(x, train.label, cut, config.grid)
         _told(folder, fit, config.cross_validation)
-        standard = ((x - fit.mean) / fit.deviation).astype(np.float32)  # the probe's embedding
-        folder.write_familiarity(familiarity.fit(standard, train.label))
+        most = probe.MOST_DEVIATIONS
+        embedding = np.clip((x - fit.mean) / fit.deviation, -most, most)  # as the network gives it
+        folder.write_familiarity(familiarity.fit(embedding.astype(np.float32), train.label))
         state = TrainState.create(model, optax.identity(), seed=config.seed)
         made = probe.fitted(fit.mean, fit.deviation, fit.kernel, fit.bias, fit.temperature)
         checkpoints.save(state.replace(params=made['params']), [], is_best=True)

@@ -137,6 +137,29 @@ def test_after_the_death_of_a_worker_another_one_goes_on(tmp_path, worker, start
     assert windows_of == ['die.wav', 'a.wav', 'a.wav', 'leave.wav', 'b.wav', 'b.wav']
 
 
+def test_readers_start_a_worker_for_each_file_that_is_read_at_once(tmp_path, worker, started):
+    worker(FATEFUL)
+    files = [wav(tmp_path / f'{name}.wav') for name in ('a', 'odd', 'die', 'b')]
+    readers = decode_workers.Readers(SOUND)
+    expected = windows.read(files[0], SOUND)
+    for window, here in zip(readers.windows(files[0]), expected, strict=True):
+        np.testing.assert_equal(window, here)
+    with pytest.raises(ValueError, match=r'none\.wav does not exist'):
+        list(readers.windows(tmp_path / 'none.wav'))
+    with pytest.raises(ValueError, match=r"odd\.wav: KeyError\('codec'\)"):
+        list(readers.windows(files[1]))
+    assert len(started) == 1
+    with pytest.raises(ValueError, match=r'die\.wav: the decoder died \(signal 9\)'):
+        list(readers.windows(files[2]))
+    first, second = (readers.windows(files[3]) for _ in range(2))
+    next(first), next(second)
+    assert len(started) == 3
+    first.close()
+    assert len([*second]) == 1
+    del readers, second
+    assert all(process.poll() is not None for process in started)
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_stopped(tmp_path, worker, started):
     worker(FATEFUL)

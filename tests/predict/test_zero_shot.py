@@ -132,6 +132,23 @@ def test_classes_and_prompts_go_with_zero_shot_only(command, flag):
         (command.flags.parse if command is predict else command.parse)(['--model=run', flag])
 
 
+def test_a_class_that_the_table_cannot_hold_is_an_error_before_files_are_read(
+    tmp_path, monkeypatch, capsys
+):
+    flags = ['--zero_shot', '--weights=random:0', f'--encoder={ENCODER}', '--classes=a,filename']
+    Image.new('RGB', (8, 8)).save(tmp_path / 'cat.jpg')
+    files = [str(tmp_path / 'cat.jpg'), f'--csv={tmp_path / "x.csv"}']
+    monkeypatch.setattr('sys.argv', ['x', *files, *flags])
+    assert cli.main(predict.main) == 1
+    out, err = capsys.readouterr()
+    assert not out and len(err.splitlines()) == 1
+    assert "x.csv cannot hold a class called 'filename'; write .npz" in err
+
+
+def test_windows_of_any_length_get_no_note(predictor):
+    assert predictor.wants().window_s == 10 and not predictor.window_notes(3.0)
+
+
 def test_one_text_is_no_list():
     with pytest.raises(TypeError, match="classes is the text 'bus'; give a list of names"):
         zero_shot('bus')

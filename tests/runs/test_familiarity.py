@@ -59,6 +59,17 @@ def test_a_run_keeps_it_and_an_older_one_has_none(tmp_path):
     np.testing.assert_array_equal(run.read_familiarity().score(x), fitted.score(x))
 
 
+@pytest.mark.parametrize(('count', 'is_kept'), [(18, False), (19, True)])
+def test_too_few_clips_to_mark_one_are_told_and_give_no_score(tmp_path, capsys, count, is_kept):
+    same = np.array([[1.0, 0.0]])
+    fitted = familiarity.fit(same.repeat(9, 0), np.zeros(9, int), same.repeat(count, 0))
+    RunFolder(tmp_path).write_familiarity(fitted)
+    assert (RunFolder(tmp_path).read_familiarity() is not None) == is_kept
+    is_marked = fitted.score(-same)[0] <= familiarity.FALSE_ALARMS
+    assert is_marked == is_kept == fitted.can_mark
+    assert ('note: predict will mark no clip as unlike' in capsys.readouterr().err) != is_kept
+
+
 NEAR = np.zeros((3, 2), np.float32)
 
 

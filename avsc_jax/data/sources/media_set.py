@@ -1,18 +1,21 @@
 """A user's own media files as a data set that is read directly: no records are written.
 
-A file is a record, whose windows are decoded one by one when its features are made.
+A file is a record, whose windows are decoded one by one when its features are made, in processes
+of their own under limits of time and memory.
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media, windows
+from avsc_jax.data import media
 from avsc_jax.data.builder.clip_reader import Clip
+from avsc_jax.data.decode_workers import MAX_WORKERS, Readers
 from avsc_jax.data.sources import listing
 from avsc_jax.data.sources.folder import Folder, summary
 from avsc_jax.data.sources.source import DataSource, Forecast
@@ -151,6 +154,8 @@ class MediaSet:
 class Files(Sequence):
     """The media files of one split, used like data.records.Records; safe to read from threads.
 
+    `num_threads` is how many should read: a file of several windows has a process meanwhile.
+
     Args:
       clips: the files' names below `root`, and their classes.
       wants: what is decoded.
@@ -168,6 +173,8 @@ class Files(Sequence):
     ):
         self._clips, self._root, self._wants, self._skip = clips, root, wants, skip
         self._label_of = {scene: label for label, scene in enumerate(classes)}
+        self._readers = cache(Readers)
+        self.num_threads = min(os.cpu_count() or 1, MAX_WORKERS)
 
     def __len__(self) -> int:
         return len(self._clips)
@@ -192,8 +199,8 @@ class Files(Sequence):
             if not (wants.audio or wants.frames):
                 continue
             try:
-                yield from windows.read(self._root / name, wants)
-            except (ValueError, OSError) as error:
+                yield from self._readers(wants).windows(self._root / name)
+            except ValueError as error:
                 if not self._skip:
                     raise ValueError(
                         f'{error}; mend the file or remove it, or leave out what cannot be read by '

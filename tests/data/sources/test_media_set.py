@@ -7,7 +7,7 @@ import soundfile
 from ml_collections import ConfigDict
 from PIL import Image
 
-from avsc_jax.data import sources
+from avsc_jax.data import decode_workers, sources
 from avsc_jax.data.sources import listing
 from avsc_jax.input_pipeline import feature_cache
 from avsc_jax.input_pipeline.encoders import EncoderSpec
@@ -133,6 +133,13 @@ def test_a_file_that_cannot_be_read_is_an_error_or_left_out(tmp_path, capsys):
     lenient = opened(folder, tmp_path, on_error='skip').records('train+test')
     assert [*lenient[place]['windows']] == []
     assert 'note: not read: ' in capsys.readouterr().err
+
+
+def test_files_are_decoded_by_processes_that_may_die(tmp_path, monkeypatch):
+    record = opened(folder_of(tmp_path / 'x', 'a.png', 'bb.png'), tmp_path).records('test')[0]
+    monkeypatch.setattr(decode_workers, 'COMMAND', ('sh', '-c', 'exit 3'))
+    with pytest.raises(ValueError, match=r'\.png: the decoder died \(exit code 3\).*mend the file'):
+        next(record['windows'])
 
 
 class Twice(feature_cache.Encoder):
