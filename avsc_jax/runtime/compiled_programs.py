@@ -22,7 +22,7 @@ def keep() -> None:
     the compiler's options and its version; here each kind of processor has a folder of its own. A
     program is code that runs, so the folder must be the user's alone. Without one nothing is kept.
     """
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.values['jax_compilation_cache_dir']:
         return
     folder = Path('~/.cache/avsc_jax/compiled').expanduser() / _processor()
     with contextlib.suppress(OSError):
