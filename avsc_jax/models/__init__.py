@@ -126,6 +126,11 @@ def check_input(name: str, spec: Any) -> None:
     Args:
       name: what the network is called in the sentence.
       spec: its `input_spec`.
+
+    Example:
+      >>> check_input('swin', jax.ShapeDtypeStruct((1, 9999, 9999, 3), 'float32'))
+      Traceback (most recent call last):
+      ValueError: swin has an input of (1, 9999, 9999, 3); at most 4,194,304 values are allowed
     """
     for leaf in jax.tree.leaves(spec):
         if math.prod(leaf.shape) > MAX_INPUT_VALUES:
