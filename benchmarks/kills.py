@@ -7,7 +7,8 @@ data, extracts features, trains and reports), `python -m avsc_jax.predict` with 
 demo's films, `score` on the run's predictions, and `export` of the run as StableHLO.
 The first round is left alone. In each round after it a command is killed (SIGKILL to it and its
 children) at a random moment and given again, until it ends by itself; then the round's results
-must be byte for byte those of the first. RESULTS says which files these are.
+must be byte for byte those of the first. RESULTS says which files these are. Each round's media are
+other files, so the stamps that cached features keep of them are not compared.
 
 The main job is killed within half of its undisturbed length after each start, so that the kills of
 one round are spread over all of it, and predict within its length, for it goes on, too. Scoring
@@ -127,13 +128,22 @@ def disturb(
 
 
 def results(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that makes up the result of a round."""
+    """SHA-256 of every file that makes up the result of a round; see `_sha256`."""
     files = {file for pattern in RESULTS for file in folder.glob(pattern)}
     files.discard(folder / 'run/checksums.json')  # Orbax writes times into its files
-    return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(files)
-    }
+    return {str(file.relative_to(folder)): _sha256(file) for file in sorted(files)}
+
+
+def _sha256(file: Path) -> str:
+    """SHA-256 of a file; of cached features without the stamps of the media, times and inodes."""
+    if 'features' not in file.parts:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with np.load(file) as arrays:
+        for name in sorted({*arrays} - {'stamps'}):
+            array = arrays[name]
+            digest.update(f'{name} {array.dtype} {array.shape}'.encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 def main() -> int:

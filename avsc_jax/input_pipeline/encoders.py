@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +21,6 @@ from avsc_jax.models.sources import Source
 from avsc_jax.runtime import compiler
 from avsc_jax.runtime.options import check_numbers
 
-MAX_INPUT_VALUES = 1 << 22  # of one item of a network; pictures of 1182 x 1182
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
 CACHE_FORMAT = 4  # increase it when features change for the same spec
@@ -101,12 +99,7 @@ class EncoderSpec:
         """Raises ValueError if an option is unknown or absurdly large; no weights are read."""
         check_numbers(self.name, self.options)
         if self.name not in FRONT_ENDS:
-            shape = models.input_spec(self.name, **self.network).shape
-            if math.prod(shape) > MAX_INPUT_VALUES:
-                raise ValueError(
-                    f'{self.name} has an input of {shape}; at most {MAX_INPUT_VALUES:,} values are '
-                    'allowed'
-                )
+            models.check_input(self.name, models.input_spec(self.name, **self.network))
         for name, values in self.scale.items():
             if not _are_three(values, above={'mean': -1, 'std': 0}[name]):
                 raise ValueError(

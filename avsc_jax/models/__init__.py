@@ -35,6 +35,7 @@ from avsc_jax.models.sources import Source
 from avsc_jax.runtime.options import check_names, check_numbers
 
 MAX_LAYERS = 5000  # modules of a network; HRNet-W18 has 1,232
+MAX_INPUT_VALUES = 1 << 22  # of one item of a network; pictures of 1182 x 1182
 MAX_BLOCKS = 1000  # of a stage
 BLOCKS = ('layers', 'depths', 'blocks', 'first_blocks', 'modules', 'depth_multiplier')
 
@@ -117,16 +118,39 @@ def init(model: str | nn.Module, key: int | jax.Array = 0) -> dict:
     return model.lazy_init(key, model.input_spec)
 
 
+def check_input(name: str, spec: Any) -> None:
+    """Raises ValueError for a network whose input has more than MAX_INPUT_VALUES.
+
+    Networks make masks and tables of the size of their input before anything is computed.
+
+    Args:
+      name: what the network is called in the sentence.
+      spec: its `input_spec`.
+
+    Example:
+      >>> check_input('swin', jax.ShapeDtypeStruct((1, 9999, 9999, 3), 'float32'))
+      Traceback (most recent call last):
+      ValueError: swin has an input of (1, 9999, 9999, 3); at most 4,194,304 values are allowed
+    """
+    for leaf in jax.tree.leaves(spec):
+        if math.prod(leaf.shape) > MAX_INPUT_VALUES:
+            raise ValueError(
+                f'{name} has an input of {leaf.shape}; at most {MAX_INPUT_VALUES:,} values are '
+                'allowed'
+            )
+
+
 def variable_shapes(model: nn.Module) -> dict:
     """Returns the tree of variables with a `jax.ShapeDtypeStruct` at each leaf; computes nothing.
 
     Raises:
-      ValueError: the network has more than MAX_LAYERS layers.
+      ValueError: the network has more than MAX_LAYERS layers, or too large an input.
 
     Example:
       >>> variable_shapes(create_model('resnet50'))['params']['conv1']['kernel'].shape
       (7, 7, 3, 64)
     """
+    check_input(type(model).__name__, model.input_spec)
     try:
         hash(model)
     except TypeError:  # dicts among its fields

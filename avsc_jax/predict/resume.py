@@ -177,7 +177,7 @@ class Journal:
             os.truncate(path, len(complete))
         for number, text in enumerate(complete.decode('utf-8', 'replace').splitlines(), 1):
             try:
-                line = json_files.parse(text, finite=False)
+                line = json_files.parse(text, finite=False, paths=True)
                 if not json_files.is_finite(line):
                     continue
                 json_files.check(line, LINE)

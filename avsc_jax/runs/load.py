@@ -105,6 +105,7 @@ def _specs(run: RunFolder, settings: Mapping) -> list['EncoderSpec | RunSpec']:
             spec.check()
             if spec.weights.startswith('random:'):
                 random.check_size(models.create_model(spec.name, **spec.network))
+            _ = spec.num_parameters  # an error for options that the network cannot have
             specs.append(spec)
     return specs
 

@@ -70,6 +70,8 @@ def read(name: str, content: bytes, shape: Any = object) -> Any:
     if name == 'classes.json' and (not value or len({*value}) < len(value)):
         raise ValueError(f'it names {len({*value})} classes in {len(value)} lines')
     if name == 'preprocessing.json':
+        if value.get('encoders') == []:
+            raise ValueError('encoders is a list of 0, and must name one or more')
         encoders = [each.get('options', {}) for each in value.get('encoders', ())]
         check_numbers('the front end', value.get('front_end', {}))
         for place, number in _numbers(value, RANGES) + [

@@ -114,10 +114,12 @@ def _signals_caught() -> Iterator[None]:
     heeded = [*filter(_is_heeded, STOPPING)]
     handlers = [signal.signal(number, _interrupt) for number in heeded]
     wakeup = signal.set_wakeup_fd(sent, warn_on_full_buffer=False)
+    ignored, sys.unraisablehook = sys.unraisablehook, _end_if_ignored
     threading.Thread(target=_watch, args=(received,), daemon=True).start()
     try:
         yield
     finally:
+        sys.unraisablehook = ignored
         signal.set_wakeup_fd(wakeup)
         for number, handler in zip(heeded, handlers, strict=True):
             signal.signal(number, handler)
@@ -133,6 +135,13 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     _seen.append(number)
     if len(_seen) == 1:  # else the thread that watches ends the process
         raise KeyboardInterrupt
+
+
+def _end_if_ignored(unraisable: 'sys.UnraisableHookArgs') -> None:
+    """Ends the process if a signal came where Python ignores errors, such as a callback of gc."""
+    if _seen and isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _end(_seen[0])
+    sys.__unraisablehook__(unraisable)
 
 
 def _watch(received: int) -> None:

@@ -53,11 +53,14 @@ def checked(content: bytes | str, shape: Shape, *, finite: bool = True) -> Any:
     return value
 
 
-def parse(content: bytes | str, *, finite: bool = True, most_bytes: int = MAX_BYTES) -> Any:
+def parse(
+    content: bytes | str, *, finite: bool = True, paths: bool = False, most_bytes: int = MAX_BYTES
+) -> Any:
     """Returns the value of a JSON text; refuses what JSON does not have or programs stumble over.
 
     Args:
       finite: whether NaN and infinite numbers are refused, too.
+      paths: whether texts may be paths of bytes that are not UTF-8, as `os.fsdecode` gives them.
 
     Raises:
       ValueError: the text is no JSON, not UTF-8, too long, nested too deeply, names something
@@ -76,7 +79,8 @@ def parse(content: bytes | str, *, finite: bool = True, most_bytes: int = MAX_BY
         raise ValueError(f'it is nested on more than {MAX_LEVELS} levels') from error
     for leaf in _leaves(value):
         if isinstance(leaf, str):
-            leaf.encode()  # half of a character is an error, which says so
+            # half of a character is an error, which says so
+            leaf.encode(errors='surrogateescape' if paths else 'strict')
     if finite and not is_finite(value):
         raise ValueError('it holds a number that is not finite, such as NaN')
     return value

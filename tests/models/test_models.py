@@ -226,6 +226,12 @@ def test_a_network_of_a_file_without_rules_has_nothing_to_convert():
         models.rules_of(model)
 
 
+def test_a_network_of_too_large_an_input_ends_before_it_makes_anything_of_its_size():
+    model = models.create_model('swin_tiny_patch4_window7_224', image_size=100_000)
+    with pytest.raises(ValueError, match=r'Swin.* has an input of .*; at most 4,194,304 values'):
+        models.variable_shapes(model)
+
+
 def test_a_network_of_too_many_layers_ends_before_it_is_whole(monkeypatch):
     monkeypatch.setattr(models, 'MAX_LAYERS', 5)
     with pytest.raises(ValueError, match='ResNet has more than 5 layers; check its options'):

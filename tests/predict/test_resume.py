@@ -1,6 +1,7 @@
 """A damaged or hostile journal is one sentence that names the file and the line."""
 
 import json
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from avsc_jax.predict import outputs
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.predict.resume import Journal, Lines
+from avsc_jax.runtime.files import stamp
 from avsc_jax.tables.parts import Part
 
 WINDOW = {'start_s': 0.0, 'end_s': 10.0, 'scene': 'bus', 'probs': [0.9, 0.1]}
@@ -55,6 +57,16 @@ def test_whole_lines_are_kept_and_those_of_no_numbers_are_not_there(tmp_path):
     failed = {'file': 'c.wav', 'error': 'c.wav: no sound'}
     path.write_text(''.join(json.dumps(line) + '\n' for line in (LINE, other, failed)) + '{"fi')
     assert [*Journal(path, {}).lines] == ['a.wav', 'c.wav']
+
+
+def test_names_of_files_that_are_no_utf8_are_read_again(tmp_path):
+    file = Path(os.fsdecode(bytes(tmp_path) + b'/b\xff.wav'))
+    file.write_bytes(b'')
+    probs = np.array([0.75, 0.25])
+    windows = [(0.0, 1.0, Answer(probs, np.zeros(2), ()))]
+    tagged = Prediction(file, windows, [], [], None, ('bus', 'tram'), stamp=(*stamp(file),))
+    Journal(tmp_path / 'a.jsonl', {}).add(tagged, ('bus', 'tram'), embedding=False)
+    assert Journal(tmp_path / 'a.jsonl', {}).has(file, embedding=False)
 
 
 def test_lines_have_a_familiarity_where_the_system_has_one(tmp_path):

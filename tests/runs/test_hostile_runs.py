@@ -10,7 +10,7 @@ import pytest
 
 from avsc_jax.predict.opened import published
 from avsc_jax.predict.predictor import Predictor
-from avsc_jax.runs import run_folder
+from avsc_jax.runs import load, run_folder
 from avsc_jax.runtime import files
 
 ENSEMBLE = {
@@ -101,6 +101,7 @@ CHANGED = [
     ('config.json', at('data', 'train')),
     ('preprocessing.json', at('encoders', {})),
     ('preprocessing.json', at('encoders', [3])),
+    ('preprocessing.json', at('encoders', [])),
     ('preprocessing.json', at('encoders', 0, 'name', 'nothing')),
     ('preprocessing.json', at('encoders', 0, 'name', ['ioacas_logmel'])),
     ('preprocessing.json', at('encoders', 0, 'options', [])),
@@ -176,6 +177,13 @@ def test_a_damaged_or_hostile_file_is_one_sentence(run, quick, number):
         refused(run, name, lambda: Predictor.load(run, run / 'none'))
     finally:
         file.write_bytes(before) if before else file.unlink()
+
+
+@pytest.mark.parametrize('value', [{'a': 1}, 'x', -4, 1.5])
+def test_options_that_an_encoder_cannot_have_end_before_its_weights_are_read(tmp_path, value):
+    about = {'name': 'yamnet', 'options': {'num_classes': value}, 'weights': '0' * 64}
+    with pytest.raises(ValueError, match=f'{tmp_path} cannot be opened'):
+        load._specs(run_folder.RunFolder(tmp_path), {'encoders': [about]})
 
 
 def test_the_run_that_they_are_made_of_opens(run, quick):

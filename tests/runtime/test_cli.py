@@ -34,6 +34,14 @@ def held_up():
         except KeyboardInterrupt:
             pass
 
+def ignored():
+    class Kept:
+        def __del__(self):
+            time.sleep(60)
+
+    Kept()
+    time.sleep(60)
+
 def fails_otherwise():
     try:
         time.sleep(60)
@@ -71,6 +79,7 @@ def stopped(folder, waits, number, *, times=1, more=''):
         ('sleep', signal.SIGINT, {}),
         ('sleep', signal.SIGTERM, {}),
         ('fails_otherwise', signal.SIGINT, {}),
+        ('ignored', signal.SIGINT, {'more': 'cli.GRACE_S = 60'}),
         ('held_up', signal.SIGTERM, {'more': 'cli.GRACE_S = 0.2'}),
         ('held_up', signal.SIGINT, {'times': 2, 'more': 'cli.GRACE_S = 60'}),
     ],
