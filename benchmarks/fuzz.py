@@ -190,10 +190,16 @@ def _read_table(path: Path) -> Any:
 
 
 def _make_run(folder: Path) -> None:
+    encoders = [{'name': 'clip_rn101', 'options': {}, 'weights': 'random:0'}]
     contents = {
         'config.json': {'kind': 'train', 'data': {'name': 'tfds_tau', 'test': 'test'}, 'model': {}},
         'classes.json': [*CLASSES],
-        'preprocessing.json': {'window_s': 10.0, 'encoders': [], 'size': [4, 4], 'pool': None},
+        'preprocessing.json': {
+            'window_s': 10.0,
+            'encoders': encoders,
+            'size': [4, 4],
+            'pool': None,
+        },
         'report.json': {'about': {'warnings': []}, 'headline': None, 'scores': {}},
         'members.json': [{'name': 'a', 'fold': None, 'folder': 'runs/a'}],
         'environment.json': {'data': 'x', 'weights': {}},

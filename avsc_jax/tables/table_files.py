@@ -81,7 +81,8 @@ def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Pred
 def check_classes(path: pathlib.Path, classes: Sequence[str]) -> None:
     """Raises ValueError if a text file at `path` would have a class named like another column.
 
-    check_classes(pathlib.Path('clips.csv'), ['bus', 'tram'])
+    Example:
+      >>> check_classes(pathlib.Path('clips.csv'), ['bus', 'tram'])
     """
     taken = [name for name in classes if name in (*NAMES, *FACTS)]
     if taken and not _is_npz(path):

@@ -36,13 +36,7 @@ def test_all_that_readers_rely_on_is_written_down_before_the_run_is_done(run):
     written = checksums.read(run.path)
     tops = {name.partition('/')[0] for name in written}
     assert tops == {name for name in CHECKED if (run.path / name).exists()}
-    assert {
-        'config.json',
-        'classes.json',
-        'preprocessing.json',
-        'stats.npz',
-        'familiarity.npz',
-    } <= tops
+    assert {'config.json', 'classes.json', 'preprocessing.json', 'stats.npz'} <= tops
     assert {name.split('/')[1] for name in written if '/' in name} == {'best', 'last'}
     checksums_time, done = ((run.path / f).stat().st_mtime_ns for f in ('checksums.json', 'DONE'))
     assert checksums_time <= done
