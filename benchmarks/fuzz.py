@@ -191,6 +191,7 @@ def _read_table(path: Path) -> Any:
 
 def _make_run(folder: Path) -> None:
     encoders = [{'name': 'clip_rn101', 'options': {}, 'weights': 'random:0'}]
+    reading = {'window_s': 10.0, 'encoders': encoders, 'size': [4, 4], 'pool': None}
     contents = {
         'config.json': {'kind': 'train', 'data': {'name': 'tfds_tau', 'test': 'test'}, 'model': {}},
         'classes.json': [*CLASSES],

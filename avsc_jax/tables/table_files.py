@@ -82,6 +82,7 @@ def check_classes(path: pathlib.Path, classes: Sequence[str]) -> None:
     """Raises ValueError if a text file at `path` would have a class named like another column.
 
     Example:
+      >>> import pathlib
       >>> check_classes(pathlib.Path('clips.csv'), ['bus', 'tram'])
     """
     taken = [name for name in classes if name in (*NAMES, *FACTS)]
