@@ -195,12 +195,7 @@ def _make_run(folder: Path) -> None:
     contents = {
         'config.json': {'kind': 'train', 'data': {'name': 'tfds_tau', 'test': 'test'}, 'model': {}},
         'classes.json': [*CLASSES],
-        'preprocessing.json': {
-            'window_s': 10.0,
-            'encoders': encoders,
-            'size': [4, 4],
-            'pool': None,
-        },
+        'preprocessing.json': reading,
         'report.json': {'about': {'warnings': []}, 'headline': None, 'scores': {}},
         'members.json': [{'name': 'a', 'fold': None, 'folder': 'runs/a'}],
         'environment.json': {'data': 'x', 'weights': {}},
