@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import grain.python as grain
 import numpy as np
 
 
@@ -62,8 +63,6 @@ def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Ite
     Decoders (Pillow, soundfile, array_record) release the interpreter lock, so threads use all
     cores and share memory; the order does not depend on their number.
     """
-    import grain.python as grain  # takes a fifth of a second, of every command
-
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
 
