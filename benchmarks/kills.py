@@ -48,7 +48,7 @@ STARTS_ANEW = ('score', 'export')  # what is done is not kept
 
 
 def commands(config: str, arguments: list[str], kind: str = 'video') -> dict[str, list[str]]:
-    """What a user gives, in a round's folder.
+    """The commands and files of a round, as a user gives them.
 
     Args:
       kind: the files that predict answers, 'audio' or 'video'; the demo's films have no sound.

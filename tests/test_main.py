@@ -281,7 +281,7 @@ def test_pretrained_weights_that_are_not_there_name_file_and_place(here, data_di
     sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*.py') if path.stem != 'common'),
 )
 def test_published_weights_without_tau_end_with_the_three_ways_on(config, flag, main, tmp_path):
-    """Of every config that reads TAU; others read clips of one's own or pictures."""
+    """Published weights without TAU are refused by every config that reads TAU."""
     made = main.parse([f'--config=configs/{config}.py', flag])
     if made.data.name != 'tfds_tau':
         return

@@ -48,7 +48,34 @@ NORMALIZED = (image.random_erasing,)
 Op = partial[Array]
 
 
-class SpectrogramInputs:
+class RowInputs:
+    """Rows of one array that a network takes: items made on the host, prepared on the device."""
+
+    _jitted: Callable[[Array], Array]  # `prepare`
+
+    def items(self, record: Mapping) -> Any:
+        """Returns the items of a record; see Transform."""
+        raise NotImplementedError
+
+    def __call__(self, record: Mapping) -> np.ndarray:
+        """Returns the network's input for each row of a decoded record."""
+        return self.each([record])[0]['image']
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """Returns the inputs of several records by name, prepared together."""
+        return prepared(self._jitted, [np.asarray(self.items(record)) for record in records])
+
+
+class SoundInputs(RowInputs):
+    """Rows that are made of a record's sound, at any sample rate."""
+
+    def open(self, file: media.MediaFile) -> dict:
+        """Reads the sound that `__call__` takes from a media file."""
+        audio, rate = media.read_audio(file)
+        return {'audio': audio, 'sample_rate': rate}
+
+
+class SpectrogramInputs(SoundInputs):
     """Spectrograms of the pieces of a record's sound, as the input of a network.
 
     Args:
@@ -128,21 +155,8 @@ class SpectrogramInputs:
         x = images.resize_bilinear(x, tuple(self.settings['size']))
         return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
 
-    def open(self, file: media.MediaFile) -> dict:
-        """Reads the sound that `__call__` takes from a media file."""
-        audio, rate = media.read_audio(file)
-        return {'audio': audio, 'sample_rate': rate}
 
-    def __call__(self, record: Mapping) -> np.ndarray:
-        """Returns the network's input for each piece of a decoded record, at any sample rate."""
-        return self.each([record])[0]['image']
-
-    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """Returns the inputs of several records by name, prepared together."""
-        return prepared(self._jitted, [self.items(record) for record in records])
-
-
-class FrameInputs:
+class FrameInputs(RowInputs):
     """Frames of a record, each resized, as the input of a network.
 
     Frames are resized on the host, where they may differ in size, and where Pillow takes 2 ms for
@@ -242,14 +256,6 @@ class FrameInputs:
         rule, how = settings['frames'], stored_pictures.resize_of(settings)
         frames = media.read_frames(file, rule, short_side=settings['short_side'], resize=how)
         return {'frames': list(frames.images), 'frame_filled': frames.filled}
-
-    def __call__(self, record: Mapping) -> np.ndarray:
-        """Returns the network's input for each row of a decoded record."""
-        return self.each([record])[0]['image']
-
-    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
-        """Returns the inputs of several records by name, prepared together."""
-        return prepared(self._jitted, [self.items(record) for record in records])
 
     def _together(self, record: Mapping) -> list[np.ndarray]:
         """Returns the pictures that make one row; see places_together."""

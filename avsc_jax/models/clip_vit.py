@@ -180,33 +180,35 @@ IGNORE = (
     r'vision_model\.embeddings\.position_ids',
 )
 
+# What weights of others with the same names and shapes may have otherwise.
+UNSTATED = ('activation', 'mean', 'std')
 SOURCES = {
     'clip_vit_b32': sources.openai_clip(
         'ViT-B-32.pt',
         '40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af',
         hub='timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors',
         image_size=224,
-        unstated=('activation', 'mean', 'std'),
+        unstated=UNSTATED,
     ),
     'clip_vit_b16': sources.openai_clip(
         'ViT-B-16.pt',
         '5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f',
         hub='timm/vit_base_patch16_clip_224.openai/open_clip_model.safetensors',
         image_size=224,
-        unstated=('activation', 'mean', 'std'),
+        unstated=UNSTATED,
     ),
     'clip_vit_l14': sources.openai_clip(
         'ViT-L-14.pt',
         'b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836',
         hub='timm/vit_large_patch14_clip_224.openai/open_clip_model.safetensors',
         image_size=224,
-        unstated=('activation', 'mean', 'std'),
+        unstated=UNSTATED,
     ),
     'clip_vit_l14_336': sources.openai_clip(
         'ViT-L-14-336px.pt',
         '3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02',
         hub='timm/vit_large_patch14_clip_336.openai/open_clip_model.safetensors',
         image_size=336,
-        unstated=('activation', 'mean', 'std'),
+        unstated=UNSTATED,
     ),
 }

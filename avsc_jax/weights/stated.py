@@ -1,4 +1,4 @@
-"""What must be stated of weights that are not the published ones, but look like them."""
+"""Checks that options are stated for weights that look like the published ones, but are others."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -164,7 +164,7 @@ def test_answers_depend_on_classes_and_prompts(predictor):
 
 
 def test_weights_of_the_folder_are_taken_and_others_are_one_sentence(predictor, tmp_path):
-    """As avsc-convert leaves them, so that they need no options."""
+    """A folder of weights as avsc-convert leaves them, which need no options."""
     sizes = {
         'clip_vit_b32': {**TEXT, 'patch_size': 16, 'image_size': 32},
         'clip_vit_b32_text': TEXT,
