@@ -54,8 +54,7 @@ def test_the_quality_is_read_off_the_records(quality, monkeypatch):
     assert stored_pictures.measured_quality(object()) is None  # a folder of pictures
 
 
-def test_a_run_keeps_the_quality_of_its_records(finished_run):
-    settings = RunFolder(finished_run('hitachi_image')).read_json('preprocessing.json')
-    assert settings['jpeg_quality'] == 90
-    heard = RunFolder(finished_run('hitachi_audio')).read_json('preprocessing.json')
-    assert 'jpeg_quality' not in heard
+@pytest.mark.parametrize(('name', 'quality'), [('hitachi_image', 90), ('hitachi_audio', None)])
+def test_a_run_keeps_the_quality_of_its_records(name, quality, finished_run):
+    settings = RunFolder(finished_run(name)).read_json('preprocessing.json')
+    assert settings.get('jpeg_quality') == quality and ('jpeg_quality' in settings) == bool(quality)
