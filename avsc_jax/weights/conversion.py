@@ -72,8 +72,17 @@ def convert_for(
     head: str = 'keep',
     key: int | jax.Array = 0,
     prefix: str = '',
+    fits: bool = False,
 ) -> dict:
-    """Converts a source network's parameters for a network that is already made; see `convert`."""
+    """Converts a source network's parameters for a network that is already made; see `convert`.
+
+    Args:
+      fits: the state is known to be this network's, all of it; then the network's shapes, which
+        take half a second to trace, are not asked for.
+    """
+    if fits:
+        rules, ignore, renamed = _rules_for(model, state)
+        return traverse_util.unflatten_dict(apply(rules, ignore, renamed(state), None), sep='/')
     if head not in ('keep', 'drop'):
         raise ValueError(f"head is {head!r}, it must be 'keep' or 'drop'")
     given = state = stripped(state, prefix)
@@ -98,9 +107,12 @@ def apply(
     rules: Iterable[Rule],
     ignore: Iterable[str],
     state: Mapping[str, np.ndarray],
-    expected: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]] | None,
 ) -> dict[str, np.ndarray]:
     """Renames and reshapes a state by rules; returns path -> float32 array for all expected paths.
+
+    Args:
+      expected: path -> shape; None compares neither.
 
     Raises:
       ValueError: a name meets neither one pattern of `ignore` nor exactly one rule, or paths are
@@ -111,16 +123,18 @@ def apply(
         if any(re.fullmatch(pattern, name) for pattern in ignore):
             continue
         matches = [(rule, paths) for rule in rules if (paths := rule.match(name))]
-        if len(matches) != 1 or any(p in leaves or p not in expected for p in matches[0][1]):
+        paths = matches[0][1] if len(matches) == 1 else ()
+        is_known = expected is None or all(path in expected for path in paths)
+        if not paths or not is_known or any(path in leaves for path in paths):
             unexpected.append(name)
             continue
-        ((rule, paths),) = matches
+        ((rule, _),) = matches
         parts = [value] if len(paths) == 1 else np.array_split(np.atleast_1d(value), len(paths))
         for path, part in zip(paths, parts, strict=True):
             leaves[path], names[path] = rule.layout(part), name
-            if leaves[path].shape != expected[path]:
+            if expected is not None and leaves[path].shape != expected[path]:
                 misshaped.append(f'{name} {value.shape} for {path} {expected[path]}')
-    missing = [path for path in expected if path not in leaves]
+    missing = [path for path in expected or () if path not in leaves]
     if missing or unexpected or misshaped:
         lists = {'missing': missing, 'unexpected': unexpected, 'wrong shape': misshaped}
         raise ValueError(

@@ -425,3 +425,15 @@ def test_a_run_with_fetched_weights_is_opened_where_they_are_not_yet(
     code, out, err = run(*command, '--download_weights')
     assert code == 0 and film.name in out, err
     assert [file.name for file in (tmp_path / 'v').iterdir()] == ['clip_rn101.safetensors']
+
+
+@pytest.mark.parametrize('name', ['tf_efficientnet_lite0', 'yamnet'])
+def test_an_installed_file_fits_its_network_strictly(name, tmp_path):
+    """`load` takes this for granted, as the file's hash is known."""
+    model, sha256 = models.create_model(name), weights.SOURCES[name].shipped.sha256
+    strict = weights.convert_file(model, cache._shipped(name))
+    loaded = weights.load(model, name, sha256, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, strict)
+    narrow = models.create_model(name, num_classes=3)
+    with pytest.raises(ValueError, match='wrong shape'):
+        weights.load(narrow, name, sha256, tmp_path)
