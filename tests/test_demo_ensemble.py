@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import ensemble, metrics, tables
+from avsc_jax.configs import common
 from avsc_jax.report import comparison, scores
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.tables import mix
@@ -20,16 +21,17 @@ MEMBERS = dict(
 def runs(tmp_path_factory, train_on_demo):
     """The folder of the runs that the command leaves, with its three trained members.
 
-    The two networks are trained first, for fewer epochs than the command would train them.
+    The two networks are trained first, for fewer epochs than the command would train them, and that
+    of the pictures with half of its blocks.
     """
     folder = tmp_path_factory.mktemp('demo')
-    for config, epochs, drop_at in (('audio', 3, (2,)), ('image', 4, (2, 3))):
-        train_on_demo(
-            folder,
-            f'--config=configs/hitachi_{config}.py:regnetx_064,demo',
-            f'--config.epochs={epochs}',
-            f'--config.drop_at={drop_at}',
-        )
+    small = dict(common.SIBLINGS['regnetx_064'], layers=(1, 1, 2, 2), image_size=64)
+    for config, flags in (
+        ('audio', ('epochs=3', 'drop_at=(2,)')),
+        ('image', ('epochs=4', 'drop_at=(2, 3)', f'model={small}')),
+    ):
+        command = f'--config=configs/hitachi_{config}.py:regnetx_064,demo'
+        train_on_demo(folder, command, *(f'--config.{flag}' for flag in flags))
     train_on_demo(folder, '--config=configs/hitachi_ensemble.py:demo')
     return folder / 'runs'
 

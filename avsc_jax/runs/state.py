@@ -1,10 +1,14 @@
 """The state of training."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+
+from avsc_jax.runtime import compiler
 
 
 class TrainState(struct.PyTreeNode):
@@ -31,7 +35,7 @@ class TrainState(struct.PyTreeNode):
         """Returns a freshly initialised state, for inputs of the model's `input_spec`."""
         init_key, key = jax.random.split(jax.random.key(seed))
 
-        @jax.jit
+        @partial(jax.jit, compiler_options=compiler.once())
         def init(init_key, key):
             inputs = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), model.input_spec)
             variables = model.init(init_key, inputs)

@@ -20,3 +20,11 @@ def options(*, training: bool) -> dict[str, str]:
     return _BARRIERS | {
         'xla_cpu_experimental_ynn_fusion_type': _TRAINING if training else _INFERENCE
     }
+
+
+def once() -> dict[str, int]:
+    """Returns `compiler_options` for a function that is called once: it is compiled faster.
+
+    A network's initial values come out the same, bit for bit, in half of the compiler's time.
+    """
+    return {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}

@@ -12,6 +12,7 @@ from flax import traverse_util
 
 from avsc_jax import models
 from avsc_jax.models.rules import Rule, Rules
+from avsc_jax.runtime import compiler
 from avsc_jax.weights.checks import as_float32
 
 NAMES_PER_LIST = 8  # in an error message
@@ -242,7 +243,7 @@ def _new_head(model, key):
         return {path: value for path, value in leaves.items() if path.startswith(HEAD)}
 
     key = jax.random.key(key) if isinstance(key, int) else key
-    return jax.tree.map(np.asarray, jax.jit(draw)(key))
+    return jax.tree.map(np.asarray, jax.jit(draw, compiler_options=compiler.once())(key))
 
 
 def _some(names):
