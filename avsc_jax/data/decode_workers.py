@@ -325,7 +325,10 @@ class _Worker:
         if self._left_s > (limit_s := self._limits.seconds_per_window):
             return f'the decoder was stopped after {limit_s:g} s without a window'
         limit_s = self._limits.seconds_per_file
-        return f'the decoder was stopped after {limit_s:g} s of work; give a larger --max_hours'
+        return (
+            f'the decoder was stopped after {limit_s:g} s of work; cut the file, or give predict a '
+            'larger --max_hours'
+        )
 
     def _death(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -137,7 +137,7 @@ def _opened(kind: type[Track], file: Path, max_duration_s: float) -> Track | Val
     try:
         return kind(file, max_duration_s=max_duration_s)
     except media.TooLong as error:
-        raise ValueError(f'{error}; cut it, or give predict a larger --max_hours') from error
+        raise ValueError(f'{error}; cut it; predict takes longer ones with --max_hours') from error
     except ValueError as error:
         return error
 

@@ -25,7 +25,7 @@ def named(text: str | None) -> tuple[str, ...]:
         return classes(text.split(',') if text.strip() else [])
     from avsc_jax.tables import text_files
 
-    path = text_files.existing(Path(text[1:]).expanduser())
+    path = text_files.existing(Path(text[1:]).expanduser(), 'text file, with a class a line')
     with text_files.naming(path):
         return classes([line for line in text_files.decoded(path).splitlines() if line.strip()])
 

@@ -17,6 +17,7 @@ FALSE_ALARMS = 0.05  # the share of held-out clips that are called unfamiliar
 UNLIKE = 'unlike the training clips'  # the mark of a clip that is not familiar
 MOST_CLIPS = 2000  # of the training and of the held-out clips; 16 MB of 2,048 values
 NEIGHBOURS = 5
+ROUNDING = 1e-3  # of float32 in lengths and distances
 FOLDS = 5  # of the training clips, where nothing is held out
 
 
@@ -125,6 +126,11 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Familiarity:
     shapes = made.neighbours.shape, made.distances.shape
     if [len(shape) for shape in shapes] != [2, 1] or 0 in shapes[0]:
         raise ValueError(f'its arrays have the shapes {shapes}, not (N, D) and (M,)')
+    lengths = np.linalg.norm(made.neighbours.astype(np.float64), axis=1)
+    if not np.all((lengths == 0) | (np.abs(lengths - 1) < ROUNDING)):
+        raise ValueError('its neighbours are no unit vectors')
+    if not np.all((made.distances > -ROUNDING) & (made.distances < 2 + ROUNDING)):
+        raise ValueError('its distances are not between 0 and 2')
     if (np.diff(made.distances) < 0).any():
         raise ValueError('its distances do not rise')
     return made

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -254,8 +255,10 @@ class RunFolder:
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
         file = self.path / name
-        if not file.is_file():
+        if not os.path.lexists(file):
             return {}
+        if not file.is_file():
+            raise ValueError(f'{file} is no file; train the run again')
         checksums.check(self.path, name)
         try:
             arrays = files.read_arrays(file, limit=shapes.MAX_ARRAY_BYTES)

@@ -30,11 +30,11 @@ def naming(path: pathlib.Path) -> Iterator[None]:
         raise ValueError(str(error) if named else f'{path}: {error}') from error
 
 
-def existing(path: str | pathlib.Path) -> pathlib.Path:
-    """Returns the path; raises FileNotFoundError unless it is a file."""
+def existing(path: str | pathlib.Path, what: str = 'table') -> pathlib.Path:
+    """Returns the path; raises FileNotFoundError, which names `what`, unless it is a file."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path} is not a file; give the path of an existing table')
+        raise FileNotFoundError(f'{path} is not a file; give the path of an existing {what}')
     return path
 
 

@@ -326,7 +326,7 @@ def test_two_pictures_that_claim_a_day_are_one_error_and_not_thousands_of_window
     ):
         read(path, PICTURES)
     with pytest.raises(
-        ValueError, match=r'lasts 80001 s; the limit is 7200; cut it, or give predict'
+        ValueError, match=r'lasts 80001 s; the limit is 7200; cut it; predict takes'
     ):
         read(path, PICTURES, max_duration_s=7200.0)
 

@@ -86,9 +86,22 @@ NEAR = np.zeros((3, 2), np.float32)
         {'neighbours': NEAR, 'distances': np.array([0.0, np.nan])},
         {'neighbours': NEAR, 'distances': np.array(['far'])},
         {'neighbours': NEAR.astype(int), 'distances': np.zeros(2)},
+        {'neighbours': NEAR + 1, 'distances': np.zeros(2)},
+        {'neighbours': NEAR, 'distances': np.array([-1.0, 0.0])},
+        {'neighbours': NEAR, 'distances': np.array([0.0, 2.1])},
     ],
 )
 def test_a_hostile_file_is_one_sentence_that_names_it(tmp_path, arrays):
     np.savez(tmp_path / familiarity.FILE, **arrays)
     with pytest.raises(ValueError, match=r'familiarity\.npz is corrupt \(.*train the run again'):
+        RunFolder(tmp_path).read_familiarity()
+
+
+def test_a_folder_or_a_dead_link_in_its_place_is_one_sentence(tmp_path):
+    (tmp_path / familiarity.FILE).mkdir()
+    with pytest.raises(ValueError, match=r'familiarity\.npz is no file; train the run again'):
+        RunFolder(tmp_path).read_familiarity()
+    (tmp_path / familiarity.FILE).rmdir()
+    (tmp_path / familiarity.FILE).symlink_to('nowhere')
+    with pytest.raises(ValueError, match=r'familiarity\.npz is no file; train the run again'):
         RunFolder(tmp_path).read_familiarity()
