@@ -170,10 +170,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: not _file(item).startswith('test_demo_'))
     for item in items:
-        if (
-            NOT_DEFAULT.isdisjoint(mark.name for mark in item.iter_markers())
-            and _file(item) in SMOKE
-        ):
+        is_default = NOT_DEFAULT.isdisjoint(mark.name for mark in item.iter_markers())
+        item.user_properties.append(('is default', is_default))  # of each of its reports
+        if is_default and _file(item) in SMOKE:
             item.add_marker('smoke')
 
 
@@ -196,8 +195,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Names default tests that took longer than LIMIT_S, set-up included."""
     seconds = collections.Counter()
     for report in terminalreporter.getreports('passed') + terminalreporter.getreports(''):
-        folders = report.nodeid.partition('::')[0].split('/')  # pytest's keywords name these, too
-        if NOT_DEFAULT.isdisjoint({*report.keywords} - {*folders}):
+        if ('is default', True) in map(tuple, report.user_properties):
             seconds[report.nodeid] += report.duration
     for name, took in seconds.most_common():
         if took > LIMIT_S:

@@ -137,7 +137,8 @@ def _opened(kind: type[Track], file: Path, max_duration_s: float) -> Track | Val
     try:
         return kind(file, max_duration_s=max_duration_s)
     except media.TooLong as error:
-        raise ValueError(f'{error}; cut it; predict takes longer ones with --max_hours') from error
+        longer = 'predict takes longer ones with a larger --max_hours'
+        raise ValueError(f'{error}; cut it; {longer}') from error
     except ValueError as error:
         return error
 

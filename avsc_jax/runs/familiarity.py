@@ -104,7 +104,7 @@ def fit(
 
 def _units(embeddings: np.ndarray) -> np.ndarray:
     """Returns embeddings as unit vectors, float32; one of zeros stays so."""
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    lengths = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     return (embeddings / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 

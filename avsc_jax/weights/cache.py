@@ -17,7 +17,7 @@ from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.runtime.files import locked
 from avsc_jax.weights import first_download, stated
-from avsc_jax.weights.conversion import convert_for
+from avsc_jax.weights.conversion import convert_for, convert_known
 from avsc_jax.weights.random import random_variables
 from avsc_jax.weights.weight_files import (
     SUFFIXES,
@@ -105,9 +105,9 @@ def load(
         return random_variables(model, int(seed))
     installed = _shipped(name)
     if installed and origin == source_of(name).shipped.sha256:
-        # the tests have converted this very file for this network
-        fits = head == 'keep' and model == create_model(name)
-        return convert_file(model, installed, head=head, key=key, fits=fits)
+        if head == 'keep' and model == create_model(name):  # the tests compare this very file
+            return convert_known(model, read(installed))
+        return convert_file(model, installed, head=head, key=key)
     path = _existing(name, Path(folder))
     sha256 = fingerprint(path)
     if sha256 != origin:
@@ -126,7 +126,6 @@ def convert_file(
     key: int | jax.Array = 0,
     prefix: str = '',
     entry: str | None = None,
-    fits: bool = False,
 ) -> dict:
     """Returns a network's variables from a weights file, its publisher's or a converted one.
 
@@ -137,7 +136,6 @@ def convert_file(
       key: a PRNG key or a seed.
       prefix: what the names begin with, to be taken off; see `convert`.
       entry: which dict of tensors of several; see `read`.
-      fits: the file is known to hold this network; see `convert_for`.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -156,7 +154,7 @@ def convert_file(
     """
     state = read(path, entry=entry)
     try:
-        return convert_for(model, state, head=head, key=key, prefix=prefix, fits=fits)
+        return convert_for(model, state, head=head, key=key, prefix=prefix)
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
 

@@ -73,17 +73,8 @@ def convert_for(
     head: str = 'keep',
     key: int | jax.Array = 0,
     prefix: str = '',
-    fits: bool = False,
 ) -> dict:
-    """Converts a source network's parameters for a network that is already made; see `convert`.
-
-    Args:
-      fits: the state is known to be this network's, all of it; then the network's shapes, which
-        take half a second to trace, are not asked for.
-    """
-    if fits:
-        rules, ignore, renamed = _rules_for(model, state)
-        return traverse_util.unflatten_dict(apply(rules, ignore, renamed(state), None), sep='/')
+    """Converts a source network's parameters for a network that is already made; see `convert`."""
     if head not in ('keep', 'drop'):
         raise ValueError(f"head is {head!r}, it must be 'keep' or 'drop'")
     given = state = stripped(state, prefix)
@@ -102,6 +93,15 @@ def convert_for(
         hint = _prefix_hint(model, given, expected) or _width_hint(rules, state, expected)
         raise ValueError(f'{error}{hint}') from error
     return traverse_util.unflatten_dict(leaves | new, sep='/')
+
+
+def convert_known(model: nn.Module, state: Mapping[str, np.ndarray]) -> dict:
+    """Converts a state that is known to be that of this very network, all of it.
+
+    The network's shapes, which take half a second to trace, are not compared.
+    """
+    rules, ignore, renamed = _rules_for(model, state)
+    return traverse_util.unflatten_dict(apply(rules, ignore, renamed(state), None), sep='/')
 
 
 def apply(

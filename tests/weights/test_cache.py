@@ -434,6 +434,10 @@ def test_an_installed_file_fits_its_network_strictly(name, tmp_path):
     strict = weights.convert_file(model, cache._shipped(name))
     loaded = weights.load(model, name, sha256, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, loaded, strict)
+    of_own_head = weights.load(model, name, sha256, tmp_path, head='drop', key=1)
+    kernel = of_own_head['params']['head']['kernel']
+    assert kernel.shape == strict['params']['head']['kernel'].shape
+    assert (kernel != strict['params']['head']['kernel']).any()
     narrow = models.create_model(name, num_classes=3)
     with pytest.raises(ValueError, match='wrong shape'):
         weights.load(narrow, name, sha256, tmp_path)
