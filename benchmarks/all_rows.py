@@ -1,4 +1,4 @@
-"""Runs every row of the README's table of systems on a small demo, and notes what came out.
+"""Runs every row of docs/systems.md on a small demo, and notes what came out.
 
     pip install -e . && python benchmarks/all_rows.py FOLDER [--few | --row=E02 ...]
     python benchmarks/all_rows.py --compare BEFORE AFTER [--tolerance=1e-6]

@@ -1,4 +1,4 @@
-"""benchmarks/all_rows.py: rows of the README's table before and after a change of the code."""
+"""benchmarks/all_rows.py: rows of docs/systems.md before and after a change of the code."""
 
 import importlib.util
 import json
