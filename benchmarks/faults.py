@@ -171,7 +171,7 @@ def kills(bench: Bench) -> Result:
         # the first begins with nothing, so that building is killed, too
         command += [f'--data_dir={bench.data_dir}'] * bool(number) + ['--', *flags]
         end = ended(start(command), 14_400)
-        last = end.text.strip().splitlines()[-1]
+        last = (end.text.strip().splitlines() or ['no word'])[-1]
         if end.code:
             failures.append(f'{system}: {last[:300]}')
         measured.append(f'{system.partition(".")[0]}: {last}')

@@ -182,8 +182,10 @@ def _file(item: pytest.Item) -> str:
 
 def pytest_collection_finish() -> None:
     """Spares the garbage collector what was imported, and long traces: a tenth of the time."""
+    from avsc_jax.runtime import cli
+
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(*cli.COLLECTIONS)
 
 
 def pytest_sessionfinish() -> None:

@@ -129,7 +129,7 @@ def test_the_python_example_of_tags_runs(film, tmp_path, monkeypatch, capsys) ->
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_one_after_the_other(film, tmp_path) -> None:
-    """Those that neither install nor fetch; CLIP is drawn in place of its download."""
+    """The commands that neither install nor fetch, in order; CLIP's weights are random here."""
     given = [line for block in blocks('README.md', 'bash') for line in block.splitlines()]
     given += ['python -m avsc_jax.predict holiday.mp4']
     commands = [c for c in given if 'pip install' not in c and 'tau' not in c]

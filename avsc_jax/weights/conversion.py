@@ -113,7 +113,7 @@ def apply(
     """Renames and reshapes a state by rules; returns path -> float32 array for all expected paths.
 
     Args:
-      expected: path -> shape; None compares neither.
+      expected: path -> shape; None: names and shapes are not compared with a network's.
 
     Raises:
       ValueError: a name meets neither one pattern of `ignore` nor exactly one rule, or paths are
