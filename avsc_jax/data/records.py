@@ -9,13 +9,13 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from avsc_jax.data import content, media
+from avsc_jax.data import content, media, row_files
 
 FIELDS = (
     'clip_id', 'segment', 'audio', 'sample_rate', 'frames', 'frame_times', 'label', 'city',
@@ -43,6 +43,7 @@ class Records(Sequence):
       fields: which of 'audio' and 'frames' to decode.
       chosen: indices into `source`, in order; None for all.
       keep: stored records stay in memory once they were read.
+      open_rows: opens the row files of the split, of which `by_rows` reads.
     """
 
     def __init__(
@@ -54,11 +55,23 @@ class Records(Sequence):
         chosen: Sequence[int] | None = None,
         *,
         keep: bool = False,
+        open_rows: Callable[[], row_files.SplitRows | None] = lambda: None,
     ):
-        self._fields = fields
+        self._fields, self._keep = fields, keep
+        self._open_rows, self._rows = open_rows, None
         self._stored = functools.cache(source.__getitem__) if keep else source.__getitem__
         self._where, self._command = where, command
         self._chosen = range(len(source)) if chosen is None else chosen
+
+    def by_rows(self) -> 'Records':
+        """Makes `frame` and `sound` read little more than their own bytes; returns itself.
+
+        Records that stay in memory are left there. For others, their media are copied once; see
+        `row_files`.
+        """
+        if not self._keep:
+            self._rows = self._open_rows()
+        return self
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -88,19 +101,33 @@ class Records(Sequence):
 
     def frame(self, index: int, number: int) -> np.ndarray:
         """Decodes only one frame of a record, uint8 RGB `[H, W, 3]`."""
+        if self._rows:
+            with self._damage_explained(index):
+                return media.decode_jpeg(self._rows.picture(self._chosen[index], number))
         with self._opened(index) as stored:
             return media.decode_jpeg(stored['frames'][number])
 
     def sound(self, index: int, start: int, stop: int) -> np.ndarray:
         """Decodes only samples start to stop of a record, float32 `[N, 2]`."""
+        if self._rows:
+            with self._damage_explained(index), self._rows.sound(self._chosen[index]) as file:
+                return media.decode_flac(file, start, stop)
         with self._opened(index) as stored:
             return media.decode_flac(stored['audio'], start, stop)
 
     @contextlib.contextmanager
     def _opened(self, index: int) -> Iterator[dict]:
         """Yields a stored record; an error about it becomes one ValueError."""
-        try:
+        with self._damage_explained(index):
             yield self._stored(self._chosen[index])
+
+    @contextlib.contextmanager
+    def _damage_explained(self, index: int) -> Iterator[None]:
+        """Turns any error of the block into one ValueError about the record."""
+        try:
+            yield
+        except row_files.Damaged:  # the record itself is whole
+            raise
         except Exception as error:  # array_record and the decoders raise many kinds
             raise ValueError(
                 f'record {index} of {self._where} is corrupt ({error}); delete that folder and '
@@ -184,6 +211,14 @@ class Dataset:
         names = [n for part in split.split('+') for n in content.names(self.builder, part)]
         return [outline for name in names for outline in self._content[name]['outlines']]
 
+    def rows(self, split: str) -> row_files.SplitRows | None:
+        """Opens the media of a split such as 'train+test' row by row; None where they cannot be."""
+        if '[' in split:
+            return None
+        names = [n for part in split.split('+') for n in content.names(self.builder, part)]
+        folder, features = Path(self.builder.data_path), self.builder.info.features
+        return row_files.opened(folder, names, self._content, features)
+
     def title(self, split: str) -> str:
         """Returns the name of a split for reports."""
         return split
@@ -210,9 +245,19 @@ def opened(
     """
     builder = dataset.builder
     where = f'{title} in {builder.data_dir}'
-    keep = builder.info.splits[split].num_bytes <= KEPT_BYTES
+    # not `num_bytes` of TFDS, which is 0 for a split that is stored in others
+    files = map(Path, builder.info.splits[split].filepaths)
+    keep = sum(file.stat().st_size for file in files) <= KEPT_BYTES
     source = builder.as_data_source(split)
-    return Records(source, where, dataset.command, fields, chosen, keep=keep)
+    return Records(
+        source,
+        where,
+        dataset.command,
+        fields,
+        chosen,
+        keep=keep,
+        open_rows=functools.partial(dataset.rows, split),
+    )
 
 
 def is_same(one: Sequence[str], other: Sequence[str]) -> bool:

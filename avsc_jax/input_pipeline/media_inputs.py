@@ -301,7 +301,7 @@ def rows(
     Args:
       beside: arrays `[records, ...]`; each row also gets the entry of its record.
     """
-    records = dataset.records(split, fields=inputs.fields)
+    records = dataset.records(split, fields=inputs.fields).by_rows()
     outlines = dataset.outlines(split)
     counts = [inputs.count(outline) for outline in outlines]
     record = np.repeat(np.arange(len(counts)), counts)

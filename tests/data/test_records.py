@@ -2,12 +2,14 @@ import json
 import os
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorflow_datasets.core import data_sources
 
-from avsc_jax.data import content, media, records, sources
+from avsc_jax.data import content, folds, media, records, row_files, sources
+from avsc_jax.runtime import files
 from avsc_jax.scenes import SCENES
 
 
@@ -222,3 +224,106 @@ def test_pictures_of_a_record_have_a_limit_together(dataset, monkeypatch):
     monkeypatch.setattr(records, 'MAX_RECORD_BYTES', 3 * 144 * 256 * 3)
     with pytest.raises(ValueError, match=r'record 0 of .* decode to more than 331,776 bytes'):
         dataset.records('test', fields=('frames',))[0]
+
+
+@pytest.fixture
+def large(dataset, tmp_path, monkeypatch):
+    """A copy of the demo's records that counts as too large to be kept in memory."""
+    monkeypatch.setattr(records, 'KEPT_BYTES', 0)
+    folder = tmp_path / 'tfds_tau/demo' / str(dataset.builder.version)
+    shutil.copytree(dataset.builder.data_dir, folder, symlinks=True)
+    return records.open_dataset('tfds_tau', 'demo', tmp_path)
+
+
+def rows_of(dataset, split='train+test'):
+    return dataset.records(split).by_rows()
+
+
+@pytest.mark.parametrize('split', ['train', 'train_inner+validation', 'train+test'])
+def test_a_split_stored_in_others_is_not_kept_in_memory_if_it_is_large(large, split):
+    opened = large.records(split)
+    assert opened[0] is not opened[0] and not opened._keep
+
+
+def test_a_row_is_read_from_its_own_bytes(large, monkeypatch):
+    whole, rows = large.records('train+test'), rows_of(large)
+    read = []
+    monkeypatch.setattr(os, 'pread', lambda *a, pread=os.pread: read.append(a[1]) or pread(*a))
+    monkeypatch.setattr(rows, '_stored', None)  # whole records are not read
+    for index in (0, 17, len(rows) - 1):
+        np.testing.assert_array_equal(rows.frame(index, 3), whole.frame(index, 3))
+        heard = rows.sound(index, 48000, 60000)
+        np.testing.assert_array_equal(heard, whole.sound(index, 48000, 60000))
+    assert rows.sound(0, 95000, 99000).shape == (1000, 2)
+    stored = whole._stored(0)
+    size = len(stored['audio']) + sum(map(len, stored['frames']))
+    read.clear()
+    rows.frame(0, 0)
+    assert sum(read) <= len(stored['frames'][0]) + 2 * row_files.BLOCK < size
+
+
+def test_a_row_of_a_fold_is_that_of_its_record(large):
+    folded = folds.cut(large, {'fold': 2})
+    whole, rows = folded.records('validation'), rows_of(folded, 'validation')
+    np.testing.assert_array_equal(rows.frame(5, 1), whole.frame(5, 1))
+
+
+def test_a_picture_that_a_record_does_not_have_is_an_error(large):
+    for number in (-1, 12):
+        with pytest.raises(ValueError, match='it has 12 pictures'):
+            rows_of(large).frame(0, number)
+
+
+def test_a_flipped_bit_of_a_row_is_an_error(large):
+    rows_of(large)
+    file = next(Path(large.builder.data_dir).glob('rows/*test*.rows'))
+    sound, pictures = (
+        files.read_arrays(file.with_suffix('.npz'))[k] for k in ('sound', 'pictures')
+    )
+    whole = file.read_bytes()
+    for place in (sound[0][0] + 5, sum(sound[0]) // 2, sum(sound[0]) - 1, sum(pictures[7]) - 1):
+        data = bytearray(whole)
+        data[place] ^= 4
+        file.write_bytes(data)
+        rows = rows_of(large, 'test')
+        with pytest.raises(ValueError, match='is damaged; delete .*rows, which is made'):  # noqa: RUF043
+            rows.sound(0, 0, 96000)
+            rows.frame(0, 7)
+
+
+@pytest.mark.parametrize('change', ['cut', 'no index', 'damaged index', 'other records'])
+def test_row_files_that_are_not_of_the_records_are_made_again(large, change):
+    last = len(large.records('test')) - 1
+    expected = rows_of(large, 'test').frame(last, 11)
+    file = next(Path(large.builder.data_dir).glob('rows/*test*.rows'))
+    index = file.with_suffix('.npz')
+    if change == 'cut':
+        file.write_bytes(file.read_bytes()[:-20_000])
+    elif change == 'no index':
+        index.unlink()
+    elif change == 'damaged index':
+        index.write_bytes(index.read_bytes()[:-100])
+    else:
+        arrays = files.read_arrays(index) | {'content': np.array('0' * 64)}
+        files.write_arrays(index, **arrays)
+        file.write_bytes(bytes(file.stat().st_size))
+    np.testing.assert_array_equal(rows_of(large, 'test').frame(last, 11), expected)
+
+
+def test_without_room_rows_are_read_from_whole_records(large, monkeypatch, capsys):
+    monkeypatch.setattr(row_files, 'SPARE_BYTES', 1 << 62)
+    rows = rows_of(large)
+    assert rows.frame(0, 0).shape == (144, 256, 3)
+    assert 'each row is read from its whole record' in capsys.readouterr().err
+    assert not [*Path(large.builder.data_dir).glob('rows/*')]
+
+
+def test_a_copy_that_fails_leaves_nothing_behind(large, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(row_files, '_sums', full)
+        rows_of(large)
+    assert not [*Path(large.builder.data_dir).glob('rows/*')]
+    assert rows_of(large)._rows is not None

@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -351,29 +351,39 @@ def encode_flac(samples: np.ndarray, sample_rate_hz: int, bits: int) -> bytes:
     return buffer.getvalue()
 
 
-def decode_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Returns samples start to stop as float32 [N, 2]; only that part is decoded."""
-    with _opened_pcm(io.BytesIO(data)) as (sound, name):
+def decode_flac(data: bytes | BinaryIO, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Returns samples start to stop as float32 [N, 2]; only that part is read and decoded."""
+    file, size = _sized(data)
+    with _opened_pcm(file) as (sound, name):
         stop = sound.frames if stop is None else min(stop, sound.frames)
-        _check_flac(data, name, sound)
+        _check_flac(size, name, sound)
         sound.seek(min(start, sound.frames))
         return _stereo(sound.read(max(0, stop - start), dtype='float32', always_2d=True))
 
 
 def flac_length(data: bytes) -> int:
     """Returns the number of samples per channel by the file's header."""
-    with _opened_pcm(io.BytesIO(data)) as (sound, name):
-        _check_flac(data, name, sound)
+    file, size = _sized(data)
+    with _opened_pcm(file) as (sound, name):
+        _check_flac(size, name, sound)
         return sound.frames
 
 
-def _check_flac(data: bytes, name: str, sound: soundfile.SoundFile) -> None:
+def _sized(data: bytes | BinaryIO) -> tuple[BinaryIO, int]:
+    """Returns bytes or a file as a file, at its beginning, and its number of bytes."""
+    file = io.BytesIO(data) if isinstance(data, bytes) else data
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return file, size
+
+
+def _check_flac(num_bytes: int, name: str, sound: soundfile.SoundFile) -> None:
     """Raises ValueError if FLAC claims more samples than its bytes or a record can hold."""
     _check_sound(name, sound.frames, sound.samplerate)
-    most = min(FLAC_SAMPLES_PER_BYTE * len(data), MAX_FLAC_BYTES // 4 // max(2, sound.channels))
+    most = min(FLAC_SAMPLES_PER_BYTE * num_bytes, MAX_FLAC_BYTES // 4 // max(2, sound.channels))
     if sound.frames > most:
         raise ValueError(
-            f'{name} claims {sound.frames:,} samples in {len(data):,} bytes; at most {most:,} can '
+            f'{name} claims {sound.frames:,} samples in {num_bytes:,} bytes; at most {most:,} can '
             'be there'
         )
 
