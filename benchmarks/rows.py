@@ -3,8 +3,8 @@
     pip install -e . && python benchmarks/rows.py [--records=64] [--json out.json]
 
 The records are written by the project's own builder: 10 s of stereo sound at 48 kHz as 24-bit
-FLAC, and twelve JPEGs of 796 x 448, made of a recording and a photograph. Milliseconds of processor time (all
-threads) for a row read from a data set too large to be kept in memory, beside decoding the same
+FLAC, and twelve JPEGs of 796 x 448, made of a recording and a photograph. Milliseconds of processor
+time (all threads) for a row of a data set too large to be kept in memory, beside decoding the same
 bytes alone. The last lines are the ratios.
 """
 

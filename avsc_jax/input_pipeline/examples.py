@@ -97,7 +97,7 @@ def load(
         for name, features in encoded.items():
             num_rows = {encoder: features.num_rows(encoder) for encoder in features.arrays}
             arrays[name], counts[name] = pooling.clip_inputs(
-                settings, features.arrays, num_rows, stats
+                settings, features.arrays, num_rows, stats, overwrite=True
             )
         kept.means(lambda: means(arrays, first=train))  # for clips without sound or picture
         if 'size' not in config:

@@ -9,6 +9,7 @@ of the cache. A block names the libraries that made it: where they differ, a not
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -34,6 +35,7 @@ KINDS = {  # letter of a column's type, its least and most dimensions
     'clip_id': ('U', 1, 1), 'segment': ('i', 1, 1), 'features': ('f', 3, 9),
     'made_with': ('U', 0, 0), 'stamps': ('i', 2, 2), 'counts': ('i', 1, 1),
 }  # fmt: skip
+ALIGNMENT = 64  # bytes
 CALLS_TOGETHER = 4  # calls of an encoder once enough items for them are in memory
 MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has three in memory
 
@@ -135,12 +137,12 @@ def extract(
                 columns['stamps'] = np.array(_of_block(stamps, k), np.int64)
                 _write_block(files[split][name][k], columns)
     multihost.wait('features')
-    blocks = {
-        split: {name: [_read_block(path) for path in paths] for name, paths in of.items()}
-        for split, of in files.items()
-    }
-    _note_libraries(blocks, folder)
-    features_of = {split: _joined(of, dataset.outlines(split)) for split, of in blocks.items()}
+    made: set[str] = set()
+    features_of = {}
+    for split, of in files.items():
+        read = {name: _read(name, paths, made) for name, paths in of.items()}
+        features_of[split] = _joined(read, dataset.outlines(split))
+    _note_libraries(made, folder)
     for features in features_of.values():
         for name in features.counts:
             if by_name[name].takes == 'media':
@@ -201,14 +203,8 @@ def _is_kept(path: Path, spec: EncoderSpec | TrainedSpec, stamps: list) -> bool:
     return all(not any(now) or now == then for now, then in zip(stamps, made_of, strict=True))
 
 
-def _note_libraries(blocks: Mapping[str, Mapping[str, list[dict]]], folder: Path) -> None:
+def _note_libraries(made: Iterable[str], folder: Path) -> None:
     """Prints a note if cached features were made with other libraries than there are now."""
-    made = {
-        block['made_with'].item()
-        for of in blocks.values()
-        for each in of.values()
-        for block in each
-    }
     for before in sorted(made):
         if difference := made_with.difference(json.loads(before), made_with.facts()):
             print(
@@ -218,22 +214,54 @@ def _note_libraries(blocks: Mapping[str, Mapping[str, list[dict]]], folder: Path
             )
 
 
-def _joined(blocks: Mapping[str, list[dict]], outlines: Sequence[Mapping]) -> Features:
-    """Joins each encoder's blocks of one split, which must hold the clips of the outlines."""
-    clip_id = [outline['clip_id'] for outline in outlines]
-    segment, label = (
-        np.array([outline[key] for outline in outlines], np.int32) for key in ('segment', 'label')
-    )
-    for name, parts in blocks.items():
-        if len({block['features'].shape[2:] for block in parts}) > 1:
+def _read(name: str, paths: Sequence[Path], made: set[str]) -> Features:
+    """Reads an encoder's blocks of one split, and adds the libraries that made them to `made`.
+
+    A block's rows move into the array of the whole split at once: together they are gigabytes.
+    """
+    parts: list[Features] = []
+    whole, end = np.empty((0,), np.float32), 0
+    for path in paths:
+        block = _read_block(path)
+        made.add(block['made_with'].item())
+        rows = block['features']
+        if not parts:
+            whole = _aligned((len(paths) * CLIPS_PER_BLOCK, *rows.shape[1:]), rows.dtype)
+        elif rows.shape[2:] != whole.shape[2:]:
             raise ValueError(
                 f'the cached features of {name} are of unlike sizes; give --fresh to compute them '
                 'anew'
             )
-    columns = {
-        name: joined([_features(name, block, label[:0]) for block in parts])
-        for name, parts in blocks.items()
-    }
+        if (rows.shape[1:], rows.dtype) == (whole.shape[1:], whole.dtype):  # else of other lengths
+            place = whole[end : end + len(rows)]
+            place[:] = rows
+            block['features'], end = place, end + len(rows)
+        parts.append(_features(name, block))
+    if end == sum(len(part.clip_id) for part in parts) and not any(part.counts for part in parts):
+        return _of_whole(name, whole[:end], parts)
+    return joined(parts)
+
+
+def _of_whole(name: str, whole: np.ndarray, parts: Sequence[Features]) -> Features:
+    """Joins parts whose rows lie in one array already."""
+    bare = [dataclasses.replace(part, arrays={}) for part in parts]
+    return dataclasses.replace(joined(bare), arrays={name: whole})
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an empty array at an address that XLA's CPU client takes without a copy."""
+    num_bytes = math.prod(shape) * dtype.itemsize
+    room = np.empty(num_bytes + ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    return room[first : first + num_bytes].view(dtype).reshape(shape)
+
+
+def _joined(columns: Mapping[str, Features], outlines: Sequence[Mapping]) -> Features:
+    """Joins the encoders' features of one split, which must hold the clips of the outlines."""
+    clip_id = [outline['clip_id'] for outline in outlines]
+    segment, label = (
+        np.array([outline[key] for outline in outlines], np.int32) for key in ('segment', 'label')
+    )
     for name, column in columns.items():
         if column.clip_id != clip_id or column.segment.tolist() != segment.tolist():
             raise ValueError(
@@ -249,12 +277,12 @@ def _joined(blocks: Mapping[str, list[dict]], outlines: Sequence[Mapping]) -> Fe
     )
 
 
-def _features(name: str, block: Mapping[str, np.ndarray], label: np.ndarray) -> Features:
-    """Returns a block of one encoder as features; the labels are those of the data set."""
+def _features(name: str, block: Mapping[str, np.ndarray]) -> Features:
+    """Returns a block of one encoder as features, without the labels, of which it has none."""
     return Features(
         clip_id=block['clip_id'].tolist(),
         segment=block['segment'],
-        label=label,
+        label=np.zeros(0, np.int32),
         arrays={name: block['features']},
         counts={name: block['counts']} if 'counts' in block else {},
     )

@@ -21,6 +21,8 @@ def network_inputs(
     arrays: Mapping[str, AnyArray],
     stats: Mapping[str, np.ndarray] | None = None,
     filled: Mapping[str, np.ndarray] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> dict[str, AnyArray]:
     """Returns a network's inputs by name, made from its encoders' features.
 
@@ -34,6 +36,7 @@ def network_inputs(
       stats: see `measure`; None leaves values as they are.
       filled: encoder -> for each time of a clip at which it has a frame or should have one, bool,
         whether it has; T of them are true. Encoders that are not named have one each time.
+      overwrite: whether numpy's arrays may be standardised in place, as they are not used again.
 
     Returns:
       Rows `[R, ...]` of each input whose encoder is among the arrays. Where they are frames, those
@@ -47,10 +50,15 @@ def network_inputs(
     named = {name: arrays[encoder] for name, encoder in names(settings, arrays).items()}
     together = settings.get('frames_per_row') or {}
     if stats is not None:
+        encoders = [*names(settings, arrays).values()]
         named = {
-            name: (array - np.asarray(stats[f'mean_{name}'])[None, None])
-            / np.asarray(stats[f'std_{name}'])[None, None]
-            for name, array in named.items()
+            name: _standardized(
+                array,
+                np.asarray(stats[f'mean_{name}'])[None, None],
+                np.asarray(stats[f'std_{name}'])[None, None],
+                overwrite=overwrite and encoders.count(encoder) == 1,
+            )
+            for (name, array), encoder in zip(named.items(), encoders, strict=True)
         }
     pool, length = settings.get('pool'), settings.get('length')
     if pool == 'mean':
@@ -95,11 +103,13 @@ def clip_inputs(
     arrays: Mapping[str, np.ndarray],
     counts: Mapping[str, np.ndarray],
     stats: Mapping[str, np.ndarray] | None = None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Returns a network's inputs for clips that may be of unlike length.
 
     Args:
-      settings, arrays, stats: see `network_inputs`.
+      settings, arrays, stats, overwrite: see `network_inputs`.
       counts: encoder -> the number of each clip's own rows `[clips]`, behind which are zeros.
 
     Returns:
@@ -110,11 +120,12 @@ def clip_inputs(
     parts: dict[int, tuple[int, Mapping[str, np.ndarray]]] = {}  # by the place of a clip
     for number, lengths in enumerate(alike):
         places = np.flatnonzero(group.reshape(-1) == number)
+        of = places if len(alike) > 1 else slice(None)  # all of them without a copy
         own = {
-            name: array[places, :length]
+            name: array[of, :length]
             for (name, array), length in zip(arrays.items(), lengths, strict=True)
         }
-        made = network_inputs(settings, own, stats)
+        made = network_inputs(settings, own, stats, overwrite=overwrite)
         rows = len(next(iter(made.values()))) // len(places)
         if len(alike) == 1:
             return made, np.full(len(places), rows)
@@ -160,6 +171,17 @@ def names(settings: Mapping, arrays: Mapping) -> Mapping[str, str]:
     """Maps each input whose encoder is among the arrays to that encoder."""
     named = settings.get('inputs') or {f'features/{name}': name for name in arrays}
     return {name: encoder for name, encoder in named.items() if encoder in arrays}
+
+
+def _standardized(
+    array: AnyArray, mean: np.ndarray, std: np.ndarray, *, overwrite: bool
+) -> AnyArray:
+    """Returns (array - mean) / std, in the array itself if it is numpy's and may be overwritten."""
+    if not (overwrite and isinstance(array, np.ndarray) and array.flags.writeable):
+        return (array - mean) / std
+    array -= mean
+    array /= std
+    return array
 
 
 def _fewest(counts: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+import tracemalloc
 
 import jax
 import numpy as np
@@ -573,3 +574,58 @@ def test_a_media_file_gives_what_its_record_gives(dataset, encoder_of, video):
     np.testing.assert_allclose(found['picture'], inputs(clip)['picture'], atol=0.2)
     plain = preprocess.FeatureInputs({**settings, 'pool': None}, made)(clip)['picture']
     np.testing.assert_allclose(inputs(clip)['picture'][0], (plain.mean(0) - 1) / 2, atol=1e-5)
+
+
+def blocks_of(folder, lengths, numbers=64, clips=4):
+    """Writes a block of random features for each of these numbers of rows a clip."""
+    rng, paths = np.random.default_rng(0), []
+    for k, length in enumerate(lengths):
+        columns = {
+            'clip_id': np.array([f'{k}-{n}' for n in range(clips)]),
+            'segment': np.full(clips, -1, np.int32),
+            'features': rng.standard_normal((clips, length, numbers), np.float32),
+            'made_with': np.array(json.dumps(made_with.facts())),
+            'stamps': np.zeros((clips, 3), np.int64),
+        }
+        paths.append(folder / f'{k}.npz')
+        files.write_arrays(paths[-1], **columns)
+    return paths
+
+
+def test_the_blocks_of_a_split_are_joined_in_order_whatever_their_lengths(tmp_path, small_blocks):
+    for lengths in ([5, 5, 5], [5, 3, 5], [3, 5], [4]):
+        paths = blocks_of(tmp_path, lengths)
+        joined = feature_cache._read('openl3', paths, set())
+        assert joined.num_rows('openl3').tolist() == np.repeat(lengths, 4).tolist()
+        for k, path in enumerate(paths):
+            rows = joined.arrays['openl3'][4 * k : 4 * k + 4, : lengths[k]]
+            np.testing.assert_array_equal(rows, files.read_arrays(path)['features'])
+
+
+def test_reading_and_standardising_features_needs_little_more_than_their_own_bytes(
+    tmp_path, small_blocks
+):
+    paths, settings = blocks_of(tmp_path, [50] * 40), {'inputs': {'x': 'openl3'}}
+    tracemalloc.start()
+    features = feature_cache._read('openl3', paths, set())
+    stats = pooling.measure(settings, features.arrays)
+    counts = {'openl3': features.num_rows('openl3')}
+    inputs, _ = pooling.clip_inputs(settings, features.arrays, counts, stats, overwrite=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * features.arrays['openl3'].nbytes
+    assert jax.device_put(inputs['x']).unsafe_buffer_pointer() == inputs['x'].ctypes.data
+
+
+def test_features_are_standardised_in_place_only_where_nobody_else_uses_them():
+    rng = np.random.default_rng(0)
+    stats = {f'{what}_{name}': np.float32([3, 4]) for what in ('mean', 'std') for name in 'ab'}
+    for encoders_of, is_in_place in (({'a': 'e'}, True), ({'a': 'e', 'b': 'e'}, False)):
+        array = rng.standard_normal((2, 3, 2), np.float32)
+        settings, before = {'inputs': encoders_of}, array.copy()
+        expected = pooling.network_inputs(settings, {'e': array}, stats)
+        np.testing.assert_array_equal(array, before)
+        made = pooling.network_inputs(settings, {'e': array}, stats, overwrite=True)
+        assert np.shares_memory(made['a'], array) == is_in_place
+        for name in encoders_of:
+            np.testing.assert_array_equal(made[name], expected[name])
