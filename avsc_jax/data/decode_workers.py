@@ -21,7 +21,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -32,6 +33,7 @@ from avsc_jax.data.windows import Wants
 
 MAX_WORKERS = 8
 MAX_HEADER_BYTES = 1 << 20
+KEPT_S = 60.0  # for which a worker waits for another file
 GRACE_S = 5.0  # after the time limit; then a worker that no parent has stopped ends itself
 NUMBERS = {  # of a window
     'start_s': float,
@@ -92,6 +94,7 @@ def decode(
     workers: int | None = None,
     limits: Limits = Limits(),
     pause_s: float = math.inf,
+    idle: 'IdleWorkers | None' = None,
 ) -> Iterator[Event | None]:
     """Yields the windows of all files, in order within a file, and the end of each file.
 
@@ -101,18 +104,21 @@ def decode(
     Args:
       workers: number of processes, at most one per file; None: one per core, at most eight.
       pause_s: None is yielded whenever the workers have given nothing for so long.
+      idle: where workers come from, and go to after their last file; else they start and end here.
     """
     workers = workers or min(os.cpu_count() or 1, MAX_WORKERS)
     todo: queue.SimpleQueue[Path | None] = queue.SimpleQueue()
     done: queue.Queue[Event | Exception] = queue.Queue(maxsize=1)
     slots: list[_Slot] = []
+    new = partial(idle.take if idle else _Worker, wants, limits)
+    keep = idle.give if idle else _Worker.end
     names, unfinished = iter(files), 0
     try:
         for file in itertools.islice(names, 2 * workers):  # so that no worker waits for a name
             todo.put(file)
             unfinished += 1
             if len(slots) < workers:
-                slots.append(_Slot(todo, done, wants, limits))
+                slots.append(_Slot(todo, done, new, keep))
                 slots[-1].start()
         while unfinished:
             try:
@@ -137,6 +143,38 @@ def decode(
                 done.get(timeout=0.05)
 
 
+class IdleWorkers:
+    """Workers between two files, which spare the next one a worker's start, a quarter of a second.
+
+    They end after KEPT_S without a file, and with the object.
+    """
+
+    def __init__(self) -> None:
+        self._workers: collections.deque[_Worker] = collections.deque()
+        weakref.finalize(self, _end_all, self._workers)
+
+    def take(self, wants: Wants, limits: Limits) -> '_Worker':
+        """Returns a worker for such files: one that waits, or a new one."""
+        for worker in [*self._workers]:
+            with contextlib.suppress(ValueError):  # another thread has taken it
+                if worker.reads == (wants, limits):
+                    self._workers.remove(worker)
+                    if worker.is_alive:
+                        return worker
+                    worker.end()
+        return _Worker(wants, limits)
+
+    def give(self, worker: '_Worker') -> None:
+        """Keeps a worker that has read its file to the end."""
+        self._workers.append(worker)
+        for _ in range(len(self._workers) - MAX_WORKERS):
+            with contextlib.suppress(IndexError):
+                self._workers.popleft().end()
+        timer = threading.Timer(KEPT_S, _end_if_waiting, (self._workers, worker, worker.num_files))
+        timer.daemon = True
+        timer.start()
+
+
 class Readers:
     """Worker processes by which several threads read files, as `decode` does for one.
 
@@ -144,9 +182,7 @@ class Readers:
     """
 
     def __init__(self, wants: Wants, limits: Limits = Limits()):
-        self._wants, self._limits = wants, limits
-        self._idle: collections.deque[_Worker] = collections.deque()
-        weakref.finalize(self, _end_all, self._idle)
+        self._wants, self._limits, self._idle = wants, limits, IdleWorkers()
 
     def windows(self, file: Path) -> Iterator[dict]:
         """Yields the windows of a file, see windows.read, each when the next one is decoded.
@@ -154,14 +190,14 @@ class Readers:
         Raises:
           ValueError: the file cannot be read, or takes more than the limits.
         """
-        worker: _Worker | None = self._taken()
+        worker: _Worker | None = self._idle.take(self._wants, self._limits)
         window: dict | str | None = None
         try:
             worker.ask(file)
             while worker:
                 answer = worker.answer()
                 if not isinstance(answer, dict):
-                    self._idle.append(worker)
+                    self._idle.give(worker)
                     worker = None
                 if isinstance(window, dict):
                     yield window
@@ -174,16 +210,20 @@ class Readers:
         if window:
             raise ValueError(window)
 
-    def _taken(self) -> '_Worker':
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _Worker(self._wants, self._limits)
-
 
 def _end_all(workers: Iterable['_Worker']) -> None:
     for worker in workers:
         worker.end()
+
+
+def _end_if_waiting(
+    workers: 'collections.deque[_Worker]', worker: '_Worker', num_files: int
+) -> None:
+    """Ends a worker that still waits, and has read no file since."""
+    with contextlib.suppress(ValueError):  # it is in use
+        if worker.num_files == num_files:
+            workers.remove(worker)
+            worker.end()
 
 
 class _Stopped(Exception):
@@ -191,32 +231,50 @@ class _Stopped(Exception):
 
 
 class _Slot(threading.Thread):
-    """Feeds files to a worker one by one, and replaces a worker that has died."""
+    """Feeds files to a worker one by one, and replaces a worker that has died.
 
-    def __init__(self, todo: queue.SimpleQueue, done: queue.Queue, wants: Wants, limits: Limits):
+    Args:
+      new: gives a worker.
+      keep: takes a worker that has read its last file to the end.
+    """
+
+    def __init__(
+        self,
+        todo: queue.SimpleQueue,
+        done: queue.Queue,
+        new: Callable[[], '_Worker'],
+        keep: Callable[['_Worker'], object],
+    ):
         super().__init__(daemon=True)
-        self._todo, self._done, self._wants, self._limits = todo, done, wants, limits
+        self._todo, self._done, self._new, self._keep = todo, done, new, keep
         self._worker: _Worker | None = None
-        self._is_closed, self._lock = False, threading.Lock()
+        self._is_reading = self._is_closed = False
+        self._lock = threading.Lock()
 
     def run(self) -> None:
         """Decodes files until the queue gives None."""
         try:
             while (file := self._todo.get()) is not None and not self._is_closed:
-                self._done.put(Event(file, None, self._read(file)))
+                self._is_reading = True
+                error = self._read(file)
+                self._is_reading = False
+                self._done.put(Event(file, None, error))
         except Exception as error:  # a bug: `decode` must not wait for this thread forever
             self._done.put(error)
-        self._replace(None)
+        self.close()
 
     def close(self) -> None:
-        """Ends the worker for good; called from another thread."""
-        self._is_closed = True
-        self._replace(None)
+        """Parts with the worker for good; called from other threads, too."""
+        with self._lock:
+            self._is_closed = True
+            worker, self._worker = self._worker, None
+            if worker:
+                worker.end() if self._is_reading else self._keep(worker)
 
     def _read(self, file: Path) -> str | None:
         """Queues the windows of a file; returns the error that ended it, or None."""
         try:
-            worker = self._worker or self._replace(_Worker(self._wants, self._limits))
+            worker = self._worker or self._replace(self._new())
             worker.ask(file)
             while isinstance(answer := worker.answer(), dict):
                 self._done.put(Event(file, answer, None))
@@ -239,7 +297,7 @@ class _Worker:
     """The parent's end of a worker process; its methods raise only _Stopped."""
 
     def __init__(self, wants: Wants, limits: Limits):
-        self._limits = limits
+        self._limits, self.reads, self.num_files = limits, (wants, limits), 0
         settings = {'wants': wants.to_json(), 'limits': dataclasses.asdict(limits)}
         root = Path(__file__).parents[2]
         paths = filter(None, (str(root), os.environ.get('PYTHONPATH')))
@@ -259,9 +317,15 @@ class _Worker:
 
     def ask(self, file: Path) -> None:
         """Sends the name of the next file."""
+        self.num_files += 1
         self._left_s = self._limits.seconds_per_file
         with contextlib.suppress(BrokenPipeError):  # `answer` reports the death
             self._process.stdin.write(json.dumps(os.fspath(file)).encode() + b'\n')
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
 
     def answer(self) -> dict | str | None:
         """Returns the next window, or at the file's end None or the error that ended it."""

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import models, weights
 from avsc_jax.data import media
+from avsc_jax.data.batches import few_sizes
 from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.models.sources import Source
@@ -284,8 +285,8 @@ class Encoder:
           ValueError: a picture has not the network's size, as those of `items` have.
         """
         self._check(items)
-        share = -(-max(len(items), of) // self._num_devices)  # a power of two: few shapes compile
-        length = min(self.items_per_call, (1 << (share - 1).bit_length()) * self._num_devices)
+        share = -(-max(len(items), of) // self._num_devices)
+        length = min(self.items_per_call, few_sizes(share) * self._num_devices)
         parts, embeddings = [], []
         for size in sorted({item.shape for item in items}):
             places = [i for i, item in enumerate(items) if item.shape == size]

@@ -17,7 +17,7 @@ import numpy as np
 from avsc_jax.audio import frontends
 from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import media, stored_pictures
-from avsc_jax.data.batches import Rows, Stream, epoch_order
+from avsc_jax.data.batches import Rows, Stream, epoch_order, few_sizes
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images, picture_size
 from avsc_jax.input_pipeline.sound import (
@@ -412,10 +412,10 @@ def prepared(
 def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
     """Yields parts of arrays `[N, ...]` with the number of their rows; the rest of a part is zeros.
 
-    Parts are as long as a power of two, and `most` at most, so that few shapes are compiled.
+    Parts are of `few_sizes`, and `most` at most.
     """
     (total,) = {len(array) for array in jax.tree.leaves(rows)}
-    length = min(most, 1 << (total - 1).bit_length())
+    length = min(most, few_sizes(total))
     for start in range(0, total, length):
         count = min(length, total - start)
         part = jax.tree.map(operator.itemgetter(slice(start, start + count)), rows)

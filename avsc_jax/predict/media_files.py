@@ -141,6 +141,7 @@ def tag(
     keep: bool = False,
     workers: int | None = None,
     limits: Limits | None = None,
+    idle: decode_workers.IdleWorkers | None = None,
 ) -> Iterator[Prediction]:
     """Yields the prediction of each file as soon as it is complete; errors do not end the loop.
 
@@ -150,14 +151,14 @@ def tag(
       fallback: a file without sound or without pictures is answered from the other; False makes
         it an error.
       keep: keep windows for explanations, see `Prediction.kept`.
-      workers, limits: see decode_workers.decode.
+      workers, limits, idle: see decode_workers.decode.
     """
     wants = predictor.wants(window_s)
     notes = predictor.window_notes(wants.window_s)
     opened: dict[Path, _Open] = {}
     batch: list[tuple[Path, Mapping]] = []
     for event in decode_workers.decode(
-        files, wants, workers=workers, limits=limits or Limits(), pause_s=PAUSE_S
+        files, wants, workers=workers, limits=limits or Limits(), pause_s=PAUSE_S, idle=idle
     ):
         if event is None:
             if any(opened[file].has_ended for file, _ in batch):  # and waits for its neighbours

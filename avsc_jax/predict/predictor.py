@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import ensemble, tables
-from avsc_jax.data import stored_pictures
+from avsc_jax.data import decode_workers, stored_pictures
 from avsc_jax.data.windows import Wants
 from avsc_jax.input_pipeline import clip_rows
 from avsc_jax.predict import media_files
@@ -128,7 +128,8 @@ class Predictor:
             print(prediction.scene, prediction.ranking[:3])
 
         Args:
-          clip: the file; it is decoded in a process of its own, within limits of time and memory.
+          clip: the file; it is decoded in another process, within limits of time and memory, which
+            reads the next call's clip too.
           window_s: length of the windows that the file is divided into, in seconds; None: that of
             the clips that the system was trained on, 10 for TAU.
           fallback: a file without sound or without pictures is answered from the other, with a
@@ -148,11 +149,21 @@ class Predictor:
                 'predictor for each file in turn'
             )
         (prediction,) = media_files.tag(
-            self, [Path(clip)], window_s=window_s, fallback=fallback, workers=1
+            self,
+            [Path(clip)],
+            window_s=window_s,
+            fallback=fallback,
+            workers=1,
+            idle=self._idle_workers,
         )
         if prediction.error:
             raise ValueError(prediction.error)
         return prediction
+
+    @functools.cached_property
+    def _idle_workers(self) -> decode_workers.IdleWorkers:
+        """The processes that decode the clips of calls, one after the other."""
+        return decode_workers.IdleWorkers()
 
     @functools.cached_property
     def content_hash(self) -> str:

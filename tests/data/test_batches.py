@@ -3,7 +3,14 @@ import threading
 import numpy as np
 import pytest
 
-from avsc_jax.data.batches import Stream, epoch_order, num_batches, one_ahead, read_ahead
+from avsc_jax.data.batches import (
+    Stream,
+    epoch_order,
+    few_sizes,
+    num_batches,
+    one_ahead,
+    read_ahead,
+)
 
 
 def test_every_row_comes_once_and_the_last_batch_is_padded():
@@ -107,3 +114,9 @@ def test_the_next_batch_is_made_while_one_is_used():
     found = one_ahead(items())
     assert next(found) == 1 and made.wait(timeout=20)
     assert list(found) == [2]
+
+
+def test_sizes_of_batches_are_few_and_pad_less_than_half():
+    sizes = [few_sizes(count) for count in range(1, 257)]
+    assert len({*sizes}) == 16 and few_sizes(12) == 12
+    assert all(count <= size < 1.5 * count for count, size in enumerate(sizes, 1))

@@ -1,6 +1,7 @@
 """Workers that decode: the same windows as at home, whatever becomes of the workers."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -158,6 +159,44 @@ def test_readers_start_a_worker_for_each_file_that_is_read_at_once(tmp_path, wor
     assert len([*second]) == 1
     del readers, second
     assert all(process.poll() is not None for process in started)
+
+
+def test_an_idle_worker_reads_the_files_of_later_calls(tmp_path, worker, started):
+    worker(FATEFUL)
+    files = [wav(tmp_path / f'{name}.wav') for name in ('a', 'b', 'die')]
+    idle = decode_workers.IdleWorkers()
+    for file in files[:2]:
+        assert ends(decode([file], SOUND, workers=2, idle=idle)) == {file.name: None}
+    assert len(started) == 1 and started[0].poll() is None
+    half = dataclasses.replace(SOUND, window_s=0.5)
+    assert len(list(decode(files[:1], half, idle=idle))) == 5 and len(started) == 2
+    (_, (_, _, error)) = decode(files[2:], SOUND, idle=idle)
+    assert 'died (signal 9)' in error
+    assert ends(decode(files[:1], SOUND, idle=idle)) == {'a.wav': None} and len(started) == 3
+    del idle
+    assert all(process.poll() is not None for process in started)
+
+
+def test_a_worker_that_was_stopped_within_a_file_or_has_died_since_is_not_used_again(
+    tmp_path, started
+):
+    file, idle = wav(tmp_path / 'a.wav', 30), decode_workers.IdleWorkers()
+    events = decode([file], SOUND, idle=idle)
+    next(events)
+    events.close()
+    assert started[0].poll() is not None
+    assert len(list(decode([file], SOUND, idle=idle))) == 31 and len(started) == 2
+    started[1].kill()
+    started[1].wait()
+    assert len(list(decode([file], SOUND, idle=idle))) == 31 and len(started) == 3
+
+
+def test_an_idle_worker_ends_after_a_while_without_a_file(tmp_path, monkeypatch, started):
+    monkeypatch.setattr(decode_workers, 'KEPT_S', 0.2)
+    file, idle = wav(tmp_path / 'a.wav'), decode_workers.IdleWorkers()
+    list(decode([file], SOUND, idle=idle))
+    started[0].wait(10)
+    assert ends(decode([file], SOUND, idle=idle)) == {'a.wav': None} and len(started) == 2
 
 
 @pytest.mark.slow
