@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from avsc_jax.types import Array, Float, UInt32
+from avsc_jax.types import Array, Float, Int, UInt32
 
 
 class Dropout(nn.Module):
@@ -22,16 +22,24 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, 'B *axes'], *, train: bool, axis_name: str | None = None
+        self,
+        x: Float[Array, 'B *axes'],
+        *,
+        train: bool,
+        axis_name: str | None = None,
+        part: tuple[Int[Array, ''] | int, int] = (0, 1),
     ) -> Float[Array, 'B *axes']:
         """Drops values when `train`; the key `dropout` must be the same on every device.
 
         Args:
           axis_name: the pmapped axis over which the batch is spread, equally many rows each.
+          part: which of how many equal parts of this device's rows `x` is.
         """
         if not train or self.rate == 0:
             return x
-        first = 0 if axis_name is None else lax.axis_index(axis_name) * x.shape[0]
+        number, count = part
+        number += 0 if axis_name is None else lax.axis_index(axis_name) * count
+        first = number * x.shape[0]
         rows = jnp.arange(x.shape[0], dtype=jnp.uint32) + jnp.uint32(first)
         bits = random_bits(self.make_rng('dropout'), rows, math.prod(x.shape[1:]))
         kept = bits.reshape(x.shape) >= jnp.uint32(round(self.rate * 2**32))
