@@ -5,6 +5,8 @@ from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from avsc_jax.layers.conv import Conv
 from avsc_jax.layers.dropout import Dropout
@@ -19,13 +21,13 @@ def global_batch(
     mask: Bool[Array, 'B'] | None,
     axis_name: str | None,
     *,
-    part: tuple[Int[Array, ''] | int, int] = (0, 1),
+    place: Int[Array, 'B'] | None = None,
     compute: Any = None,
     frozen: Collection[tuple[str, ...]] = (),
 ) -> contextlib.AbstractContextManager[None]:
     """A context in which layers know the whole batch that their rows are a part of.
 
-    Every BatchNorm gets `mask` and `axis_name`, every Dropout `axis_name` and `part`. Networks only
+    Every BatchNorm gets `mask` and `axis_name`, every Dropout `place`. Networks only
     write `BatchNorm(name='bn1')(x, train=train)`; the step adds the rest:
 
         with global_batch(batch['mask'], 'batch'):
@@ -34,12 +36,15 @@ def global_batch(
     Args:
       mask: True for this device's rows that count; None: all do.
       axis_name: the pmapped axis; None outside pmap.
-      part: which of how many equal parts of this device's rows are given.
+      place: the index of each row in the global batch; None: this device's share of equal ones.
       compute: the type in which convolutions and linear layers but the head multiply, such as
         bfloat16; None: that of their inputs. Parameters, norms and softmaxes stay float32.
       frozen: paths of the modules whose parameters are not trained; a BatchNorm among them takes
         its running statistics, and leaves them alone.
     """
+
+    if place is None and axis_name is not None and mask is not None:
+        place = jnp.arange(len(mask)) + jax.lax.axis_index(axis_name) * len(mask)
 
     def hand_over(method, args, kwargs, context):
         if context.method_name == '__call__':
@@ -49,7 +54,7 @@ def global_batch(
                 if module.path in frozen:
                     kwargs['train'] = False
             elif isinstance(module, Dropout):
-                kwargs = {'axis_name': axis_name, 'part': part, **kwargs}
+                kwargs = {'place': place, **kwargs}
             elif compute and isinstance(module, Conv | Linear) and HEAD not in module.path:
                 args = (args[0].astype(compute), *args[1:])
         return method(*args, **kwargs)

@@ -19,7 +19,7 @@ from flax import traverse_util
 
 from avsc_jax.layers.sync import HEAD
 
-Key = tuple[float, ...]
+Key = tuple[int, ...]
 
 
 class Depth(NamedTuple):
@@ -77,7 +77,7 @@ def _key(path: str, patterns: tuple[str, ...], network: str) -> Key:
         return (len(patterns),)
     for place, pattern in enumerate(patterns):
         if match := re.match(rf'(?:{pattern})(?:/|$)', path):
-            return (place, *(float(number) for number in match.groups() if number is not None))
+            return (place, *(int(number) for number in match.groups() if number is not None))
     raise ValueError(f'{path} is in no group of the DEPTH of {network}; name it there')
 
 

@@ -13,8 +13,8 @@ def gradient_of_parts(
     """Sums losses and gradients over equal parts of a batch, whose statistics follow each other.
 
     Args:
-      gradient: (params, batch_stats, rows, (number, count)) -> ((loss, batch_stats), gradients) of
-        the part with that number; its loss is a part of a sum.
+      gradient: (params, batch_stats, rows) -> ((loss, batch_stats), gradients) of a part of the
+        rows; its loss is a part of a sum.
       batch: arrays `[B, ...]`; `count` divides B.
       count: the number of parts.
 
@@ -22,16 +22,17 @@ def gradient_of_parts(
       ((loss, batch_stats), gradients), as `gradient` does for the whole.
     """
     if count == 1:
-        return gradient(params, batch_stats, batch, (0, 1))
+        return gradient(params, batch_stats, batch)
 
-    def one(carry, part):
-        (number, rows), (batch_stats, sums) = part, carry
-        (loss, batch_stats), gradients = gradient(params, batch_stats, rows, (number, count))
+    def one(carry, rows):
+        batch_stats, sums = carry
+        (loss, batch_stats), gradients = gradient(params, batch_stats, rows)
         return (batch_stats, jax.tree.map(jnp.add, sums, (loss, gradients))), None
 
     zeros = (jnp.float32(0), jax.tree.map(jnp.zeros_like, params))
-    parts = jnp.arange(count), _split(batch, count)
-    (batch_stats, (loss, gradients)), _ = jax.lax.scan(one, (batch_stats, zeros), parts)
+    (batch_stats, (loss, gradients)), _ = jax.lax.scan(
+        one, (batch_stats, zeros), _split(batch, count)
+    )
     return (loss, batch_stats), gradients
 
 
@@ -40,8 +41,13 @@ def by_parts(function: Callable, batch: Any, count: int) -> Any:
     if count == 1:
         return function(batch)
     made = jax.lax.map(function, _split(batch, count))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), made)
 
 
 def _split(batch: Any, count: int) -> Any:
-    return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)
+    """Deals the rows out to the parts, `[count, B / count, ...]`.
+
+    Row i goes to part i modulo `count`. So a part has the same rows of the global batch however
+    many devices share it, each of which deals out its own.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)

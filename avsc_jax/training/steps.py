@@ -139,13 +139,18 @@ class Steps:
         self, state: TrainState, batch: Batch, frozen: Mapping
     ) -> tuple[TrainState, jax.Array]:
         key = jax.random.fold_in(state.key, state.step)
-        batch = self._prepared(key, batch, frozen)
+        place = jnp.arange(len(batch['mask']))  # in the global batch
+        if self._axis is not None:
+            place += jax.lax.axis_index(self._axis) * len(place)
+        batch = self._prepared(key, batch | {'place': place}, frozen)
         count = self._total(self._shares(batch).sum())
         count = jnp.where(count > 0, count, 1)
 
-        def local_loss(params, batch_stats, rows, part):
+        def local_loss(params, batch_stats, rows):
             variables = {'params': self._recipe.trained(params), 'batch_stats': batch_stats}
-            with global_batch(rows['mask'], self._axis, part=part, **self._recipe.of_layers):
+            with global_batch(
+                rows['mask'], self._axis, place=rows['place'], **self._recipe.of_layers
+            ):
                 (logits, _), updates = self._model.apply(
                     variables,
                     model_inputs(self._model, rows),
@@ -175,12 +180,8 @@ class Steps:
     def _prepared(self, key: jax.Array, batch: Batch, frozen: Mapping) -> Batch:
         """Makes the model's inputs of a training batch: prepared, embedded and mixed."""
         if self._prepare is not None or self._embed is not None:
-            place = jnp.arange(len(batch['mask']))  # in the global batch
-            if self._axis is not None:
-                place += jax.lax.axis_index(self._axis) * len(place)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1), place)
-            made = partial(self._made, frozen)
-            batch = accumulation.by_parts(made, (keys, batch), self._recipe.accumulate)
+            made = partial(self._made, frozen, jax.random.fold_in(key, 1))
+            batch = accumulation.by_parts(made, batch, self._recipe.accumulate)
         recipe = self._recipe
         if self._mix is None and recipe.class_weights is None and not recipe.label_smoothing:
             return batch
@@ -192,10 +193,10 @@ class Steps:
             batch |= inputs if isinstance(inputs, dict) else {'image': inputs}
         return batch | {'target': targets}
 
-    def _made(self, frozen: Mapping, rows: tuple[jax.Array, Batch]) -> Batch:
-        """Makes the inputs of some rows, each by its own key."""
-        keys, batch = rows
+    def _made(self, frozen: Mapping, key: jax.Array, batch: Batch) -> Batch:
+        """Makes the inputs of some rows, each by the key of its place."""
         if self._prepare is not None:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['place'])
             batch = self._prepare(keys, batch)
         return batch if self._embed is None else self._embed(frozen, batch)
 
