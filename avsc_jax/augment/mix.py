@@ -185,7 +185,7 @@ def _mixed(order_key, inputs, targets, mask, weight, share, axis_name):
         first = jax.lax.axis_index(axis_name) * len(mask)
     partners = jax.lax.dynamic_slice_in_dim(_permutation(order_key, batch[2]), first, len(mask))
 
-    def mix(x: jax.Array, x_all: jax.Array, weight: jax.Array) -> jax.Array:
+    def mix(x: Array, x_all: Array, weight: Array) -> Array:
         return weight * x + (1 - weight) * x_all[partners]
 
     mixed = jax.tree.map(lambda x, x_all: mix(x, x_all, weight), inputs, batch[0])

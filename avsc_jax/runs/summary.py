@@ -23,14 +23,15 @@ STEPS = {
     'accumulate': 'gradients of {} parts of each batch summed',
     'clip_norm': "the gradient's norm at most {}",
     'ema': 'parameters averaged with decay {}',
-    'train_part': 'only {} trained',
+    'train_part': 'trained is only {}',
     'layer_decay': 'rates lower by {} from group to group of layers',
     'class_weights': 'class weights {}',
     'label_smoothing': 'labels smoothed by {}',
     'mixup_alpha': 'mixup with alpha {}',
     'cutmix_alpha': 'cutmix with alpha {}',
-    'patience': 'at most {} epochs without gain',
+    'patience': 'ends after {} epochs without gain',
 }
+WORDS = {'last_stage': 'the last stage and the head', 'head': 'the head'}
 PLAIN = {'precision': 'float32', 'accumulate': 1, 'train_part': 'all', 'layer_decay': 1}
 PARAMETERS = {'trained': int, 'encoders': int}  # of a network; see `parameters`
 
@@ -144,16 +145,19 @@ def training(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> str:
       history: one record for each epoch.
     """
     given = {name: config[name] for name in STEPS if config.get(name)}
-    texts = [
-        STEPS[name].format(value if isinstance(value, str | int | float) else [*value])
-        for name, value in given.items()
-        if value != PLAIN.get(name)
-    ]
+    texts = [STEPS[name].format(_words(v)) for name, v in given.items() if v != PLAIN.get(name)]
     if {'mixup_alpha', 'cutmix_alpha'} <= {*given}:
         texts.append(f'cutmix in {config.get("cutmix_share", 0.5):.0%} of the batches, else mixup')
     if history and len(history) < config.epochs:
         texts.append(f'stopped early, after {len(history)} of {config.epochs} epochs')
     return ', '.join(texts)
+
+
+def _words(value: Any) -> Any:
+    """Returns a field's value as a sentence names it."""
+    if isinstance(value, str):
+        return WORDS.get(value, value)
+    return value if isinstance(value, int | float) else ', '.join(map(str, value))
 
 
 def begins_published(config: ConfigDict) -> bool:
