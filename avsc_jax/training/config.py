@@ -225,10 +225,11 @@ NEEDED = {
     'probe': ('paper', 'batch_size', 'grid', 'cross_validation'),
     'ensemble': ('paper', 'members'),
 }
-# Fields that say how steps train, and have no meaning for another kind of job.
+# Fields that say how steps train: other kinds of jobs cannot have them, and a flag can set them
+# where the config does not.
 OF_STEPS = (
     'accumulate', 'precision', 'clip_norm', 'ema', 'train_part', 'layer_decay', 'label_smoothing',
-    'class_weights', 'cutmix_alpha', 'cutmix_share',
+    'class_weights', 'mixup_alpha', 'cutmix_alpha', 'cutmix_share', 'patience',
 )  # fmt: skip
 # Field and its value (None: any) -> another field that it cannot do without.
 COMPANIONS = {
@@ -419,7 +420,8 @@ def markdown() -> str:
         'Made from `avsc_jax/training/config.py`:',
         '`python -c "from avsc_jax.training import config; print(config.markdown(), end=str())"`.',
         'Those that a config file sets can be changed by a flag, such as `--config.batch_size=64`,',
-        'but for `data.items`; others are written into a copy of the file.',
+        'but for `data.items`, and so can ' + ', '.join(f'`{name}`' for name in OF_STEPS[:6]) + ',',
+        ', '.join(f'`{name}`' for name in OF_STEPS[6:]) + '; others are written into a copy.',
         '',
         '| field | value | default | what it is |',
         '|---|---|---|---|',

@@ -373,9 +373,26 @@ def test_a_value_that_cannot_be_right_is_a_sentence(change, sentence):
         fields.check(changed(**change))
 
 
+def test_a_flag_sets_a_field_of_steps_that_the_config_does_not_set(main):
+    flags = ['--config.ema=0.9', '--config.class_weights=balanced', '--config.patience=3']
+    config = main.parse(['--config=configs/clip_fusion.py:demo', '--config.epochs=5', *flags])
+    found = (config.ema, config.class_weights, config.patience, config.epochs)
+    assert found == (0.9, 'balanced', 3, 5)
+    assert 'ema' not in main.parse(['--config=configs/clip_fusion.py:demo'])
+    several = main.parse(
+        [*flags[:1], '--config=configs/clip_fusion.py:demo', '--config.loss.gamma=1.0']
+    )
+    assert (several.ema, several.loss.gamma) == (0.9, 1.0)
+    swept = ['--config=configs/clip_fusion.py:demo', '--config.class_weights=(1, 2)']
+    assert main.parse(swept).class_weights == (1, 2)
+
+
 @pytest.mark.parametrize(
     ('flag', 'sentence'),
     [
+        ('--config.ema=high', r"config\.ema is 'high'; it must be a number"),
+        ('--config.ema', r'--config\.ema has no value; give --config\.ema=VALUE'),
+        ('--config.train_part=tail', r"train_part is 'tail'; it must be one of all, last_stage"),
         ('--config.optimizer=adam', r'does not set config\.optimizer, and a flag only changes'),
         ('--config.data.items=clip', r'no flag can set config\.data\.items; write it into a copy'),
         ('--config.model=x', r"model is a section of fields, and 'x' is none; .*model\.name=x"),

@@ -79,7 +79,9 @@ def test_clipped_weighted_and_averaged_steps_in_parts_are_pytorchs(count):
     steps = Steps(model, optimizer, losses.cross_entropy, jax.devices()[:1], recipe=options)
     state = steps.place(TrainState.create(model, optimizer, seed=0).begun())
     network, layers = twin(torch, state.params)
-    groups = [dict(params=layers[n].parameters(), lr=r) for n, r in (('first', 0.01), ('head', 0.02))]
+    groups = [
+        dict(params=layers[n].parameters(), lr=r) for n, r in (('first', 0.01), ('head', 0.02))
+    ]
     sgd = torch.optim.SGD(groups, lr=0.02, momentum=0.9, weight_decay=0.01)
     average = ModelEmaV2(network, decay=0.9)
     given = torch.tensor(WEIGHTS.astype(np.float64))
