@@ -8,7 +8,7 @@ from avsc_jax.models.build import checkpoint_shapes
 from avsc_jax.report import console
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.training import load_run, train
+from avsc_jax.training import initial_weights, load_run, train
 
 pytestmark = pytest.mark.slow
 FIELDS = dict(
@@ -53,3 +53,18 @@ def test_a_job_with_every_field_tells_of_them_and_keeps_the_average(
     model, variables, _, _ = load_run(tmp_path / 'run')
     kept, _ = Checkpoints(tmp_path / 'run/checkpoints').restore_best(checkpoint_shapes(model))
     jax.tree.map(np.testing.assert_array_equal, kept, variables)
+
+
+def test_an_average_begins_where_training_does(demo_config, data_dir, tmp_path, monkeypatch):
+    begun = initial_weights.started
+
+    def published(*given):
+        state = begun(*given)
+        return state.replace(params=jax.tree.map(lambda x: x + 10, state.params))
+
+    monkeypatch.setattr(initial_weights, 'started', published)
+    config = demo_config('ioacas_audio', ema=0.9, epochs=1, learning_rate=1e-9)
+    folders = {'data_dir': data_dir, 'weights_dir': tmp_path / 'none'}
+    train.run(config, workdir=tmp_path / 'run', **folders)
+    kept = load_run(tmp_path / 'run')[1]['params']
+    assert min(x.min() for x in jax.tree.leaves(kept)) > 8

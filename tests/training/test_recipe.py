@@ -294,6 +294,9 @@ def test_every_trained_system_takes_every_field(name, part, demo_config):
     factors = recipe.rate_factors(config, model)
     optimizer, _ = make_optimizer(config, 5, factors)
     options = recipe.make(config, model, np.arange(20) % 10)
+    assert (options.accumulate, options.is_half, options.label_smoothing) == (2, True, 0.1)
+    assert options.class_weights.tolist() == [1] * 10
+    assert len(options.frozen) > 0 if part == 'head' else part == 'last_stage' or not options.frozen
     loss = losses.make_loss(config.loss)
     made = Steps(
         model, optimizer, loss, jax.devices()[:1], mix=recipe.mixing(config), recipe=options
