@@ -68,8 +68,8 @@ def targets(
     Example:
       >>> print(np.asarray(targets(jnp.array([1]), 4, smoothing=0.2)))
       [[0.05 0.85 0.05 0.05]]
-      >>> print(np.asarray(targets(jnp.array([[1.0, 0.0]]), 2, smoothing=0.2)))
-      [[0.9 0.1]]
+      >>> print(np.asarray(targets(jnp.array([[1.0, 0.0]]), 2, smoothing=0.5)))
+      [[0.75 0.25]]
     """
     is_independent = labels.ndim > 1
     made = labels if is_independent else jax.nn.one_hot(labels, num_classes)

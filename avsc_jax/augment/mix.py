@@ -103,6 +103,13 @@ def mixup_or_cutmix(
 
     Args:
       cutmix_share: the probability of cutmix (timm's switch_prob).
+
+    Example:
+      >>> inputs, mask = jnp.stack([jnp.zeros((8, 8, 1)), jnp.ones((8, 8, 1))]), jnp.ones(2, bool)
+      >>> alphas = dict(mixup_alpha=0.2, cutmix_alpha=1.0)
+      >>> mixed, soft = mixup_or_cutmix(jax.random.key(1), inputs, jnp.eye(2), mask, **alphas)
+      >>> bool(jnp.allclose(mixed.mean((1, 2, 3)), soft[:, 1]))
+      True
     """
     _check('mixup', mixup_alpha)
     _check('cutmix', cutmix_alpha)
@@ -145,6 +152,9 @@ def check_cutmix(shape: Any) -> None:
 
     Args:
       shape: something with the `ndim` of a batch, or a dictionary of such things.
+
+    Example:
+      >>> check_cutmix(jnp.zeros((2, 8, 8, 3)))  # nothing to say
     """
     if isinstance(shape, Mapping) or shape.ndim != 4:
         what = f'a dictionary of {", ".join(shape)}' if isinstance(shape, Mapping) else ''

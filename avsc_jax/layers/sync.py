@@ -43,8 +43,10 @@ def global_batch(
         its running statistics, and leaves them alone.
     """
 
-    if place is None and axis_name is not None and mask is not None:
-        place = jnp.arange(len(mask)) + jax.lax.axis_index(axis_name) * len(mask)
+    def place_of(x):
+        if place is not None or axis_name is None:
+            return place
+        return jnp.arange(x.shape[0]) + jax.lax.axis_index(axis_name) * x.shape[0]
 
     def hand_over(method, args, kwargs, context):
         if context.method_name == '__call__':
@@ -54,7 +56,7 @@ def global_batch(
                 if module.path in frozen:
                     kwargs['train'] = False
             elif isinstance(module, Dropout):
-                kwargs = {'place': place, **kwargs}
+                kwargs = {'place': place_of(args[0]), **kwargs}
             elif compute and isinstance(module, Conv | Linear) and HEAD not in module.path:
                 args = (args[0].astype(compute), *args[1:])
         return method(*args, **kwargs)

@@ -32,7 +32,8 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
     lines += [network, *_rows(config, specs, clips, stills)]
     if how := summary.training(config, ()):
         lines.append(f'steps: {how}')
-    lines.append(f'checkpoints: {5 * num_parameters * 4 / 1e6:,.1f} MB at most')
+    copies = 7 if config.get('ema') else 5  # of the parameters, while one `last` follows another
+    lines.append(f'checkpoints: {copies * num_parameters * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
 
 

@@ -185,8 +185,9 @@ class Steps:
         recipe = self._recipe
         if self._mix is None and recipe.class_weights is None and not recipe.label_smoothing:
             return batch
-        classes = self._model.num_classes
-        targets = losses.targets(batch['label'], classes, smoothing=recipe.label_smoothing)
+        labels = batch['label']
+        classes = labels.shape[1] if labels.ndim > 1 else self._model.num_classes
+        targets = losses.targets(labels, classes, smoothing=recipe.label_smoothing)
         if self._mix is not None:
             key, inputs = jax.random.fold_in(key, 2), model_inputs(self._model, batch)
             inputs, targets = self._mix(key, inputs, targets, batch['mask'], axis_name=self._axis)
