@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -52,6 +53,85 @@ def focal_loss(
     certain = loss == 0
     inside = jnp.where(certain, 1.0, loss)
     return jnp.where(certain, 0.0, (-jnp.expm1(-inside)) ** gamma * inside)
+
+
+def targets(
+    labels: Int[Array, 'B'] | Float[Array, 'B C'], num_classes: int, *, smoothing: float = 0.0
+) -> Float[Array, 'B C']:
+    """Makes the share of each class in the loss of a row: one-hot, or labels of several classes.
+
+    Args:
+      labels: class indices, or 1 for each of several classes that are true, 0 for the others.
+      smoothing: share that is spread evenly over all classes, as PyTorch's label_smoothing; of
+        several classes, each value moves by it towards 1/2.
+
+    Example:
+      >>> print(np.asarray(targets(jnp.array([1]), 4, smoothing=0.2)))
+      [[0.05 0.85 0.05 0.05]]
+      >>> print(np.asarray(targets(jnp.array([[1.0, 0.0]]), 2, smoothing=0.5)))
+      [[0.75 0.25]]
+    """
+    is_independent = labels.ndim > 1
+    made = labels if is_independent else jax.nn.one_hot(labels, num_classes)
+    even = 0.5 if is_independent else 1 / num_classes
+    return (1 - smoothing) * made + smoothing * even if smoothing else jnp.asarray(made)
+
+
+def of_targets(
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    logits: Float[Array, 'B C'],
+    targets: Float[Array, 'B C'],
+    *,
+    weights: Float[Array, 'C'] | None = None,
+    is_independent: bool = False,
+) -> Float[Array, 'B']:
+    """Σ_c weight_c · target_c · loss(logits, class c): losses of mixed or smoothed rows.
+
+    Args:
+      loss: one of LOSSES, its settings filled in.
+      targets: share of each class; see `targets`.
+      weights: of the classes; None: 1.
+      is_independent: the loss takes the targets themselves, and is a mean over classes; each
+        class's own loss is then weighted in that mean.
+
+    Example:
+      >>> logits, shares = jnp.zeros((1, 2)), jnp.array([[0.75, 0.25]])
+      >>> weighted = of_targets(cross_entropy, logits, shares, weights=jnp.array([1.0, 2.0]))
+      >>> print(np.asarray(weighted).round(3))  # (0.75 + 2 · 0.25) ln 2
+      [0.866]
+    """
+    if is_independent:
+        if weights is None:
+            return loss(logits, targets)
+        of_class = jax.vmap(lambda x, t: loss(x[:, None], t[:, None]), 1, 1)
+        return (jnp.asarray(weights)[None] * of_class(logits, targets)).mean(axis=1)
+    classes = jnp.broadcast_to(jnp.arange(logits.shape[1])[:, None], logits.shape[::-1])
+    each = jax.vmap(loss, (None, 0), 1)(logits, classes)
+    shares = targets if weights is None else jnp.asarray(weights)[None] * targets
+    return (shares * each).sum(axis=1)
+
+
+def balanced(labels: Int[np.ndarray, 'N'] | Float[np.ndarray, 'N C'], num_classes: int):
+    """Returns class weights that are inverse to the classes' numbers of rows: N / (C · count).
+
+    Args:
+      labels: class indices, or 1 for each of several classes that are true.
+
+    Raises:
+      ValueError: a class has no rows.
+
+    Example:
+      >>> print(balanced(np.array([0, 0, 0, 1]), 2).round(3))
+      [0.667 2.   ]
+    """
+    one_hot = labels if labels.ndim > 1 else np.eye(num_classes)[labels]
+    counts = one_hot.sum(axis=0)
+    if not counts.all():
+        raise ValueError(
+            f'{int((counts == 0).sum())} of {num_classes} classes have no row to train on, and '
+            "class_weights='balanced' divides by their number; give a list of weights, or clips"
+        )
+    return (len(labels) / (num_classes * counts)).astype(np.float32)
 
 
 LOSSES = {'cross_entropy': cross_entropy, 'focal_loss': focal_loss}

@@ -192,9 +192,13 @@ def parse(arguments: list[str]) -> ConfigDict:
         _parse_flags([a for a in arguments if a not in overrides])
         if FLAGS.config is None:
             raise ValueError('no config was given; try --config=configs/clip_fusion.py')
+        added = [override for override in overrides if resolving.adds(FLAGS.config, override)]
         for override in overrides:
-            _check_field(FLAGS.config, *override.lstrip('-').partition('=')[::2])
-        _parse_flags(arguments)
+            if override not in added:
+                _check_field(FLAGS.config, *override.lstrip('-').partition('=')[::2])
+        _parse_flags([a for a in arguments if a not in added])
+        for override in added:
+            resolving.add(FLAGS.config, override)
     except (flags.Error, TypeError) as error:
         # config_flags puts the traceback of a config into the message; its last line is the error
         sentence = re.sub(r'^\w+Error: ', '', str(error).strip().splitlines()[-1])

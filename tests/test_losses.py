@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +87,36 @@ def test_losses_of_an_empty_batch_are_empty():
 def test_shapes_of_annotations_are_checked_in_tests():
     with pytest.raises(Exception, match='labels'):
         losses.cross_entropy(LOGITS, LABELS[:3])
+
+
+def test_smoothed_labels_share_out_a_part_evenly():
+    found = losses.targets(jnp.array(LABELS), 3, smoothing=0.3)
+    np.testing.assert_allclose(found, 0.7 * np.eye(3)[LABELS] + 0.1, rtol=1e-6)
+    np.testing.assert_array_equal(losses.targets(jnp.array(LABELS), 3), np.eye(3)[LABELS])
+    several = jnp.array([[1.0, 0, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(losses.targets(several, 3), several)
+    np.testing.assert_allclose(losses.targets(several, 3, smoothing=0.2), 0.8 * several + 0.1)
+
+
+@pytest.mark.parametrize('gamma', [0.0, 2.0])
+def test_losses_of_targets_are_sums_over_classes(gamma):
+    weights = np.float32([0.5, 1, 3])
+    targets = np.float32([[0.2, 0.3, 0.5], [1, 0, 0], [0, 0.4, 0.6], [1 / 3] * 3])
+    loss = partial(losses.focal_loss, gamma=gamma)
+    found = losses.of_targets(loss, jnp.array(LOGITS), targets, weights=weights)
+    each = np.stack([exact(LOGITS, np.full(4, c), gamma) for c in range(3)], axis=1)
+    np.testing.assert_allclose(found, (weights * targets * each).sum(1), rtol=3e-6)
+    one_hot = losses.targets(jnp.array(LABELS), 3)
+    plain = losses.of_targets(loss, jnp.array(LOGITS), one_hot)
+    np.testing.assert_allclose(plain, loss(LOGITS, LABELS), rtol=1e-6)
+
+
+def test_balanced_weights_are_inverse_to_counts_and_need_rows_of_every_class():
+    labels = np.array([0] * 6 + [1] * 3 + [2])
+    weights = losses.balanced(labels, 3)
+    np.testing.assert_allclose(weights, 10 / (3 * np.array([6, 3, 1])), rtol=1e-6)
+    np.testing.assert_allclose(weights[labels].mean(), 1, rtol=1e-6)
+    several = np.float32([[1, 1], [0, 1], [0, 1], [0, 1]])
+    np.testing.assert_allclose(losses.balanced(several, 2), [2, 0.5])
+    with pytest.raises(ValueError, match='1 of 4 classes have no row to train on'):
+        losses.balanced(labels, 4)

@@ -5,9 +5,8 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from avsc_jax.types import Array, Float, UInt32
+from avsc_jax.types import Array, Float, Int, UInt32
 
 
 class Dropout(nn.Module):
@@ -22,17 +21,24 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, 'B *axes'], *, train: bool, axis_name: str | None = None
+        self,
+        x: Float[Array, 'B *axes'],
+        *,
+        train: bool,
+        place: Int[Array, 'rows'] | None = None,
     ) -> Float[Array, 'B *axes']:
         """Drops values when `train`; the key `dropout` must be the same on every device.
 
         Args:
-          axis_name: the pmapped axis over which the batch is spread, equally many rows each.
+          place: the index of each row in the global batch, or, if x has k rows for each entry
+            (frames of a clip), of each entry; None: x is the global batch.
         """
         if not train or self.rate == 0:
             return x
-        first = 0 if axis_name is None else lax.axis_index(axis_name) * x.shape[0]
-        rows = jnp.arange(x.shape[0], dtype=jnp.uint32) + jnp.uint32(first)
+        rows = jnp.arange(x.shape[0], dtype=jnp.uint32)
+        if place is not None:
+            each = x.shape[0] // len(place)
+            rows = place.astype(jnp.uint32).repeat(each) * each + rows % each
         bits = random_bits(self.make_rng('dropout'), rows, math.prod(x.shape[1:]))
         kept = bits.reshape(x.shape) >= jnp.uint32(round(self.rate * 2**32))
         return jnp.where(kept, x / (1 - self.rate), 0)

@@ -39,6 +39,7 @@ class ClipLateFusion(nn.Module):
     Source: Okazaki et al. 2021, Table 1.
     """
 
+    DEPTH = ('(?!fusion/)[^/]+', 'fusion')
     num_classes: int = 10
     encoders: Mapping[str, int] = nn.FrozenDict(ENCODERS)
     widths: tuple[int, int, int] = (512, 256, 128)

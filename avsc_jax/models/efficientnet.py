@@ -97,6 +97,7 @@ class EfficientNet(Backbone, kw_only=True):
     Source: Tan and Le 2019, Table 1 and Section 3.3; Tan and Le 2021, Table 4.
     """
 
+    DEPTH = ('conv_stem|bn1', r'blocks_(\d+)_(\d+)|conv_head|bn2')
     stages: tuple[Stage, ...]
     channel_multiplier: float = 1.0
     depth_multiplier: float = 1.0

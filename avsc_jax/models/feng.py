@@ -48,6 +48,7 @@ class FeatureFusion(FengNetwork, kw_only=True):
     Source: Feng, Figure 2; with one input, Sec. 3.2.
     """
 
+    DEPTH = ('(?!fusion/)[^/]+', 'fusion')
     early: bool = False
     widths: tuple[int, int] = (256, 128)
 
@@ -75,6 +76,7 @@ class LateFusion(FengNetwork, kw_only=True):
     Source: Feng, Sec. 3.1, joins the answers; his code takes their mean.
     """
 
+    DEPTH = (r'\w+(?<!_fc3)', r'\w+_fc3')
     rule: Literal['concat', 'mean'] = 'concat'
     widths: tuple[int, int] = (128, 128)
 
@@ -116,6 +118,7 @@ class WeightedFusion(FengNetwork, kw_only=True):
     Source: Feng, Sec. 3.3.
     """
 
+    DEPTH = (r'\w+_(?:fc1|bn1)',)
     scalar: bool = False
     of_probabilities: bool = False
 

@@ -108,6 +108,10 @@ class DualStream(nn.Module, kw_only=True):
     Source: Hou et al. 2021, Sec. 1 and Figure 1; layers and variants are those of its code.
     """
 
+    DEPTH = (
+        *('resnet/(?:conv1|bn1)', r'resnet/layer(\d+)_(\d+)'),
+        *('audio|image_fc|image_bn', 'fusion'),
+    )
     num_classes: int = 10
     fusion: Literal['attention', 'none', 'image_queries', 'audio_queries'] = 'attention'
     embedding_size: int = WIDTH

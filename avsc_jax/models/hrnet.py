@@ -70,6 +70,11 @@ class HRNet(Backbone, kw_only=True):
     classification head of Fig. 4 (c).
     """
 
+    DEPTH = (
+        *(r'(?:conv|bn)[12]', r'layer1_(\d+)'),
+        *(r'transition1_\w+', r'stage2_(\d+)', r'transition2_\w+', r'stage3_(\d+)'),
+        *(r'transition3_\w+', r'stage4_(\d+)|(?:incre|downsamp)_modules_\w+|final_layer_\w+'),
+    )
     width: int
     first_width: int
     first_blocks: int

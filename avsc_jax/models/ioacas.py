@@ -71,6 +71,7 @@ class FrameNetwork(nn.Module, kw_only=True):
     pooling and dropout open.
     """
 
+    DEPTH = (r'block(\d+)', r'(?:fc|bn)(\d+)')
     num_classes: int = 10
     num_filters: int = 256
     residual: bool = True
@@ -161,6 +162,7 @@ class Hybrid(nn.Module, kw_only=True):
     Source: Wang et al. 2021 (IOA-CAS), Figure 1 and Sec. 2.3.1.
     """
 
+    DEPTH = ('attention', 'fc1|bn1')
     num_classes: int = 10
     audio_size: int = 1024
     image_size: int = 2048

@@ -68,6 +68,7 @@ class Subnetwork(EmbeddingNetwork, kw_only=True):
     checkpoints are.
     """
 
+    DEPTH = ('stem|bn2', 'fc3|bn3')
     widths: tuple[int, int] = (128, 64)
 
     @nn.compact
@@ -97,6 +98,7 @@ class LateFusion(EmbeddingNetwork, kw_only=True):
     Source: that of `Subnetwork`.
     """
 
+    DEPTH = ('fusion',)
     stem_width: int = 128
 
     @nn.compact

@@ -70,6 +70,7 @@ class RegNetX(Backbone, kw_only=True):
     Source: Radosavovic et al. 2020, Section 4 and the figure of the top REGNETX models.
     """
 
+    DEPTH = ('stem', r's(\d+)_b(\d+)')
     widths: tuple[int, int, int, int]
     layers: tuple[int, int, int, int]
     group_width: int

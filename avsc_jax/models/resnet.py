@@ -80,6 +80,7 @@ class ResNet(Backbone, kw_only=True):
     Source: He et al. 2016, Table 1, with the stride in the 3x3 convolution (torchvision, timm).
     """
 
+    DEPTH = (r'conv1\w*|bn1', r'layer(\d+)_(\d+)')
     layers: tuple[int, int, int, int]
     bottleneck: bool = True
     width: int = 64

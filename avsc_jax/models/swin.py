@@ -117,6 +117,7 @@ class Swin(Backbone, kw_only=True):
     Source: Liu et al. 2021, Section 3.
     """
 
+    DEPTH = (r'patch_embed_\w+', r'layers_(\d+)_(?:blocks_(\d+)|downsample)|norm')
     embed_dim: int
     depths: tuple[int, ...]
     num_heads: tuple[int, ...]

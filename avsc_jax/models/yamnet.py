@@ -59,6 +59,15 @@ class YAMNet(nn.Module, kw_only=True):
     (MobileNet), Table 1.
     """
 
+    # after each stride
+    DEPTH = (
+        'layer1',
+        'layer(2)',
+        'layer([34])',
+        'layer([56])',
+        'layer([789]|1[012])',
+        'layer(1[34])',
+    )
     num_classes: int = 521
     width: float = 1.0
 

@@ -17,6 +17,7 @@ def text(report: Mapping[str, Any]) -> str:
     weights = ', '.join(f'{name} {origin}' for name, origin in about['weights'].items())
     lines += [report['title'], f'data: {about["data"]}', f'protocol: {about["protocol"]}']
     lines += [f'weights: {weights}'] if weights else []
+    lines += [f'training: {about["training"]}'] if about.get('training') else []
     lines = [
         part for line in lines for part in textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
     ]

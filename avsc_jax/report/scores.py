@@ -53,7 +53,8 @@ def make(
     Args:
       table: rows whose label is unknown (-1) are left out, with a warning.
       title: name of the system.
-      about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`.
+      about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`,
+        and perhaps `training`, how the steps of training differ from plain ones.
       also: other tables of the same system, such as its single seconds, by name; scored as well.
       paper: the published number: `row`, `source`, `log_loss`, `accuracy`, `granularity`, and
         `average='macro'` if the paper averages over classes; `note` says how the system differs.
@@ -226,6 +227,7 @@ def _report(
                     for name, origin in about.get('weights', {}).items()
                 },
                 'warnings': list(dict.fromkeys(map(printable, about.get('warnings', ())))),
+                **({'training': printable(how)} if (how := about.get('training')) else {}),
             },
             **results,
             'history': [dict(record) for record in history],

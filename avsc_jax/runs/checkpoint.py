@@ -29,6 +29,9 @@ LOG = 'orbax.log'
 class Checkpoints:
     """Checkpoints `folder/best/STEP` (variables) and `folder/last/STEP` (the whole state).
 
+    `best` holds the variables that were scored: with `ema`, the averaged parameters; `last` then
+    holds both, the average in the optimizer's state.
+
     `last` also holds the run's history as JSON, and the losses of the unfinished epoch. Orbax
     writes a temporary folder and renames it, so a killed run leaves complete checkpoints only.
     `best` is written first, so that the history in `last` never names a missing best. A digest of
@@ -83,7 +86,7 @@ class Checkpoints:
         self, state: TrainState, history: list[dict], losses: Sequence[float], *, is_best: bool
     ) -> None:
         step = int(state.step)
-        of_best = {'sha256': digest(state.variables)} if is_best else {}
+        of_best = {'sha256': digest(state.scored)} if is_best else {}
         progress = {'epochs': history, 'losses': [float(loss) for loss in losses]}
         of_last = {'sha256': digest([_plain(state), progress])}
         if jax.process_count() > 1:  # to Orbax, a process's own arrays would be different ones
@@ -92,7 +95,7 @@ class Checkpoints:
             state = multihost_utils.host_local_array_to_global_array(state, mesh, PartitionSpec())
         # A process killed between the two saves has left the same best of this step already.
         if is_best and step != self._best.latest_step():
-            variables = ocp.args.StandardSave(state.variables)
+            variables = ocp.args.StandardSave(state.scored)
             self._best.save(step, args=variables, force=True, custom_metadata=of_best)
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(state), history=ocp.args.JsonSave(progress)

@@ -39,7 +39,10 @@ SHAPES: dict[str, Any] = {
         'encoders?': [(PART, ENCODER)],
     },
     'report.json': {
-        'about?': {'warnings?': [str], 'data?': str, 'protocol?': str, 'weights?': {str: str}},
+        'about?': {
+            'warnings?': [str], 'data?': str, 'protocol?': str, 'weights?': {str: str},
+            'training?': str,
+        },
         'headline?': (str, None), 'scores?': {str: dict}, 'learned?': {str: dict},
         'history?': [dict], 'paper?': (dict, None), 'config_hash?': (str, None), 'title?': str,
     },

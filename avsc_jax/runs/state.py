@@ -1,6 +1,7 @@
 """The state of training."""
 
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,18 @@ import optax
 from flax import struct
 
 from avsc_jax.runtime import compiler
+
+
+class Averaged(NamedTuple):
+    """The state of an optimizer that also keeps the average of parameters over the steps.
+
+    Attributes:
+      inner: the optimizer's own state.
+      average: an exponential moving average, in a tree like that of the parameters.
+    """
+
+    inner: optax.OptState
+    average: dict
 
 
 class TrainState(struct.PyTreeNode):
@@ -27,6 +40,22 @@ class TrainState(struct.PyTreeNode):
     @property
     def variables(self) -> dict:
         return {'params': self.params, 'batch_stats': self.batch_stats}
+
+    @property
+    def scored(self) -> dict:
+        """The variables that are scored and kept: averaged parameters, if the optimizer has some.
+
+        The statistics are those of the last step, never averaged.
+        """
+        averaged = isinstance(self.opt_state, Averaged)
+        return self.variables | ({'params': self.opt_state.average} if averaged else {})
+
+    def begun(self) -> 'TrainState':
+        """Returns the state with an average, if it keeps one, that begins at its parameters."""
+        if not isinstance(self.opt_state, Averaged):
+            return self
+        average = jax.tree.map(jnp.copy, self.params)  # a step takes the memory of both
+        return self.replace(opt_state=self.opt_state._replace(average=average))
 
     @classmethod
     def create(

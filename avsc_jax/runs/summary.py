@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -16,6 +17,22 @@ from avsc_jax.runs.load import RunSpec
 from avsc_jax.runs.run_folder import RunFolder, opening
 from avsc_jax.runtime.files import printable
 
+# Field of a config -> what a report says where it is set; and the values that say nothing.
+STEPS = {
+    'precision': 'arithmetic in {}',
+    'accumulate': 'gradients of {} parts of each batch summed',
+    'clip_norm': "the gradient's norm at most {}",
+    'ema': 'parameters averaged with decay {}',
+    'train_part': 'trained is only {}',
+    'layer_decay': 'rates lower by {} from group to group of layers',
+    'class_weights': 'class weights {}',
+    'label_smoothing': 'labels smoothed by {}',
+    'mixup_alpha': 'mixup with alpha {}',
+    'cutmix_alpha': 'cutmix with alpha {}',
+    'patience': 'ends after {} epochs without gain',
+}
+WORDS = {'last_stage': 'the last stage and the head', 'head': 'the head'}
+PLAIN = {'precision': 'float32', 'accumulate': 1, 'train_part': 'all', 'layer_decay': 1}
 PARAMETERS = {'trained': int, 'encoders': int}  # of a network; see `parameters`
 
 
@@ -119,6 +136,28 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
         'weights': dict(used),
         'warnings': warnings,
     }
+
+
+def training(config: ConfigDict, history: Sequence[Mapping[str, Any]]) -> str:
+    """Says how the steps of training differ from plain ones, and whether it stopped early; or ''.
+
+    Args:
+      history: one record for each epoch.
+    """
+    given = {name: config[name] for name in STEPS if config.get(name)}
+    texts = [STEPS[name].format(_words(v)) for name, v in given.items() if v != PLAIN.get(name)]
+    if {'mixup_alpha', 'cutmix_alpha'} <= {*given}:
+        texts.append(f'cutmix in {config.get("cutmix_share", 0.5):.0%} of the batches, else mixup')
+    if history and len(history) < config.epochs:
+        texts.append(f'stopped early, after {len(history)} of {config.epochs} epochs')
+    return ', '.join(texts)
+
+
+def _words(value: Any) -> Any:
+    """Returns a field's value as a sentence names it."""
+    if isinstance(value, str):
+        return WORDS.get(value, value)
+    return value if isinstance(value, int | float) else ', '.join(map(str, value))
 
 
 def begins_published(config: ConfigDict) -> bool:

@@ -10,6 +10,7 @@ from avsc_jax import tables
 from avsc_jax.data import media
 from avsc_jax.data.sources import listing
 from avsc_jax.input_pipeline import picture_size
+from avsc_jax.training import recipe
 from avsc_jax.training.dependencies import STAGES
 
 REQUIRED = object()  # stands in the place of a default
@@ -69,6 +70,8 @@ FIELDS = {
     'augment': Field(SECTION, {}, 'augmentation of training rows -> its settings'),
     'augment_pictures': Field((bool,), False, 'augment pictures of a frozen run; keep no features'),
     'mixup_alpha': Field(NUMBER, 0.0, 'alpha of the beta distribution of mixup; 0: no mixup'),
+    'cutmix_alpha': Field(NUMBER, 0.0, 'alpha of the beta distribution of cutmix; 0: no cutmix'),
+    'cutmix_share': Field(NUMBER, 0.5, 'probability of cutmix where both mix; else it is mixup'),
     # encoders and inputs
     'encoders': Field(SECTION, {}, 'frozen encoder -> options that differ from its defaults'),
     'text_encoder': Field(SECTION, {}, 'the text tower of zero-shot classification'),
@@ -94,6 +97,10 @@ FIELDS = {
     ),
     # training
     'batch_size': Field((int,), REQUIRED, 'number of rows of a step, over all devices'),
+    'accumulate': Field((int,), 1, 'parts of a batch whose gradients are summed, to save memory'),
+    'precision': Field(
+        (str,), 'float32', 'of the arithmetic of training: float32 or bfloat16', recipe.PRECISIONS
+    ),
     'drop_remainder': Field((bool,), False, 'leave out an incomplete last batch'),
     'epochs': Field((int,), REQUIRED, 'passes over the training rows'),
     'optimizer': Field((str,), 'sgd', 'sgd or adam'),
@@ -107,7 +114,19 @@ FIELDS = {
     'warmup': Field(NUMBER, 0.0, 'share of the steps in which the rate rises'),
     'momentum': Field(NUMBER, 0.0, 'momentum of sgd'),
     'weight_decay': Field(NUMBER, 0.0, 'factor of the weights that are added to the gradient'),
+    'clip_norm': Field(NUMBER, 0.0, 'largest norm of the whole gradient; 0: no limit'),
+    'ema': Field(NUMBER, 0.0, 'decay of the average of parameters that is kept; 0: no average'),
+    'train_part': Field(
+        (str,), 'all', 'what is trained: all, last_stage (and head) or head', recipe.PARTS
+    ),
+    'layer_decay': Field(
+        NUMBER, 1.0, 'rate of each group of layers to that of the next, deeper one'
+    ),
     'loss': Field(SECTION, REQUIRED, 'name and options of the loss, such as cross_entropy'),
+    'label_smoothing': Field(NUMBER, 0.0, 'share of each label that is spread over all classes'),
+    'class_weights': Field(
+        (str, tuple, list), None, "weights of the classes in the loss, or 'balanced'"
+    ),
     'select': Field(
         (str,), REQUIRED, 'what selects the epoch: log_loss, accuracy, loss, batch_loss or last'
     ),
@@ -180,11 +199,15 @@ DATA_FILLED = ('config', 'source', 'items')
 POSITIVE = (
     'short_side', 'pictures', 'piece_s', 'training_piece_s', 'length', 'frames_per_item',
     'batch_size', 'epochs', 'learning_rate', 'num_classes', 'window_s', 'sample_rate_hz',
+    'accumulate', 'layer_decay',
 )  # fmt: skip
 NOT_NEGATIVE = (
     'mixup_alpha', 'momentum', 'weight_decay', 'lowest_rate', 'warmup', 'patience', 'folds',
-    'plateau_patience', 'fold',
+    'plateau_patience', 'fold', 'cutmix_alpha', 'cutmix_share', 'clip_norm', 'ema',
+    'label_smoothing',
 )  # fmt: skip
+BELOW_ONE = ('ema', 'label_smoothing')
+AT_MOST_ONE = ('layer_decay', 'cutmix_share')
 PAIRS = ('size', 'canvas')  # of height and width
 
 # Kind of job -> the sections that it needs, and the sections that only other kinds have.
@@ -202,6 +225,12 @@ NEEDED = {
     'probe': ('paper', 'batch_size', 'grid', 'cross_validation'),
     'ensemble': ('paper', 'members'),
 }
+# Fields that say how steps train: other kinds of jobs cannot have them, and a flag can set them
+# where the config does not.
+OF_STEPS = (
+    'accumulate', 'precision', 'clip_norm', 'ema', 'train_part', 'layer_decay', 'label_smoothing',
+    'class_weights', 'mixup_alpha', 'cutmix_alpha', 'cutmix_share', 'patience',
+)  # fmt: skip
 # Field and its value (None: any) -> another field that it cannot do without.
 COMPANIONS = {
     ('schedule', 'cosine_restarts'): 'periods',
@@ -227,6 +256,14 @@ def check(config: ConfigDict) -> None:
         )
     _check(config.data, DATA_FIELDS, 'config.data')
     _check((config.get('demo') or {}).get('data', {}), DATA_FIELDS, 'config.demo.data')
+    without = [
+        name for name in OF_STEPS if name in config and config.get('kind', 'train') != 'train'
+    ]
+    if without:
+        raise ValueError(
+            f'config.{without[0]} changes the steps of training, and config.kind is '
+            f'{config.kind!r}, which has none; leave it out'
+        )
     first = config.get('begins_with')
     if first and first not in config.get('members', {}):
         raise ValueError(
@@ -271,6 +308,17 @@ def check_complete(config: ConfigDict) -> None:
             'config.size is the input of a network of media, and neither config.frames nor '
             f'config.front_end says of which; see {ALL}'
         )
+    if config.get('patience') and config.get('select') == 'last':
+        raise ValueError(
+            f"config.patience is {config.patience}, and config.select is 'last', by which each "
+            'epoch is the best one, so that none ends the training; select by loss, log_loss or '
+            'accuracy, or leave out patience'
+        )
+    if 'accumulate' in config and config.accumulate > config.batch_size:
+        raise ValueError(
+            f'config.accumulate is {config.accumulate}, and a batch of {config.batch_size} has '
+            'no more rows than that to share out; lower it'
+        )
     if config.kind == 'train' and config.select != 'last' and 'valid' not in config.data:
         raise ValueError(
             f'config.data.valid is missing, and config.select is {config.select!r}; name the split '
@@ -303,6 +351,12 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             raise ValueError(f'{place}.{name} is {value!r}; it must be more than 0')
         if name in NOT_NEGATIVE and value is not None and not value >= 0:
             raise ValueError(f'{place}.{name} is {value!r}; it must be 0 or more')
+        if name in BELOW_ONE and value is not None and not value < 1:
+            raise ValueError(f'{place}.{name} is {value!r}; it must be less than 1')
+        if name in AT_MOST_ONE and value is not None and not value <= 1:
+            raise ValueError(f'{place}.{name} is {value!r}; it must be 1 or less')
+        if name == 'class_weights' and isinstance(value, str) and value != 'balanced':
+            raise ValueError(f"{place}.{name} is {value!r}; it must be a list or 'balanced'")
         if name in PAIRS and value is not None and not _is_pair(value):
             raise ValueError(
                 f'{place}.{name} is {value!r}; it must be height and width, whole numbers above 0'
@@ -366,7 +420,8 @@ def markdown() -> str:
         'Made from `avsc_jax/training/config.py`:',
         '`python -c "from avsc_jax.training import config; print(config.markdown(), end=str())"`.',
         'Those that a config file sets can be changed by a flag, such as `--config.batch_size=64`,',
-        'but for `data.items`; others are written into a copy of the file.',
+        'but for `data.items`, and so can ' + ', '.join(f'`{name}`' for name in OF_STEPS[:6]) + ',',
+        ', '.join(f'`{name}`' for name in OF_STEPS[6:]) + '; others are written into a copy.',
         '',
         '| field | value | default | what it is |',
         '|---|---|---|---|',

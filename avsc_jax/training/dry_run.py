@@ -14,6 +14,7 @@ from avsc_jax.input_pipeline import clip_rows, examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
+from avsc_jax.training import recipe
 
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
@@ -29,7 +30,10 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
     network, num_parameters = _network(config, len(classes))
     lines += [network, *_rows(config, specs, clips, stills)]
-    lines.append(f'checkpoints: {5 * num_parameters * 4 / 1e6:,.1f} MB at most')
+    if how := summary.training(config, ()):
+        lines.append(f'steps: {how}')
+    copies = 7 if config.get('ema') else 5  # of the parameters, while one `last` follows another
+    lines.append(f'checkpoints: {copies * num_parameters * 4 / 1e6:,.1f} MB at most')
     return '\n'.join(lines)
 
 
@@ -60,6 +64,8 @@ def _data(
 def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
     """Returns a line about the network, and its number of parameters."""
     model = build.make_model(config.model.to_dict(), num_classes=num_classes)
+    if config.kind == 'train':
+        recipe.check(config, model)
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
     if isinstance(model.input_spec, dict):
         shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}

@@ -70,7 +70,7 @@ def fit(
         history.restart(lines)
     state, train_rows = steps.place(state), _place(steps, train)
     valid_rows = None if valid is None else _place(steps, valid)
-    layout = dict(multiple=steps.num_devices, drop_remainder=drop_remainder, one_of=one_of)
+    layout = dict(multiple=steps.num_parts, drop_remainder=drop_remainder, one_of=one_of)
     for number in _epochs(history.lines, epochs, patience):
         order, mask = epoch_order(len(train), batch_size, shuffle_by=(seed, number), **layout)
         selecting = [-sign * line[column] for line in history.lines]
@@ -79,7 +79,7 @@ def fit(
         state, losses = _run_epoch(steps, state, train_rows, order, mask, losses, epoch)
         line = epoch.line(state, losses, mask)
         if valid is not None:
-            logits = _logits(steps, state.variables, valid, valid_rows, batch_size)
+            logits = _logits(steps, state.scored, valid, valid_rows, batch_size)
             line |= _scores(steps, logits, valid, batch_size, column)
         line['best'] = -sign * line[column] < min(selecting, default=np.inf)
         history.append(line)

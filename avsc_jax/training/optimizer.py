@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import tree_utils
 
+from avsc_jax.runs.state import Averaged
 from avsc_jax.training.schedules import cosine_restarts, warmup_cosine
 
 COSINES = {'cosine_restarts': cosine_restarts, 'warmup_cosine': warmup_cosine}
@@ -75,12 +77,16 @@ def plateau(
 
 
 def make_optimizer(
-    settings: Mapping, steps_per_epoch: int
+    settings: Mapping, steps_per_epoch: int, factors: Mapping | None = None
 ) -> tuple[optax.GradientTransformation, Schedule]:
     """Makes PyTorch's SGD with momentum, or its Adam, and the schedule of its learning rate.
 
     Decay is coupled: it is added to the gradient before the momentum, or before Adam's moments.
-    With the schedule plateau, the rate is a part of the state; see `with_rate`.
+    With the schedule plateau, the rate is a part of the state; see `with_rate`. `clip_norm` bounds
+    the norm of the whole gradient before all else; `ema` keeps an average, see `averaged`.
+
+    Args:
+      factors: factor of each parameter's learning rate, 0 for one that is not trained; None: 1.
     """
     schedule = make_schedule(settings, steps_per_epoch)
     name = settings.get('optimizer', 'sgd')
@@ -94,8 +100,35 @@ def make_optimizer(
         scale = optax.inject_hyperparams(optax.scale_by_learning_rate)(schedule(0))
     else:
         scale = optax.scale_by_learning_rate(schedule)
-    decay = optax.add_decayed_weights(settings['weight_decay'])
-    return optax.chain(decay, direction, scale), schedule
+    parts = [optax.add_decayed_weights(settings['weight_decay']), direction, scale]
+    if settings.get('clip_norm'):
+        parts.insert(0, optax.clip_by_global_norm(settings['clip_norm']))
+    if factors is not None:
+        parts.append(
+            optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))
+        )
+    made = optax.chain(*parts)
+    return (averaged(made, settings['ema']) if settings.get('ema') else made), schedule
+
+
+def averaged(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """Makes an optimizer that also keeps an average of the parameters, `Averaged.average`.
+
+    After each step: average = decay · average + (1 − decay) · parameters.
+
+    Source: timm.utils.ModelEmaV2; Polyak and Juditsky 1992 for the idea.
+    """
+
+    def init(params):
+        return Averaged(optimizer.init(params), jax.tree.map(jnp.copy, params))
+
+    def update(gradient, state, params):
+        updates, inner = optimizer.update(gradient, state.inner, params)
+        new = optax.apply_updates(params, updates)
+        average = jax.tree.map(lambda a, x: a + (1 - decay) * (x - a), state.average, new)
+        return updates, Averaged(inner, average)
+
+    return optax.GradientTransformation(init, update)
 
 
 def with_rate(state: optax.OptState, learning_rate: jax.Array) -> optax.OptState:

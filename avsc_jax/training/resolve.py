@@ -1,5 +1,7 @@
 """Settles what a config leaves open: which clips are read, with which weights, in which folds."""
 
+import ast
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
 from avsc_jax.runtime import cli
+from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, probe
 
 
@@ -59,6 +62,30 @@ def resolve(
             if value is not None:
                 config.data[name] = value
     return config.lock()
+
+
+def adds(config: ConfigDict, override: str) -> bool:
+    """Whether a flag sets a field of the steps of training that the config does not set.
+
+    Args:
+      override: as on the command line, such as --config.ema=0.999.
+    """
+    name = override.lstrip('-').partition('=')[0].removeprefix('config.')
+    return name in fields.OF_STEPS and name not in config
+
+
+def add(config: ConfigDict, override: str) -> None:
+    """Sets the field of a flag in a config that does not set it, or only for the demo."""
+    path, _, word = override.lstrip('-').partition('=')
+    name, value = path.removeprefix('config.'), word
+    if not word:
+        raise ValueError(f'--{path} has no value; give --{path}=VALUE')
+    with contextlib.suppress(ValueError, SyntaxError):  # the check of fields knows words
+        value = ast.literal_eval(word)
+    for section in (config, config.get('demo') or ConfigDict()):
+        if section is config or name in section:
+            with section.unlocked():
+                section[name] = value
 
 
 def _check_prepared(

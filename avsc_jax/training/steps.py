@@ -7,6 +7,7 @@ process passes its `local` part of a global batch and gets all logits.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -16,9 +17,12 @@ import optax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from avsc_jax import losses
 from avsc_jax.layers.sync import global_batch
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import compiler
+from avsc_jax.training import accumulation
+from avsc_jax.training.recipe import PLAIN, Recipe
 
 AXIS = 'batch'
 Batch = dict[str, jax.Array]
@@ -43,8 +47,9 @@ class Steps:
         from its index in the global batch; in evaluation the keys are None.
       embed: (function, variables) of frozen networks; function(variables, batch) -> batch runs
         inside each training step, after `prepare`. The variables are not part of the state.
-      mix: (key, images, targets [B, C], mask, axis_name=) -> (images, targets), run inside each
+      mix: (key, inputs, targets [B, C], mask, axis_name=) -> (inputs, targets), run inside each
         training step; see `augment.mix.mixup`.
+      recipe: how steps train besides; evaluation does not heed it.
     """
 
     def __init__(
@@ -56,13 +61,15 @@ class Steps:
         prepare: Callable | None = None,
         embed: tuple[Callable, Mapping] | None = None,
         mix: Callable | None = None,
+        recipe: Recipe = PLAIN,
     ):
         self._model, self._optimizer, self.loss = model, optimizer, loss
-        self._prepare, self._mix = prepare, mix
+        self._prepare, self._mix, self._recipe = prepare, mix, recipe
         self._devices, local = devices, devices or jax.local_devices()
         self._num_local = len(local)
         self._mesh = Mesh(np.asarray(local), (AXIS,))
         self.num_devices = self._num_local * jax.process_count()  # batches divide by it
+        self.num_parts = self.num_devices * recipe.accumulate  # training batches divide by it
         # A single device has nothing to sum; with an axis, XLA would still copy every gradient.
         self._axis = AXIS if self.num_devices > 1 else None
         self._embed, frozen = embed or (None, {})
@@ -132,23 +139,32 @@ class Steps:
         self, state: TrainState, batch: Batch, frozen: Mapping
     ) -> tuple[TrainState, jax.Array]:
         key = jax.random.fold_in(state.key, state.step)
-        batch, mask = self._prepared(key, batch, frozen), batch['mask']
-        count = jnp.maximum(self._total(mask.sum()), 1)
+        place = jnp.arange(len(batch['mask']))  # in the global batch
+        if self._axis is not None:
+            place += jax.lax.axis_index(self._axis) * len(place)
+        batch = self._prepared(key, batch | {'place': place}, frozen)
+        count = self._total(self._shares(batch).sum())
+        count = jnp.where(count > 0, count, 1)
 
-        def local_loss(params):
-            variables = {'params': params, 'batch_stats': state.batch_stats}
-            with global_batch(mask, self._axis):
+        def local_loss(params, batch_stats, rows):
+            variables = {'params': self._recipe.trained(params), 'batch_stats': batch_stats}
+            with global_batch(
+                rows['mask'], self._axis, place=rows['place'], **self._recipe.of_layers
+            ):
                 (logits, _), updates = self._model.apply(
                     variables,
-                    model_inputs(self._model, batch),
+                    model_inputs(self._model, rows),
                     train=True,
                     mutable=['batch_stats'],
                     rngs={'dropout': key},
                 )
-            losses = jnp.where(mask, self._losses(logits, batch), 0.0)
-            return losses.sum() / count, updates.get('batch_stats', {})
+            each = jnp.where(rows['mask'], self._losses(logits, rows), 0.0)
+            return each.sum() / count, updates.get('batch_stats', {})
 
-        (loss, batch_stats), grads = jax.value_and_grad(local_loss, has_aux=True)(state.params)
+        gradient = jax.value_and_grad(local_loss, has_aux=True)
+        (loss, batch_stats), grads = accumulation.gradient_of_parts(
+            gradient, state.params, state.batch_stats, batch, self._recipe.accumulate
+        )
         loss, grads = self._total((loss, grads))
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params)
         return state.replace(
@@ -163,28 +179,47 @@ class Steps:
 
     def _prepared(self, key: jax.Array, batch: Batch, frozen: Mapping) -> Batch:
         """Makes the model's inputs of a training batch: prepared, embedded and mixed."""
-        if self._prepare is not None:
-            place = jnp.arange(len(batch['mask']))  # in the global batch
-            if self._axis is not None:
-                place += jax.lax.axis_index(self._axis) * len(place)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 1), place)
-            batch = self._prepare(keys, batch)
-        if self._embed is not None:
-            batch = self._embed(frozen, batch)
+        if self._prepare is not None or self._embed is not None:
+            made = partial(self._made, frozen, jax.random.fold_in(key, 1))
+            batch = accumulation.by_parts(made, batch, self._recipe.accumulate)
+        recipe = self._recipe
+        if self._mix is None and recipe.class_weights is None and not recipe.label_smoothing:
+            return batch
+        labels = batch['label']
+        classes = labels.shape[1] if labels.ndim > 1 else self._model.num_classes
+        targets = losses.targets(labels, classes, smoothing=recipe.label_smoothing)
         if self._mix is not None:
-            key = jax.random.fold_in(key, 2)
-            targets = jax.nn.one_hot(batch['label'], self._model.num_classes)
-            mixed = self._mix(key, batch['image'], targets, batch['mask'], axis_name=self._axis)
-            batch |= dict(zip(('image', 'target'), mixed, strict=True))
-        return batch
+            key, inputs = jax.random.fold_in(key, 2), model_inputs(self._model, batch)
+            inputs, targets = self._mix(key, inputs, targets, batch['mask'], axis_name=self._axis)
+            batch |= inputs if isinstance(inputs, dict) else {'image': inputs}
+        return batch | {'target': targets}
+
+    def _made(self, frozen: Mapping, key: jax.Array, batch: Batch) -> Batch:
+        """Makes the inputs of some rows, each by the key of its place."""
+        if self._prepare is not None:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch['place'])
+            batch = self._prepare(keys, batch)
+        return batch if self._embed is None else self._embed(frozen, batch)
+
+    def _shares(self, batch: Batch) -> jax.Array:
+        """Returns how much each row counts in the mean of losses `[B]`, as PyTorch has it.
+
+        With class weights that is the weight of its class, but 1 if it is mixed or has several.
+        """
+        weights, mask = self._recipe.class_weights, batch['mask']
+        if weights is None or self._mix is not None or batch['label'].ndim > 1:
+            return mask
+        return jnp.where(mask, jnp.asarray(weights)[batch['label']], 0.0)
 
     def _losses(self, logits: jax.Array, batch: Batch) -> jax.Array:
-        """Returns losses `[B]`; mixed targets weight the losses of the classes."""
+        """Returns losses `[B]`; targets and class weights weight the losses of the classes."""
         if 'target' not in batch:
             return self.loss(logits, batch['label'])
-        classes = jnp.broadcast_to(jnp.arange(logits.shape[1])[:, None], logits.shape[::-1])
-        each = jax.vmap(self.loss, (None, 0), 1)(logits, classes)
-        return (batch['target'] * each).sum(axis=1)
+        targets, weights = batch['target'], self._recipe.class_weights
+        is_independent = batch['label'].ndim > 1
+        return losses.of_targets(
+            self.loss, logits, targets, weights=weights, is_independent=is_independent
+        )
 
     def _output_step(self, variables: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Returns the logits and the embeddings of a batch: one program for both."""

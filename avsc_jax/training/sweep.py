@@ -193,4 +193,4 @@ def _override(field: str, value: Any) -> str:
 
 
 def _values(config: ConfigDict, fields: Sequence[str]) -> dict[str, Any]:
-    return {field: functools.reduce(getattr, field.split('.'), config) for field in fields}
+    return {field: functools.reduce(ConfigDict.get, field.split('.'), config) for field in fields}

@@ -13,7 +13,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import losses, report, tables, weights
-from avsc_jax.augment.mix import mixup
 from avsc_jax.data import folds, records, sources, stored_pictures
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.input_pipeline import examples, media_inputs
@@ -33,6 +32,7 @@ from avsc_jax.training import (
     loop,
     optimizer,
     probe,
+    recipe,
     window_check,
     zero_shot,
 )
@@ -208,6 +208,8 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         dependencies.check_data(job.parts, data)
     model = build.make_model(config.model.to_dict(), num_classes=len(dataset.classes))
     check_channels(config, model)
+    if config.kind == 'train':
+        recipe.check(config, model)
     window_s = sources.find(config.data.name).window_s(config.data, dataset)
     specs = [*job.specs, *dependencies.run_specs(config, job.parts)]
     window_check.check(config, specs, window_s)
@@ -265,6 +267,8 @@ def reported(
     """Writes the tables and the report, and marks the run as complete."""
     config, folder = job.config, job.folder
     about = summary.about(config, dataset, job.used)
+    if how := summary.training(config, history):
+        about['training'] = how
     about['warnings'] += [line for part in job.parts for line in warnings_of(part)]
     meta = {
         'system': folder.path.name,
@@ -356,14 +360,24 @@ def train(
     clips = clip_of_row(splits['train']) if config.get('one_row_a_clip') else None
     num_rows = len(splits['train']) if clips is None else int(clips.max()) + 1
     steps_per_epoch = num_batches(num_rows, config.batch_size, drop_remainder)
-    transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch)
-    alpha = config.get('mixup_alpha', 0.0)
-    mix = partial(mixup, alpha=alpha) if alpha else None
-    steps = Steps(model, transformation, loss, prepare=loaded.prepare, embed=loaded.embed, mix=mix)
+    factors = recipe.rate_factors(config, model)
+    transformation, schedule = optimizer.make_optimizer(config, steps_per_epoch, factors)
+    labels = splits['train'].label
+    if clips is not None:  # an epoch sees each clip once
+        labels = labels[np.unique(clips, return_index=True)[1]]
+    steps = Steps(
+        model,
+        transformation,
+        loss,
+        prepare=loaded.prepare,
+        embed=loaded.embed,
+        mix=recipe.mixing(config),
+        recipe=recipe.make(config, model, labels),
+    )
     checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
     loop.fit(
         steps,
-        start(TrainState.create(model, transformation, seed=config.seed)),
+        start(TrainState.create(model, transformation, seed=config.seed)).begun(),
         splits['train'],
         splits.get('valid'),
         epochs=config.epochs,

@@ -41,9 +41,17 @@ def test_another_key_draws_differently():
 def test_two_devices_draw_what_one_draws():
     x = jnp.ones((8, 64))
     spread = jax.pmap(
-        lambda x: dropped(x, axis_name='batch'), axis_name='batch', devices=jax.devices()[:2]
+        lambda x, place: dropped(x, place=place), axis_name='batch', devices=jax.devices()[:2]
     )
-    np.testing.assert_array_equal(spread(x.reshape(2, 4, 64)).reshape(8, 64), dropped(x))
+    place = np.arange(8).reshape(2, 4)
+    np.testing.assert_array_equal(spread(x.reshape(2, 4, 64), place).reshape(8, 64), dropped(x))
+
+
+def test_an_entry_of_several_rows_draws_by_its_place():
+    x = jnp.ones((12, 64))  # three rows for each of four entries
+    dealt = x.reshape(2, 2, 3, 64)[:, 1].reshape(6, 64), jnp.array([1, 3])
+    expected = np.asarray(dropped(x)).reshape(2, 2, 3, 64)[:, 1].reshape(6, 64)
+    np.testing.assert_array_equal(dropped(dealt[0], place=dealt[1]), expected)
 
 
 def test_every_bit_is_fair_and_rows_places_and_keys_are_independent():

@@ -100,6 +100,27 @@ def test_a_section_that_only_another_kind_of_job_has_is_one_sentence():
         fields.check(made)
 
 
+def test_a_field_of_steps_in_a_job_without_steps_is_a_sentence():
+    made = clip_zero_shot.get_config('demo')
+    made.ema = 0.9
+    with pytest.raises(
+        ValueError, match=r"ema changes the steps .* is 'zero_shot', which has none"
+    ):
+        fields.check(made)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'select': 'last', 'patience': 3}, r"patience is 3, and config\.select is 'last'"),
+        ({'accumulate': 64}, r'accumulate is 64, and a batch of 48 has no more rows'),
+    ],
+)
+def test_fields_that_exclude_each_other_are_a_sentence(demo_config, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fields.check_complete(demo_config('clip_fusion', batch_size=48, **changes))
+
+
 def test_the_command_trains_where_a_file_does_not_say_its_kind(main, tmp_path):
     file = tmp_path / 'mine.py'
     file.write_text(
@@ -321,6 +342,14 @@ def test_a_field_that_another_needs_is_a_sentence(demo_config, changes, sentence
         ({'epochs': 0}, r'config\.epochs is 0; it must be more than 0'),
         ({'learning_rate': float('nan')}, r'config\.learning_rate is nan; it must be more than 0'),
         ({'mixup_alpha': -1.0}, r'config\.mixup_alpha is -1\.0; it must be 0 or more'),
+        ({'ema': 1.0}, r'config\.ema is 1\.0; it must be less than 1'),
+        ({'label_smoothing': -0.1}, r'config\.label_smoothing is -0\.1; it must be 0 or more'),
+        ({'layer_decay': 1.5}, r'config\.layer_decay is 1\.5; it must be 1 or less'),
+        ({'layer_decay': 0.0}, r'config\.layer_decay is 0\.0; it must be more than 0'),
+        ({'accumulate': 0}, r'config\.accumulate is 0; it must be more than 0'),
+        ({'train_part': 'haed'}, r"config\.train_part is 'haed'; .* \(did you mean head\?\)"),
+        ({'precision': 'float16'}, r"'float16'; it must be one of float32, bfloat16"),
+        ({'class_weights': 'even'}, r"class_weights is 'even'; it must be a list or 'balanced'"),
         ({'pool': 'meen'}, r"pool is 'meen'; it must be one of mean, .* \(did you mean mean\?\)"),
         ({'views': 'foo'}, r"config\.views is 'foo'; it must be one of openl3_baseline"),
         ({'begins_with': 'foo'}, r"config\.begins_with is 'foo'; it must be one of '', places"),
@@ -344,9 +373,26 @@ def test_a_value_that_cannot_be_right_is_a_sentence(change, sentence):
         fields.check(changed(**change))
 
 
+def test_a_flag_sets_a_field_of_steps_that_the_config_does_not_set(main):
+    flags = ['--config.ema=0.9', '--config.class_weights=balanced', '--config.patience=3']
+    config = main.parse(['--config=configs/clip_fusion.py:demo', '--config.epochs=5', *flags])
+    found = (config.ema, config.class_weights, config.patience, config.epochs)
+    assert found == (0.9, 'balanced', 3, 5)
+    assert 'ema' not in main.parse(['--config=configs/clip_fusion.py:demo'])
+    several = main.parse(
+        [*flags[:1], '--config=configs/clip_fusion.py:demo', '--config.loss.gamma=1.0']
+    )
+    assert (several.ema, several.loss.gamma) == (0.9, 1.0)
+    swept = ['--config=configs/clip_fusion.py:demo', '--config.class_weights=(1, 2)']
+    assert main.parse(swept).class_weights == (1, 2)
+
+
 @pytest.mark.parametrize(
     ('flag', 'sentence'),
     [
+        ('--config.ema=high', r"config\.ema is 'high'; it must be a number"),
+        ('--config.ema', r'--config\.ema has no value; give --config\.ema=VALUE'),
+        ('--config.train_part=tail', r"train_part is 'tail'; it must be one of all, last_stage"),
         ('--config.optimizer=adam', r'does not set config\.optimizer, and a flag only changes'),
         ('--config.data.items=clip', r'no flag can set config\.data\.items; write it into a copy'),
         ('--config.model=x', r"model is a section of fields, and 'x' is none; .*model\.name=x"),

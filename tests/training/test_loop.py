@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from optax import tree_utils
 
-from avsc_jax import losses, models
+from avsc_jax import losses, metrics, models
 from avsc_jax.data.batches import Stream
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
@@ -174,6 +174,27 @@ def test_a_stream_of_rows_trains_to_the_same_numbers(streamed, whole):
     assert len(stream.lines) == 3
     for a, b in zip(stream.lines, resident.lines[:3], strict=True):
         assert a['train_loss'] == pytest.approx(b['train_loss'], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_an_average_is_scored_kept_and_goes_on_after_a_cut(tmp_path):
+    system = make_system(ema=0.8, clip_norm=0.5)
+    checkpoints, history = train(system, tmp_path / 'whole', select='last')
+    train(system, tmp_path / 'cut', epochs=2, select='last')
+    train(system, tmp_path / 'cut', select='last')
+    whole, cut = (tmp_path / name for name in ('whole', 'cut'))
+    assert (whole / 'metrics.jsonl').read_bytes() == (cut / 'metrics.jsonl').read_bytes()
+    ends = [Checkpoints(run / 'checkpoints').restore_last(system[0])[0] for run in (whole, cut)]
+    for kind in ('params', 'batch_stats', 'opt_state'):
+        jax.tree.map(np.testing.assert_array_equal, *(getattr(end, kind) for end in ends))
+    best, _ = checkpoints.restore_best(system[0].variables)
+    jax.tree.map(np.testing.assert_array_equal, best, ends[0].scored)
+    apart = jax.tree.map(lambda a, b: np.abs(a - b).max(), best['params'], ends[0].params)
+    assert min(jax.tree.leaves(apart)) > 0
+    rows = make_rows(1)
+    probs = loop.predict(system[2], best, rows, batch_size=7).reshape(10, 3, 3).mean(axis=1)
+    found = metrics.log_loss(probs, rows.label[::3])
+    assert found == pytest.approx(history.lines[-1]['valid_log_loss'], rel=1e-6)
 
 
 class Unsteady(Stream):

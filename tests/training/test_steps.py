@@ -206,6 +206,6 @@ def test_mixed_examples_count_for_both_their_classes_on_one_and_two_devices(rows
         ends.append((state.variables, loss))
     assert differences(*ends) < 1e-6
     logits, target = jnp.float32([[1, 2, 0]]), jnp.float32([[0.7, 0, 0.3]])
-    found = steps._losses(logits, {'target': target})
+    found = steps._losses(logits, {'target': target, 'label': label[:1]})
     expected = optax.softmax_cross_entropy(logits, target)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
