@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from avsc_jax.data import label_kinds
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
@@ -140,7 +141,7 @@ def extract(
         for split, of in files.items()
     }
     _note_libraries(blocks, folder)
-    features_of = {split: _joined(of, dataset.outlines(split)) for split, of in blocks.items()}
+    features_of = {split: _joined(of, dataset, split) for split, of in blocks.items()}
     for features in features_of.values():
         for name in features.counts:
             if by_name[name].takes == 'media':
@@ -218,12 +219,13 @@ def _note_libraries(blocks: Mapping[str, Mapping[str, list[dict]]], folder: Path
             )
 
 
-def _joined(blocks: Mapping[str, list[dict]], outlines: Sequence[Mapping]) -> Features:
-    """Joins each encoder's blocks of one split, which must hold the clips of the outlines."""
+def _joined(blocks: Mapping[str, list[dict]], dataset: Dataset, split: str) -> Features:
+    """Joins each encoder's blocks of one split, which must hold the clips of its outlines."""
+    outlines = dataset.outlines(split)
     clip_id = [outline['clip_id'] for outline in outlines]
-    segment, label = (
-        np.array([outline[key] for outline in outlines], np.int32) for key in ('segment', 'label')
-    )
+    segment = np.array([outline['segment'] for outline in outlines], np.int32)
+    labels = [outline['label'] for outline in outlines]
+    label = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
     for name, parts in blocks.items():
         if len({block['features'].shape[2:] for block in parts}) > 1:
             raise ValueError(

@@ -7,8 +7,8 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
-from scipy.special import expit, softmax
 
+from avsc_jax import ensemble
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.system import System
 from avsc_jax.predict.answer import KINDS, check_finite
@@ -118,10 +118,7 @@ class Member:
             logits, out = self._apply(self.variables, part)
             parts.append((logits[:count], out['embedding'][:count]))
         logits, embeddings = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return self._probs(logits.astype(np.float64)), embeddings
-
-    def _probs(self, logits: np.ndarray) -> np.ndarray:
-        return softmax(logits, axis=1) if self.kind == 'exclusive' else expit(logits)
+        return ensemble.probabilities(logits, self.kind), embeddings
 
     def by_row(self, records: Sequence[Mapping]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Answers each row of each record: probabilities `[R, C]` and embeddings `[R, D]`."""

@@ -36,7 +36,7 @@ class Steps:
     Args:
       model: a network of `avsc_jax.models`.
       optimizer: an optax transformation.
-      loss: (logits [B, C], labels [B]) -> [B].
+      loss: (logits [B, C], labels [B], or [B, C] of independent classes) -> [B].
       devices: the devices to use; None: all, of every process.
       prepare: (keys [B], batch) -> batch with the model's inputs, run inside each step: it applies
         front end and augmentation to what the host read. Each example's key comes from the step and
@@ -173,15 +173,17 @@ class Steps:
             batch = self._embed(frozen, batch)
         if self._mix is not None:
             key = jax.random.fold_in(key, 2)
-            targets = jax.nn.one_hot(batch['label'], self._model.num_classes)
+            targets = batch['label']
+            if targets.ndim == 1:
+                targets = jax.nn.one_hot(targets, self._model.num_classes)
             mixed = self._mix(key, batch['image'], targets, batch['mask'], axis_name=self._axis)
             batch |= dict(zip(('image', 'target'), mixed, strict=True))
         return batch
 
     def _losses(self, logits: jax.Array, batch: Batch) -> jax.Array:
         """Returns losses `[B]`; mixed targets weight the losses of the classes."""
-        if 'target' not in batch:
-            return self.loss(logits, batch['label'])
+        if 'target' not in batch or batch['label'].ndim == 2:  # independent ones may be between
+            return self.loss(logits, batch.get('target', batch['label']))
         classes = jnp.broadcast_to(jnp.arange(logits.shape[1])[:, None], logits.shape[::-1])
         each = jax.vmap(self.loss, (None, 0), 1)(logits, classes)
         return (batch['target'] * each).sum(axis=1)
