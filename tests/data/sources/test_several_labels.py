@@ -65,8 +65,14 @@ def test_names_keep_their_case_and_those_that_differ_in_it_alone_are_noted(tmp_p
         ('path,label\n0.wav,a;b\n1.wav,a|b\n', r'separates labels by both ; and \|'),
         ('path,label\n0.wav,a;b\n1.wav,"a,b"\n2.wav,b\n', r'by ; in some rows and by , in others'),
         ('path,label\n0.wav,a,b\n1.wav,a\n', r"line 2: 'b' has no column .*put a cell .*in quotes"),
-        ('path,x,y\n0.wav,1,0\n1.wav,2,1\n', r"each other column is a label.* x holds '2' \(line 3"),
-        ('path,x\n0.wav,1\n1.wav,0\n', r'1 columns of 0 and 1; give a column label, as night;crowd'),
+        (
+            'path,x,y\n0.wav,1,0\n1.wav,2,1\n',
+            r"each other column is a label.* x holds '2' \(line 3",
+        ),
+        (
+            'path,x\n0.wav,1\n1.wav,0\n',
+            r'1 columns of 0 and 1; give a column label, as night;crowd',
+        ),
         ('path,x,X\n0.wav,1,1\n1.wav,0,1\n', r"several columns 'x'; keep one"),
         (
             'path,label,split\n0.wav,a;b,train\n0.wav,c,test\n',
