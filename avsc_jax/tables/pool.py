@@ -7,7 +7,7 @@ import numpy as np
 
 from avsc_jax import ensemble
 from avsc_jax.runtime.files import some
-from avsc_jax.tables import names, parts
+from avsc_jax.tables import names, parts, thresholds
 from avsc_jax.tables.predictions import Predictions, check_exclusive, keys_of, rows
 
 
@@ -228,7 +228,7 @@ def with_classes(table: Predictions, classes: list[str]) -> Predictions:
         table,
         label=table.label[:, columns] if table.label.ndim == 2 else place[table.label],
         probs=table.probs[:, columns],
-        meta={**table.meta, 'classes': classes},
+        meta={**table.meta, 'classes': classes, **thresholds.moved(table.meta, columns)},
     )
 
 
