@@ -177,6 +177,8 @@ def labelled(members: Mapping[str, tables.Predictions]) -> dict[str, tables.Pred
     Raises:
       ValueError: no clip has a known scene.
     """
+    for table in members.values():
+        tables.check_exclusive(table, 'a comparison')
     known = next(iter(members.values())).label >= 0
     if not known.any():
         raise ValueError(

@@ -46,6 +46,8 @@ def _score(options: argparse.Namespace) -> int:
     if written:
         _check_output(written, [*paths.values(), *fit_paths.values()])
     members = _alike(paths, options, options.truth, pooled=options.clamp is not None)
+    if mix.first(members).meta.get('kind') == 'independent':
+        _check_several(options, mix.first(members))
     weights = _weights(options.weights, members)
     adjust, fitted, cautions = None, '', []
     if fit_paths:
@@ -65,6 +67,20 @@ def _score(options: argparse.Namespace) -> int:
     mixed = _result(members, adjust(probs) if adjust else probs, options, about)
     _report(options, members, mixed, written)
     return 0
+
+
+def _check_several(options: argparse.Namespace, table: tables.Predictions) -> None:
+    """Raises ValueError for an option that needs classes of which one is right."""
+    for flag, given in {
+        '--clamp': options.clamp,
+        '--clamped': options.clamped,
+        '--calibrate': options.calibrate,
+        '--fit-on': options.fit_on,
+        '--gallery': options.gallery,
+        f'--recipe={options.recipe}': options.recipe != 'mean',
+    }.items():
+        if given:
+            tables.check_exclusive(table, flag)
 
 
 def _report(
@@ -224,16 +240,17 @@ def _read(
         except ValueError as error:
             named = str(path) in str(error)
             raise ValueError(str(error) if named else f'{path}: {error}') from error
-    tables.check_exclusive(table, 'scoring')
+    is_several = table.meta.get('kind') == 'independent'
     clamped = options.clamped or table.meta.get('calibrated', False)
     if clamped and options.clamp:
         raise ValueError(
             f'{path} is clamped already, and clamping it again would change it; leave out --clamp'
         )
-    if not clamped:
+    if not (clamped or is_several):
         table = tables.cautioned(table, _rounded(table, path))
     if truth and (relabel or (table.label < 0).all()):
-        table = tables.with_truth(table, *tables.truth_and_groups(truth))
+        read = tables.label_sets if is_several else tables.truth_and_groups
+        table = tables.with_truth(table, *read(truth))
     return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
 
 
@@ -293,7 +310,8 @@ def _result(
     first, *others = members.values()
     meta = {'system': next(iter(members)), **first.meta}
     if others:  # a mix has no facts of single members
-        meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
+        shared = ('classes', 'granularity', 'pooled', 'kind')
+        meta = {key: meta[key] for key in shared if key in meta}
         meta['system'] = f'{RECIPES[options.recipe].words} of {", ".join(members)}'
     clamped = options.clamp or options.calibrate == 'clamp'
     calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
