@@ -268,8 +268,9 @@ class Predictor:
 
     def _answers(self, records: Sequence[Mapping], kinds: Sequence[str]) -> list[Answer]:
         """Answers records that hold the same modalities."""
+        is_several = self.kind == 'independent'  # of a run, whose only member answers
         outputs = {
-            member.name: member.with_largest(records)
+            member.name: (member.with_largest if is_several else member)(records)
             for member in self.members
             if {*member.takes} & {*kinds}
         }
@@ -283,7 +284,7 @@ class Predictor:
         ]
         familiar = np.median(scores, axis=0).tolist() if scores else [None] * len(records)
         most: Any = [None] * len(records)
-        if self.kind == 'independent':  # of a run, whose only member it is
+        if is_several:
             ((*_, most),) = outputs.values()
         return [
             Answer(row, embedding, without, score, largest)

@@ -51,7 +51,7 @@ def _labels(names: Sequence[str], table: Mapping[str, Any]) -> str:
     size = min(12.5, 0.9 * step)
     shown = [f'{_cut(n)} ({k:,})' for n, k in zip(names, table['support'], strict=True)]
     precisions.set_yticks(range(rows), shown, size=size)
-    pointed.set_title('At the thresholds: precision, recall')
+    pointed.set_title('At the thresholds')
     both = {name: _array(table[name]) for name in ('precision', 'recall')}
     pointed.hlines(range(rows), both['precision'], both['recall'], color=INK, lw=1, alpha=0.4)
     for (name, color), mark in zip((('precision', ORANGE), ('recall', GREEN)), 'os', strict=True):

@@ -216,7 +216,11 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
     epochs = [record['epoch'] for record in history]
     shown = {
         'valid_accuracy': ('validation accuracy', 100, 'Validation accuracy, %'),
-        'valid_mean_average_precision': ('mean average precision', 1, 'Validation clips'),
+        'valid_mean_average_precision': (
+            'mean average precision',
+            1,
+            'Validation: mean average precision',
+        ),
         'learning_rate': ('learning rate', 1, 'Learning rate'),
     }
     known = {name for record in history for name in record}

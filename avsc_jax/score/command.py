@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +47,6 @@ def _score(options: argparse.Namespace) -> int:
     if written:
         _check_output(written, [*paths.values(), *fit_paths.values()])
     members = _alike(paths, options, options.truth, pooled=options.clamp is not None)
-    if mix.first(members).meta.get('kind') == 'independent':
-        _check_several(options, mix.first(members))
     weights = _weights(options.weights, members)
     adjust, fitted, cautions = None, '', []
     if fit_paths:
@@ -69,18 +68,14 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_several(options: argparse.Namespace, table: tables.Predictions) -> None:
+def _check_several(options: Mapping[str, Any], table: tables.Predictions) -> None:
     """Raises ValueError for an option that needs classes of which one is right."""
-    for flag, given in {
-        '--clamp': options.clamp,
-        '--clamped': options.clamped,
-        '--calibrate': options.calibrate,
-        '--fit-on': options.fit_on,
-        '--gallery': options.gallery,
-        f'--recipe={options.recipe}': options.recipe != 'mean',
-    }.items():
-        if given:
-            tables.check_exclusive(table, flag)
+    for name in ('clamp', 'clamped', 'calibrate', 'fit_on', 'gallery'):
+        if options.get(name):
+            tables.check_exclusive(table, f'--{name.replace("_", "-")}')
+    recipe = options.get('recipe', 'mean')
+    if recipe != 'mean':
+        tables.check_exclusive(table, f'--recipe={recipe}')
 
 
 def _report(
@@ -241,6 +236,8 @@ def _read(
             named = str(path) in str(error)
             raise ValueError(str(error) if named else f'{path}: {error}') from error
     is_several = table.meta.get('kind') == 'independent'
+    if is_several:
+        _check_several(vars(options), table)
     clamped = options.clamped or table.meta.get('calibrated', False)
     if clamped and options.clamp:
         raise ValueError(

@@ -39,7 +39,7 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
     if len(unlike):
         raise ValueError(
             f'the rows of {len(unlike)} clips have several labels: {some(unlike.tolist())}; '
-            'a clip has one scene'
+            + ('all rows of a clip have the same' if is_independent else 'a clip has one scene')
         )
     order = np.argsort(first)
     pooled = _known_mean if is_independent else _RULES[rule]

@@ -75,7 +75,7 @@ def sentence(fitted: Mapping) -> str:
     """Says on what thresholds were fitted, and which were not."""
     most = 'F1' if fitted['beta'] == 1 else f'F{fitted["beta"]:g}'
     if fitted['fitted_on'] == 'nothing':
-        return f'every label is called true from {label_metrics.DEFAULT} on, as none was fitted'
+        return f'a threshold of {label_metrics.DEFAULT} each, as none was fitted'
     text = f'thresholds of the largest {most} on {fitted["fitted_on"]}'
     if names := fitted['not_fitted']:
         text += (

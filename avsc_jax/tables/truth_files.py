@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from avsc_jax.data.sources import label_columns
 from avsc_jax.runtime.files import some
 from avsc_jax.tables import names
 from avsc_jax.tables.predictions import LABEL_COLUMNS, Predictions, cautioned, check_exclusive
@@ -118,6 +117,8 @@ def label_sets(path: str | pathlib.Path) -> tuple[dict[str, tuple[str, ...]], di
       ...     label_sets(path)[0]
       {'a.wav': ('crowd', 'night'), 'b.wav': ()}
     """
+    from avsc_jax.data.sources import label_columns  # TFDS, beside it, takes seconds to load
+
     path = existing(path)
     with naming(path):
         header, rows = parse(path)

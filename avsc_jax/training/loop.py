@@ -115,16 +115,16 @@ def selection(name: str, *, scored: bool = True, kind: Kind | None = None) -> tu
     """
     if name not in SELECT:
         raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
-    if not scored and name != 'last':
-        raise ValueError(
-            f'select is {name!r}, and a final run has no validation split to select on; it must '
-            "be 'last'"
-        )
     if kind is not None and name in OF_KIND and OF_KIND[name] != kind:
         allowed = [other for other in SELECT if OF_KIND.get(other, kind) == kind]
         raise ValueError(
             f'select is {name!r}, and the classes are {kind} (config.data.labels); it must be one '
             f'of {", ".join(allowed)}'
+        )
+    if not scored and name != 'last':
+        raise ValueError(
+            f'select is {name!r}, and a final run has no validation split to select on; it must '
+            "be 'last'"
         )
     return SELECT[name]
 
