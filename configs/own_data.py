@@ -57,6 +57,7 @@ def get_config(argument=''):
         if config.kind == 'train':
             config.loss = ConfigDict(dict(name='sigmoid_cross_entropy'))
             config.select = 'mean_average_precision' if 'valid' in data else 'last'
+        config.threshold_beta = 1.0  # of each label's threshold: the largest F1 on validation clips
 
     for name in {'views', 'drop_remainder'} & {*config}:  # these need many clips, of 10 s
         del config[name]

@@ -111,7 +111,7 @@ FIELDS = {
     'select': Field(
         (str,),
         REQUIRED,
-        'what selects the epoch: a score of training/loop.py, such as log_loss, or last',
+        'kept epoch: log_loss, accuracy, loss, batch_loss, mean_average_precision, last',
     ),
     'threshold_beta': Field(
         NUMBER, 1.0, "beta of the F score that sets each label's threshold; 2 weighs recall more"

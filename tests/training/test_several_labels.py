@@ -224,3 +224,60 @@ def test_folds_of_labels_share_no_group_and_rare_labels_end_no_fit():
     assert np.isfinite(fit.kernel).all() and np.isfinite(fit.log_loss)
     aps = label_metrics.average_precision(scipy.special.expit(fit.logits), labels)
     assert aps[:2].min() > 0.8
+
+
+@pytest.mark.slow
+def test_a_network_of_labels_is_trained_selected_and_exported(
+    main, labelled_pictures, tmp_path, capsys
+):
+    from avsc_jax.export import __main__ as export
+    from avsc_jax.predict import __main__ as predict
+
+    network = '{"name": "regnetx_002", "widths": (8, 8, 8, 8), "layers": (1, 0, 0, 0), '
+    network += '"group_width": 8, "stem_width": 8}'
+    run = tmp_path / 'run'
+    flags = [f'--config.data.folder={labelled_pictures}', f'--data_dir={tmp_path / "data"}']
+    flags += [f'--workdir={run}', '--config.epochs=6', '--config.size=(32, 32)']
+    flags += [f'--config.model={network}', '--config.threshold_beta=2.0']
+    tokens = '--config=configs/own_data.py:hitachi_image,multi_label,demo'
+    assert main.main([tokens, *flags]) == 0
+    folder = RunFolder(run)
+    history = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
+    column = [line['valid_mean_average_precision'] for line in history]
+    assert folder.read_json('report.json')['best_epoch'] == int(np.argmax(column))
+    assert folder.thresholds['fitted_on'] == 'validation' and folder.thresholds['beta'] == 2
+    assert folder.read_json('report.json')['scores']['clip']['average_precision_macro'] > 0.7
+    out = tmp_path / 'exported'
+    assert cli.main(lambda _: export.main([str(run), str(out), '--format=both'])) == 0
+    recipe = json.loads((out / 'recipe.json').read_text())
+    assert recipe['kind'] == 'independent'
+    assert recipe['thresholds'] == folder.thresholds
+    assert max(recipe['onnx']['largest_difference'].values()) < 1e-4
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(out / 'network.onnx')
+    model, variables, *_ = load_run(run)
+    image = np.random.default_rng(0).normal(size=(3, 32, 32, 3)).astype(np.float32)
+    logits, _ = model.apply(variables, image)
+    (probs,) = session.run(None, {session.get_inputs()[0].name: image})
+    np.testing.assert_allclose(probs, scipy.special.expit(logits), atol=1e-5)  # no softmax
+    picture = str(labelled_pictures.parent / '0.png')
+    args = [picture, '--model', str(run), '--report', str(tmp_path / 'why.html')]
+    assert cli.main(lambda _: predict.main(args)) == 0
+    assert 'Grad-CAM' in (tmp_path / 'why.html').read_text()
+    capsys.readouterr()
+    data = next(path.parent.name for path in (tmp_path / 'data/own_data').glob('*/*.*.*'))
+    args = [
+        '--dataset',
+        f'own_data/{data}',
+        '--data_dir',
+        str(tmp_path / 'data'),
+        '--split',
+        'test',
+    ]
+    args += ['--model', str(run), '--csv', str(tmp_path / 'test.npz')]
+    assert cli.main(lambda _: predict.main(args)) == 0
+    ours = tables.read(tmp_path / 'test.npz')
+    theirs = tables.read(folder.predictions_file('test'))
+    np.testing.assert_array_equal(ours.label, tables.pool(theirs).label)
+    np.testing.assert_allclose(ours.probs, tables.pool(theirs).probs, atol=1e-5)

@@ -4,9 +4,12 @@ import collections
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from avsc_jax.data import label_kinds
-from avsc_jax.data.sources import listing, stratify
+from avsc_jax.data import label_kinds, records
+from avsc_jax.data.builder import Clip, FolderFiles, WindowConfig
+from avsc_jax.data.sources import folder, listing, stratify
+from avsc_jax.scenes import PLACES, SCENES
 
 
 def table(folder, text, count=12, name='list.csv'):
@@ -162,3 +165,39 @@ def test_labels_become_an_array_of_ones():
     array = label_kinds.stacked([[0, 2], [], [1]], 3, 'independent')
     assert array.dtype == np.float32 and array.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
     assert label_kinds.stacked([2, -1], 3, 'exclusive').tolist() == [2, -1]
+
+
+def test_records_keep_the_numbers_of_their_labels(tmp_path):
+    lists = {}
+    for split, names in (('train_inner', [('a', 'b'), ()]), ('validation', [('c',)])):
+        for k, labels in enumerate(names):
+            Image.new('RGB', (8, 8)).save(tmp_path / f'{split}-{k}.png')
+            clip = Clip(f'{split}-{k}', '', f'{split}-{k}.png', labels, 'g')
+            lists.setdefault(split, []).append(clip)
+    builder = folder.OwnData(
+        files=FolderFiles(tmp_path), lists=lists, facts={}, kind='independent',
+        config=WindowConfig(name='x'), data_dir=tmp_path / 'data',
+    )  # fmt: skip
+    builder.download_and_prepare()
+    dataset = records.open_dataset('own_data', 'x', tmp_path / 'data')
+    assert dataset.kind == 'independent' and dataset.classes == ('a', 'b', 'c')
+    assert [record['label'] for record in dataset.records('train', fields=())] == [[0, 1], [], [2]]
+    assert [outline['label'] for outline in dataset.outlines('train')] == [[0, 1], [], [2]]
+    wrong = [Clip('d', '', 'd.png', 'a')]
+    with pytest.raises(
+        ValueError, match="d is 'a'; where classes are independent it must be a tup"
+    ):
+        folder.OwnData(
+            files=FolderFiles(tmp_path), lists={'train': wrong}, facts={}, kind='independent',
+            config=WindowConfig(name='y'), data_dir=tmp_path / 'data',
+        ).download_and_prepare()  # fmt: skip
+
+
+def test_clips_of_the_demo_have_their_scene_and_its_kind_of_place(tmp_path):
+    text = 'path,label\n' + ''.join(f'{k}.wav,{scene}\n' for k, scene in enumerate(SCENES))
+    place = table(tmp_path, text)
+    data = {'folder': '', 'needs': ('sound',), 'labels': 'several'}
+    listed = folder.listed(data, place)
+    assert listed.kind == 'independent' and {*listed.classes} == {*SCENES, *PLACES.values()}
+    both = zip(SCENES, listed.items, strict=True)
+    assert all({s, PLACES[s]} == {*item.labels} for s, item in both)
