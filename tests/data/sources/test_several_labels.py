@@ -183,7 +183,7 @@ def test_records_keep_the_numbers_of_their_labels(tmp_path):
     assert dataset.kind == 'independent' and dataset.classes == ('a', 'b', 'c')
     assert [record['label'] for record in dataset.records('train', fields=())] == [[0, 1], [], [2]]
     assert [outline['label'] for outline in dataset.outlines('train')] == [[0, 1], [], [2]]
-    wrong = [Clip('d', '', 'd.png', 'a')]
+    wrong = [Clip('d', '', 'd.png', 'a'), Clip('e', '', 'e.png', 'b')]
     with pytest.raises(
         ValueError, match="d is 'a'; where classes are independent it must be a tup"
     ):
