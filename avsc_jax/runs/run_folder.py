@@ -65,7 +65,14 @@ class RunFolder:
         """The content of `thresholds.json`, see `tables.thresholds`; None if the run has none."""
         if not (self.path / thresholds.FILE).exists():
             return None
-        return thresholds.checked(self.read_json(thresholds.FILE), self.num_classes)
+        fitted = self.read_json(thresholds.FILE)
+        try:
+            return thresholds.checked(fitted, self.num_classes)
+        except ValueError as error:
+            raise ValueError(
+                f'{self.path / thresholds.FILE} is corrupt ({error}); copy it again, or train the run '
+                'again'
+            ) from error
 
     @property
     def config(self) -> dict:

@@ -110,7 +110,7 @@ def test_a_mix_of_independent_classes_is_their_mean_with_the_known_labels():
         mix.alike({'a': ours, 'b': scenes})
 
 
-LIMITS = {'thresholds': [0.5, 0.7, 0.3], 'beta': 1.0, 'fitted_on': 'valid', 'not_fitted': []}
+LIMITS = {'thresholds': [0.7, 0.7, 0.15], 'beta': 1.0, 'fitted_on': 'valid', 'not_fitted': []}
 
 
 def test_thresholds_stay_with_a_table_and_name_its_labels_in_text(tmp_path):
@@ -118,11 +118,11 @@ def test_thresholds_stay_with_a_table_and_name_its_labels_in_text(tmp_path):
     tables.write(made, tmp_path / 'a.npz')
     assert tables.read(tmp_path / 'a.npz').meta['thresholds'] == LIMITS
     moved = tables.with_classes(made, ['Car', 'Speech', 'Dog'])
-    assert moved.meta['thresholds']['thresholds'] == [0.3, 0.5, 0.7]
+    assert moved.meta['thresholds']['thresholds'] == [0.15, 0.7, 0.7]
     tables.write(tables.pool(made), tmp_path / 'a.csv', ',')
     lines = (tmp_path / 'a.csv').read_text().splitlines()
     assert lines[0] == 'filename,tag_label,labels,Speech,Dog,Car'
-    assert lines[1].startswith('a,Dog,Dog;Speech,') and lines[2].startswith('b,Speech,,')
+    assert lines[1].startswith('a,Dog,Dog;Car,') and lines[2].startswith('b,Speech,,')
     assert tables.read(tmp_path / 'a.csv').meta['classes'] == META['classes']
     with pytest.raises(ValueError, match='there are 2 thresholds for 3 labels'):
         whole(made.probs, thresholds=LIMITS | {'thresholds': [0.5, 2.0]})

@@ -133,7 +133,10 @@ def test_a_damaged_threshold_is_a_sentence(run_of_labels, tmp_path):
     run.begin(RunFolder(run_of_labels).config)
     run.write_json('classes.json', ['blue', 'red'])
     fitted = RunFolder(run_of_labels).thresholds
-    for values, sentence in (([0.5], '1 thresholds for 2 labels'), ([0.5, 7], 'in \\[0, 1\\]')):
+    for values, sentence in (
+        ([0.5], '1 thresholds for 2 labels'),
+        ([0.5, 7], r'run/thresholds.json is corrupt .*in \[0, 1\]'),
+    ):
         run.write_json(thresholds.FILE, fitted | {'thresholds': values})
         with pytest.raises(ValueError, match=sentence):
             _ = run.thresholds
@@ -172,6 +175,10 @@ def config(**changes):
         (dict(data=dict(name='x')), r"is 'one', which takes cross_entropy or focal_loss.*multi_la"),
         (dict(model=dict(name='y', of_probabilities=True)), 'of_probabilities adds a softmax'),
         (dict(select='accuracy'), r'classes are independent .* one of loss, last, mean_average'),
+        (
+            dict(data=dict(name='x'), loss=dict(name='cross_entropy')),
+            r'classes are exclusive .* one of accuracy, log_loss, loss',
+        ),
         (dict(kind='zero_shot'), 'zero-shot classification, .* takes one class a clip'),
     ],
 )

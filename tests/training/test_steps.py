@@ -244,7 +244,8 @@ def test_mixed_rows_of_several_labels_have_labels_between():
         return images, 0.5 * targets
 
     steps = Steps(Net(), OPTIMIZER, loss, jax.devices()[:1], mix=halves)
-    batch = {'image': jnp.zeros((2, 1)), 'label': jnp.eye(2, 3), 'mask': jnp.ones(2, bool)}
+    batch = {'image': jnp.zeros((2, 1)), 'features/x': jnp.zeros((2, 6))}
+    batch |= {'label': jnp.eye(2, 3), 'mask': jnp.ones(2, bool)}
     mixed = steps._prepared(jax.random.key(0), batch, {})
     logits = jnp.array([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
     got = steps._losses(logits, mixed)
