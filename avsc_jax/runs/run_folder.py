@@ -70,8 +70,8 @@ class RunFolder:
             return thresholds.checked(fitted, self.num_classes)
         except ValueError as error:
             raise ValueError(
-                f'{self.path / thresholds.FILE} is corrupt ({error}); copy it again, or train the run '
-                'again'
+                f'{self.path / thresholds.FILE} is corrupt ({error}); copy it again, or train the '
+                'run again'
             ) from error
 
     @property

@@ -50,8 +50,8 @@ def checked(fitted: Mapping, num_classes: int) -> dict:
     values = fitted['thresholds']
     if len(values) != num_classes or not all(0 <= value <= 1 for value in values):
         raise ValueError(
-            f'there are {len(values)} thresholds for {num_classes} labels, from {min(values, default=0)} to '
-            f'{max(values, default=0)}; there must be one each, in [0, 1]'
+            f'there are {len(values)} thresholds for {num_classes} labels, such as '
+            f'{some(values)}; there must be one each, in [0, 1]'
         )
     return dict(fitted)
 
