@@ -189,7 +189,8 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
 
 def _labels(labels: Sequence, data: Dataset, predictor: Predictor) -> np.ndarray:
     """Returns the labels of a data set's records for a table; -1 where the system has others."""
-    if data.kind == predictor.kind == 'exclusive':
+    has_several = any(isinstance(label, list) for label in labels)
+    if predictor.kind == 'exclusive' and not has_several:
         return np.array(labels, np.int32)
     if data.kind != predictor.kind or data.classes != predictor.classes:
         print(
