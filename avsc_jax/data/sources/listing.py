@@ -303,7 +303,8 @@ def _rows(table: Path, kind: Kind) -> Iterator[label_columns.Row]:
         names = [name.strip() for name in rows.fieldnames or ()]
         header = [name.lower() for name in names]
         columns = _columns(table, header, kind)
-        if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        twice = sorted({name for name in header if name and header.count(name) > 1})
+        if twice and kind == 'independent':  # each may be a label
             raise ValueError(f'{table} has several columns {twice[0]!r}; keep one')
         rows.fieldnames = header
         others = [name for name in names if name and name.lower() not in columns.values()]
