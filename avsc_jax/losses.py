@@ -55,6 +55,24 @@ def focal_loss(
     return jnp.where(certain, 0.0, (-jnp.expm1(-inside)) ** gamma * inside)
 
 
+def sigmoid_cross_entropy(
+    logits: Float[Array, 'B C'], labels: Float[Array, 'B C']
+) -> Float[Array, 'B']:
+    """Binary cross entropy of independent classes, the mean over them.
+
+    Args:
+      logits: unnormalised scores.
+      labels: 1 where a class is true and 0 where it is not; or values between, as mixed rows have.
+
+    Example:
+      >>> logits, labels = jnp.array([[0.0, 0.0], [jnp.log(3.0), 0.0]]), jnp.array([[1.0, 0.0]] * 2)
+      >>> print(np.asarray(sigmoid_cross_entropy(logits, labels)).round(3))  # ln 2; ln 4/3 and ln 2
+      [0.693 0.49 ]
+    """
+    logits = jnp.asarray(logits, jnp.float32)
+    return optax.sigmoid_binary_cross_entropy(logits, jnp.asarray(labels, jnp.float32)).mean(-1)
+
+
 def targets(
     labels: Int[Array, 'B'] | Float[Array, 'B C'], num_classes: int, *, smoothing: float = 0.0
 ) -> Float[Array, 'B C']:
@@ -134,7 +152,13 @@ def balanced(labels: Int[np.ndarray, 'N'] | Float[np.ndarray, 'N C'], num_classe
     return (len(labels) / (num_classes * counts)).astype(np.float32)
 
 
-LOSSES = {'cross_entropy': cross_entropy, 'focal_loss': focal_loss}
+LOSSES = {
+    'cross_entropy': cross_entropy,
+    'focal_loss': focal_loss,
+    'sigmoid_cross_entropy': sigmoid_cross_entropy,
+}
+# Name of a loss of independent classes, whose labels are [B, C]; the others take classes [B].
+INDEPENDENT = ('sigmoid_cross_entropy',)
 
 
 def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -507,14 +507,14 @@ def _draws(
     at_once = max(1, _DRAWN_AT_ONCE // len(names))
     drawn = np.concatenate(
         [
-            _times_drawn(rng, min(at_once, samples - done), len(names)) @ totals
+            times_drawn(rng, min(at_once, samples - done), len(names)) @ totals
             for done in range(0, samples, at_once)
         ]
     )
     return drawn[:, :classes], drawn[:, classes:]
 
 
-def _times_drawn(rng: np.random.Generator, samples: int, groups: int) -> np.ndarray:
+def times_drawn(rng: np.random.Generator, samples: int, groups: int) -> np.ndarray:
     """Returns how often each group is drawn [samples, groups]; each draw takes as many as exist."""
     drawn = rng.integers(groups, size=(samples, groups)) + groups * np.arange(samples)[:, None]
     return np.bincount(drawn.ravel(), minlength=samples * groups).reshape(samples, groups)

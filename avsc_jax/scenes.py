@@ -15,6 +15,13 @@ SCENES = (
     'tram',
 )
 
+# Scene -> its kind of place, the three classes of DCASE 2020, task 1B.
+PLACES = {
+    **dict.fromkeys(('airport', 'metro_station', 'shopping_mall'), 'indoor'),
+    **dict.fromkeys(('park', 'public_square', 'street_pedestrian', 'street_traffic'), 'outdoor'),
+    **dict.fromkeys(('bus', 'metro', 'tram'), 'transportation'),
+}
+
 
 class ClipName(NamedTuple):
     """The four fields of a clip's name; location ids are unique to one city."""

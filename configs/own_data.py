@@ -11,6 +11,8 @@ Try it: python -m avsc_jax.main --config=configs/own_data.py:clip_fusion,demo
 import importlib
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 # System -> token -> the parts of a clip that it takes; '' without such a token.
 NEEDS = dict(
     clip_fusion={'': ('picture',)},
@@ -25,7 +27,7 @@ NEEDS = dict(
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
 )
-VARIANTS = {'system': tuple(NEEDS)}
+VARIANTS = {'system': tuple(NEEDS), 'labels': ('one', 'multi_label')}
 
 
 def get_config(argument=''):
@@ -34,6 +36,8 @@ def get_config(argument=''):
     tokens = [token for token in tokens if token != system]
     if 'tau' in tokens:
         raise ValueError(f'own_data is not TAU; that is configs/{system}.py:tau')
+    several = 'multi_label' in tokens  # a table gives files any number of labels
+    tokens = [token for token in tokens if token not in VARIANTS['labels']]
     config = importlib.import_module(f'avsc_jax.configs.{system}').get_config(','.join(tokens))
 
     data = config.data
@@ -48,6 +52,13 @@ def get_config(argument=''):
     data.frames, data.short_side = 'clip12', 448  # or the system's own
     data.on_error = 'fail'  # or skip: leave out files that cannot be read
 
+    if several:
+        data.labels = 'several'
+        if config.kind == 'train':
+            config.loss = ConfigDict(dict(name='sigmoid_cross_entropy'))
+            config.select = 'mean_average_precision' if 'valid' in data else 'last'
+        config.threshold_beta = 1.0  # of each label's threshold: the largest F1 on validation clips
+
     for name in {'views', 'drop_remainder'} & {*config}:  # these need many clips, of 10 s
         del config[name]
     if 'openl3_image' in config.get('encoders', {}):  # takes the frames stored in the records
@@ -60,7 +71,8 @@ def get_config(argument=''):
         if name == config.get('begins_with'):  # a stage on other data
             continue
         file, _, of_member = member.config.partition(':')
-        member.config = f'configs/own_data.py:{Path(file).stem},{of_member}'
+        own = [Path(file).stem, *filter(None, [of_member]), *(['multi_label'] * several)]
+        member.config = f'configs/own_data.py:{",".join(own)}'
 
     scores = dict(log_loss=None, accuracy=None, granularity=data['items'])
     config.paper = dict(row='own data', source='', **scores)

@@ -14,6 +14,7 @@ PUBLIC = (
     'avsc_jax.losses',
     'avsc_jax.ensemble',
     'avsc_jax.metrics',
+    'avsc_jax.label_metrics',
     'avsc_jax.tables',
     'avsc_jax.training',
     'avsc_jax.predict',

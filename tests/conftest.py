@@ -371,6 +371,46 @@ def finished_run(once, data_dir, demo_config, one_encoder):
 
 
 @pytest.fixture(scope='session')
+def labelled_pictures(once) -> Path:
+    """A table of 80 pictures in pairs, each red, blue, both or none: `list.csv` and the files."""
+    import numpy as np
+    from PIL import Image
+
+    def make(folder):
+        folder.mkdir()
+        draw, lines = np.random.default_rng(0), ['path,label,group']
+        for k in range(80):
+            names = [name for name, p in (('red', 0.5), ('blue', 0.4)) if draw.random() < p]
+            image = draw.normal(90, 20, (36, 48, 3))
+            image[..., 0] += 90 * ('red' in names)
+            image[..., 2] += 90 * ('blue' in names)
+            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f'{k}.png')
+            lines.append(f'{k}.png,{";".join(names)},pair {k // 2}')
+        (folder / 'list.csv').write_text('\n'.join(lines) + '\n')
+
+    return once('labelled_pictures', make) / 'list.csv'
+
+
+@pytest.fixture(scope='session')
+def run_of_labels(once, labelled_pictures) -> Path:
+    """The folder of a finished probe of `labelled_pictures` on a tiny encoder; see finished_run."""
+
+    def make(folder):
+        from avsc_jax.configs import own_data
+        from avsc_jax.training import resolve
+        from avsc_jax.training import train as job
+
+        config = own_data.get_config('clip_probe,multi_label,demo')
+        config.data.folder = str(labelled_pictures)
+        config.demo.encoders = {'clip_vit_b32': CLIP['clip_vit_b32']}
+        resolve.resolve(config, folder, named=True)
+        folders = {'data_dir': folder / 'data', 'weights_dir': folder / 'none'}
+        job.run(config, workdir=folder / 'run', **folders)
+
+    return once('run-labels', make) / 'run'
+
+
+@pytest.fixture(scope='session')
 def outline(once) -> Callable[[str], tuple[tuple, dict]]:
     """Shapes of a network's answer and of its variables, by its name.
 

@@ -17,6 +17,7 @@ PUBLIC = (
     'augment.mix',
     'augment.spectrogram',
     'ensemble',
+    'label_metrics',
     'losses',
     'metrics',
     'models',

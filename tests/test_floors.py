@@ -21,11 +21,11 @@ FLOORS = (
     ('data', 'ensemble'),
     ('weights',),
     ('models',),
-    ('layers', 'audio', 'augment', 'losses', 'metrics'),
+    ('layers', 'audio', 'augment', 'losses', 'metrics', 'label_metrics'),
     ('configs', 'scenes', 'types', 'runtime'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-SIDEWAYS = {('robustness', 'score')}
+SIDEWAYS = {('robustness', 'score'), ('label_metrics', 'metrics')}
 # One decoder and one frame picker for builder, extractor and predict.
 OPEN_TO_TFDS_TAU = (
     'avsc_jax.data.builder',

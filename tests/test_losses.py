@@ -120,3 +120,32 @@ def test_balanced_weights_are_inverse_to_counts_and_need_rows_of_every_class():
     np.testing.assert_allclose(losses.balanced(several, 2), [2, 0.5])
     with pytest.raises(ValueError, match='1 of 4 classes have no row to train on'):
         losses.balanced(labels, 4)
+
+
+def test_sigmoid_cross_entropy_is_the_mean_over_classes_of_its_formula():
+    labels = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0.3, 1, 0]], np.float32)
+    p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    expected = -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean(axis=1)
+    np.testing.assert_allclose(losses.sigmoid_cross_entropy(LOGITS, labels), expected, rtol=1e-5)
+    far = losses.sigmoid_cross_entropy(np.array([[1e4, -1e4]], np.float32), np.eye(2)[1:])
+    np.testing.assert_allclose(far, [1e4])  # finite where p is 0 or 1
+
+
+@pytest.mark.parity
+def test_sigmoid_cross_entropy_and_its_gradient_are_those_of_torch():
+    import torch
+
+    draw = np.random.default_rng(0)
+    logits = draw.normal(0, 4, (50, 7)).astype(np.float32)
+    labels = draw.random((50, 7)).round(1).astype(np.float32)
+    theirs = torch.tensor(logits, requires_grad=True)
+    criterion = torch.nn.BCEWithLogitsLoss(reduction='none')
+    each = criterion(theirs, torch.tensor(labels)).mean(-1)
+    each.sum().backward()
+    value, gradient = jax.value_and_grad(lambda x: losses.sigmoid_cross_entropy(x, labels).sum())(
+        logits
+    )
+    got = losses.sigmoid_cross_entropy(logits, labels)
+    np.testing.assert_allclose(got, each.detach().numpy(), rtol=2e-6, atol=1e-7)
+    np.testing.assert_allclose(value, each.sum().item(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, theirs.grad.numpy(), atol=1e-6)

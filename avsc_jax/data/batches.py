@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import grain.python as grain
 import numpy as np
 
+from avsc_jax.types import Kind
+
 
 def num_batches(num_rows: int, batch_size: int, drop_remainder: bool = False) -> int:
     """Returns the number of batches in an epoch; a last one that is not full may be dropped."""
@@ -116,6 +118,7 @@ class Rows:
 
     Args:
       segment: frame or second of the clip that each row is; -1 for whole clips.
+      label: class of each row, int32 `[N]`, or float32 `[N, C]`, 1 where each of several is true.
       inputs: arrays `[N, ...]` that fit on the device, or a Stream of rows.
     """
 
@@ -123,6 +126,11 @@ class Rows:
     segment: np.ndarray
     label: np.ndarray
     inputs: Mapping[str, np.ndarray] | Stream
+
+    @property
+    def kind(self) -> Kind:
+        """Whether a row has one of the classes, or each is true of it or not by itself."""
+        return 'independent' if self.label.ndim == 2 else 'exclusive'
 
     def __len__(self) -> int:
         return len(self.clip_id)

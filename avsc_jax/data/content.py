@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
 
-from avsc_jax.data import media
+from avsc_jax.data import label_kinds, media
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.runtime import files
 
@@ -63,7 +63,8 @@ def names(builder: tfds.core.DatasetBuilder, split: str) -> list[str]:
 
 def facts(stored: Mapping) -> dict:
     """Returns the plain fields of a stored record."""
-    plain = {name: int(stored[name]) for name in ('sample_rate', 'label', 'segment')}
+    plain = {name: int(stored[name]) for name in ('sample_rate', 'segment')}
+    plain['label'] = label_kinds.plain(stored['label'])
     return plain | {name: _text(stored[name]) for name in ('clip_id', 'city', 'location')}
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from avsc_jax.data import content, media, row_files
+from avsc_jax.data import content, label_kinds, media, row_files
+from avsc_jax.types import Kind
 
 FIELDS = (
     'clip_id', 'segment', 'audio', 'sample_rate', 'frames', 'frame_times', 'label', 'city',
@@ -80,8 +81,8 @@ class Records(Sequence):
         """Returns a record's fields; 'audio' and 'frames' only if `fields` names them.
 
         `audio` float32 `[N, 2]` in [-1, 1), `sample_rate` Hz, `frames` list of uint8 RGB
-        `[H, W, 3]`, `frame_times` s, `label` int (-1 unknown), `clip_id`, `segment` (-1 whole
-        clip), `city`, `location`.
+        `[H, W, 3]`, `frame_times` s, `label` (see `data.label_kinds`), `clip_id`, `segment` (-1
+        whole clip), `city`, `location`.
         """
         if not 0 <= index < len(self):
             raise IndexError(index)
@@ -163,7 +164,12 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(self.builder.info.features['label'].names)
+        return label_kinds.of_feature(self.builder.info.features['label'])[0]
+
+    @property
+    def kind(self) -> Kind:
+        """Whether a record has one of the classes, or several; see `data.label_kinds`."""
+        return label_kinds.of_feature(self.builder.info.features['label'])[1]
 
     @property
     def left_out(self) -> list[str]:

@@ -11,6 +11,7 @@ from .rules import geometric_mean as geometric_mean
 from .rules import mean as mean
 from .rules import piecewise_clamp as piecewise_clamp
 from .rules import pool as pool
+from .rules import probabilities as probabilities
 from .rules import renormalize as renormalize
 from .rules import temperature_scale as temperature_scale
 from .rules import vector_scale as vector_scale

@@ -6,14 +6,35 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit, softmax
 
 from avsc_jax.ensemble.fit import CLAMP_EDGES, CLAMP_VALUES, EPS
-from avsc_jax.types import AnyArray, Array, Float, Int
+from avsc_jax.types import AnyArray, Array, Float, Int, Kind
 
 
 def namespace(array: Array) -> ModuleType:
     """Returns the library of an array: `jax.numpy` or numpy."""
     return jnp if isinstance(array, jax.Array) else np
+
+
+def probabilities(logits: Float[AnyArray, 'N C'], kind: Kind = 'exclusive') -> AnyArray:
+    """Turns a network's logits into probabilities: a softmax, or a sigmoid of each class.
+
+    Args:
+      logits: numpy arrays become float64, JAX arrays float32.
+      kind: 'exclusive' where one class of a row is right; 'independent' where each is right or not
+        by itself.
+
+    Example:
+      >>> logits = np.log([[3.0, 1.0]])
+      >>> probabilities(logits).round(3).tolist(), probabilities(logits, 'independent').tolist()
+      ([[0.75, 0.25]], [[0.75, 0.5]])
+    """
+    if isinstance(logits, jax.Array):
+        logits = logits.astype(jnp.float32)
+        return jax.nn.softmax(logits) if kind == 'exclusive' else jax.nn.sigmoid(logits)
+    logits = logits.astype(np.float64)
+    return softmax(logits, axis=1) if kind == 'exclusive' else expit(logits)
 
 
 def pool(

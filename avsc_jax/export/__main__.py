@@ -14,8 +14,9 @@ Exports a finished run, so that other programs can use it without this package (
 two of them, of 15 lines each):
 
 recipe.json   classes, files, and how to make the network's inputs from a clip, with all constants
-network.onnx  the network: inputs, named as in the recipe -> probabilities, softmax inside; beside
-              it encoder_NAME.onnx, the frozen encoders whose embeddings it takes
+network.onnx  the network: inputs, named as in the recipe -> probabilities, softmax (of several
+              labels sigmoid) inside; beside it encoder_NAME.onnx, the frozen encoders whose
+              embeddings it takes
 system.bin    StableHLO by jax.export for CPU, CUDA and TPU: pieces of sound and resized pictures
               of one clip -> probabilities, front ends and encoders inside
 

@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         **_facts(system, 'network' if to_onnx else None),
         'clip': 'the probabilities of a clip are the mean over those of its rows',
     }
+    if (kind := system.network.kind) != 'exclusive':
+        recipe |= {'kind': kind, 'thresholds': (RunFolder(args.run).thresholds or {})}
     cases = _cases(args, system)
     with files.whole(args.out) as folder:
         folder.mkdir()

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from avsc_jax.data import label_kinds
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
@@ -141,7 +142,7 @@ def extract(
     features_of = {}
     for split, of in files.items():
         read = {name: _read(name, paths, made) for name, paths in of.items()}
-        features_of[split] = _joined(read, dataset.outlines(split))
+        features_of[split] = _joined(read, dataset, split)
     _note_libraries(made, folder)
     for features in features_of.values():
         for name in features.counts:
@@ -256,12 +257,13 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return room[first : first + num_bytes].view(dtype).reshape(shape)
 
 
-def _joined(columns: Mapping[str, Features], outlines: Sequence[Mapping]) -> Features:
-    """Joins the encoders' features of one split, which must hold the clips of the outlines."""
+def _joined(columns: Mapping[str, Features], dataset: Dataset, split: str) -> Features:
+    """Joins the encoders' features of one split, which must hold the clips of its outlines."""
+    outlines = dataset.outlines(split)
     clip_id = [outline['clip_id'] for outline in outlines]
-    segment, label = (
-        np.array([outline[key] for outline in outlines], np.int32) for key in ('segment', 'label')
-    )
+    segment = np.array([outline['segment'] for outline in outlines], np.int32)
+    labels = [outline['label'] for outline in outlines]
+    label = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
     for name, column in columns.items():
         if column.clip_id != clip_id or column.segment.tolist() != segment.tolist():
             raise ValueError(

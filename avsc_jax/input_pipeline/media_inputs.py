@@ -16,7 +16,7 @@ import numpy as np
 
 from avsc_jax.audio import frontends
 from avsc_jax.augment import image, spectrogram
-from avsc_jax.data import media, stored_pictures
+from avsc_jax.data import label_kinds, media, stored_pictures
 from avsc_jax.data.batches import Rows, Stream, epoch_order, few_sizes
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images, picture_size
@@ -308,7 +308,8 @@ def rows(
     part = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
     # a record's only row covers what the record does: a second of a clip, or the whole clip
     whole = np.array([o['segment'] for o in outlines], np.int32)[record]
-    label = np.array([o['label'] for o in outlines], np.int32)[record]
+    labels = [outline['label'] for outline in outlines]
+    label = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)[record]
 
     def load(row: int) -> dict[str, np.ndarray]:
         read = inputs.read(records, int(record[row]), int(part[row]))

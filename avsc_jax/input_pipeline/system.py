@@ -15,29 +15,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax import models, weights
+from avsc_jax import ensemble, models, weights
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.pooling import common_places, network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.transform import Transform, filled_times
+from avsc_jax.types import Kind
 
 Items = dict[str, Any]  # name of a source -> array [T, ...], or the items of a run as a source
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """A network with its variables, and the output that is taken."""
+    """A network with its variables, the output that is taken, and the kind of its classes."""
 
     model: nn.Module
     variables: Mapping
     output: Literal['probs', 'features', 'embedding']
+    kind: Kind = 'exclusive'
 
     def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
         """Returns probabilities `[B, C]`, or features or an embedding `[B, D]`."""
         alone = not isinstance(self.model.input_spec, Mapping)
         first, out = self.model.apply(self.variables, inputs['image'] if alone else dict(inputs))
         if self.output == 'probs':
-            return jax.nn.softmax(first.astype(jnp.float32))
+            return ensemble.probabilities(first, self.kind)
         return first if self.output == 'features' else out['embedding']
 
     def by_row(self, inputs: Mapping[str, jax.Array]) -> jax.Array:

@@ -11,9 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from avsc_jax import tables, weights
-from avsc_jax.data import folds, sources
+from avsc_jax.data import folds, label_kinds, sources
 from avsc_jax.data.decode_workers import Limits
-from avsc_jax.data.records import default_data_dir
+from avsc_jax.data.records import Dataset, default_data_dir
 from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
 from avsc_jax.predict.opened import opened
 from avsc_jax.predict.predictor import Predictor
@@ -169,19 +169,37 @@ def of_dataset(args: argparse.Namespace, predictor: Predictor) -> int:
             probs.append(answer.probs)
             embedded.append(answer.embedding)
             marks = ''.join(f'  {mark}' for mark in familiarity.marks(answer.familiarity))
-            top = outputs.top(answer.probs, parts.of(predictor)[0], args.top)
-            tqdm.write(f'{ids[-1]}  {top}{marks}')
+            tqdm.write(f'{ids[-1]}  {outputs.answered(predictor, answer.probs, args.top)}{marks}')
     if args.csv and ids:
-        segment, label = np.array(segments, np.int32), np.array(labels, np.int32)
+        segment, label = np.array(segments, np.int32), _labels(labels, data, predictor)
         items = 'clip' if (segment < 0).all() else 'second'
         meta = {'classes': list(predictor.classes), 'granularity': items, 'pooled': items == 'clip'}
         meta['calibrated'] = predictor.is_calibrated
+        if predictor.kind == 'independent':
+            meta['kind'] = predictor.kind
+        if predictor.limits:
+            meta['thresholds'] = predictor.limits
         group = np.array(places, str) if any(places) else None
         table = tables.Predictions(np.array(ids), segment, label, np.stack(probs), meta, group)
         tables.write(table, args.csv, outputs.separator(args.csv))
     if args.embeddings and ids:
         write_arrays(args.embeddings, clip_id=np.array(ids), embedding=np.stack(embedded))
     return outputs.end({}, errors, len(ids) + len(errors), 'classified')
+
+
+def _labels(labels: Sequence, data: Dataset, predictor: Predictor) -> np.ndarray:
+    """Returns the labels of a data set's records for a table; -1 where the system has others."""
+    has_several = any(isinstance(label, list) for label in labels)
+    if predictor.kind == 'exclusive' and not has_several:
+        return np.array(labels, np.int32)
+    if data.kind != predictor.kind or data.classes != predictor.classes:
+        print(
+            f'note: {data.name} has {data.kind} labels, {", ".join(data.classes[:3])} ..., which '
+            f'are not those of {predictor.title}: the table says nothing of the truth',
+            file=sys.stderr,
+        )
+        return np.full(len(labels), -1, np.int32)
+    return label_kinds.stacked(labels, len(data.classes), data.kind) > 0
 
 
 def _of_shard(path: Path | None, shard: str | None) -> Path | None:
@@ -206,6 +224,7 @@ def _write(
             predictor.classes,
             calibrated=predictor.is_calibrated,
             kind=parts.kind_of(predictor),
+            limits=predictor.limits,
         )
     if out['timeline']:
         outputs.write_timeline(

@@ -34,7 +34,8 @@ class Prediction(NamedTuple):
       classes: the C names of the scenes, in the order of the probabilities.
       stamp: of the file that was read, see `files.stamp`.
       parts: the classes in parts, such as tags of sound and of pictures; one part of other systems.
-      kind: 'exclusive' where one class is right, 'independent' for tags.
+      kind: 'exclusive' where one class is right, 'independent' for tags and for several labels.
+      thresholds: from which on each label is called true; none where they are not known.
     """
 
     file: Path
@@ -46,11 +47,24 @@ class Prediction(NamedTuple):
     stamp: Sequence[int] = ()
     parts: tuple[Part, ...] = ()
     kind: Kind = 'exclusive'
+    thresholds: tuple[float, ...] = ()
 
     @property
     def scene(self) -> str:
         """The likeliest scene of the whole file."""
         return self.ranking[0][0]
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The labels that are true of the whole file, the likeliest first; perhaps none.
+
+        Of exclusive classes it is the scene alone. None for tags that have no thresholds.
+        """
+        if self.kind == 'exclusive':
+            return [self.scene]
+        if not self.thresholds:
+            return None
+        return parts.true_labels(self.classes, self.probs, self.thresholds)
 
     @property
     def ranking(self) -> list[tuple[str, float]]:
@@ -199,7 +213,7 @@ def _finished(predictor: Answering, opened: dict[Path, _Open]) -> Iterator[Predi
                 state.notes[media.clipping_note(state.clipped)] = None
             kept = [window for _, window in sorted(state.kept.values(), key=lambda k: -k[0])]
             facts = [*state.notes], kept, state.error, predictor.classes, state.stamp
-            own = parts.of(predictor), parts.kind_of(predictor)
+            own = parts.of(predictor), parts.kind_of(predictor), parts.thresholds_of(predictor)
             yield Prediction(file, state.windows, *facts, *own)
 
 

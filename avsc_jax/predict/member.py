@@ -7,8 +7,8 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import numpy as np
-from scipy.special import expit, softmax
 
+from avsc_jax import ensemble
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.system import System
 from avsc_jax.predict.answer import KINDS, check_finite
@@ -16,6 +16,7 @@ from avsc_jax.runs.familiarity import FILE, Familiarity
 from avsc_jax.runs.load import Preprocess, content_hash, load_run, load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiler
+from avsc_jax.tables import thresholds
 from avsc_jax.types import Kind
 
 ROWS_PER_CALL = 64
@@ -36,6 +37,7 @@ class Member:
       familiarity: of its embeddings to those of the training clips; None where none was fitted.
       kind: 'exclusive' where one of the classes is right and probabilities are a softmax;
         'independent' where each class is right or not by itself and they are sigmoids.
+      limits: the thresholds of independent classes, see `tables.thresholds`; None: not known.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class Member:
         means: Mapping[str, np.ndarray] | None = None,
         familiarity: Familiarity | None = None,
         kind: Kind = 'exclusive',
+        limits: Mapping | None = None,
     ):
         self.name, self.model, self.variables = name, model, variables
         self.preprocess, self.classes = preprocess, tuple(classes)
         self.system, self.kind, self._hashed = system, kind, hashed
+        self.limits = limits
         self._means, self.familiarity = dict(means or {}), familiarity
         options = compiler.options(training=False)
         self._apply = jax.jit(self.model.apply, compiler_options=options)
@@ -67,17 +71,25 @@ class Member:
           ValueError: a file of it is damaged.
         """
         model, variables, preprocess, classes = load_run(folder, weights_dir=weights_dir)
+        run = RunFolder(folder)
         return cls(
             name,
             model,
             variables,
             preprocess,
             classes,
-            hashed=lambda: content_hash(folder, 'means.npz', FILE),
+            hashed=lambda: content_hash(folder, 'means.npz', FILE, thresholds.FILE),
             system=lambda: load_system(folder, weights_dir),
             means=_checked(folder, model),
-            familiarity=RunFolder(folder).read_familiarity(),
+            familiarity=run.read_familiarity(),
+            kind=run.kind,
+            limits=run.thresholds if run.kind == 'independent' else None,
         )
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """From which on each of independent classes is called true; none: not known."""
+        return tuple(self.limits['thresholds']) if self.limits else ()
 
     @functools.cached_property
     def content_hash(self) -> str:
@@ -118,10 +130,7 @@ class Member:
             logits, out = self._apply(self.variables, part)
             parts.append((logits[:count], out['embedding'][:count]))
         logits, embeddings = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return self._probs(logits.astype(np.float64)), embeddings
-
-    def _probs(self, logits: np.ndarray) -> np.ndarray:
-        return softmax(logits, axis=1) if self.kind == 'exclusive' else expit(logits)
+        return ensemble.probabilities(logits, self.kind), embeddings
 
     def by_row(self, records: Sequence[Mapping]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Answers each row of each record: probabilities `[R, C]` and embeddings `[R, D]`."""
@@ -133,10 +142,15 @@ class Member:
 
     def __call__(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray]:
         """Averages over the rows of each record: probabilities `[N, C]` and embeddings `[N, D]`."""
-        answered = zip(*self.by_row(records), strict=True)
-        probs, embeddings = (np.stack([part.mean(axis=0) for part in each]) for each in answered)
+        return self.with_largest(records)[:2]
+
+    def with_largest(self, records: Sequence[Mapping]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Like a call, and the largest probability `[N, C]` of each class over a record's rows."""
+        each_probs, each_embeddings = zip(*self.by_row(records), strict=True)
+        probs = np.stack([part.mean(axis=0) for part in each_probs])
+        embeddings = np.stack([part.mean(axis=0) for part in each_embeddings])
         check_finite(self.name, probs, embeddings)
-        return probs, embeddings
+        return probs, embeddings, np.stack([part.max(axis=0) for part in each_probs])
 
 
 def _checked(folder: Path, model: nn.Module) -> Mapping[str, np.ndarray]:

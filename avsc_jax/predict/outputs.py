@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,16 +67,19 @@ def write_table(
     *,
     calibrated: bool,
     kind: Kind = 'exclusive',
+    limits: Mapping | None = None,
 ) -> None:
     """Writes a predictions table with a row for each file; see tables.write.
 
     Tags of a sense that no file has get no columns; where only some have it, others have NaN there.
+    With thresholds (`limits`) the column labels has those that are true.
     """
     if kind == 'independent':
         classes = [name for name in classes if any(name in line['probs'] for line in lines)]
     unknown = np.full(len(lines), -1, np.int32)
     meta = {'classes': list(classes), 'granularity': 'clip', 'pooled': True}
     meta |= {'calibrated': calibrated} | ({'kind': kind} if kind == 'independent' else {})
+    meta |= {'thresholds': dict(limits)} if limits else {}
     probs = np.array([[line['probs'].get(name, np.nan) for name in classes] for line in lines])
     table = tables.Predictions(np.array(names, str), unknown, unknown, probs, meta)
     tables.write(table, path, separator(path))
@@ -95,12 +99,15 @@ def write_timeline(
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=separator(path), lineterminator='\n')
-    writer.writerow(['filename', 'start_s', 'end_s', LABEL_COLUMNS[kind], *classes])
+    has_labels = any('labels' in w for line in lines for w in line['timeline'])
+    named = [LABEL_COLUMNS[kind], *['labels'] * has_labels]
+    writer.writerow(['filename', 'start_s', 'end_s', *named, *classes])
     for name, line in zip(names, lines, strict=True):
         for w in line['timeline']:
             times = (f'{w[key]:.3f}' for key in ('start_s', 'end_s'))
             probs = ('nan' if p is None else repr(p) for p in w['probs'])
-            writer.writerow([name, *times, w['scene'], *probs])
+            true = [parts.joined(w['labels'])] if has_labels else []
+            writer.writerow([name, *times, w['scene'], *true, *probs])
     write_texts(path.parent, {path.name: text.getvalue()})
 
 
@@ -165,6 +172,22 @@ def top(probs: Sequence[float] | np.ndarray, part: Part, count: int) -> str:
     return '  '.join(f'{part.short(name)} {value:.3f}' for name, value in ranked)
 
 
+def answered(system: Any, probs: np.ndarray, count: int) -> str:
+    """The labels that are true of a record; without thresholds its `count` likeliest classes."""
+    part, limits = parts.of(system)[0], parts.thresholds_of(system)
+    if not limits:
+        return top(probs, part, count)
+    return true(parts.true_labels(part.classes, probs, limits), part, probs)
+
+
+def true(labels: Sequence[str], part: Part, probs: np.ndarray) -> str:
+    """The labels that are true with their probabilities, or the likeliest where none is."""
+    if not labels:
+        return f'none of {len(part.classes)} labels (likeliest: {top(probs, part, 1)})'
+    of_name = dict(zip(part.classes, np.asarray(probs).tolist(), strict=True))
+    return '  '.join(f'{name} {of_name[name]:.3f}' for name in labels)
+
+
 def shown(line: Mapping, own: Sequence[Part], count: int) -> str:
     """The text printed for a file: its scenes and, if it has several windows, its timeline.
 
@@ -175,7 +198,8 @@ def shown(line: Mapping, own: Sequence[Part], count: int) -> str:
     tops = [(part, top(each, part, count)) for part, each in parts.split(own, probs)]
     if len(own) == 1:
         marks = ''.join(f'  {mark}' for mark in familiarity.marks(line.get('familiarity')))
-        lines = [f'{file}  {tops[0][1]}{marks}']
+        text = true(line['labels'], own[0], probs) if 'labels' in line else tops[0][1]
+        lines = [f'{file}  {text}{marks}']
     else:
         lines = [file, *(f'{part.title}: {text}' for part, text in tops if text)]
     timeline = line['timeline']
@@ -186,6 +210,8 @@ def shown(line: Mapping, own: Sequence[Part], count: int) -> str:
 
 def _of_window(window: Mapping, own: Sequence[Part]) -> str:
     """The likeliest class of each part of a window, such as 'sound: Speech; picture: park'."""
+    if 'labels' in window:
+        return ', '.join(window['labels']) or 'none'
     if len(own) == 1:
         return window['scene']
     return '; '.join(name for _, name, _ in parts.best(own, np.array(window['probs'], float), 1))

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -57,6 +58,7 @@ class Predictor:
       takes: the modalities that the system takes: 'sound', 'picture' or both.
       kind: 'exclusive' where one of the classes is right; 'independent' where each is right or not
         by itself, such as tags, whose probabilities need not sum to one.
+      thresholds: of a run on clips of several labels, from which on each is called true.
       parts: the classes in parts that are answered apart; all of them are one part of a run.
 
     Raises:
@@ -75,6 +77,8 @@ class Predictor:
     ):
         self.title, self.members, self.warnings = title, members, warnings
         self.kind = parts.kind_of(members[0])
+        self.thresholds = parts.thresholds_of(members[0])
+        self.limits = getattr(members[0], 'limits', None)  # and how they were fitted, for tables
         self.parts = self._parts()
         self.classes = tuple(name for part in self.parts for name in part.classes)
         self.is_calibrated, self._settings = is_calibrated, dict(settings or {})
@@ -275,8 +279,11 @@ class Predictor:
 
     def _answers(self, records: Sequence[Mapping], kinds: Sequence[str]) -> list[Answer]:
         """Answers records that hold the same modalities."""
+        is_several = self.kind == 'independent'  # of a run, whose only member answers
         outputs = {
-            member.name: member(records) for member in self.members if {*member.takes} & {*kinds}
+            member.name: (member.with_largest if is_several else member)(records)
+            for member in self.members
+            if {*member.takes} & {*kinds}
         }
         probs = self._decision({name: each[0] for name, each in outputs.items()})
         embeddings = np.concatenate([each[1] for each in outputs.values()], axis=1)
@@ -287,9 +294,14 @@ class Predictor:
             if member.familiarity and {*member.takes} <= {*kinds}
         ]
         familiar = np.median(scores, axis=0).tolist() if scores else [None] * len(records)
+        most: Any = [None] * len(records)
+        if is_several:
+            ((*_, most),) = outputs.values()
         return [
-            Answer(row, embedding, without, score)
-            for row, embedding, score in zip(probs, embeddings, familiar, strict=True)
+            Answer(row, embedding, without, score, largest)
+            for row, embedding, score, largest in zip(
+                probs, embeddings, familiar, most, strict=True
+            )
         ]
 
 

@@ -43,14 +43,14 @@ def listed(values: np.ndarray, kind: Kind) -> list[float | None]:
 
 WINDOW = {
     'start_s': float, 'end_s': float, 'scene': str, 'probs': [(float, None)],
-    'familiarity?': float,
+    'familiarity?': float, 'labels?': [str],
 }  # fmt: skip
 LINE = (
     {
         'file': str, 'scene': str, 'probs': {str: float}, 'timeline': [WINDOW], 'without': [str],
         'notes': [str], 'stamp': [int], 'familiarity?': float, 'is_familiar?': bool,
         'embedding?': [(float, None)], 'made_with?': {str: str}, 'kind?': str,
-        'probs_max?': {str: float},
+        'probs_max?': {str: float}, 'labels?': [str],
     },
     {'file': str, 'error': str},
 )  # fmt: skip
@@ -61,6 +61,13 @@ def familiarity_of(tagged: Prediction) -> dict[str, float | bool | None]:
     if tagged.familiarity is None:
         return {}
     return {'familiarity': tagged.familiarity, 'is_familiar': tagged.is_familiar}
+
+
+def _labels(tagged: Prediction, probs: np.ndarray) -> dict[str, list[str]]:
+    """Returns the entry `labels` of a line or window, which only thresholds give."""
+    if not tagged.thresholds:
+        return {}
+    return {'labels': parts.true_labels(tagged.classes, probs, tagged.thresholds)}
 
 
 class Lines(MutableMapping[str, dict]):
@@ -136,6 +143,7 @@ class Journal:
         else:
             line |= {'scene': classes[parts.likeliest(tagged.probs)]}
             line |= {'kind': tagged.kind} if tagged.kind == 'independent' else {}
+            line |= _labels(tagged, tagged.probs)
             line['probs'] = named(classes, tagged.probs, tagged.kind)
             if tagged.probs_max is not None:
                 line['probs_max'] = named(classes, tagged.probs_max, tagged.kind)
@@ -145,6 +153,7 @@ class Journal:
                     'end_s': end_s,
                     'scene': classes[parts.likeliest(answer.probs)],
                     'probs': listed(answer.probs, tagged.kind),
+                    **_labels(tagged, answer.probs),
                     **({} if answer.familiarity is None else {'familiarity': answer.familiarity}),
                 }
                 for start_s, end_s, answer in tagged.windows

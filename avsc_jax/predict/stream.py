@@ -21,6 +21,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from avsc_jax.data import media
+from avsc_jax.predict import outputs
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.resume import json_line, listed, named
@@ -149,12 +150,18 @@ def run(
             for note in filter(lambda note: note not in shown, notes):
                 print(f'note: {note}, from {second.end_s:.1f} s on', file=sys.stderr)
             shown |= {*notes}
-            best = parts.best(parts.of(predictor), second.probs, top)
-            scenes = '  '.join(f'{name} {value:.3f}' for _, name, value in best)
+            if parts.thresholds_of(predictor):
+                scenes = outputs.answered(predictor, second.probs, top)
+            else:
+                best = parts.best(parts.of(predictor), second.probs, top)
+                scenes = '  '.join(f'{name} {value:.3f}' for _, name, value in best)
             marks = ''.join(f'  {mark}' for mark in familiarity.marks(second.answer.familiarity))
             print(f'{second.end_s:7.1f} s  {scenes}{marks}', flush=True)
             if out:
-                out.write(json_line(_line(second, predictor.classes, parts.kind_of(predictor))))
+                line = _line(second, predictor.classes, parts.kind_of(predictor))
+                if limits := parts.thresholds_of(predictor):
+                    line['labels'] = parts.true_labels(predictor.classes, second.probs, limits)
+                out.write(json_line(line))
                 out.flush()
     return 0
 

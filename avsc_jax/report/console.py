@@ -12,6 +12,8 @@ COLUMNS, CLASS_LINES = 100, 12  # width of the console, and classes shown
 
 def text(report: Mapping[str, Any]) -> str:
     """Returns a report for a console: warnings, headline beside the paper's, and classes."""
+    from avsc_jax.report import label_text  # which formats numbers as this file does
+
     about, paper = report['about'], report['paper']
     lines = [f'! {line}' for line in about['warnings']]
     weights = ', '.join(f'{name} {origin}' for name, origin in about['weights'].items())
@@ -22,15 +24,20 @@ def text(report: Mapping[str, Any]) -> str:
         part for line in lines for part in textwrap.wrap(line, COLUMNS, subsequent_indent='  ')
     ]
     headline = report['headline']
+    is_several = report.get('kind') == 'independent'
     if headline is None:
         lines.append(unscored(report))
+    elif is_several:
+        lines += label_text.headline(headline, report['scores'][headline])
     else:
         lines += _score_lines(headline, report['scores'][headline], paper)
     if paper:
         source = f'  paper: {paper_source(paper)}'
         lines += textwrap.wrap(source, COLUMNS, subsequent_indent='    ')
     for granularity, score in report['scores'].items():
-        if granularity != headline:
+        if granularity != headline and is_several:
+            lines += label_text.other(granularity, score)
+        elif granularity != headline:
             shown = ', '.join(
                 f'{words(name)} {figure(name, score[f"{name}_micro"])} '
                 f'(macro {figure(name, score[f"{name}_macro"])})'
@@ -44,8 +51,10 @@ def text(report: Mapping[str, Any]) -> str:
         shown = ', '.join(f'{name} {value:.3f}' for name, value in values.items())
         lines += textwrap.wrap(f'{title}: {shown}', COLUMNS, subsequent_indent='  ')
     if report.get('members'):
-        lines += _member_lines(report['members'])
-    return '\n'.join([*lines, *(_class_lines(report) if headline else ())])
+        lines += (label_text.members if is_several else _member_lines)(report['members'])
+    if headline:
+        lines += (label_text.labels if is_several else _class_lines)(report)
+    return '\n'.join(lines)
 
 
 def unscored(report: Mapping[str, Any]) -> str:

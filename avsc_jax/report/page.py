@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.report import html, plots
+from avsc_jax.report import html, label_plots, plots
 from avsc_jax.report.console import figure, interval, number, words
 from avsc_jax.report.scores import METRICS
 from avsc_jax.runtime.files import write_texts
@@ -15,6 +15,9 @@ Table = tuple[list[str], list[list[str]]]  # head and rows
 
 def page(report: Mapping[str, Any]) -> str:
     """Renders the page; names and texts from files and configs are escaped."""
+    if report.get('kind') == 'independent' and report['headline'] is not None:
+        drawings = plots.draw(report) | label_plots.draw(report)
+        return html.render('labels.html', report=report, drawings=drawings)
     return html.render(
         'report.html',
         report=report,

@@ -70,7 +70,7 @@ def draw(report: Mapping[str, Any]) -> dict[str, str]:
     with _style():
         if report['history']:
             drawings['curves'] = _curves(report['history'], report['best_epoch'])
-        if report['headline'] is not None:
+        if report['headline'] is not None and report.get('kind') != 'independent':
             score = report['scores'][report['headline']]
             drawings['classes'] = _classes(report['classes'], score)
             drawings['reliability'] = _reliability(score['reliability'], report['headline'])
@@ -209,20 +209,29 @@ def _classes(names: Sequence[str], score: Mapping[str, Any]) -> str:
 
 
 def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
-    """Draws losses by epoch, and validation accuracy or, without it, the learning rate.
+    """Draws losses by epoch, and validation scores or, without them, the learning rate.
 
     A dashed line marks the epoch that was kept.
     """
     epochs = [record['epoch'] for record in history]
-    scored = any('valid_accuracy' in record for record in history)
+    shown = {
+        'valid_accuracy': ('validation accuracy', 100, 'Validation accuracy, %'),
+        'valid_mean_average_precision': (
+            'mean average precision',
+            1,
+            'Validation: mean average precision',
+        ),
+        'learning_rate': ('learning rate', 1, 'Learning rate'),
+    }
+    known = {name for record in history for name in record}
+    key_beside = next((key for key in shown if key in known), 'learning_rate')
+    scored, (label_beside, scale_beside, title) = key_beside != 'learning_rate', shown[key_beside]
     figure, (losses, beside) = _panels((WIDE, 270), (34, 44), ((40, 520), (580, 1060)))
     lines = (
         (losses, 'train_loss', 'training loss', BLUE, 1),
         (losses, 'valid_loss', 'validation loss', ORANGE, 1),
         (losses, 'valid_log_loss', 'validation log loss', GREEN, 1),
-        (beside, 'valid_accuracy', 'validation accuracy', BLUE, 100)
-        if scored
-        else (beside, 'learning_rate', 'learning rate', BLUE, 1),
+        (beside, key_beside, label_beside, BLUE, scale_beside),
     )
     for axes, key, label, color, scale in lines:
         values = scale * _array([record.get(key) for record in history])
@@ -231,7 +240,7 @@ def _curves(history: Sequence[Mapping[str, Any]], best: int | None) -> str:
     losses.set_title('Loss')
     losses.set_ylim(bottom=0)
     losses.legend(loc='lower right', bbox_to_anchor=(1.02, 0.98), ncols=3, columnspacing=1.2)
-    beside.set_title('Validation accuracy, %' if scored else 'Learning rate')
+    beside.set_title(title)
     for axes in (losses, beside):
         axes.set(xlabel='epoch', xlim=(min(epochs) - 0.5, max(epochs) + 0.5))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

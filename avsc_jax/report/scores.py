@@ -10,8 +10,10 @@ import numpy as np
 
 import avsc_jax
 from avsc_jax import metrics, tables
+from avsc_jax.report import label_scores
 from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import ClipName
+from avsc_jax.tables import thresholds
 
 WINDOW = re.compile(r'@[\d.]+s$')  # ends the clip id of a window of one's own file
 
@@ -51,7 +53,8 @@ def make(
     """Scores a table row by row and, if a clip has several rows, clip by clip.
 
     Args:
-      table: rows whose label is unknown (-1) are left out, with a warning.
+      table: rows whose label is unknown (-1) are left out, with a warning. Of independent classes
+        the scores are those of `label_scores`, and `paper` is left out.
       title: name of the system.
       about: `data` and `protocol` (a sentence each), `weights` (encoder to origin), `warnings`,
         and perhaps `training`, how the steps of training differ from plain ones.
@@ -67,8 +70,8 @@ def make(
     Raises:
       ValueError: no row has a known label.
     """
-    tables.check_exclusive(table, 'a score')
-    known = table.label >= 0
+    is_several = table.meta.get('kind') == 'independent'
+    known = _is_known(table)
     if not known.any():
         raise ValueError(
             f'none of the {len(table.label)} rows has a known label (all are -1), so there is '
@@ -79,7 +82,9 @@ def make(
         cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
         table = _known(table)
     unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
-    if unlike.any() and not table.meta.get('calibrated'):  # clamped rows need not sum to one
+    if unlike.any() and not (
+        is_several or table.meta.get('calibrated')
+    ):  # clamped rows need not sum to one
         cautions.append(
             f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
             'sum for every log loss but the one marked "not renormalised"'
@@ -89,6 +94,11 @@ def make(
         scores = {'clip': _scores(tables.pool(table)), **scores}
     headline = next(iter(scores))
     scores |= {name: _scores(_known(view)) for name, view in (also or {}).items()}
+    of_kind: dict[str, Any] = {}
+    if is_several:
+        cautions += label_scores.cautions(scores)
+        sentence = printable(thresholds.sentence(label_scores.limits_of(table)))
+        of_kind = {'kind': 'independent', 'thresholds': sentence}
     return _report(
         title=title,
         about={**about, 'warnings': cautions},
@@ -97,7 +107,8 @@ def make(
         learned=learned or {},
         headline=headline,
         scores=scores,
-        paper=_beside(paper, scores) if paper else None,
+        paper=_beside(paper, scores) if paper and not is_several else None,
+        **of_kind,
     )
 
 
@@ -138,8 +149,11 @@ def line(name: str, table: tables.Predictions, level: str | None = None) -> dict
     report = make(table, title=name, about={})
     level = level or report['headline']
     score = report['scores'][level]
-    keys = [f'{name}_{average}' for name in METRICS for average in ('micro', 'macro')]
-    values = {key: score[key] for key in (*keys, 'mean_confidence')}
+    is_several = report.get('kind') == 'independent'
+    names = label_scores.MEANS if is_several else (*METRICS,)
+    keys = [f'{name}_{average}' for name in names for average in ('micro', 'macro')]
+    keys += [] if is_several else ['mean_confidence']
+    values = {key: score[key] for key in keys}
     return {'name': report['title'], 'level': level} | values
 
 
@@ -164,6 +178,8 @@ def labelled(members: Mapping[str, tables.Predictions]) -> dict[str, tables.Pred
     Raises:
       ValueError: no clip has a known scene.
     """
+    for table in members.values():
+        tables.check_exclusive(table, 'a comparison')
     known = next(iter(members.values())).label >= 0
     if not known.any():
         raise ValueError(
@@ -248,7 +264,14 @@ def _granularity(table: tables.Predictions) -> str:
 
 def _known(table: tables.Predictions) -> tables.Predictions:
     """Returns the rows that have a label."""
-    return tables.rows(table, table.label >= 0)
+    return tables.rows(table, _is_known(table))
+
+
+def _is_known(table: tables.Predictions) -> np.ndarray:
+    """Whether each row has a label; of independent classes all have, or none."""
+    if table.label.ndim == 2:
+        return np.ones(len(table.label), bool)
+    return table.label >= 0
 
 
 def _scores(table: tables.Predictions) -> dict[str, Any]:
@@ -261,6 +284,8 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
         'over': over,
         'groups': len(set(group)),
     }
+    if table.meta.get('kind') == 'independent':
+        return score | label_scores.of(table, group)
     with warnings.catch_warnings():  # make warns of rows that do not sum to one
         warnings.simplefilter('ignore', UserWarning)
         for average in ('micro', 'macro'):

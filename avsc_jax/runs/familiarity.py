@@ -85,12 +85,14 @@ def fit(
 
     Args:
       embeddings: `[N, D]`, one of each clip; of more than MOST_CLIPS a part is drawn.
-      labels: class of each clip `[N]`, by which the clips take turns.
+      labels: class of each clip `[N]`, or those that are true `[N, C]`, by which they take turns.
       held_out: embeddings `[M, D]` of clips that the system was not trained on. None: a fifth of
         the training clips takes turns, which is right for embeddings of a frozen network.
     """
     chosen = np.random.default_rng(0).permutation(len(embeddings))[:MOST_CLIPS]
     units, labels = _units(embeddings[chosen]), labels[chosen]
+    if labels.ndim == 2:  # clips of the same labels stand together
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
     if held_out is not None:
         return Familiarity(units, np.sort(Familiarity(units, np.zeros(0)).distance(held_out)))
     turn = np.empty(len(units), int)

@@ -297,5 +297,5 @@ def load_system(
         elif 'size' in settings:
             sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
     stats = stats if 'encoders' in settings else None  # otherwise its source has them
-    network = system.Network(model, variables, output)
+    network = system.Network(model, variables, output, run.kind)
     return system.System(network, settings, stats, sources)

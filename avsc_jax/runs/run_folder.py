@@ -15,17 +15,19 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from avsc_jax.data import records
+from avsc_jax.data import label_kinds, records
 from avsc_jax.models import build
 from avsc_jax.runs import checksums, familiarity, shapes
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runtime import archives, files, multihost
+from avsc_jax.tables import thresholds
+from avsc_jax.types import Kind
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 # What `checksums.json` names; tables carry checksums of their own, and text tables may be edited.
 CHECKED = (
     'config.json', 'environment.json', 'classes.json', 'preprocessing.json', 'members.json',
-    'report.json', 'stats.npz', 'means.npz', 'familiarity.npz', 'checkpoints',
+    'thresholds.json', 'report.json', 'stats.npz', 'means.npz', 'familiarity.npz', 'checkpoints',
 )  # fmt: skip
 DATA = ('data', 'data_by_size')  # entries of environment.json; see `Dataset.identities`
 
@@ -35,8 +37,8 @@ class RunFolder:
 
     It holds `config.json` (resolved), `environment.json`, `classes.json`, `preprocessing.json`,
     `checkpoints/best|last`, `metrics.jsonl`, `tensorboard/`, `predictions/<split>.npz`,
-    `report.json|html`, `checksums.json`, and `DONE`, written last. Readers compare each file with
-    its checksum.
+    `thresholds.json` where clips have several labels, `report.json|html`, `checksums.json`, and
+    `DONE`, written last. Readers compare each file with its checksum.
     """
 
     def __init__(self, path: Path):
@@ -49,6 +51,28 @@ class RunFolder:
     @property
     def num_classes(self) -> int:
         return len(self.read_json('classes.json'))
+
+    @property
+    def kind(self) -> Kind:
+        """Whether one of the classes is right, or each is right or not by itself.
+
+        A run that does not say it, as those of earlier versions, has exclusive ones.
+        """
+        return label_kinds.kind_of(self.config.get('data', {}))
+
+    @property
+    def thresholds(self) -> dict | None:
+        """The content of `thresholds.json`, see `tables.thresholds`; None if the run has none."""
+        if not (self.path / thresholds.FILE).exists():
+            return None
+        fitted = self.read_json(thresholds.FILE)
+        try:
+            return thresholds.checked(fitted, self.num_classes)
+        except ValueError as error:
+            raise ValueError(
+                f'{self.path / thresholds.FILE} is corrupt ({error}); copy it again, or train the '
+                'run again'
+            ) from error
 
     @property
     def config(self) -> dict:

@@ -12,6 +12,7 @@ import numpy as np
 from avsc_jax.data.media.source import MAX_SAMPLE_RATE_HZ, MAX_SIDE_PX
 from avsc_jax.runtime import json_files
 from avsc_jax.runtime.options import check_numbers
+from avsc_jax.tables import thresholds
 
 PART = {'name': str, 'run': str, 'weights?': str}  # an encoder that is a run inside the folder
 ENCODER = {'name': str, 'options': dict, 'weights': str}
@@ -22,7 +23,7 @@ MEMBER = {
 SHAPES: dict[str, Any] = {
     'classes.json': [str],
     'config.json': {
-        'kind?': str, 'data?': {'name?': str, 'test?': str}, 'model?': dict,
+        'kind?': str, 'data?': {'name?': str, 'test?': str, 'labels?': str}, 'model?': dict,
         'encoders?': {str: dict}, 'text_encoder?': {str: dict}, 'augment?': {str: dict},
         'groups?': {str: [str]},
         'group_names?': {str: str}, 'members?': {str: dict}, 'recipe?': dict, 'roles?': [str],
@@ -38,6 +39,7 @@ SHAPES: dict[str, Any] = {
         'mean?': [float], 'std?': [float], 'front_end?': {'name': str, 'sample_rate_hz': int},
         'encoders?': [(PART, ENCODER)],
     },
+    thresholds.FILE: thresholds.SHAPE,
     'report.json': {
         'about?': {
             'warnings?': [str], 'data?': str, 'protocol?': str, 'weights?': {str: str},

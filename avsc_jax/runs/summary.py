@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import models, tables
-from avsc_jax.data import folds, records, sources
+from avsc_jax.data import folds, label_kinds, records, sources
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.examples import splits_used
 from avsc_jax.models import build
@@ -179,7 +179,8 @@ def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
         sentence = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {sentence}'
     elif config.kind == 'probe':
         how = f'{config.cross_validation}-fold cross-validation of the training clips'
-        sentence = f'logistic regression, C and temperature by {how}; {sentence}'
+        fitted = 'C and temperature' if label_kinds.kind_of(config.data) == 'exclusive' else 'C'
+        sentence = f'logistic regression, {fitted} by {how}; {sentence}'
     elif last:
         sentence += '; the last epoch is kept'
         sentence += '' if 'test' in splits else '; nothing is scored'

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,16 @@ def _score(options: argparse.Namespace) -> int:
     mixed = _result(members, adjust(probs) if adjust else probs, options, about)
     _report(options, members, mixed, written)
     return 0
+
+
+def _check_several(options: Mapping[str, Any], table: tables.Predictions) -> None:
+    """Raises ValueError for an option that needs classes of which one is right."""
+    for name in ('clamp', 'clamped', 'calibrate', 'fit_on', 'gallery'):
+        if options.get(name):
+            tables.check_exclusive(table, f'--{name.replace("_", "-")}')
+    recipe = options.get('recipe', 'mean')
+    if recipe != 'mean':
+        tables.check_exclusive(table, f'--recipe={recipe}')
 
 
 def _report(
@@ -224,16 +235,19 @@ def _read(
         except ValueError as error:
             named = str(path) in str(error)
             raise ValueError(str(error) if named else f'{path}: {error}') from error
-    tables.check_exclusive(table, 'scoring')
+    is_several = table.meta.get('kind') == 'independent'
+    if is_several:
+        _check_several(vars(options), table)
     clamped = options.clamped or table.meta.get('calibrated', False)
     if clamped and options.clamp:
         raise ValueError(
             f'{path} is clamped already, and clamping it again would change it; leave out --clamp'
         )
-    if not clamped:
+    if not (clamped or is_several):
         table = tables.cautioned(table, _rounded(table, path))
     if truth and (relabel or (table.label < 0).all()):
-        table = tables.with_truth(table, *tables.truth_and_groups(truth))
+        read = tables.label_sets if is_several else tables.truth_and_groups
+        table = tables.with_truth(table, *read(truth))
     return dataclasses.replace(table, meta={**table.meta, 'calibrated': clamped})
 
 
@@ -293,7 +307,8 @@ def _result(
     first, *others = members.values()
     meta = {'system': next(iter(members)), **first.meta}
     if others:  # a mix has no facts of single members
-        meta = {key: meta[key] for key in ('classes', 'granularity', 'pooled') if key in meta}
+        shared = ('classes', 'granularity', 'pooled', 'kind')
+        meta = {key: meta[key] for key in shared if key in meta}
         meta['system'] = f'{RECIPES[options.recipe].words} of {", ".join(members)}'
     clamped = options.clamp or options.calibrate == 'clamp'
     calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())

@@ -95,6 +95,11 @@ def _check(options: argparse.Namespace) -> None:
     for run in options.runs:
         if not RunFolder(run).is_done:
             raise FileNotFoundError(f'{run} holds no finished run; name finished run folders')
+        if RunFolder(run).kind != 'exclusive':
+            raise ValueError(
+                f'{run} gives clips several labels, and this table has log loss and accuracy, of '
+                'one class a clip; name runs of one class'
+            )
     if options.clips is not None and options.clips < 1:
         raise ValueError(f'--clips is {options.clips}; it must be 1 or more')
     if options.out and options.out.suffix not in WRITERS:

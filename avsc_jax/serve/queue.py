@@ -215,6 +215,7 @@ class TaggingQueue:
         )
         return {
             'scenes': self._ordered(one.probs),
+            **({'labels': one.labels} if one.thresholds else {}),
             'timeline': [
                 {'start_s': start_s, 'end_s': end_s, 'scene': scenes[0]['scene'], 'scenes': scenes}
                 for start_s, end_s, scenes in ((s, e, self._ordered(p)) for s, e, p in spans)

@@ -7,7 +7,7 @@ from avsc_jax.tables.names import Note, clip_name, matched, stem
 from avsc_jax.tables.pool import VIEWS, aligned, grouped, pool, renamed, seconds, with_classes
 from avsc_jax.tables.predictions import Predictions, cautioned, check_exclusive, joined, rows
 from avsc_jax.tables.table_files import SUFFIXES, check_classes, read, write
-from avsc_jax.tables.truth_files import truth, truth_and_groups, with_truth
+from avsc_jax.tables.truth_files import label_sets, truth, truth_and_groups, with_truth
 
 __all__ = [
     'SUFFIXES',
@@ -21,6 +21,7 @@ __all__ = [
     'clip_name',
     'grouped',
     'joined',
+    'label_sets',
     'matched',
     'pool',
     'read',

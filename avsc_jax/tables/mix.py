@@ -30,7 +30,9 @@ def alike(members: Members, pooled: bool = False) -> dict[str, tables.Prediction
     if pooled or len(kinds) > 1:
         values = [tables.pool(table) for table in values]
     values = tables.aligned(values)
-    label = np.max([table.label for table in values], axis=0)  # -1 where no table knows it
+    each = [table.label for table in values]
+    each = [label for label in each if label.ndim == 2] or each  # of independent classes: known
+    label = np.max(each, axis=0)  # -1 where no table knows it
     group = next((table.group for table in values if table.group is not None), None)
     values = [dataclasses.replace(table, label=label, group=group) for table in values]
     return dict(zip(members, values, strict=True))

@@ -39,6 +39,22 @@ def kind_of(system: Any) -> Kind:
     return getattr(system, 'kind', 'exclusive')
 
 
+def thresholds_of(system: Any) -> tuple[float, ...]:
+    """Returns the C values from which on labels are called true; none where they are not known."""
+    return tuple(getattr(system, 'thresholds', ()))
+
+
+def true_labels(names: Sequence[str], probs: np.ndarray, thresholds: Sequence[float]) -> list[str]:
+    """Lists the names of the labels that reach their thresholds, the likeliest first."""
+    reached = dict(zip(names, np.asarray(probs) >= np.asarray(thresholds), strict=True))
+    return [name for name, _ in ranked(names, probs) if reached[name]]
+
+
+def joined(names: Sequence[str]) -> str:
+    """Joins labels for a cell of a table: 'night;crowd'."""
+    return ('|' if any(';' in name for name in names) else ';').join(names)
+
+
 def mean(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Averages rows `[N, C]` over those that do not miss a value; NaN where all do."""
     values = np.asarray(rows)

@@ -7,7 +7,7 @@ import numpy as np
 
 from avsc_jax import ensemble
 from avsc_jax.runtime.files import some
-from avsc_jax.tables import names, parts
+from avsc_jax.tables import names, parts, thresholds
 from avsc_jax.tables.predictions import Predictions, check_exclusive, keys_of, rows
 
 
@@ -39,7 +39,7 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
     if len(unlike):
         raise ValueError(
             f'the rows of {len(unlike)} clips have several labels: {some(unlike.tolist())}; '
-            'a clip has one scene'
+            + ('all rows of a clip have the same' if is_independent else 'a clip has one scene')
         )
     order = np.argsort(first)
     pooled = _known_mean if is_independent else _RULES[rule]
@@ -163,14 +163,12 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
       ['a', 'b']
     """
     first, *others = tables
-    for table in (first, *others):
-        check_exclusive(table, 'a mix or a comparison')
     keys = keys_of(first)
     result = [first]
     for number, table in enumerate(others, start=2):
         table = renamed(with_classes(table, first.meta['classes']), first.clip_id.tolist())
-        for name in ('classes', 'granularity'):
-            ours, theirs = first.meta.get(name), table.meta.get(name)
+        for name, default in (('classes', None), ('granularity', None), ('kind', 'exclusive')):
+            ours, theirs = (of.meta.get(name, default) for of in (first, table))
             if ours != theirs:
                 raise ValueError(
                     f'table {number} has the {name} {_list(theirs)}, the first has {_list(ours)}; '
@@ -184,8 +182,7 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
                 f'are in one only: {some(sorted(unlike))}; give tables of the same items'
             )
         moved = rows(table, np.array([row[key] for key in keys], int))
-        known = (first.label >= 0) & (moved.label >= 0)
-        clash = np.flatnonzero(known & (first.label != moved.label))
+        clash = np.flatnonzero(_differ(first.label, moved.label))
         if len(clash):
             raise ValueError(
                 f'table {number} and the first have different true labels in {len(clash)} rows: '
@@ -193,6 +190,15 @@ def aligned(tables: Iterable[Predictions]) -> list[Predictions]:
             )
         result.append(moved)
     return result
+
+
+def _differ(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Whether the known labels of each row differ, in one class at least."""
+    if ours.ndim != theirs.ndim:  # of independent classes, one table knows no labels
+        return np.zeros(len(ours), bool)
+    if ours.ndim == 2:
+        return (ours != theirs).any(axis=1)
+    return (ours >= 0) & (theirs >= 0) & (ours != theirs)
 
 
 def renamed(table: Predictions, clips: Iterable[str]) -> Predictions:
@@ -228,7 +234,7 @@ def with_classes(table: Predictions, classes: list[str]) -> Predictions:
         table,
         label=table.label[:, columns] if table.label.ndim == 2 else place[table.label],
         probs=table.probs[:, columns],
-        meta={**table.meta, 'classes': classes},
+        meta={**table.meta, 'classes': classes, **thresholds.moved(table.meta, columns)},
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from avsc_jax import metrics
 from avsc_jax.runtime.files import some
+from avsc_jax.tables import thresholds
 from avsc_jax.types import Kind
 
 FIELDS = ('clip_id', 'segment', 'label', 'probs')  # the arrays of every table
@@ -31,6 +32,7 @@ class Predictions:
       meta: plain JSON values; `classes` (C names, the order of the columns) must be there. Their
         letters are composed ('ü' is one sign), as they are in text files. `kind` is 'exclusive',
         also where it is absent: one class is true; or 'independent': each is true or not by itself.
+        These may have `thresholds`, see `tables.thresholds`.
       group: [N] strings, the recording location or another group that clips share, '' where it is
         unknown; None: the table names no groups. Intervals are drawn over groups.
     """
@@ -58,6 +60,8 @@ class Predictions:
                 f'the table has {classes} columns of probabilities and {len(names)} class names; '
                 "meta['classes'] must name each column"
             )
+        if 'thresholds' in self.meta:
+            thresholds.checked(self.meta['thresholds'], classes)
         object.__setattr__(self, 'meta', {**self.meta, 'classes': names})
         object.__setattr__(self, 'probs', probs)
         columns = {

@@ -15,7 +15,7 @@ import numpy as np
 from avsc_jax import metrics, scenes
 from avsc_jax.runtime import json_files
 from avsc_jax.runtime.files import read_arrays, some, whole, write_arrays
-from avsc_jax.tables import parts
+from avsc_jax.tables import parts, thresholds
 from avsc_jax.tables.predictions import FIELDS, LABEL_COLUMNS, Predictions, cautioned, columns
 from avsc_jax.tables.text_files import (
     GROUPS,
@@ -39,10 +39,10 @@ META = {
     'pooled?': (bool, None), 'calibrated?': (bool, None), 'config_hash?': (str, None),
     'versions?': dict, 'system?': str,
     'about?': {'warnings?': [str], 'weights?': {str: str}, 'data?': (str, None)},
-    'learned?': {str: {str: float}},
+    'learned?': {str: {str: float}}, 'thresholds?': thresholds.SHAPE,
 }  # fmt: skip
 # Columns beside the names and the classes
-FACTS = (*LABEL_COLUMNS.values(), 'scene_pred', 'start_s', 'end_s', *GROUPS)
+FACTS = (*LABEL_COLUMNS.values(), 'labels', 'scene_pred', 'start_s', 'end_s', *GROUPS)
 
 
 def read(path: str | pathlib.Path, classes: Sequence[str] | None = None) -> Predictions:
@@ -125,13 +125,24 @@ def write(table: Predictions, path: str | pathlib.Path, separator: str = '\t') -
     check_classes(path, classes)
     group = [] if table.group is None else [table.group.tolist()]
     likeliest = [parts.likeliest(row) for row in table.probs]
-    facts = zip(table.clip_id.tolist(), likeliest, *group, strict=True)
+    true = _true(table)
+    facts = zip(table.clip_id.tolist(), likeliest, *true, *group, strict=True)
     answer = LABEL_COLUMNS[table.meta.get('kind', 'exclusive')]
     with whole(path) as beside, beside.open('w', encoding='utf-8', newline='') as file:
         lines = csv.writer(file, delimiter=separator, lineterminator='\n')
-        lines.writerow(['filename', answer, *['group'] * len(group), *classes])
-        for (name, best, *of_group), row in zip(facts, table.probs.tolist(), strict=True):
-            lines.writerow([name, classes[best], *of_group, *map(repr, row)])
+        lines.writerow(
+            ['filename', answer, *['labels'] * len(true), *['group'] * len(group), *classes]
+        )
+        for (name, best, *more), row in zip(facts, table.probs.tolist(), strict=True):
+            lines.writerow([name, classes[best], *more, *map(repr, row)])
+
+
+def _true(table: Predictions) -> list[list[str]]:
+    """Returns the column of the labels that reach their thresholds, if the table has these."""
+    if 'thresholds' not in table.meta:
+        return []
+    classes, limits = table.meta['classes'], table.meta['thresholds']['thresholds']
+    return [[parts.joined(parts.true_labels(classes, row, limits)) for row in table.probs]]
 
 
 def _is_npz(path: pathlib.Path) -> bool:

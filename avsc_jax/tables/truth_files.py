@@ -3,12 +3,13 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from avsc_jax.runtime.files import some
 from avsc_jax.tables import names
-from avsc_jax.tables.predictions import Predictions, cautioned, check_exclusive
+from avsc_jax.tables.predictions import LABEL_COLUMNS, Predictions, cautioned, check_exclusive
 from avsc_jax.tables.text_files import (
     GROUPS,
     LABELS,
@@ -95,6 +96,56 @@ def truth_and_groups(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str
     return labels, groups
 
 
+def label_sets(path: str | pathlib.Path) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Reads the true labels, of which a clip may have several or none, and the group of each clip.
+
+    Args:
+      path: a list as of `truth`, whose labels are written as in the tables that are trained on; see
+        `data.sources.label_columns`. The rows of one clip add up.
+
+    Returns:
+      Name of the clip -> its labels, and -> its group, as `truth_and_groups`.
+
+    Raises:
+      FileNotFoundError, ValueError: as `truth_and_groups`.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder, 'list.csv')
+      ...     _ = path.write_text('path,label\\na.wav,night;crowd\\nb.wav,\\n')
+      ...     label_sets(path)[0]
+      {'a.wav': ('crowd', 'night'), 'b.wav': ()}
+    """
+    from avsc_jax.data.sources import label_columns  # TFDS, beside it, takes seconds to load
+
+    path = existing(path)
+    with naming(path):
+        header, rows = parse(path)
+        if answers := [name for name in header if name in LABEL_COLUMNS.values()]:
+            raise ValueError(
+                f'this is a file of predictions, with the column {answers[0]}; give a list of the '
+                'true labels'
+            )
+        place, of_groups = column(header, (*LABELS, 'labels')), column(header, GROUPS)
+        others = [n for n in header if n not in (*LISTED, *LABELS, *GROUPS, 'labels', 'split')]
+        made = [
+            label_columns.Row(
+                number,
+                {} if place is None else {'label': row[place].strip()},
+                {name: row[header.index(name)].strip() for name in others},
+            )
+            for number, row in enumerate(rows, start=2)
+        ]
+        clips = _clips(header, rows)
+        sets: dict[str, set[str]] = {}
+        for clip, labels in zip(clips, label_columns.read(path, made, 'independent'), strict=True):
+            sets.setdefault(clip, set()).update(labels)
+        grouped = [] if of_groups is None else group_names(rows, of_groups)
+        groups = _one_each(clips, grouped, 'group') if grouped else {}
+    return {clip: tuple(sorted(labels)) for clip, labels in sets.items()}, groups
+
+
 def _one_each(clips: Sequence[str], values: Sequence[str], kind: str) -> dict[str, str]:
     """Maps clips to their values; raises ValueError for a clip that has two."""
     value_of: dict[str, str] = {}
@@ -105,15 +156,15 @@ def _one_each(clips: Sequence[str], values: Sequence[str], kind: str) -> dict[st
 
 
 def with_truth(
-    table: Predictions, labels: Mapping[str, str], groups: Mapping[str, str] | None = None
+    table: Predictions, labels: Mapping[str, Any], groups: Mapping[str, str] | None = None
 ) -> Predictions:
-    """Returns the table with the labels that `truth` read, joined by `names.matched`.
+    """Returns the table with the labels that `truth` or `label_sets` read; see `names.matched`.
 
     Clips that only the list has are a warning, which the table brings into reports.
 
     Args:
       table: any labels of its own are replaced.
-      labels: clip_id -> name of the scene.
+      labels: clip_id -> name of the scene or, of independent classes, the names of its labels.
       groups: clip_id -> its group; those replace the table's own.
 
     Raises:
@@ -125,7 +176,6 @@ def with_truth(
       >>> with_truth(table, {'a': 'tram'}).label.tolist()
       [1]
     """
-    check_exclusive(table, 'a list of scenes')
     clips = list(dict.fromkeys(table.clip_id.tolist()))
     name_in_list = names.matched(clips, labels)
     missing = [clip for clip in clips if clip not in name_in_list]
@@ -135,7 +185,13 @@ def with_truth(
             'give a file that lists them all'
         )
     listed = [name_in_list[clip] for clip in table.clip_id.tolist()]
-    label = label_indices([labels[name] for name in listed], table.meta['classes'])
+    classes = table.meta['classes']
+    if any(isinstance(names, str) for names in labels.values()):
+        check_exclusive(table, 'a list of scenes')
+    if table.meta.get('kind') == 'independent':
+        label = _multi_hot([labels[name] for name in listed], classes)
+    else:
+        label = label_indices([labels[name] for name in listed], classes)
     table = dataclasses.replace(table, label=label)
     if groups:
         group = [groups.get(name, '') for name in listed]
@@ -146,6 +202,15 @@ def with_truth(
         f'in no score: {some(left)}'
     )
     return cautioned(table, [line] * bool(left))
+
+
+def _multi_hot(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> np.ndarray:
+    """Returns which classes are true of each row, bool `[N, C]`; see `label_indices`."""
+    numbers = label_indices([name for names in labels for name in names], classes)
+    rows = np.repeat(np.arange(len(labels)), [len(names) for names in labels])
+    array = np.zeros((len(labels), len(classes)), bool)
+    array[rows, numbers] = True
+    return array
 
 
 def label_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from avsc_jax import tables
-from avsc_jax.data import media
+from avsc_jax.data import label_kinds, media
 from avsc_jax.data.sources import listing
 from avsc_jax.input_pipeline import picture_size
 from avsc_jax.training import recipe
@@ -128,7 +128,12 @@ FIELDS = {
         (str, tuple, list), None, "weights of the classes in the loss, or 'balanced'"
     ),
     'select': Field(
-        (str,), REQUIRED, 'what selects the epoch: log_loss, accuracy, loss, batch_loss or last'
+        (str,),
+        REQUIRED,
+        'kept epoch: log_loss, accuracy, loss, batch_loss, mean_average_precision, last',
+    ),
+    'threshold_beta': Field(
+        NUMBER, 1.0, "beta of the F score that sets each label's threshold; 2 weighs recall more"
     ),
     'grid': Field(LIST, None, "values of C, the inverse of a probe's penalty, that are compared"),
     'cross_validation': Field((int,), None, 'number of folds of the training clips that choose C'),
@@ -177,6 +182,12 @@ DATA_FIELDS = {
     'fold_file': Field((str,), None, 'table of clip_id and fold; set by --fold_file'),
     'num_classes': Field((int,), None, 'number of classes of a set of pictures'),
     'folder': Field((str,), '', 'your own clips: a folder with one folder per class, or a table'),
+    'labels': Field(
+        (str,),
+        'one',
+        'one class a clip, or several labels, each true or not by itself',
+        tuple(label_kinds.KINDS),
+    ),
     'needs': Field(
         LIST, (), 'what each of your clips must have: sound, picture or both', listing.ENDINGS
     ),
@@ -199,7 +210,7 @@ DATA_FILLED = ('config', 'source', 'items')
 POSITIVE = (
     'short_side', 'pictures', 'piece_s', 'training_piece_s', 'length', 'frames_per_item',
     'batch_size', 'epochs', 'learning_rate', 'num_classes', 'window_s', 'sample_rate_hz',
-    'accumulate', 'layer_decay',
+    'accumulate', 'layer_decay', 'threshold_beta',
 )  # fmt: skip
 NOT_NEGATIVE = (
     'mixup_alpha', 'momentum', 'weight_decay', 'lowest_rate', 'warmup', 'patience', 'folds',

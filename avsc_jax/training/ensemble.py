@@ -22,7 +22,7 @@ from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.scenes import SCENES, ClipName
 from avsc_jax.tables import mix
-from avsc_jax.training import dependencies
+from avsc_jax.training import dependencies, several
 from avsc_jax.training.dependencies import EVALUATION, Member
 
 Tables = dict[str, tables.Predictions]
@@ -92,6 +92,7 @@ def run(
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for unknown members, recipes or options, or one fold of several."""
+    several.check_none(config, 'an ensemble, whose decisions are of one class')
     if config.get('folds') and 'fold' in config.data:
         raise ValueError(
             f'{config.paper.row} averages the refits of {config.folds} folds; leave out --fold'

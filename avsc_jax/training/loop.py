@@ -7,10 +7,9 @@ from functools import partial
 
 import jax
 import numpy as np
-from scipy.special import softmax
 from tqdm import tqdm
 
-from avsc_jax import ensemble, metrics, tables
+from avsc_jax import ensemble, label_metrics, metrics, tables
 from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
@@ -18,6 +17,7 @@ from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
 from avsc_jax.training.optimizer import Schedule, with_rate
 from avsc_jax.training.steps import Steps
+from avsc_jax.types import Kind
 
 SAVE_EVERY_S = 600.0  # within an epoch
 SAVE_EVERY_STEPS = 1000  # with several processes, which must save together and share no clock
@@ -26,7 +26,15 @@ SELECT = {
     'log_loss': ('valid_log_loss', -1),  # of pooled clips
     'loss': ('valid_loss', -1),  # of rows
     'last': ('epoch', 1),
+    'mean_average_precision': ('valid_mean_average_precision', 1),  # of pooled clips, over labels
     'batch_loss': ('valid_batch_loss', -1),  # mean of the batches' means, as papers' code has it
+}
+
+# Scores that need exclusive classes, or independent ones.
+OF_KIND: dict[str, Kind] = {
+    'accuracy': 'exclusive',
+    'log_loss': 'exclusive',
+    'mean_average_precision': 'independent',
 }
 
 
@@ -64,6 +72,11 @@ def fit(
         learning rate, or the clip.
     """
     column, sign = selection(select, scored=valid is not None)
+    if column == 'valid_mean_average_precision' and not (valid and valid.label.any()):
+        raise ValueError(
+            'no label is true of any validation clip, so no average precision can select the '
+            "epoch; give other splits, or select 'loss'"
+        )
     restored, losses = checkpoints.restore_last(state), []
     if restored is not None:
         state, lines, losses = restored
@@ -92,15 +105,22 @@ def stopped(lines: Sequence[dict], patience: int) -> bool:
     return 0 < patience <= len(lines) and not any(line['best'] for line in lines[-patience:])
 
 
-def selection(name: str, *, scored: bool = True) -> tuple[str, int]:
+def selection(name: str, *, scored: bool = True, kind: Kind | None = None) -> tuple[str, int]:
     """Returns the history's column that selects the best epoch, and +1 if higher is better, or -1.
 
     Args:
       name: one of SELECT.
       scored: whether the job has a split to score the epochs on.
+      kind: of the classes, which scores of the other kind cannot be of; None: not checked.
     """
     if name not in SELECT:
         raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
+    if kind is not None and name in OF_KIND and OF_KIND[name] != kind:
+        allowed = [other for other in SELECT if OF_KIND.get(other, kind) == kind]
+        raise ValueError(
+            f'select is {name!r}, and the classes are {kind} (config.data.labels); it must be one '
+            f'of {", ".join(allowed)}'
+        )
     if not scored and name != 'last':
         raise ValueError(
             f'select is {name!r}, and a final run has no validation split to select on; it must '
@@ -111,7 +131,8 @@ def selection(name: str, *, scored: bool = True) -> tuple[str, int]:
 
 def predict(steps: Steps, variables: dict, rows: Rows, *, batch_size: int) -> np.ndarray:
     """Returns the probabilities `[N, C]` float64 of all rows, in order."""
-    return _probabilities(_logits(steps, variables, rows, _place(steps, rows), batch_size))
+    logits = _logits(steps, variables, rows, _place(steps, rows), batch_size)
+    return ensemble.probabilities(logits, rows.kind)
 
 
 def embeddings(
@@ -143,6 +164,12 @@ def _batches(rows: Rows, order: np.ndarray, mask: np.ndarray) -> Iterator[dict]:
         yield batch | {'label': rows.label[line], 'mask': kept}
 
 
+def pooled_clips(rows: Rows, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each clip's probabilities `[N, C]`, the mean over its rows, and its label."""
+    _, first, group = np.unique(rows.clip_id, return_index=True, return_inverse=True)
+    return ensemble.pool(probs, group, len(first)), rows.label[first]
+
+
 def predictions(
     rows: Rows, probs: np.ndarray, *, meta: dict, group: np.ndarray | None = None
 ) -> tables.Predictions:
@@ -154,9 +181,9 @@ def predictions(
     return tables.Predictions(
         clip_id=np.asarray(rows.clip_id),
         segment=rows.segment,
-        label=rows.label,
+        label=rows.label if rows.kind == 'exclusive' else rows.label > 0,
         probs=probs,
-        meta=meta,
+        meta=meta if rows.kind == 'exclusive' else {**meta, 'kind': rows.kind},
         group=group,
     )
 
@@ -296,20 +323,17 @@ def _logits_of_batches(steps: Steps, variables: dict, placed, order, mask) -> It
         yield steps.logits(variables, batch)
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    return softmax(logits.astype(np.float64), axis=1)
-
-
 def _scores(steps: Steps, logits: np.ndarray, rows: Rows, batch_size: int, column: str) -> dict:
     """Scores the validation rows, one by one and pooled to clips, for a line of the history."""
     losses = np.asarray(steps.loss(logits, rows.label))
-    _, first, group = np.unique(rows.clip_id, return_index=True, return_inverse=True)
-    pooled = ensemble.pool(_probabilities(logits), group, len(first))
-    scores = {
-        'valid_loss': float(losses.mean()),
-        'valid_log_loss': metrics.log_loss(pooled, rows.label[first]),
-        'valid_accuracy': metrics.accuracy(pooled, rows.label[first]),
-    }
+    pooled, labels = pooled_clips(rows, ensemble.probabilities(logits, rows.kind))
+    scores = {'valid_loss': float(losses.mean())}
+    if rows.kind == 'exclusive':
+        scores['valid_log_loss'] = metrics.log_loss(pooled, labels)
+        scores['valid_accuracy'] = metrics.accuracy(pooled, labels)
+    else:
+        precisions = label_metrics.average_precision(pooled, labels)
+        scores['valid_mean_average_precision'] = label_metrics.macro(precisions)
     if column == 'valid_batch_loss':  # no mean over items, so it is kept only if it selects
         batches = np.split(losses, range(batch_size, len(losses), batch_size))
         scores[column] = float(np.mean([batch.mean() for batch in batches]))

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from avsc_jax.data import folds, records
+from avsc_jax import ensemble
+from avsc_jax.data import folds, label_kinds, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline import examples, feature_cache
@@ -23,7 +24,9 @@ from avsc_jax.runs import familiarity, run_folder
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import multihost
+from avsc_jax.tables import thresholds
 from avsc_jax.training import logistic, zero_shot
+from avsc_jax.types import Kind
 
 TAKEN = {'audio': 'sound', 'frames': 'picture'}  # what an encoder takes -> what a file must hold
 FILE = 'probe.json'  # in the run folder: what cross-validation gave
@@ -77,7 +80,8 @@ def run(
     """
     listed = dataset.outlines(config.data.train)
     ids, labels = ([outline[key] for outline in listed] for key in ('clip_id', 'label'))
-    _cut(config, dataset, np.array(labels), ids)  # before anything is decoded
+    stacked = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
+    _cut(config, dataset, stacked, ids)  # before anything is decoded
     names = [*dict.fromkeys(config.data[part] for part in ('train', 'test') if part in config.data)]
     encoded = examples.extract(
         config,
@@ -99,7 +103,13 @@ def run(
         cut = _cut(config, dataset, train.label, train.clip_id)
         x = np.concatenate([*inputs[config.data.train].values()], axis=1)
         fit = logistic.fit(x, train.label, cut, config.grid)
-        _told(folder, fit, config.cross_validation)
+        _told(folder, fit, config.cross_validation, dataset.kind)
+        if dataset.kind == 'independent':
+            probs = ensemble.probabilities(fit.logits, dataset.kind)
+            beta, folds_ = float(config.get('threshold_beta', 1.0)), fit.num_folds
+            where = f'{folds_} folds of {config.data.train}'
+            limits = thresholds.fit(probs, train.label, dataset.classes, beta=beta, fitted_on=where)
+            folder.write_json(thresholds.FILE, limits)
         most = probe.MOST_DEVIATIONS
         embedding = np.clip((x - fit.mean) / fit.deviation, -most, most)  # as the network gives it
         folder.write_familiarity(familiarity.fit(embedding.astype(np.float32), train.label))
@@ -124,9 +134,10 @@ def _cut(
     """
     known = folds.locations(dataset, config.data.train, clip_ids).tolist()
     groups = np.array([of or clip_id for of, clip_id in zip(known, clip_ids, strict=True)])
-    few = [len({*groups[labels == label]}) for label in range(len(dataset.classes))]
+    is_of = labels == np.arange(len(dataset.classes))[:, None] if labels.ndim == 1 else labels.T > 0
+    few = [len({*groups[of]}) for of in is_of]
     count, scene = min(zip(few, dataset.classes, strict=True))
-    if not count:
+    if not count and dataset.kind == 'exclusive':  # of several labels one may be true of no clip
         raise ValueError(
             f'no clip of the class {scene!r} can be trained on; give it files that can be read'
         )
@@ -139,7 +150,7 @@ def _cut(
     return cut
 
 
-def _told(folder: run_folder.RunFolder, fit: logistic.Fit, wanted: int) -> None:
+def _told(folder: run_folder.RunFolder, fit: logistic.Fit, wanted: int, kind: Kind) -> None:
     """Prints what cross-validation gave, and keeps it in the run folder."""
     facts = {
         'C': fit.c,
@@ -160,7 +171,7 @@ def _told(folder: run_folder.RunFolder, fit: logistic.Fit, wanted: int) -> None:
     print(
         f'cross-validation, {fit.num_folds} folds of the training clips: log loss '
         f'{fit.log_loss:.3f}, accuracy {100 * fit.accuracy:.1f} % with C = {fit.c:g} and '
-        f'temperature {fit.temperature:.3f}',
+        f'temperature {fit.temperature:.3f}' + ', of each label' * (kind == 'independent'),
         file=sys.stderr,
     )
 

@@ -40,7 +40,7 @@ class Steps:
     Args:
       model: a network of `avsc_jax.models`.
       optimizer: an optax transformation.
-      loss: (logits [B, C], labels [B]) -> [B].
+      loss: (logits [B, C], labels [B], or [B, C] of independent classes) -> [B].
       devices: the devices to use; None: all, of every process.
       prepare: (keys [B], batch) -> batch with the model's inputs, run inside each step: it applies
         front end and augmentation to what the host read. Each example's key comes from the step and

@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from avsc_jax.report import console
+from avsc_jax.report.label_scores import MEANS
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import multihost
 from avsc_jax.training import loop
@@ -38,7 +39,8 @@ def run_seeds(run: Callable, config: ConfigDict, seeds: Sequence[int], workdir: 
 def spread(reports: Mapping[int, Mapping]) -> dict:
     """Returns each seed's headline scores, their mean and sample standard deviation (n - 1)."""
     scores = {seed: _headline(report) for seed, report in reports.items()}
-    columns = {name: [score[name] for score in scores.values()] for name in SCORES}
+    first = next(iter(scores.values()))
+    columns = {name: [score[name] for score in scores.values()] for name in first}
     several = len(scores) > 1
     return {
         'granularity': next(iter(reports.values()))['headline'],
@@ -52,12 +54,9 @@ def spread_text(result: Mapping) -> str:
     """Formats the result of `spread`, a line per seed."""
     rows = {f'seed {seed}': score for seed, score in result['seeds'].items()}
     rows |= {'mean': result['mean'], 'standard deviation': result['std']}
-    lines = [f'{result["granularity"]:<20}{"log loss":>10}{"accuracy":>11}']
-    lines += [
-        f'{name:<20}{console.number(score["log_loss"]):>10}{console.percent(score["accuracy"]):>11}'
-        for name, score in rows.items()
-    ]
-    return '\n'.join(lines)
+    names = [*result['mean']]
+    cells = [[name, *(_shown(n, score[n]) for n in names)] for name, score in rows.items()]
+    return '\n'.join(console.columns([result['granularity'], *map(console.words, names)], cells))
 
 
 def read(sweeps: Sequence[str]) -> dict[str, list[str]]:
@@ -148,14 +147,15 @@ def folder_name(values: Mapping[str, Any]) -> str:
 def sweep_text(result: Mapping[str, Any]) -> str:
     """Formats the result of `run_sweep`, a line per point."""
     column, points = result['sorted_by'], result['points']
-    rows = [[*result['own'], column, 'epoch', 'test log loss', 'accuracy', '']]
+    names = [*points[0]['test']]
+    heads = [f'test {console.words(names[0])}', *map(console.words, names[1:])]
+    rows = [[*result['own'], column, 'epoch', *heads, '']]
     rows += [
         [
             *map(str, point['values'].values()),
             f'{point[column]:.5f}',
             str(point['epoch']),
-            console.number(point['test']['log_loss']),
-            console.percent(point['test']['accuracy']),
+            *(_shown(name, point['test'][name]) for name in names),
             "the config's own" if point['values'] == result['own'] else '',
         ]
         for point in points
@@ -185,7 +185,13 @@ def _reports(run: Callable, jobs: Mapping[str, ConfigDict], workdir: Path) -> li
 
 def _headline(report: Mapping) -> dict[str, float]:
     scores = report['scores'][report['headline']]
+    if report.get('kind') == 'independent':
+        return {name: scores[f'{name}_macro'] for name in MEANS}
     return {name: scores[f'{name}_micro'] for name in SCORES}
+
+
+def _shown(name: str, value: float | None) -> str:
+    return console.percent(value) if name == 'accuracy' else console.number(value)
 
 
 def _override(field: str, value: Any) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from avsc_jax import losses, report, tables, weights
-from avsc_jax.data import folds, records, sources, stored_pictures
+from avsc_jax.data import folds, label_kinds, records, sources, stored_pictures
 from avsc_jax.data.batches import Rows, num_batches
 from avsc_jax.input_pipeline import examples, media_inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, FrozenSpec
@@ -33,6 +33,7 @@ from avsc_jax.training import (
     optimizer,
     probe,
     recipe,
+    several,
     window_check,
     zero_shot,
 )
@@ -147,9 +148,11 @@ def run_network(job: Job, *, fresh: bool = False, dry_run: bool) -> None:
 
 def check(config: ConfigDict) -> None:
     """Raises ValueError for wrong names and options in a config, before anything is computed."""
+    kind = label_kinds.kind_of(config.data)
     if config.kind == 'train':
         losses.make_loss(config.loss)
-        loop.selection(config.select, scored='test' in config.data)
+        several.check(config)
+        loop.selection(config.select, scored='test' in config.data, kind=kind)
         optimizer.make_optimizer(config, steps_per_epoch=1)
         if 'size' in config:
             augmentation = config.to_dict().get('augment')
@@ -157,6 +160,9 @@ def check(config: ConfigDict) -> None:
     elif config.kind == 'probe':
         probe.check(config)
     else:
+        several.check_none(
+            config, 'zero-shot classification, which compares a clip with the classes'
+        )
         clip_tokens.prompts(SCENES, config.prompt_style)
 
 
@@ -203,6 +209,7 @@ def begun(job: Job) -> tuple[records.Dataset, nn.Module]:
         first = '\n'.join(dependencies.line(command, flags) for command in todo)
         raise FileNotFoundError(f'{len(todo)} runs must be trained before this one:\n{first}')
     dataset = prepare_data(config, job.folders['data_dir'])
+    several.check_data(config, dataset)
     data = dataset.identities
     if not config.get('begins_with'):
         dependencies.check_data(job.parts, data)
@@ -283,6 +290,8 @@ def reported(
         title = folder.path.name
         result = report.trained(title=title, about=about, meta=meta, history=history)
     else:
+        if (fitted := folder.thresholds) is not None:
+            meta['thresholds'] = fitted
         group = folds.locations(dataset, config.data.test, test.clip_id)
         result = scored(config, folder, model, test, probs, meta, history, group)
     page = report.write(result, folder.path)
@@ -394,6 +403,8 @@ def train(
     history.close()
     variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
     fit_familiarity(config, folder, steps, variables, loaded)
+    if splits['train'].kind == 'independent':
+        several.fit_thresholds(config, folder, steps, variables, splits.get('valid'))
     probs = None
     if 'test' in splits:
         probs = loop.predict(steps, variables, splits['test'], batch_size=config.batch_size)

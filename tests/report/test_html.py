@@ -150,8 +150,22 @@ def document_page(name, folder):
     return page.document(name('title'), ['<p>a part</p>'], 'p { margin: 0; }')
 
 
+def labels_page(name, folder):
+    labels = np.eye(5, 3, dtype=bool) | (np.arange(5) > 2)[:, None]
+    clips = [f'park-{name("city")}-{place}-{i}' for i, place in enumerate((1, 1, 2, 3, 4))]
+    limits = {'thresholds': [0.3] * 3, 'beta': 1.0, 'fitted_on': name('split'), 'not_fitted': []}
+    meta = {'classes': [name(f'class {k}') for k in range(3)], 'kind': 'independent'}
+    meta |= {'thresholds': limits, 'granularity': name('kind')}
+    probs = np.linspace(0.1, 0.9, 15).reshape(5, 3)
+    made = tables.Predictions(clips, np.full(5, -1), labels, probs, meta)
+    told = report.make(made, title=name('title'), about=about(name), history=HISTORY)
+    told['members'] = [report.line(name('member'), made)]
+    return report.write(told, folder).read_text()
+
+
 # Page -> the names that it shows whole.
 PAGES = {
+    labels_page: 'title data protocol encoder origin warning member split',
     report_page: 'title data protocol encoder origin warning row source member level kind paper '
     'learned weight split hash library version view city',
     unscored_page: 'title data protocol encoder origin warning learned weight hash',
@@ -161,7 +175,14 @@ PAGES = {
     explanation_page: 'file note warning member network listener',
     document_page: 'title',
 }
-CLASSES = {report_page, comparison_page, modalities_page, gallery_page, explanation_page}
+CLASSES = {
+    labels_page,
+    report_page,
+    comparison_page,
+    modalities_page,
+    gallery_page,
+    explanation_page,
+}
 
 
 class Seen(HTMLParser):

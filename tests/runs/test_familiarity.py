@@ -45,6 +45,15 @@ def test_marks_are_for_unfamiliar_clips_only():
     assert familiarity.marks(0.01) == ['unlike the training clips (familiarity 0.010)']
 
 
+def test_clips_of_several_labels_take_turns_like_those_of_classes():
+    embeddings, labels = clips(60, 0)
+    several = np.eye(3)[labels]  # rows sort in another order than numbers, which turns allow
+    one, other = (familiarity.fit(embeddings, each) for each in (labels, several))
+    assert one.distances.shape == other.distances.shape
+    turns = familiarity.fit(embeddings, 2 - labels)
+    np.testing.assert_array_equal(other.distances, turns.distances)
+
+
 def test_of_many_clips_a_part_is_kept(monkeypatch):
     monkeypatch.setattr(familiarity, 'MOST_CLIPS', 7)
     assert familiarity.fit(*clips(20, 0)).neighbours.shape == (7, 8)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from avsc_jax import metrics, report, tables
+from avsc_jax.report.scores import labelled
 from avsc_jax.runtime import cli
 from avsc_jax.score import __main__ as score
 from avsc_jax.tables import mix
@@ -11,6 +12,7 @@ from avsc_jax.tables import mix
 META = {'classes': ['Speech', 'Dog', 'Car'], 'kind': 'independent'}
 PROBS = np.array([[0.9, 0.8, 0.1], [0.2, np.nan, np.nan], [0.4, 0.6, 0.3]])
 KNOWN = np.array([[True, True, False], [False, False, False], [True, False, True]])
+ALIKE = KNOWN[[0, 1, 0]]  # the same in both rows of clip a
 
 
 def table(label=(-1, -1, -1), **changed):
@@ -63,24 +65,84 @@ def test_exclusive_tables_take_no_labels_of_each_class():
         tables.Predictions(['a'], [-1], np.array([[True, False]]), probs, meta)
 
 
-def test_losses_mixes_and_lists_of_scenes_refuse_tags(tmp_path, capsys, monkeypatch):
+def test_losses_comparisons_and_lists_of_scenes_refuse_tags(tmp_path, capsys, monkeypatch):
     tags = table(KNOWN)
     for refuse in (
-        lambda: mix.alike({'a': tags, 'b': tags}),
-        lambda: tables.aligned([tags, tags]),
+        lambda: labelled({'a': tags, 'b': tags}),
         lambda: tables.with_truth(tags, {'a': 'Dog', 'b': 'Dog'}),
         lambda: tables.pool(tags, 'product'),
-        lambda: report.make(tags, title='tags', about={'data': '', 'protocol': ''}),
     ):
         with pytest.raises(ValueError, match=r'independent \(tags: meta.kind\), and .* needs'):
             refuse()
     with pytest.raises(ValueError, match='of independent classes such as tags; this metric'):
         metrics.check(np.nan_to_num(PROBS), KNOWN)
     tables.write(tags, tmp_path / 'tags.npz')
-    for flags in ([], ['--clamp=fused'], ['--recipe=mean']):
+    for flags in (['--clamp=fused'], ['--recipe=geometric'], ['--clamped']):
         monkeypatch.setattr('sys.argv', ['avsc-score', str(tmp_path / 'tags.npz'), *flags])
         assert cli.main(score.main) == 1
         assert 'independent (tags: meta.kind)' in capsys.readouterr().err
+    for name in ('tags', 'b'):
+        tables.write(table(ALIKE), tmp_path / f'{name}.npz')
+    monkeypatch.setattr(
+        'sys.argv', ['avsc-score', 'compare', str(tmp_path / 'tags.npz'), str(tmp_path / 'b.npz')]
+    )
+    assert cli.main(score.main) == 1
+    assert 'a comparison needs classes of which one is right' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='1 of 2 rows hold NaN'):
+        report.make(tables.pool(table(ALIKE)), title='tags', about={'data': '', 'protocol': ''})
+
+
+def whole(probs, label=KNOWN, **meta):
+    return table(label, probs=np.asarray(probs), meta=META | meta)
+
+
+def test_a_mix_of_independent_classes_is_their_mean_with_the_known_labels():
+    ours, theirs = whole(np.full((3, 3), 0.2)), whole(np.full((3, 3), 0.6), [-1, -1, -1])
+    moved = tables.with_classes(theirs, ['Car', 'Speech', 'Dog'])
+    members = mix.alike({'a': moved, 'b': ours})
+    assert mix.first(members).label.dtype == bool
+    np.testing.assert_array_equal(mix.first(members).label, KNOWN[:, [2, 0, 1]])
+    np.testing.assert_allclose(mix.mix(members, 'mean', None, None), 0.4)
+    with pytest.raises(ValueError, match='different true labels in 2 rows'):
+        mix.alike({'a': ours, 'b': whole(ours.probs, ~KNOWN & KNOWN)})
+    scenes = table(probs=np.full((3, 3), 1 / 3), meta={'classes': META['classes']})
+    with pytest.raises(ValueError, match='has the kind exclusive, the first has independent'):
+        mix.alike({'a': ours, 'b': scenes})
+
+
+LIMITS = {'thresholds': [0.7, 0.7, 0.15], 'beta': 1.0, 'fitted_on': 'valid', 'not_fitted': []}
+
+
+def test_thresholds_stay_with_a_table_and_name_its_labels_in_text(tmp_path):
+    made = whole(np.nan_to_num(PROBS), ALIKE, thresholds=LIMITS)
+    tables.write(made, tmp_path / 'a.npz')
+    assert tables.read(tmp_path / 'a.npz').meta['thresholds'] == LIMITS
+    moved = tables.with_classes(made, ['Car', 'Speech', 'Dog'])
+    assert moved.meta['thresholds']['thresholds'] == [0.15, 0.7, 0.7]
+    tables.write(tables.pool(made), tmp_path / 'a.csv', ',')
+    lines = (tmp_path / 'a.csv').read_text().splitlines()
+    assert lines[0] == 'filename,tag_label,labels,Speech,Dog,Car'
+    assert lines[1].startswith('a,Dog,Dog;Car,') and lines[2].startswith('b,Speech,,')
+    assert tables.read(tmp_path / 'a.csv').meta['classes'] == META['classes']
+    with pytest.raises(ValueError, match='there are 2 thresholds for 3 labels'):
+        whole(made.probs, thresholds=LIMITS | {'thresholds': [0.5, 2.0]})
+
+
+def test_true_labels_come_from_a_list_as_those_of_training(tmp_path):
+    (tmp_path / 'list.csv').write_text('path,label\na.wav,Speech;Car\nb.wav,\nc.wav,Dog\n')
+    labels, groups = tables.label_sets(tmp_path / 'list.csv')
+    assert labels == {'a.wav': ('Car', 'Speech'), 'b.wav': (), 'c.wav': ('Dog',)} and not groups
+    known = tables.with_truth(table(), labels)
+    expected = [[True, False, True], [False] * 3, [True, False, True]]
+    np.testing.assert_array_equal(known.label, expected)
+    assert any('1 of the 3 clips with a true' in w for w in known.meta['about']['warnings'])
+    with pytest.raises(ValueError, match='true labels Cat are none of Speech Dog Car'):
+        tables.with_truth(table(), {'a': ('Cat',), 'b': ()})
+    (tmp_path / 'own.csv').write_text('filename,tag_label,Speech\na,Speech,0.4\n')
+    with pytest.raises(
+        ValueError, match='this is a file of predictions, with the column tag_label'
+    ):
+        tables.label_sets(tmp_path / 'own.csv')
 
 
 def test_columns_and_their_labels_move_together():

@@ -209,3 +209,46 @@ def test_mixed_examples_count_for_both_their_classes_on_one_and_two_devices(rows
     found = steps._losses(logits, {'target': target, 'label': label[:1]})
     expected = optax.softmax_cross_entropy(logits, target)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def several_of(rows):
+    """The rows with two labels of three each, as floats."""
+    label = np.stack([rows['label'], 1 - rows['label'], rows['features/x'][:, 1] > 0], axis=1)
+    return {**rows, 'label': label.astype(np.float32)}
+
+
+@pytest.mark.parametrize('num_devices', [1, 2])
+def test_rows_of_several_labels_are_trained_by_the_mean_over_labels(rows, num_devices):
+    rows, devices = several_of(rows), jax.devices()[:num_devices]
+    steps = Steps(Net(), OPTIMIZER, losses.sigmoid_cross_entropy, devices)
+    state = TrainState.create(Net(), OPTIMIZER, seed=0)
+    order, mask = epoch_order(37, 8, multiple=num_devices)
+    first = steps.local(order), steps.local(mask)
+    state, before = steps.train_rows(state, steps.place(rows), *first)
+    for _ in range(8):
+        state, after = steps.train_rows(state, steps.place(rows), *first)
+    assert np.mean(after) < 0.8 * np.mean(before)
+    logits = steps.logits_rows(state.variables, steps.place(rows), order).reshape(-1, 3)
+    expected = losses.sigmoid_cross_entropy(logits[mask.ravel()], rows['label'])
+    assert float(expected.mean()) < 0.69  # below that of a coin
+
+
+def test_mixed_rows_of_several_labels_have_labels_between():
+    seen = {}
+
+    def loss(logits, labels):
+        seen['shape'] = labels.shape
+        return losses.sigmoid_cross_entropy(logits, labels)
+
+    def halves(key, images, targets, mask, *, axis_name):
+        return images, 0.5 * targets
+
+    steps = Steps(Net(), OPTIMIZER, loss, jax.devices()[:1], mix=halves)
+    batch = {'image': jnp.zeros((2, 1)), 'features/x': jnp.zeros((2, 6))}
+    batch |= {'label': jnp.eye(2, 3), 'mask': jnp.ones(2, bool)}
+    mixed = steps._prepared(jax.random.key(0), batch, {})
+    logits = jnp.array([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]])
+    got = steps._losses(logits, mixed)
+    expected = losses.sigmoid_cross_entropy(logits, 0.5 * jnp.eye(2, 3))
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert seen['shape'] == (2, 3)

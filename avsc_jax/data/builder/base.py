@@ -21,13 +21,14 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
-from avsc_jax.data import content
+from avsc_jax.data import content, label_kinds
 from avsc_jax.data.builder import bad_media
 from avsc_jax.data.builder.clip_reader import Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
 from avsc_jax.data.builder.spool import Shard, Spool
 from avsc_jax.runtime import cli, disk
 from avsc_jax.runtime.files import link, locked, some
+from avsc_jax.types import Kind
 
 CLIPS_PER_SHARD = 128  # about 400 MB
 TRAIN_PARTS = ('train_inner', 'validation')
@@ -63,6 +64,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     is the description that is stored.
 
     Attributes:
+      kind: 'exclusive' where a clip has one class; 'independent' where `Clip.scene` is a tuple.
       workers: number of decoding threads; None for one per core.
       on_error: 'skip' leaves out clips whose files are broken or missing; 'fail' raises.
       skip_flag: how a user asks for 'skip', for the error.
@@ -70,6 +72,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """
 
     classes: Sequence[str]
+    kind: Kind = 'exclusive'
     workers: int | None = None
     on_error: str = 'fail'
     skip_flag = "on_error = 'skip' in the builder's class"
@@ -91,7 +94,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=record_features(self.classes),
+            features=record_features(self.classes, self.kind),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(left_out=[]),  # ids of clips whose files are bad
         )
@@ -128,7 +131,8 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         download_config: tfds.download.DownloadConfig,
     ) -> list[tfds.core.SplitInfo]:
         """Builds through the spool; adds `train`, stored in `train_inner` and `validation`."""
-        files, lists = _checked(self.clips(dl_manager), self.info.features['label'].names)
+        classes, kind = label_kinds.of_feature(self.info.features['label'])
+        files, lists = _checked(self.clips(dl_manager), classes, kind)
         self._lists = {s: lists[s][: download_config.max_examples_per_split] for s in lists}
         folder = self._beside('spool') / self.info.file_format.value
         config = self.builder_config or WindowConfig(name='')
@@ -205,7 +209,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _checked(
-    made: Any, classes: Sequence[str]
+    made: Any, classes: Sequence[str], kind: Kind = 'exclusive'
 ) -> tuple[MediaFiles | FolderFiles, dict[str, list[Clip]]]:
     """Returns what `clips` of a builder gave, checked before any file is read.
 
@@ -224,9 +228,14 @@ def _checked(
         for clip in clips:
             if not isinstance(clip, Clip):
                 raise ValueError(f'split {split} holds {clip!r}; each clip must be a Clip')
-            if clip.scene and clip.scene not in classes:
+            if isinstance(clip.scene, tuple) != (kind == 'independent'):
                 raise ValueError(
-                    f'{clip.clip_id} is {clip.scene!r}, which is none of {", ".join(classes)}'
+                    f'{clip.clip_id} is {clip.scene!r}; where classes are {kind} it must be '
+                    + ('one name' if kind == 'exclusive' else 'a tuple of names')
+                )
+            if unknown := [name for name in clip.labels if name not in classes]:
+                raise ValueError(
+                    f'{clip.clip_id} is {unknown[0]!r}, which is none of {", ".join(classes)}'
                 )
             if not (clip.audio or clip.video):
                 raise ValueError(f'{clip.clip_id} has neither a sound file nor a film; name one')
@@ -243,8 +252,8 @@ def _checked(
     return made
 
 
-def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
-    """Returns the features of a record, whose label is one of these classes."""
+def record_features(classes: Sequence[str], kind: Kind = 'exclusive') -> tfds.features.FeaturesDict:
+    """Returns the features of a record, whose label is one of these classes, or several."""
     return tfds.features.FeaturesDict(
         {
             'clip_id': tfds.features.Text(),
@@ -254,7 +263,7 @@ def record_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
             'frames': tfds.features.Sequence(BYTES),  # JPEG
             'frame_index': tfds.features.Sequence(np.int32),
             'frame_times': tfds.features.Sequence(np.float32),
-            'label': tfds.features.ClassLabel(names=classes),  # -1: unknown
+            'label': label_kinds.feature(classes, kind),  # -1: unknown
             'city': tfds.features.Text(),
             'location': tfds.features.Text(),
         }

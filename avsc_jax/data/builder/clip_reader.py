@@ -27,7 +27,7 @@ class Clip(NamedTuple):
     Attributes:
       audio: name of the sound file; '' if it has none.
       video: name of the film or picture; '' if it has none.
-      scene: class; '' if unknown.
+      scene: class; '' if unknown. Where clips may have several, the tuple of those that are true.
       group: place or recording that it belongs to; '' if its id names the place.
       split: split that its list names, or ''.
     """
@@ -35,9 +35,14 @@ class Clip(NamedTuple):
     clip_id: str
     audio: str
     video: str
-    scene: str
+    scene: str | tuple[str, ...]
     group: str = ''
     split: str = ''
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that are true of it: one or none, or several."""
+        return self.scene if isinstance(self.scene, tuple) else (self.scene,) * bool(self.scene)
 
 
 class BadMedia(ValueError):
@@ -70,7 +75,7 @@ def read(
     facts = {
         'clip_id': clip.clip_id,
         'sample_rate': SAMPLE_RATE_HZ,
-        'label': clip.scene or -1,
+        'label': _label(clip),
         'city': name.city if name else '',
         'location': name.location if name else '',
     }
@@ -255,10 +260,15 @@ def _facts(clip: Clip, start_s: float | None, sample_rate_hz: int) -> dict:
         'frames': [],
         'frame_index': [],
         'frame_times': [],
-        'label': clip.scene or -1,
+        'label': _label(clip),
         'city': '',
         'location': clip.group,
     }
+
+
+def _label(clip: Clip) -> str | int | list[str]:
+    """Returns the label of a clip's records, as TFDS encodes it."""
+    return [*clip.scene] if isinstance(clip.scene, tuple) else clip.scene or -1
 
 
 def _note_clipping(

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media, records
+from avsc_jax.data import label_kinds, media, records
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
@@ -21,6 +21,8 @@ from avsc_jax.data.sources import listing
 from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
 from avsc_jax.runtime.files import locked
+from avsc_jax.scenes import PLACES, SCENES
+from avsc_jax.types import Kind
 
 
 class Folder(DataSource):
@@ -55,6 +57,7 @@ class Folder(DataSource):
         if 'frames' in config:
             data.frames, data.short_side = config.frames, config.short_side
         facts = [data.folder, data.needs, _options(data)]
+        facts += [label_kinds.kind_of(data)] * (label_kinds.kind_of(data) != 'exclusive')
         digest = hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:8]
         stem = re.sub(r'\W+', '_', Path(data.folder).stem, flags=re.ASCII)[:40] or 'made_up'
         data.config = f'{stem}-{digest}'
@@ -81,7 +84,7 @@ class Folder(DataSource):
         if built and not place.exists():
             print(f'{place} is missing; its data set was built before and is used', file=sys.stderr)
             return
-        clips = listing.read(place, data.needs)
+        clips = listed(data, place)
         lists = listing.split(clips)
         print(summary(clips, lists), file=sys.stderr)
         if built:
@@ -96,6 +99,7 @@ class Folder(DataSource):
         builder = OwnData(
             files=FolderFiles(clips.root),
             lists=lists,
+            kind=clips.kind,
             facts={'listing': clips.digest, 'groups': 'named' if clips.has_groups else 'files'},
             config=WindowConfig(name=data.config, **_options(data)),
             data_dir=data_dir,
@@ -114,8 +118,8 @@ class Folder(DataSource):
         if known is None or not data.folder or not Path(data.folder).exists():
             return known
         stored = records.open_dataset(data.name, data.config, data_dir).builder
-        listed = listing.read(Path(data.folder), data.needs)
-        if stored.info.metadata.get('listing') == listed.digest:
+        now = listed(data, Path(data.folder))
+        if stored.info.metadata.get('listing') == now.digest:
             return known
         name = known[0].split()[0]
         return tuple(f'{name} changed-since-it-was-built' for _ in known)
@@ -123,8 +127,10 @@ class Folder(DataSource):
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
         """Returns classes and numbers of files; a long file becomes several clips."""
         if not data['folder']:
-            return super().forecast(data, data_dir)
-        clips = listing.read(Path(data['folder']), data['needs'])
+            several = label_kinds.kind_of(data) == 'independent'
+            names = sorted({*SCENES, *PLACES.values()}) if several else SCENES
+            return Forecast(tuple(names), {})
+        clips = listed(data, Path(data['folder']))
         parts = listing.split(clips)
         parts['train'] = parts['train_inner'] + parts['validation']
         stills = {
@@ -150,6 +156,22 @@ class Folder(DataSource):
         return super().warnings(data, dataset) + [self.no_groups] * has_none
 
 
+def listed(data: Mapping, place: Path) -> listing.Listing:
+    """Lists the files of a data section.
+
+    Where files may have several labels, the demo's clips have their scene and its kind of place.
+
+    Args:
+      place: the folder or table of `data.folder`, or the demo's table.
+    """
+    kind = label_kinds.kind_of(data)
+    if data['folder'] or kind == 'exclusive':
+        return listing.read(place, data['needs'], kind)
+    clips = listing.read(place, data['needs'])
+    items = [i._replace(scene=tuple(sorted((i.scene, PLACES[i.scene])))) for i in clips.items]
+    return clips._replace(items=items, kind=kind)
+
+
 def _options(data: ConfigDict) -> dict[str, Any]:
     """Returns the fields of WindowConfig."""
     options = {'window_s': float(data.window_s), 'sample_rate_hz': data.sample_rate_hz}
@@ -160,9 +182,10 @@ def _options(data: ConfigDict) -> dict[str, Any]:
 
 def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     """Describes the numbers of files per class and split, and files that are left out."""
-    counts = collections.Counter(item.scene for item in listed.items)
+    counts = collections.Counter(name for item in listed.items for name in item.labels)
+    what = 'classes' if listed.kind == 'exclusive' else 'labels'
     lines = [
-        f'{len(listed.items):,} files of {len(counts)} classes in {listed.place}: '
+        f'{len(listed.items):,} files of {len(counts)} {what} in {listed.place}: '
         + ', '.join(f'{scene} {counts[scene]:,}' for scene in listed.classes),
         'splits: ' + ', '.join(f'{split} {len(items):,}' for split, items in lists.items()),
     ]
@@ -176,7 +199,8 @@ def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
             f'note: {len(listed.left_out):,} files in no class folder, or of other kinds, are '
             f'left out: {listed.left_out[0]}'
         )
-    lines += [f'note: {note}' for note in listed.notes]
+    notes = [*listed.notes, *listing.sparse(listed, lists)]
+    lines += [f'note: {note}' for note in notes]
     return '\n'.join(lines)
 
 
@@ -187,6 +211,7 @@ class OwnData(RecordBuilder):
       files: media files of the clips.
       lists: clips of train_inner, validation and test.
       facts: metadata to store with the data set.
+      kind: whether a clip has one label or several.
     """
 
     VERSION = tfds.core.Version('1.1.0')
@@ -202,8 +227,10 @@ class OwnData(RecordBuilder):
         files: FolderFiles,
         lists: dict[str, list[Clip]],
         facts: dict[str, str],
+        kind: Kind = 'exclusive',
         **kwargs: Any,
     ):
+        self.kind = kind
         self._own_files, self._own_lists, self._facts = files, lists, facts
         verbosity = logging.get_verbosity()
         logging.set_verbosity(logging.ERROR)  # TFDS warns of each config made at run time
@@ -213,7 +240,8 @@ class OwnData(RecordBuilder):
     @property
     def classes(self) -> list[str]:
         """The sorted classes of all clips."""
-        return sorted({clip.scene for clips in self._own_lists.values() for clip in clips})
+        every = (clip for clips in self._own_lists.values() for clip in clips)
+        return sorted({name for clip in every for name in clip.labels})
 
     def _info(self) -> tfds.core.DatasetInfo:
         info = super()._info()

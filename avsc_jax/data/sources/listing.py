@@ -6,7 +6,7 @@ the folders are called train, validation and test, each of them has the classes.
 
 A table (separated by commas, semicolons or tabs) has the columns `path`, or `audio` and `video`,
 and `label`; it may have `group` and `split`. Its paths begin at its own folder. TAU's meta.csv is
-one.
+one. With the token multi_label files may have several labels, see label_columns.
 
 Nothing is random: the same names give the same splits everywhere, and no group is in two of them.
 """
@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avsc_jax.data import folder_walk, media
+from avsc_jax.data import folder_walk, label_kinds, media
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
-from avsc_jax.data.sources import recordings
+from avsc_jax.data.sources import label_columns, recordings, stratify
 from avsc_jax.runtime.files import printable, some
+from avsc_jax.types import Kind
 
 ENDINGS = {  # of files that hold sound or pictures
     'sound': media.VIDEOS + media.SOUNDS,
@@ -43,7 +44,7 @@ COLUMNS = {  # meaning -> names in the header, TAU's among them
     'path': ('path', 'file', 'filename'),
     'audio': ('audio', 'filename_audio'),
     'video': ('video', 'filename_video'),
-    'label': ('label', 'class', 'scene_label'),
+    'label': ('label', 'class', 'scene_label', 'labels'),
     'group': ('group', 'location', 'identifier'),
     'split': ('split',),
 }
@@ -57,6 +58,7 @@ class Listing(NamedTuple):
       place: the folder or table.
       left_out: files in no class folder or of other kinds.
       notes: sentences on other files that are left out.
+      kind: 'exclusive' where a file has one class, 'independent' where it has any number of labels.
     """
 
     place: Path
@@ -64,10 +66,11 @@ class Listing(NamedTuple):
     items: list[Clip]
     left_out: list[Path]
     notes: tuple[str, ...] = ()
+    kind: Kind = 'exclusive'
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return tuple(sorted({item.scene for item in self.items}))
+        return tuple(sorted({name for item in self.items for name in item.labels}))
 
     @property
     def has_groups(self) -> bool:
@@ -81,20 +84,21 @@ class Listing(NamedTuple):
         return hashlib.sha256(repr(facts).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
 
 
-def read(place: Path, needs: Sequence[str]) -> Listing:
+def read(place: Path, needs: Sequence[str], kind: Kind = 'exclusive') -> Listing:
     """Lists the labelled files of a folder or a table.
 
     Args:
       needs: 'sound', 'picture', or both, which every clip must have; clips get only these files.
+      kind: 'independent' where a file may have several labels; see label_columns.
     """
-    listing = _needed(_listed(place), needs)
+    listing = _needed(_listed(place, kind), needs)
     _check_names(listing)
     items, twice = recordings.once(listing.items, listing.root, place)
     note = f'links to and copies of other files are taken once ({len(twice):,}): {some(twice)}'
     return listing._replace(items=items, notes=listing.notes + (note,) * bool(twice))
 
 
-def held(place: Path) -> tuple[str, ...]:
+def held(place: Path, kind: Kind = 'exclusive') -> tuple[str, ...]:
     """Finds what all files of a folder or a table hold: 'sound', 'picture', or both.
 
     By their endings; films hold sound, or pictures, if one of them has such a track.
@@ -102,7 +106,7 @@ def held(place: Path) -> tuple[str, ...]:
     Raises:
       ValueError: some files hold only sound, and others only pictures.
     """
-    listing = _listed(place)
+    listing = _listed(place, kind)
     kinds = {kind: [name(item) for item in listing.items] for kind, name in _NAMES.items()}
     shared = [kind for kind, names in kinds.items() if all(names)]
     if not shared:
@@ -130,27 +134,35 @@ def _opens(track: Callable, file: Path) -> bool:
     return True
 
 
-def _listed(place: Path) -> Listing:
+def _listed(place: Path, kind: Kind) -> Listing:
     """Lists the labelled files of a folder or a table, of two classes or more."""
+    if place.is_dir() and kind == 'independent':
+        raise ValueError(
+            f'{place} is a folder, whose files have one class each; several labels a file need a '
+            f'table of path and label: name one, or leave out the token {label_kinds.TOKEN}'
+        )
     if place.is_dir():
         listing = _of_folder(place)
     elif place.is_file():
-        listing = _of_table(place)
+        listing = _of_table(place, kind)
     else:
         raise FileNotFoundError(
             f'there is no folder or table {place}; name a folder that has a folder of files for '
             'each class, or a CSV file with the columns path and label'
         )
     if len(listing.classes) < 2:
-        raise ValueError(
-            f'{place} has only the class {listing.classes[0]!r}; a system needs two or more'
-        )
+        names = ' '.join(map(repr, listing.classes)) or 'none'
+        raise ValueError(f'{place} has only the class {names}; a system needs two or more')
     return listing
 
 
 def _check_names(listing: Listing) -> None:
     """Raises ValueError for names that are not UTF-8, which records cannot hold."""
-    odd = [i.clip_id for i in listing.items if re.search('[\ud800-\udfff]', i.clip_id + i.scene)]
+    odd = [
+        item.clip_id
+        for item in listing.items
+        if re.search('[\ud800-\udfff]', ''.join((item.clip_id, *item.labels)))
+    ]
     if odd:
         raise ValueError(
             f'names in {listing.place} are not UTF-8 ({len(odd):,}): {printable(some(odd))}; '
@@ -238,7 +250,7 @@ def _classes(
     return parts, of_class
 
 
-def _item(name: str, label: str, group: str, split: str) -> Clip:
+def _item(name: str, label: str | tuple[str, ...], group: str, split: str) -> Clip:
     """Makes the clip of a single file."""
     audio, video = (name if kind in _kinds(name) else '' for kind in ENDINGS)
     return Clip(name, audio, video, label, group, split)
@@ -249,14 +261,14 @@ def _kinds(name: str) -> list[str]:
     return [kind for kind, endings in ENDINGS.items() if name.lower().endswith(endings)]
 
 
-def _of_table(table: Path) -> Listing:
-    items, errors = [], []
-    for line, cells in _rows(table):
+def _of_table(table: Path, kind: Kind) -> Listing:
+    items, errors, rows = [], [], [*_rows(table, kind)]
+    for row, labels in zip(rows, label_columns.read(table, rows, kind), strict=True):
         try:
-            items.append(_of_row(cells))
+            items.append(_of_row(row.cells, labels))
         except ValueError as error:
-            errors.append(f'line {line}: {error}')
-    counts = collections.Counter(item.clip_id for item in items)
+            errors.append(f'line {row.line}: {error}')
+    counts = collections.Counter(item.clip_id for item in items if kind == 'exclusive')
     errors += [f'{clip_id} is named {n} times' for clip_id, n in counts.items() if n > 1]
     if errors:
         raise ValueError(
@@ -271,11 +283,16 @@ def _of_table(table: Path) -> Listing:
             f'none of the {len(files):,} files of {table} exists, such as {files[0]}; paths begin '
             'at the folder of the table'
         )
-    return Listing(table, table.parent, items, [])
+    if kind == 'exclusive':
+        return Listing(table, table.parent, items, [])
+    items, notes = label_columns.joined(table, items)
+    if 'label' in rows[0].cells:
+        label_columns.check_several(table, items)
+    return Listing(table, table.parent, items, [], tuple(notes), kind)
 
 
-def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields number and cells of each line below the header; a key of COLUMNS names each cell."""
+def _rows(table: Path, kind: Kind) -> Iterator[label_columns.Row]:
+    """Yields each line below the header; keys of COLUMNS name the cells that have a meaning."""
     try:
         lines = table.read_text('utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
@@ -283,41 +300,61 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     separator = next((s for s in '\t;' if lines and s in lines[0]), ',')
     rows = csv.DictReader(lines, delimiter=separator)
     try:
-        header = [name.strip().lower() for name in rows.fieldnames or ()]
-        columns = _columns(table, header)
+        names = [name.strip() for name in rows.fieldnames or ()]
+        header = [name.lower() for name in names]
+        columns = _columns(table, header, kind)
+        twice = sorted({name for name in header if name and header.count(name) > 1})
+        if twice and kind == 'independent':  # each may be a label
+            raise ValueError(f'{table} has several columns {twice[0]!r}; keep one')
         rows.fieldnames = header
+        others = [name for name in names if name and name.lower() not in columns.values()]
         for row in rows:
+            _check_width(table, rows.line_num, row)
             cells = {key: (row.get(name) or '').strip() for key, name in columns.items()}
-            yield rows.line_num, cells
+            more = {name: (row.get(name.lower()) or '').strip() for name in others}
+            yield label_columns.Row(rows.line_num, cells, more)
     except csv.Error as error:
         raise ValueError(f'{table}, line {rows.line_num}: {error}') from error
 
 
-def _columns(table: Path, header: Sequence[str]) -> dict[str, str]:
+def _check_width(table: Path, line: int, row: Mapping) -> None:
+    """Raises ValueError for a line with more cells than the header, as of a comma in a name."""
+    if more := [cell for cell in row.get(None) or () if cell.strip()]:
+        raise ValueError(
+            f'{table}, line {line}: {more[0]!r} has no column in the header; put a cell that holds '
+            'the separator of columns in quotes, such as "night,crowd"'
+        )
+
+
+def _columns(table: Path, header: Sequence[str], kind: Kind) -> dict[str, str]:
     """Returns the meanings of columns, keys of COLUMNS, and their names in the header."""
     columns = {
         meaning: next((name for name in names if name in header), '')
         for meaning, names in COLUMNS.items()
     }
     columns = {meaning: name for meaning, name in columns.items() if name}
-    if 'label' not in columns or not {'path', 'audio', 'video'} & {*columns}:
+    needs_label = kind == 'exclusive'  # else each label may have a column
+    if (needs_label and 'label' not in columns) or not {'path', 'audio', 'video'} & {*columns}:
+        hint = '; with the token multi_label each other column may be a label of 0 and 1'
         raise ValueError(
             f'{table} has the columns {", ".join(header) or "none"}; it must have path (or audio '
             'and video) and label, and may have group and split'
+            + hint
+            * (len(header) - len(columns) > 1)
         )
     return columns
 
 
-def _of_row(cells: dict[str, str]) -> Clip:
+def _of_row(cells: dict[str, str], labels: str | tuple[str, ...]) -> Clip:
     name = cells.get('path') or cells.get('video') or cells.get('audio')
     if not name:
         raise ValueError('it names no file')
-    if not cells['label']:
+    if labels == '':
         raise ValueError(f'{name} has no label')
     split = SPLITS.get(cells.get('split', '').lower(), '')
     if cells.get('split') and not split:
         raise ValueError(f'split {cells["split"]!r} is none of {", ".join(SPLITS)}')
-    item = _item(name, cells['label'], cells.get('group') or name, split)
+    item = _item(name, labels, cells.get('group') or name, split)
     item = item._replace(**{k: cells[k] for k in ('audio', 'video') if cells.get(k)})
     if not (item.audio or item.video):
         raise ValueError(f'the ending of {name} is of no known video, sound or picture')
@@ -333,18 +370,20 @@ def split(listing: Listing, shares: Mapping[str, float] = SHARES) -> dict[str, l
       shares: of these splits; one that is not there gets clips only where the list says so.
     """
     named, items = {item.split for item in listing.items}, listing.items
+    cut = _cut if listing.kind == 'exclusive' else _stratified
     if named == {''}:
-        parts = _cut(items, shares)
+        parts = cut(items, shares)
     else:
         _check_named(listing, named)
         of = {name: [item for item in items if item.split == name] for name in named}
         inner = {name: share for name, share in shares.items() if name != 'test'}
-        parts = _cut(of['train'], inner) if len(of) == 2 else {'train_inner': of['train']}
+        parts = cut(of['train'], inner) if len(of) == 2 else {'train_inner': of['train']}
         parts |= of
     for name in shares if named == {''} else ('train_inner',):
-        if missing := {*listing.classes} - {item.scene for item in parts[name]}:
+        missing = {*listing.classes} - {label for item in parts[name] for label in item.labels}
+        if not parts[name] or (missing and listing.kind == 'exclusive'):
             scene = min(missing)
-            groups = {item.group for item in items if item.scene == scene}
+            groups = {item.group for item in items if scene in item.labels}
             raise ValueError(
                 f'the class {scene!r} of {listing.place} has no clip in {name}: its '
                 f'{len(groups)} {"groups" if listing.has_groups else "files"} are too few, or in '
@@ -371,6 +410,26 @@ def _check_named(listing: Listing, named: set[str]) -> None:
             f'{len(shared)} groups of {listing.place} are in more than one split: {some(shared)}; '
             'clips that were recorded together must be in the same'
         )
+
+
+def sparse(listing: Listing, lists: Mapping[str, Sequence[Clip]]) -> list[str]:
+    """Returns a note on the labels that some splits lack, for they are in too few groups."""
+    if listing.kind == 'exclusive':
+        return []
+    lacking = []
+    for label in listing.classes:
+        names = [n for n, of in lists.items() if of and not any(label in i.labels for i in of)]
+        lacking += [f'{label} (not in {", ".join(names)})'] * bool(names)
+    note = f'{len(lacking)} labels are in too few groups for every split: {some(lacking, 5)}'
+    return [note] * bool(lacking)
+
+
+def _stratified(items: Sequence[Clip], shares: Mapping[str, float]) -> dict[str, list[Clip]]:
+    """Cuts clips of several labels into parts that share no group; see `stratify.cut`."""
+    of = stratify.cut([i.group for i in items], [i.labels for i in items], shares)
+    return {
+        part: [item for item, own in zip(items, of, strict=True) if own == part] for part in shares
+    }
 
 
 def _cut(items: Sequence[Clip], shares: Mapping[str, float]) -> dict[str, list[Clip]]:

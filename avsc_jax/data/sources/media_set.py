@@ -13,15 +13,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media
+from avsc_jax.data import label_kinds, media
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.decode_workers import MAX_WORKERS, Readers
 from avsc_jax.data.sources import listing
-from avsc_jax.data.sources.folder import Folder, summary
+from avsc_jax.data.sources.folder import Folder, listed, summary
 from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
 from avsc_jax.data.windows import Wants
 from avsc_jax.runtime.files import printable
+from avsc_jax.types import Kind
 
 SHARES = {'train_inner': 0.8, 'test': 0.2}  # cross-validation needs no split of its own
 SKIP = '--config.data.on_error=skip'
@@ -40,7 +41,8 @@ class OwnMedia(Folder):
         data = config.data
         if not data.needs:
             place = Path(data.folder).expanduser().resolve()
-            data.needs = listing.held(place) if data.folder else tuple(listing.ENDINGS)
+            kind = label_kinds.kind_of(data)
+            data.needs = listing.held(place, kind) if data.folder else tuple(listing.ENDINGS)
         super().settle(config)
 
     def command(self, data: Mapping, data_dir: Path) -> str:
@@ -68,10 +70,10 @@ class OwnMedia(Folder):
             media=None,
             window_s=float(data['window_s']),
         )
-        listed = listing.read(place, data['needs'])
+        files = listed(data, place)
         name = f'{data["name"]}/{data["config"]}'
-        lists = listing.split(listed, SHARES)
-        return MediaSet(name, listed, lists, wants, data['on_error'] == 'skip')
+        lists = listing.split(files, SHARES)
+        return MediaSet(name, files, lists, wants, data['on_error'] == 'skip')
 
     def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
         """Returns the identities of the files as they are now; None if they are not there."""
@@ -80,7 +82,7 @@ class OwnMedia(Folder):
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
         """Returns the demo's classes, or raises FileNotFoundError for files that are missing."""
         if data['folder']:
-            listing.read(Path(data['folder']), data['needs'])
+            listed(data, Path(data['folder']))
         return DataSource.forecast(self, data, data_dir)
 
     def warnings(self, data: Mapping, dataset: 'MediaSet') -> list[str]:
@@ -114,6 +116,11 @@ class MediaSet:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.listed.classes
+
+    @property
+    def kind(self) -> Kind:
+        """Whether a file has one of the classes, or several; see `data.label_kinds`."""
+        return self.listed.kind
 
     @cached_property
     def fingerprint(self) -> str:
@@ -186,7 +193,9 @@ class Files(Sequence):
     def outline(self, index: int) -> dict:
         """Returns a record's plain fields; `num_frames` is 1 for a still, and 0 for what is not."""
         clip = self._clips[index]
-        facts = {'clip_id': clip.clip_id, 'segment': -1, 'label': self._label_of[clip.scene]}
+        numbers = [self._label_of[name] for name in clip.labels]
+        label = sorted(numbers) if isinstance(clip.scene, tuple) else numbers[0]
+        facts = {'clip_id': clip.clip_id, 'segment': -1, 'label': label}
         is_still = clip.video.lower().endswith(media.PICTURES)
         return facts | {'city': '', 'location': clip.group, 'num_frames': int(is_still)}
 

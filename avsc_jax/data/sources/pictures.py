@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from avsc_jax.data import media, records
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.sources.source import DataSource, Forecast
+from avsc_jax.types import Kind
 
 SETS = {'places365': 'places365_small', 'imagenet2012': 'imagenet2012'}  # -> name in TFDS
 ARCHIVES = {
@@ -116,6 +118,7 @@ class PictureSet:
     fingerprint: str  # changes with the content, or in a folder with names and sizes
     splits: Mapping[str, Pictures]
     left_out: tuple[str, ...] = ()
+    kind: ClassVar[Kind] = 'exclusive'
     fingerprint_by_size: str = ''  # by which earlier versions knew it, if another
 
     @property

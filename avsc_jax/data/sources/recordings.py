@@ -48,4 +48,4 @@ def once(items: Sequence[Clip], root: Path, place: Path) -> tuple[list[Clip], li
 
 
 def _described(item: Clip) -> str:
-    return f'{item.clip_id} ({", ".join(filter(None, (item.scene, item.split)))})'
+    return f'{item.clip_id} ({", ".join(filter(None, (*item.labels, item.split)))})'

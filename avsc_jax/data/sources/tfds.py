@@ -11,7 +11,7 @@ from types import ModuleType
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from avsc_jax.data import records
+from avsc_jax.data import label_kinds, records
 from avsc_jax.data.sources.source import CLIP_S, DataSource, Forecast, build
 from avsc_jax.runtime.files import locked
 
@@ -145,7 +145,8 @@ class Module(DataSource):
         return super().open({**data, 'name': self._class.name}, data_dir)
 
     def forecast(self, data: Mapping, data_dir: Path) -> Forecast:
-        return Forecast(tuple(self._builder(data, data_dir).info.features['label'].names), {})
+        label = self._builder(data, data_dir).info.features['label']
+        return Forecast(label_kinds.of_feature(label)[0], {})
 
     def window_s(self, data: Mapping, dataset: records.Dataset | None = None) -> float:
         """Returns what the builder's config says, else the length of the first record's clip."""
@@ -171,11 +172,13 @@ class Module(DataSource):
                 f'the records of {self.name} have no field {missing[0]!r}; a builder must give '
                 f'{", ".join(records.FIELDS)}: avsc_jax.data.builder.record_features(classes) does'
             )
-        if not isinstance(features['label'], tfds.features.ClassLabel):
+        try:
+            label_kinds.of_feature(features['label'])
+        except ValueError as error:
             raise ValueError(
                 f'the field label of {self.name} is {features["label"]}; it must be a ClassLabel '
                 'with names, as of avsc_jax.data.builder.record_features(classes)'
-            )
+            ) from error
         return builder
 
 
