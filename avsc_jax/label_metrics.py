@@ -6,7 +6,8 @@ mean over classes; `counts` says how many there are. Every function raises Value
 probabilities outside [0, 1], NaN, and labels of another shape.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -85,8 +86,7 @@ def average_precision(
     """
     probs, labels = check(probs, labels)
     once = np.ones((1, len(probs)))
-    each = zip(probs.T, labels.T, strict=True)
-    return np.array([_average_precisions(p, y, once)[0] for p, y in each])
+    return np.array([ranking.precisions(once)[0] for ranking in _rankings(probs, labels)])
 
 
 def micro_average_precision(probs: Float[Array, 'N C'], labels: Bool[Array, 'N C']) -> float:
@@ -98,20 +98,49 @@ def micro_average_precision(probs: Float[Array, 'N C'], labels: Bool[Array, 'N C
       0.75
     """
     probs, labels = check(probs, labels)
-    return float(_average_precisions(probs.ravel(), labels.ravel(), np.ones((1, probs.size)))[0])
+    return float(_Ranking.of(probs, labels).precisions(np.ones((1, len(probs))))[0])
 
 
-def _average_precisions(values: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision for each line of weights of the rows `[S, N]`; NaN without a true row."""
-    order = np.argsort(-values, kind='stable')
-    ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
-    weighted = weights[:, order]
-    every = np.cumsum(weighted, axis=1)[:, ends]
-    right = np.cumsum(weighted * true[order], axis=1)[:, ends]
-    with np.errstate(invalid='ignore', divide='ignore'):
-        precision = np.where(every > 0, right / every, 0)
-        gained = np.diff(right, axis=1, prepend=0.0)
-        return (gained * precision).sum(axis=1) / right[:, -1]
+def _rankings(probs: np.ndarray, labels: np.ndarray) -> list['_Ranking']:
+    """Ranks the rows by each class."""
+    each = range(probs.shape[1])
+    return [_Ranking.of(probs[:, k : k + 1], labels[:, k : k + 1]) for k in each]
+
+
+class _Ranking(NamedTuple):
+    """Pairs of row and class by falling probability, of one class or of all; sorted once.
+
+    Attributes:
+      rows: the row of each `[K]`.
+      true: the rows of those whose class is true, `[P]`.
+      starts: the first of `true` in each run of equal probabilities that has one `[R]`.
+      ends: the places in `rows` of the last of each of these runs `[R]`.
+    """
+
+    rows: np.ndarray
+    true: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, probs: np.ndarray, labels: np.ndarray) -> '_Ranking':
+        """Ranks `probs [N, C]`."""
+        values = probs.ravel()
+        order = np.argsort(-values, kind='stable')
+        rows, places = order // probs.shape[1], np.flatnonzero(labels.ravel()[order])
+        ends = np.append(np.flatnonzero(np.diff(values[order])), len(values) - 1)
+        runs, starts = np.unique(np.searchsorted(ends, places), return_index=True)
+        return cls(rows, rows[places], starts, ends[runs])
+
+    def precisions(self, weights: np.ndarray) -> np.ndarray:
+        """Average precision for each line of weights of the rows `[S, N]`; NaN if none is true."""
+        if not self.true.size:
+            return np.full(len(weights), np.nan)
+        every = np.cumsum(weights[:, self.rows], axis=1)[:, self.ends]
+        gained = np.add.reduceat(weights[:, self.true], self.starts, axis=1)
+        right = np.cumsum(gained, axis=1)
+        with np.errstate(invalid='ignore', divide='ignore'):
+            return (gained * np.where(every > 0, right / every, 0)).sum(axis=1) / right[:, -1]
 
 
 def roc_auc(probs: Float[Array, 'N C'], labels: Bool[Array, 'N C']) -> Float[np.ndarray, 'C']:
@@ -284,10 +313,22 @@ def intervals(
         return dict.fromkeys(keys, nothing) | {'log_loss': nothing, 'average_precision': each}
     rng = np.random.default_rng(seed)
     at_once = max(1, _VALUES_AT_ONCE // probs.size)
-    parts = []
+    rankings, together = _rankings(probs, labels), _Ranking.of(probs, labels)
+    called = probs >= np.asarray(thresholds)[None]
+    columns = [np.asarray(x, float) for x in (called & labels, labels, called)]
+    losses, parts = _log_losses(probs, labels).mean(axis=1), []
     for done in range(0, samples, at_once):
         drawn = metrics.times_drawn(rng, min(at_once, samples - done), len(names))
-        parts.append(_drawn(probs, labels, np.asarray(thresholds), group, drawn.astype(float)))
+        weights = drawn[:, group].astype(float)  # of the rows
+        of_classes = np.stack([ranking.precisions(weights) for ranking in rankings], axis=1)
+        parts.append(
+            {
+                'average_precision': of_classes,
+                'average_precision_macro': np.array([macro(row) for row in of_classes]),
+                'average_precision_micro': together.precisions(weights),
+                **_drawn(columns, losses, weights),
+            }
+        )
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     per_class = values.pop('average_precision')
     found: dict = {name: _interval(column, level) for name, column in values.items()}
@@ -296,29 +337,19 @@ def intervals(
 
 
 def _drawn(
-    probs: np.ndarray,
-    labels: np.ndarray,
-    thresholds: np.ndarray,
-    group: np.ndarray,
-    drawn: np.ndarray,
+    columns: Sequence[np.ndarray], losses: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scores of draws, which say how often each group is drawn `[S, G]`: arrays `[S]`, `[S, C]`."""
-    weights = drawn[:, group]  # of the rows
-    each = zip(probs.T, labels.T, strict=True)
-    precisions = np.stack([_average_precisions(p, y, weights) for p, y in each], axis=1)
-    of_pairs = np.repeat(weights, probs.shape[1], axis=1)
-    called = probs >= thresholds[None]
-    sums = [weights @ np.asarray(x, float) for x in (called & labels, labels, called)]
-    f1 = _of_counts(*sums)['f1']
-    micro = _of_counts(*(x.sum(axis=1) for x in sums))['f1']
-    losses = weights @ _log_losses(probs, labels).mean(axis=1) / weights.sum(axis=1)
+    """F1 and log loss `[S]` for each line of weights of the rows `[S, N]`.
+
+    Args:
+      columns: which rows are rightly called, true, and called so, `[N, C]` each.
+      losses: of each row `[N]`.
+    """
+    sums = [weights @ column for column in columns]
     return {
-        'average_precision': precisions,
-        'average_precision_macro': np.array([macro(row) for row in precisions]),
-        'average_precision_micro': _average_precisions(probs.ravel(), labels.ravel(), of_pairs),
-        'f1_macro': np.array([macro(row) for row in f1]),
-        'f1_micro': micro,
-        'log_loss': losses,
+        'f1_macro': np.array([macro(row) for row in _of_counts(*sums)['f1']]),
+        'f1_micro': _of_counts(*(x.sum(axis=1) for x in sums))['f1'],
+        'log_loss': weights @ losses / weights.sum(axis=1),
     }
 
 

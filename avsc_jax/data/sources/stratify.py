@@ -34,7 +34,9 @@ def cut(
     for group, names in zip(groups, labels, strict=True):
         counts[group].update({*names})
         counts[group][None] += 1
-    total = sum(counts.values(), collections.Counter())
+    total: collections.Counter = collections.Counter()
+    for of_group in counts.values():
+        total.update(of_group)
     order = {part: ORDER.index(part) if part in ORDER else k for k, part in enumerate(shares)}
     whole = sum(shares.values())
     lacks = {
@@ -46,15 +48,15 @@ def cut(
         digest = hashlib.sha256(group.encode('utf-8', 'replace')).hexdigest()
         return -counts[group][None], digest
 
-    left, part_of = sorted(counts, key=size), {}
+    left, part_of, todo = sorted(counts, key=size), {}, total.copy()
     while left:
-        todo = sum((counts[group] for group in left), collections.Counter())
-        names = [name for name in todo if name is not None]
+        names = [name for name, count in todo.items() if count and name is not None]
         rarest = min(names, key=lambda name: (todo[name], name)) if names else None
         for group in [group for group in left if counts[group][rarest]]:
             part = max(lacks, key=lambda p: (lacks[p][rarest], lacks[p][None], -order[p]))
             part_of[group] = part
             for name, count in counts[group].items():
                 lacks[part][name] -= count
+                todo[name] -= count
         left = [group for group in left if group not in part_of]
     return [part_of[group] for group in groups]
