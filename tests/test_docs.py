@@ -71,6 +71,9 @@ def test_the_pages_show_shapes_sources_examples_and_no_fields_of_linen(site: Pat
     networks = Page(site / 'docs/api/models.html')
     fusion = 'avsc_jax.models.clip_late_fusion.ClipLateFusion'
     assert not {f'{fusion}.parent', f'{fusion}.name'} & networks.ids
+    # one name for arrays of all kinds, and no constructors that repeat the fields
+    assert not any(text in ensemble.text for text in ('jaxlib', 'ndarray,', '~avsc_jax'))
+    assert 'class avsc_jax.models.clip_late_fusion.ClipLateFusion\u00b6' in networks.text
 
 
 @pytest.mark.parametrize('config', sorted(path.stem for path in ROOT.glob('configs/[!_]*.py')))
