@@ -8,7 +8,7 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,14 +70,13 @@ def rows_part(config: str) -> str:
     return '\n'.join([*lines[head : head + 2], *rows]) if rows else ''
 
 
-def _tokens(variants: dict[str, tuple[str, ...]]) -> str:
-    lines = [
-        f'- {axis.replace("_", " ")}: `{tokens[0]}`'
-        + ''.join(f', `{token}`' for token in tokens[1:])
-        for axis, tokens in variants.items()
-    ]
-    head = 'Tokens, the first of each kind being the default:'
-    return '\n'.join([head, '', *lines]) if lines else ''
+def _tokens(variants: Mapping[str, Collection[str]]) -> str:
+    lines = ['Tokens, the first of each kind being the default:', '']
+    for axis, tokens in variants.items():
+        words = tokens if isinstance(tokens, Mapping) else dict.fromkeys(tokens, '')
+        told = (f'`{token}`' + f' ({words[token]})' * bool(words[token]) for token in words)
+        lines.append(f'- {axis.replace("_", " ")}: {", ".join(told)}')
+    return '\n'.join(lines) if variants else ''
 
 
 def _fields(config: ConfigDict) -> str:
