@@ -117,7 +117,8 @@ def test_the_index_of_the_site_names_every_page() -> None:
     listed = set()
     for index in (ROOT / 'docs/index.md', ROOT / 'docs/api/index.md'):
         for block in re.findall(r'^```\{toctree\}\n(.*?)```', index.read_text(), re.S | re.M):
-            names = [line for line in block.splitlines() if line and not line.startswith(':')]
+            lines = [line for line in block.splitlines() if line and not line.startswith(':')]
+            names = [line.partition('<')[2].removesuffix('>') or line for line in lines]
             listed |= {(index.parent / f'{name}.md').resolve() for name in names}
     pages = {*(ROOT / 'docs').rglob('*.md')} - {ROOT / 'docs/index.md'}
     assert pages - listed == set()
