@@ -11,23 +11,23 @@ RUN python -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:${PYTHON}-slim AS base
 ENV PYTHONUNBUFFERED=1 \
-    TFDS_DATA_DIR=/work/data
+    TFDS_DATA_DIR=/data/tfds
 # the folder of downloaded weights and of compiled programs is made here, so that a volume is the user's
 RUN useradd --create-home --uid 1000 avsc \
-    && mkdir -p /work /home/avsc/.cache \
-    && chown avsc:avsc /work /home/avsc/.cache
+    && mkdir -p /data /home/avsc/.cache \
+    && chown avsc:avsc /data /home/avsc/.cache
 COPY --from=wheel /wheels /wheels
-WORKDIR /work
+WORKDIR /data
 
 FROM base AS cuda
 RUN python -m pip install --no-cache-dir "$(echo /wheels/*.whl)[web,cuda13]"
 USER 1000
-VOLUME ["/home/avsc/.cache", "/work"]
+VOLUME ["/home/avsc/.cache", "/data"]
 CMD ["avsc-predict", "--help"]
 
 # the last one is made where no target is named
 FROM base AS cpu
 RUN python -m pip install --no-cache-dir "$(echo /wheels/*.whl)[web]"
 USER 1000
-VOLUME ["/home/avsc/.cache", "/work"]
+VOLUME ["/home/avsc/.cache", "/data"]
 CMD ["avsc-predict", "--help"]
