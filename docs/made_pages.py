@@ -158,6 +158,9 @@ def plain_docstring(
         is_example = line.lstrip().startswith('>>>') or (is_example and bool(line.strip()))
         if is_text and line.startswith('    ') and not made[-1]:
             made += ['::', '']  # an indented block of code
+        # of two names with a space between them, Sphinx takes the first for a type
+        if names := re.match(r'\s+\w+(, \w+)+: ', line):
+            line = names[0].replace(', ', ',') + line[names.end() :]
         is_code = is_example or (is_text and line.startswith('    '))
         made.append(line if is_code else _escaped(line))
     lines[:] = made
