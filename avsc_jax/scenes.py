@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+#: The names of the ten scenes, in the order of all probabilities.
 SCENES = (
     'airport',
     'bus',

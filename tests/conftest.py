@@ -41,7 +41,7 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 pytest_plugins = ('run_of_both',)
 ROOT = Path(__file__).parents[1]
-NOT_DEFAULT = {'slow', 'parity', 'data', 'tf', 'web'}
+NOT_DEFAULT = {'slow', 'parity', 'data', 'tf', 'web', 'docs'}
 LIMIT_S = 10
 # One of each kind: layering, numbers, tables, a network, a front end, media, weights, a whole job.
 SMOKE = {

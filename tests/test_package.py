@@ -4,6 +4,7 @@ import ast
 import configparser
 import functools
 import importlib.metadata
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,8 +13,12 @@ import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import yaml
+
+import avsc_jax
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {'avsc_jax': 'avsc_jax', 'configs': 'avsc_jax/configs', 'tfds_tau': 'tfds_tau'}
@@ -104,13 +109,66 @@ def test_the_wheel_holds_the_code_its_data_and_the_licences(built: Path) -> None
     assert metadata['Requires-Python'] == '>=3.11'
 
 
-def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
+def test_the_sdist_holds_what_builders_testers_and_readers_need(built: Path) -> None:
     with tarfile.open(next(built.glob('*.tar.gz'))) as sdist:
-        top = {name.split('/')[1] for name in sdist.getnames() if '/' in name}
-    assert top == {
-        *FOLDERS, 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'PKG-INFO', 'README.md', 'LICENSE',
-        'THIRD_PARTY.md', 'avsc_jax.egg-info',
+        held = {name.partition('/')[2] for name in sdist.getnames()}
+    assert {name.split('/')[0] for name in held} - {''} == {
+        *FOLDERS, 'setup.py', 'setup.cfg', 'pyproject.toml', 'MANIFEST.in', 'PKG-INFO', 'README.md',
+        'LICENSE', 'THIRD_PARTY.md', 'avsc_jax.egg-info', 'tests', 'docs', 'benchmarks', 'colab',
+        'CHANGELOG.md', 'CITATION.cff', 'CONTRIBUTING.md', 'SECURITY.md', 'Dockerfile', '.github',
     }  # fmt: skip
+    tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'tests').rglob('*.py')}
+    others = {'tests/data_files/bento.mp4', 'docs/index.md', 'docs/conf.py', '.github/tag.png'}
+    others |= {'tfds_tau/dummy_data/meta.csv', 'avsc_jax/models/LICENSE.openai-CLIP-MIT'}
+    assert (tests | others) - held == set()
+
+
+@pytest.fixture(scope='module')
+def setup_py() -> ModuleType:
+    """setup.py, which sets nothing up when it is imported."""
+    spec = importlib.util.spec_from_file_location('setup_of_the_tree', ROOT / 'setup.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_description_of_the_package_has_no_link_into_the_tree(built: Path) -> None:
+    wheel = zipfile.ZipFile(next(built.glob('*.whl')))
+    name = next(name for name in wheel.namelist() if name.endswith('.dist-info/METADATA'))
+    metadata = Parser().parsestr(wheel.read(name).decode())
+    assert metadata['Description-Content-Type'] == 'text/markdown'
+    text = metadata.get_payload()
+    links = re.findall(r'\]\(([^)]+)\)', text)
+    assert '# avsc_jax' in text and 'Where to read on' in text
+    assert [link for link in links if not link.startswith('https://')] == []
+    assert bool(metadata['Project-URL']) == bool(avsc_jax.REPOSITORY)
+
+
+LINKS = 'See ![a [b]](.github/a.png) [the *docs*](docs/a.md#b), [x](https://x.org) and [up](#up).'
+
+
+def test_links_of_the_description_are_whole_where_the_address_is_known(setup_py) -> None:
+    said = setup_py.description(LINKS, 'https://h.org/o/p/blob/v1.0')
+    assert said == (
+        'See ![a [b]](https://h.org/o/p/raw/v1.0/.github/a.png) '
+        '[the *docs*](https://h.org/o/p/blob/v1.0/docs/a.md#b), [x](https://x.org) and [up](#up).'
+    )
+    assert {*setup_py.addresses('https://h.org/o/p')} >= {'Source', 'Changelog', 'Issues'}
+
+
+def test_links_of_the_description_are_plain_text_where_it_is_not(setup_py) -> None:
+    said = setup_py.description(LINKS, '')
+    assert said == 'See  the *docs*, [x](https://x.org) and [up](#up).'
+    assert setup_py.addresses('') == {}
+
+
+def test_the_version_is_the_same_everywhere(setup_py) -> None:
+    known = setup_py.constants()
+    assert known == {'__version__': avsc_jax.__version__, 'REPOSITORY': avsc_jax.REPOSITORY}
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    changelog = (ROOT / 'CHANGELOG.md').read_text()
+    versions = re.findall(r'^## \[(\d[^]]*)\]|^To be (\d\S*)\.$', changelog, re.MULTILINE)
+    assert citation['version'] == avsc_jax.__version__ == ''.join(versions[0])
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,8 @@
-"""The README and docs/ name things that exist, and the first screen has the two set-up commands."""
+"""The README and docs/ name things that exist, and their marked blocks of code run."""
 
 import ast
 import importlib.util
+import os
 import re
 import shlex
 import subprocess
@@ -18,8 +19,11 @@ README = (ROOT / 'README.md').read_text()
 FOLDERS = ('docs', 'colab')
 DOCUMENTS = (
     *('README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'THIRD_PARTY.md', 'tfds_tau/README.md'),
+    *('CHANGELOG.md', 'benchmarks/NOTES.md'),
     *sorted(
-        path.relative_to(ROOT).as_posix() for name in FOLDERS for path in (ROOT / name).glob('*.md')
+        path.relative_to(ROOT).as_posix()
+        for name in FOLDERS
+        for path in (ROOT / name).rglob('*.md')
     ),
 )
 # Of commands that a user gives; the notebooks run by themselves.
@@ -29,8 +33,12 @@ GIVEN = [name for name in DOCUMENTS if name == 'README.md' or name.startswith('d
 def blocks(document: str, language: str) -> list[str]:
     """The code blocks of a document in a language."""
     text = (ROOT / document).read_text()
-    return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
+    return re.findall(rf'```{language}(?: run)?\n(.*?)```', text, re.DOTALL)
 
+
+# Blocks that a test runs: ```bash run, or ```python run, which may begin with the name of its file.
+MARKED = re.compile(r'^```(bash|python) run\n(.*?)^```', re.MULTILINE | re.DOTALL)
+CLIPS = [f'clips/{name}/{k}' for name in ('park', 'street') for k in range(6)]
 
 COMMANDS = [line for name in GIVEN for block in blocks(name, 'bash') for line in block.splitlines()]
 
@@ -83,8 +91,37 @@ def test_an_extra_is_declared(name: str) -> None:
 @pytest.mark.parametrize('document', DOCUMENTS)
 def test_links_into_the_tree_lead_somewhere(document: str) -> None:
     path = ROOT / document
-    links = re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', path.read_text())
-    assert [link for link in links if not (path.parent / link).exists()] == []
+    lost = []
+    for link, anchor in re.findall(
+        r'\]\(([^)#:\s]*)(?:#([^)]*))?\)', without_code(path.read_text())
+    ):
+        target = path.parent / link if link else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            lost.append(f'{link}#{anchor}')
+    assert lost == []
+
+
+def without_code(text: str) -> str:
+    """A document without its blocks and pieces of code."""
+    return re.sub(r'^```.*?^```|`[^`\n]*`', '', text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub and the site name them."""
+    headings = re.findall(r'^#+ (.+)$', document.read_text(), re.MULTILINE)
+    plain = (re.sub(r'[^\w\- ]', '', heading.lower()) for heading in headings)
+    return {heading.strip().replace(' ', '-') for heading in plain}
+
+
+def test_the_index_of_the_site_names_every_page() -> None:
+    listed = set()
+    for index in (ROOT / 'docs/index.md', ROOT / 'docs/api/index.md'):
+        for block in re.findall(r'^```\{toctree\}\n(.*?)```', index.read_text(), re.S | re.M):
+            lines = [line for line in block.splitlines() if line and not line.startswith(':')]
+            names = [line.partition('<')[2].removesuffix('>') or line for line in lines]
+            listed |= {(index.parent / f'{name}.md').resolve() for name in names}
+    pages = {*(ROOT / 'docs').rglob('*.md')} - {ROOT / 'docs/index.md'}
+    assert pages - listed == set()
 
 
 def test_a_system_is_reproduced_demo_only_or_not_run() -> None:
@@ -149,3 +186,35 @@ def test_the_commands_of_the_readme_run_one_after_the_other(film, tmp_path) -> N
         )
         assert done.returncode == 0, f'{command}\n{done.stdout}{done.stderr}'
         assert done.stdout.strip(), command
+
+
+def marked_pages() -> list[str]:
+    """Pages with blocks that run, in the order in which the index of the site names them."""
+    names = re.findall(r'^\w\S*$', (ROOT / 'docs/index.md').read_text(), re.MULTILINE)
+    pages = [f'docs/{name}.md' for name in names if (ROOT / f'docs/{name}.md').exists()]
+    return [page for page in pages if MARKED.search((ROOT / page).read_text())]
+
+
+@pytest.mark.slow
+def test_marked_blocks_run_page_after_page(film, data_dir, tmp_path) -> None:
+    """As a reader gives them, in a folder outside the tree: what one page made, the next finds."""
+    for key, name in enumerate(('clip', 'recordings/evening', 'recordings/morning', *CLIPS)):
+        film(tmp_path / f'{name}.mp4', key=key)
+    environment = os.environ | {
+        'TFDS_DATA_DIR': str(data_dir),
+        'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}',
+    }
+    pages = marked_pages()
+    assert len(pages) >= 5
+    for page in pages:
+        for language, block in MARKED.findall((ROOT / page).read_text()):
+            file = re.match(r'# (\w+\.py)\n', block)
+            if file:
+                (tmp_path / file[1]).write_text(block)
+                continue
+            command = ['bash', '-ec'] if language == 'bash' else [sys.executable, '-c']
+            done = subprocess.run(
+                [*command, block], cwd=tmp_path, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f'{page}\n{block}\n{done.stdout}{done.stderr}'
+            assert done.stdout.strip(), f'{page}\n{block}'

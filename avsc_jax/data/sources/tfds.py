@@ -41,9 +41,11 @@ class Tau(DataSource):
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
         """Builds the demo if it is missing; TAU is never built by a run."""
         if config.data.source == 'demo' and not self.is_prepared(config.data, data_dir):
-            from tfds_tau.tfds_tau_dataset_builder import Builder
-
-            build(Builder(config=config.data.config, data_dir=data_dir))
+            build(
+                _module('tfds_tau_dataset_builder').Builder(
+                    config=config.data.config, data_dir=data_dir
+                )
+            )
 
     def warnings(self, data: Mapping, dataset: records.Dataset) -> list[str]:
         """Warns of made-up clips, and of folds that are not the official one."""
@@ -66,18 +68,28 @@ class Tau(DataSource):
 
 def demo_media(data_dir: Path) -> Path:
     """Renders the demo's media files that are missing; returns their folder."""
-    from tfds_tau import demo
-
-    folder = _demo_dir(data_dir)
+    demo, folder = _module('demo'), _demo_dir(data_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         return demo.render(folder)
 
 
 def _demo_dir(data_dir: Path) -> Path:
-    from tfds_tau.tfds_tau_dataset_builder import Builder
+    version = _module('tfds_tau_dataset_builder').Builder.VERSION
+    return data_dir / 'downloads' / f'tfds_tau_demo-{version}'
 
-    return data_dir / 'downloads' / f'tfds_tau_demo-{Builder.VERSION}'
+
+def _module(name: str) -> ModuleType:
+    """Imports a module of the package tfds_tau, unless another tfds_tau is in its way."""
+    import tfds_tau
+
+    place = Path(tfds_tau.__file__ or next(iter(tfds_tau.__path__)))
+    if not (place.parent / f'{name}.py').exists():
+        raise ValueError(
+            f'{place} hides the tfds_tau that is installed with this package; rename it, or give '
+            'the command in another folder'
+        )
+    return importlib.import_module(f'tfds_tau.{name}')
 
 
 def same_clips(one: str, other: str) -> bool:
