@@ -196,7 +196,7 @@ def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys)
             'has no option width; its options are',
         ),
         ('--config.select=f1', "select is 'f1'; it must be one of accuracy, log_loss"),
-        ('--config.loss.name=hinge', "no loss is called 'hinge'; there are cross_entropy"),
+        ('--config.loss.name=hinge', "loss.name is 'hinge'; it must be one of cross_entropy"),
         ('--config.epochs=many', "'many'"),
         ('--nonsense=1', 'nonsense'),
     ],

@@ -23,7 +23,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
-from avsc_jax.runtime import disk
+from avsc_jax.runtime import disk, nearest
 from tfds_tau import fetch
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
@@ -63,8 +63,8 @@ def main(args: Args) -> int:
 def _check(args: Args, known: list[str]) -> None:
     """Raises ValueError for flags that would fail after hours or be ignored."""
     config, options = args.generation.config, args.generation
-    if config is not None and config not in known:
-        raise ValueError(f'config {config!r} is not one of {", ".join(known)}')
+    if config is not None:
+        nearest.check('--config', config, known)
     if options.max_shard_size_mb:
         raise ValueError('--max_shard_size_mb does nothing here; give --num_shards')
     if options.beam_pipeline_options and options.nondeterministic_order:

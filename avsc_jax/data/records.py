@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from avsc_jax.data import content, media
+from avsc_jax.runtime import nearest
 
 FIELDS = (
     'clip_id', 'segment', 'audio', 'sample_rate', 'frames', 'frame_times', 'label', 'city',
@@ -192,7 +193,10 @@ class Dataset:
         known = self.builder.info.splits
         unknown = [part for part in split.split('+') if part.split('[')[0] not in known]
         if unknown:
-            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}')
+            meant = nearest.meant(unknown[0], known)
+            raise ValueError(
+                f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}{meant}'
+            )
 
 
 def opened(

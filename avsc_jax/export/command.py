@@ -22,7 +22,7 @@ from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.predict import predictor
 from avsc_jax.runs.load import load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import files
+from avsc_jax.runtime import files, nearest
 
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
@@ -63,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises an error for the first argument that is wrong, before any long work."""
-    if args.format not in FORMATS:
-        raise ValueError(f'--format is {args.format!r}; it must be one of {", ".join(FORMATS)}')
+    nearest.check('--format', args.format, FORMATS)
     if args.batch is not None and args.batch < 1:
         raise ValueError(f'--batch is {args.batch}; it must be 1 or more')
     if not RunFolder(args.run).is_done:

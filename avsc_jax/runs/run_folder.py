@@ -19,7 +19,7 @@ from avsc_jax.data import records
 from avsc_jax.models import build
 from avsc_jax.runs import checksums, familiarity, shapes
 from avsc_jax.runs.checkpoint import Checkpoints
-from avsc_jax.runtime import archives, files, multihost
+from avsc_jax.runtime import archives, files, multihost, nearest
 
 PACKAGES = ('avsc_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
 # What `checksums.json` names; tables carry checksums of their own, and text tables may be edited.
@@ -180,8 +180,8 @@ class RunFolder:
         file = self.path / name
         if not self.path.is_dir():
             raise FileNotFoundError(
-                f'there is no folder {self.path}; give the folder of a finished run, such as '
-                'runs/clip_fusion'
+                f'there is no folder {self.path}{nearest.path(self.path)}; give the folder of a '
+                'finished run, such as runs/clip_fusion'
             )
         if not file.is_file():
             raise FileNotFoundError(

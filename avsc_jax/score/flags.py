@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
 from avsc_jax.report.published import TABLES
+from avsc_jax.runtime import arguments as parsing
 from avsc_jax.runtime import cli
 
 DESCRIPTION = """\
@@ -135,7 +136,7 @@ def _are_runs(names: Sequence[str]) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command that scores tables."""
-    made = argparse.ArgumentParser(
+    made = parsing.Parser(
         prog='python -m avsc_jax.score',
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -221,7 +222,7 @@ def _add_old(parser: argparse.ArgumentParser) -> None:
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command that may stand in place of the first table."""
     made = {
-        name: argparse.ArgumentParser(prog=f'python -m avsc_jax.score {name}', description=text)
+        name: parsing.Parser(prog=f'python -m avsc_jax.score {name}', description=text)
         for name, text in COMMANDS.items()
     }
     for name in ('compare', 'runs', 'modalities'):

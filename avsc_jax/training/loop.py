@@ -15,7 +15,7 @@ from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import multihost, nearest
 from avsc_jax.training.optimizer import Schedule, with_rate
 from avsc_jax.training.steps import Steps
 
@@ -99,8 +99,7 @@ def selection(name: str, *, scored: bool = True) -> tuple[str, int]:
       name: one of SELECT.
       scored: whether the job has a split to score the epochs on.
     """
-    if name not in SELECT:
-        raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
+    nearest.check('select', name, SELECT)
     if not scored and name != 'last':
         raise ValueError(
             f'select is {name!r}, and a final run has no validation split to select on; it must '

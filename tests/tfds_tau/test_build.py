@@ -53,7 +53,10 @@ def test_without_a_config_all_that_is_there_is_built_and_the_rest_named(tmp_path
 
 @pytest.mark.parametrize(
     ('config', 'sentence'),
-    [('clips', 'zenodo.org/records/4477542'), ('clops', "'clops' is not one of demo, clips")],
+    [
+        ('clips', 'zenodo.org/records/4477542'),
+        ('clops', "--config is 'clops'; it must be one of demo, clips"),
+    ],
 )
 def test_what_is_missing_is_one_sentence(tmp_path, config, sentence):
     done = build(f'--config={config}', f'--data_dir={tmp_path}')

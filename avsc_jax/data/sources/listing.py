@@ -24,6 +24,7 @@ from avsc_jax.data import folder_walk, media
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import recordings
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable, some
 
 ENDINGS = {  # of files that hold sound or pictures
@@ -138,8 +139,8 @@ def _listed(place: Path) -> Listing:
         listing = _of_table(place)
     else:
         raise FileNotFoundError(
-            f'there is no folder or table {place}; name a folder that has a folder of files for '
-            'each class, or a CSV file with the columns path and label'
+            f'there is no folder or table {place}{nearest.path(place)}; name a folder that has a '
+            'folder of files for each class, or a CSV file with the columns path and label'
         )
     if len(listing.classes) < 2:
         raise ValueError(

@@ -21,6 +21,7 @@ from avsc_jax.data.sources.folder import Folder, summary
 from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
 from avsc_jax.data.windows import Wants
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable
 
 SHARES = {'train_inner': 0.8, 'test': 0.2}  # cross-validation needs no split of its own
@@ -132,7 +133,10 @@ class MediaSet:
         """Opens a split, such as 'train' or 'train+test'."""
         known = self.splits
         if unknown := [part for part in split.split('+') if part not in known]:
-            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}')
+            meant = nearest.meant(unknown[0], known)
+            raise ValueError(
+                f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}{meant}'
+            )
         clips = [clip for part in split.split('+') for clip in known[part]]
         audio, frames = self.wants.audio, self.wants.frames
         wants = dataclasses.replace(
