@@ -64,7 +64,7 @@ def check(where: str, recipe: Mapping[str, Any]) -> None:
       where: what the recipe is called in the sentence.
       recipe: its name and options; `paper`, the weights in the paper, is only shown.
     """
-    name = recipe.get('name')
+    name = str(recipe.get('name'))
     nearest.check(where, name, RECIPES)
     functions = (ensemble.average, ensemble.hitachi, RECIPES[name].function)
     known = {option for function in functions for option in options.of(function)} - {'classes'}

@@ -39,7 +39,7 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f' (did you mean {found[0]}?)' if found else ''
 
 
-def check(what: str, value: object, known: Collection[str], do: str = '') -> None:
+def check(what: str, value: object, known: Collection[str | None], do: str = '') -> None:
     """Raises ValueError, with the nearest name, for a value that is none of the known ones.
 
     Args:
@@ -52,7 +52,7 @@ def check(what: str, value: object, known: Collection[str], do: str = '') -> Non
     listed = ', '.join(name or "''" for name in known)
     more = f'; {do}' if do else ''
     raise ValueError(
-        f'{what} is {value!r}; it must be one of {listed}{meant(str(value), known)}{more}'
+        f'{what} is {value!r}; it must be one of {listed}{meant(str(value), filter(None, known))}{more}'
     )
 
 

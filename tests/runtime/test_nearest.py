@@ -14,7 +14,7 @@ KNOWN = ('accuracy', 'log_loss', 'resnet50')
     ('name', 'found'),
     [
         ('log_los', ['log_loss']),
-        ('LOG_LOSS', ['log_loss']),
+        ('ACURACY', ['accuracy']),
         (' accuracy', ['accuracy']),
         ('res', ['resnet50']),  # its begin, far below the cutoff
         ('re', []),
