@@ -39,21 +39,18 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f' (did you mean {found[0]}?)' if found else ''
 
 
-def check(what: str, value: object, known: Collection[str | None], do: str = '') -> None:
+def check(what: str, value: object, known: Collection[str | None]) -> None:
     """Raises ValueError, with the nearest name, for a value that is none of the known ones.
 
     Args:
       what: what the value is, such as 'config.select', the begin of the sentence.
       known: in the order of the sentence.
-      do: what else can be done, the end of the sentence.
     """
     if value in known:
         return
-    listed = ', '.join(name or "''" for name in known)
-    more = f'; {do}' if do else ''
-    raise ValueError(
-        f'{what} is {value!r}; it must be one of {listed}{meant(str(value), filter(None, known))}{more}'
-    )
+    listed = ', '.join("''" if name == '' else str(name) for name in known)
+    like = meant(str(value), filter(None, known))
+    raise ValueError(f'{what} is {value!r}; it must be one of {listed}{like}')
 
 
 def path(missing: Path) -> str:
