@@ -7,8 +7,10 @@ All flags of `tfds build` work (--data_dir, --manual_dir, --num_shards, --overwr
 lists them), except for the shard size. Without --config every config that has media is built.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -45,7 +47,7 @@ class Args(build.Args):
 def main(args: Args) -> int:
     """Builds the named config, or all; returns 1 if any fails."""
     if not flags.FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.WARNING)  # TFDS logs every step at INFO
+        logging.set_verbosity(logging.ERROR)  # TFDS logs every step, and warns of unbuilt configs
     tfds.disable_progress_bar()  # the builder shows its own
     Builder.workers, Builder.on_error = args.workers, args.on_error
     known, config = list(Builder.builder_configs), args.generation.config
@@ -95,7 +97,9 @@ def _built(args: Args, config: str) -> bool:
         generation=dataclasses.replace(args.generation, config=config),
     )
     try:
-        build.Args.execute(one)
+        # TFDS prints all that it knows of a data set; the builder says what a user needs
+        with contextlib.redirect_stdout(io.StringIO()):
+            build.Args.execute(one)
     except (ValueError, OSError) as error:
         return not _print_error(error, f'{config}: ')
     return True

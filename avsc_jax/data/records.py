@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from avsc_jax.data import content, media
+from avsc_jax.data import content, media, split_words
 from avsc_jax.runtime import nearest
 
 FIELDS = (
@@ -177,7 +177,7 @@ class Dataset:
     def records(self, split: str, *, fields: tuple[str, ...] = ('audio', 'frames')) -> Records:
         """Opens a split, such as 'train' or 'train_inner+validation'."""
         self._check(split)
-        return opened(self, split, split, fields)
+        return opened(self, split, self.title(split), fields)
 
     def outlines(self, split: str) -> list[dict]:
         """Returns the outline of each record of a split, such as 'train' or 'train+test'."""
@@ -187,7 +187,7 @@ class Dataset:
 
     def title(self, split: str) -> str:
         """Returns the name of a split for reports."""
-        return split
+        return split_words.title(split)
 
     def _check(self, split: str) -> None:
         known = self.builder.info.splits

@@ -128,7 +128,7 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         predictor, dataset, split, options.data_dir, options.media_dir, places=chosen
     )
     scores, num_clips = _scores(predictor, records)
-    about = f'{dataset.name} {split}, {num_clips:,} clips'
+    about = f'{dataset.name} {dataset.title(split)}, {num_clips:,} clips'
     about += f', by {len(chosen):,} of {total:,} records' * (len(chosen) < total)
     return {
         'run': printable(run.absolute().name),

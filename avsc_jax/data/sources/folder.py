@@ -13,12 +13,12 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media, records
+from avsc_jax.data import media, records, split_words
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing
-from avsc_jax.data.sources.source import DataSource, Forecast
+from avsc_jax.data.sources.source import DataSource, Forecast, build
 from avsc_jax.data.sources.tfds import demo_media
 from avsc_jax.runtime.files import locked
 
@@ -101,8 +101,7 @@ class Folder(DataSource):
             data_dir=data_dir,
         )
         builder.on_error = data.on_error
-        tfds.disable_progress_bar()  # the builder shows its own
-        builder.download_and_prepare()
+        build(builder)
 
     def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
         """Returns the identities of the data set as it is now; see DataSource.identities.
@@ -161,10 +160,11 @@ def _options(data: ConfigDict) -> dict[str, Any]:
 def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     """Describes the numbers of files per class and split, and files that are left out."""
     counts = collections.Counter(item.scene for item in listed.items)
+    sizes = (f'{split_words.title(split)} {len(items):,}' for split, items in lists.items())
     lines = [
         f'{len(listed.items):,} files of {len(counts)} classes in {listed.place}: '
         + ', '.join(f'{scene} {counts[scene]:,}' for scene in listed.classes),
-        'splits: ' + ', '.join(f'{split} {len(items):,}' for split, items in lists.items()),
+        'splits: ' + ', '.join(sizes),
     ]
     if not listed.has_groups:
         lines.append(

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avsc_jax.data import folder_walk, media
+from avsc_jax.data import folder_walk, media, split_words
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import recordings
@@ -347,9 +347,10 @@ def split(listing: Listing, shares: Mapping[str, float] = SHARES) -> dict[str, l
             scene = min(missing)
             groups = {item.group for item in items if item.scene == scene}
             raise ValueError(
-                f'the class {scene!r} of {listing.place} has no clip in {name}: its '
-                f'{len(groups)} {"groups" if listing.has_groups else "files"} are too few, or in '
-                'groups with too many others; give it three or more, or name the splits yourself'
+                f'the class {scene!r} of {listing.place} has no clip in '
+                f'{split_words.title(name)}: its {len(groups)} '
+                f'{"groups" if listing.has_groups else "files"} are too few, or in groups with too '
+                'many others; give it three or more, or name the splits yourself'
             )
     return {name: parts.get(name, []) for name in SHARES}
 

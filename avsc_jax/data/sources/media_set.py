@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media
+from avsc_jax.data import media, split_words
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.decode_workers import MAX_WORKERS, Readers
 from avsc_jax.data.sources import listing
@@ -152,7 +152,7 @@ class MediaSet:
         return [opened.outline(index) for index in range(len(opened))]
 
     def title(self, split: str) -> str:
-        return split
+        return split_words.title(split)
 
 
 class Files(Sequence):
