@@ -406,12 +406,14 @@ class Paired(NamedTuple):
       standard_error: standard deviation of the differences of the bootstrap's draws.
       interval: percentiles of these differences.
       p_value: two-sided, of the sign-flip test over groups.
+      groups: the number of groups that all of these rest on.
     """
 
     difference: float
     standard_error: float
     interval: tuple[float, float]
     p_value: float
+    groups: int
 
 
 def paired_test(
@@ -461,6 +463,7 @@ def paired_test(
             standard_error=float(np.std(values, ddof=1)),
             interval=_percentiles(values, level),
             p_value=_sign_flips(np.bincount(group, share * gaps), seed),
+            groups=int(group.max()) + 1,
         )
     return result
 
