@@ -59,6 +59,13 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f'config.cross_validation is {folds_}; it must be 2 or more')
 
 
+def check_clips(config: ConfigDict, dataset: records.Dataset) -> None:
+    """Raises ValueError for classes of too few groups to choose C by; decodes nothing."""
+    listed = dataset.outlines(config.data.train)
+    ids, labels = ([outline[key] for outline in listed] for key in ('clip_id', 'label'))
+    _cut(config, dataset, np.array(labels), ids)
+
+
 def run(
     config: ConfigDict,
     folder: run_folder.RunFolder,
@@ -75,9 +82,7 @@ def run(
 
     Probabilities and rows are None for a run that trains on all clips. See `train.fitted`.
     """
-    listed = dataset.outlines(config.data.train)
-    ids, labels = ([outline[key] for outline in listed] for key in ('clip_id', 'label'))
-    _cut(config, dataset, np.array(labels), ids)  # before anything is decoded
+    check_clips(config, dataset)  # before anything is decoded
     names = [*dict.fromkeys(config.data[part] for part in ('train', 'test') if part in config.data)]
     encoded = examples.extract(
         config,

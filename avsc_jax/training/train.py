@@ -109,6 +109,7 @@ def run(
             ensemble.run(config, folder, flags, stored=stored, dry_run=dry_run)
             return
         check(config)
+        check_clips(config, data_dir)
         if download_weights and config.weights == 'pretrained':
             download(config, weights_dir)
         run_network(prepared(config, folder, folders, stored), fresh=fresh, dry_run=dry_run)
@@ -132,6 +133,14 @@ def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path)
         now = sources.find(config.data.name).identities(config, data_dir)
         if now is not None:
             folder.check_data(now)
+
+
+def check_clips(config: ConfigDict, data_dir: Path) -> None:
+    """Raises for clips of one's own that cannot be trained on, before weights are asked for."""
+    source = sources.find(config.data.name)
+    source.check(config.data, data_dir)
+    if config.kind == 'probe' and source.is_prepared(config.data, data_dir):
+        probe.check_clips(config, source.open(config.data, data_dir))
 
 
 def run_network(job: Job, *, fresh: bool = False, dry_run: bool) -> None:

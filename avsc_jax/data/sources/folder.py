@@ -60,6 +60,16 @@ class Folder(DataSource):
         data.config = f'{stem}-{digest}'
         config.paper = ConfigDict()  # no scores are published for these clips
 
+    def check(self, data: Mapping, data_dir: Path) -> None:
+        """Raises ValueError or FileNotFoundError for a folder or table that cannot be split."""
+        place = Path(data['folder'])
+        if data['folder'] and (place.exists() or not self.is_prepared(data, data_dir)):
+            self.lists(listing.read(place, data['needs']))
+
+    def lists(self, listed: listing.Listing) -> dict[str, list[Clip]]:
+        """Returns the clips of each split; raises ValueError if a class has none to train on."""
+        return listing.split(listed)
+
     def command(self, data: Mapping, data_dir: Path) -> str:
         """Returns the command of a run, which builds the data set first."""
         return (
@@ -82,7 +92,7 @@ class Folder(DataSource):
             print(f'{place} is missing; its data set was built before and is used', file=sys.stderr)
             return
         clips = listing.read(place, data.needs)
-        lists = listing.split(clips)
+        lists = self.lists(clips)
         print(summary(clips, lists), file=sys.stderr)
         if built:
             stored = records.open_dataset(data.name, data.config, data_dir).builder
@@ -124,7 +134,7 @@ class Folder(DataSource):
         if not data['folder']:
             return super().forecast(data, data_dir)
         clips = listing.read(Path(data['folder']), data['needs'])
-        parts = listing.split(clips)
+        parts = self.lists(clips)
         parts['train'] = parts['train_inner'] + parts['validation']
         stills = {
             split: sum(item.video.lower().endswith(media.PICTURES) for item in part)

@@ -48,6 +48,10 @@ class OwnMedia(Folder):
         """Returns the command of a run, which reads the files."""
         return super().command(data, data_dir).replace('SYSTEM', 'probe')
 
+    def lists(self, listed: listing.Listing) -> dict[str, list[Clip]]:
+        """Returns the clips of each split, without one for validation."""
+        return listing.split(listed, SHARES)
+
     def is_prepared(self, data: Mapping, data_dir: Path) -> bool:
         """Returns whether the files are there; of the demo, which a run renders, never."""
         return bool(data['folder']) and Path(data['folder']).exists()
@@ -71,7 +75,7 @@ class OwnMedia(Folder):
         )
         listed = listing.read(place, data['needs'])
         name = f'{data["name"]}/{data["config"]}'
-        lists = listing.split(listed, SHARES)
+        lists = self.lists(listed)
         return MediaSet(name, listed, lists, wants, data['on_error'] == 'skip')
 
     def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:

@@ -51,6 +51,12 @@ class DataSource:
     def settle(self, config: ConfigDict) -> None:
         """Sets config fields that depend on others, once all overrides are applied."""
 
+    def check(self, data: Mapping, data_dir: Path) -> None:
+        """Raises for clips that cannot be trained on, before weights are asked for or fetched.
+
+        It is quick: no media are opened.
+        """
+
     def command(self, data: Mapping, data_dir: Path) -> str:
         """Returns the command that builds the data set, for errors."""
         raise NotImplementedError

@@ -354,3 +354,46 @@ def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(built, tmp_pat
     left = built(on_error='skip')
     assert left.left_out == ['bar/0a.wav', 'tram/1b.wav'] and {*decoded} <= {'0a.wav'}
     assert left.num_records('train_inner') == 6
+
+
+def _no_table(folder):
+    (folder.parent / 'clips.csv').write_text('path,label\nnowhere/1.wav,bar\nnowhere/2.wav,zoo\n')
+    return folder.parent / 'clips.csv'
+
+
+def _damaged_table(folder):
+    (folder.parent / 'clips.csv').write_bytes(b'path,label\n\xff\xfe1.wav,bar\n')
+    return folder.parent / 'clips.csv'
+
+
+def _empty_class(folder):
+    (folder / 'gym').mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('make', 'sentence'),
+    [
+        (lambda folder: folder.with_name('sunds'), r'there is no .*sunds \(did you mean .*sounds'),
+        (_empty_class, r'gym holds no videos, sounds or pictures'),
+        (_no_table, r'none of the 2 files of .*clips.csv exists'),
+        (_damaged_table, r'clips.csv is not UTF-8 text'),
+    ],
+)
+@pytest.mark.parametrize('tokens', ['hitachi_audio', 'probe', 'probe,openl3_audio'])
+@pytest.mark.parametrize('flag', ['--download_weights', '--dry_run'])
+def test_own_clips_are_checked_before_weights_are_asked_for_or_fetched(
+    train, tmp_path, monkeypatch, make, sentence, tokens, flag
+):
+    """The weights are missing, and a download would be an error of the test's own."""
+    monkeypatch.setattr('avsc_jax.weights.download_all', pytest.fail)
+    place = make(sounds(tmp_path / 'sounds', per_class=5))
+    weights = [f'--weights_dir={tmp_path / "none"}', '--weights=pretrained']
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        train(tokens, place, *weights, flag)
+
+
+def test_a_class_too_small_for_a_probe_is_told_before_its_weights(train, tmp_path):
+    folder = sounds(tmp_path / 'sounds', per_class=2)
+    with pytest.raises(ValueError, match=r"class 'bar' has 1 groups to train on"):
+        train('probe,openl3_audio', folder, f'--weights_dir={tmp_path / "none"}')
