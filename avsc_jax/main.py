@@ -199,12 +199,7 @@ def parse(arguments: list[str]) -> ConfigDict:
         # config_flags puts the traceback of a config into the message; its last line is the error
         sentence = re.sub(r'^[\w.]*Error: ', '', str(error).strip().splitlines()[-1])
         raise ValueError(f'{sentence} (--help lists the flags)') from error
-    fields.check(FLAGS.config)
-    with FLAGS.config.unlocked():
-        FLAGS.config.kind = FLAGS.config.get('kind', 'train')
-        for name in fields.DATA_FILLED:
-            if name not in FLAGS.config.data:
-                FLAGS.config.data[name] = fields.DATA_FIELDS[name].default
+    fields.completed(FLAGS.config)
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
     if FLAGS.fold is not None and not sources.find(FLAGS.config.data.name).has_folds:

@@ -236,6 +236,17 @@ def check(config: ConfigDict) -> None:
     check_kind(config)
 
 
+def completed(config: ConfigDict) -> ConfigDict:
+    """Checks a config as its file gives it, and sets in it the fields that a file may leave out."""
+    check(config)
+    with config.unlocked():
+        config.kind = config.get('kind', 'train')
+        for name in DATA_FILLED:
+            if name not in config.data:
+                config.data[name] = DATA_FIELDS[name].default
+    return config
+
+
 def check_kind(config: ConfigDict) -> None:
     """Raises ValueError if the sections of a config are not those of its kind of job."""
     kind = config.get('kind', 'train')

@@ -106,7 +106,7 @@ def run(
     with contextlib.nullcontext() if dry_run else folder.alone():
         if is_ensemble:
             flags = dependencies.flags(folders, download_weights)
-            ensemble.run(config, folder, flags, stored=stored, dry_run=dry_run)
+            ensemble.run(config, folder, folders, flags, stored=stored, dry_run=dry_run)
             return
         check(config)
         check_clips(config, data_dir)
