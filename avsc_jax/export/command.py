@@ -22,7 +22,7 @@ from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.predict import predictor
 from avsc_jax.runs.load import load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import files, nearest
+from avsc_jax.runtime import compiling, files, nearest
 
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
@@ -113,7 +113,8 @@ def _cases(args: argparse.Namespace, system: System) -> list[Case]:
     for name, record in records.items():
         given = run.members[0].preprocess(record)
         given = given if isinstance(given, dict) else {'image': given}
-        probs = np.asarray(jax.jit(system.network)(given))
+        with compiling.said(args.run.name):
+            probs = np.asarray(jax.jit(system.network)(given))
         cases.append(Case(name, system.items(record), given, probs))
     return cases
 

@@ -212,7 +212,7 @@ def source_of(name: str) -> Source:
     sources = published_sources()
     if name not in sources:
         meant = nearest.meant(name, sources)
-        sentence = f'no weights are published for {name}{meant}; there are {", ".join(sources)}'
+        sentence = f'no weights are published for {name}; there are {", ".join(sources)}{meant}'
         _raise_unknown(sentence, name, sources)
     return sources[name]
 

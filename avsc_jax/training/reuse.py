@@ -40,8 +40,7 @@ def _same(member: Member, config: ConfigDict, folders: Mapping[str, Path | None]
     """Returns a member in the folder of a run that is the same, or as it is if there is none."""
     if not (beside := [*_finished(member.folder.path)]):
         return member
-    data_dir, weights_dir = folders['data_dir'], folders['weights_dir']
-    assert data_dir and weights_dir
+    data_dir, weights_dir = (Path(folders[name] or '') for name in ('data_dir', 'weights_dir'))
     try:
         wanted = _resolved(member, config, data_dir)
         if wanted.get('members'):  # made of other runs, which would have to be the same, too

@@ -23,7 +23,7 @@ from avsc_jax.runs import familiarity, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import compiling, multihost
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import config as fields
 from avsc_jax.training import (
@@ -370,9 +370,11 @@ def train(
     mix = partial(mixup, alpha=alpha) if alpha else None
     steps = Steps(model, transformation, loss, prepare=loaded.prepare, embed=loaded.embed, mix=mix)
     checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
+    with compiling.said(f'the initial values of {config.model.name}'):
+        state = start(TrainState.create(model, transformation, seed=config.seed))
     loop.fit(
         steps,
-        start(TrainState.create(model, transformation, seed=config.seed)),
+        state,
         splits['train'],
         splits.get('valid'),
         epochs=config.epochs,
