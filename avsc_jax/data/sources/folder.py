@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import media, records, split_words
+from avsc_jax.data import folder_walk, media, records, split_words
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
@@ -182,10 +182,9 @@ def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
             'scores are too good: group them by folders in the class folders, or by a column group'
         )
     if listed.left_out:
-        lines.append(
-            f'note: {len(listed.left_out):,} files in no class folder, or of other kinds, are '
-            f'left out: {listed.left_out[0]}'
-        )
+        astray, others = folder_walk.taken(listed.left_out, tuple(listing.ENDINGS))
+        others |= {'files in no class folder': astray} if astray else {}
+        lines += folder_walk.counted(others)
     lines += [f'note: {note}' for note in listed.notes]
     return '\n'.join(lines)
 
