@@ -198,6 +198,9 @@ def parse(arguments: list[str]) -> ConfigDict:
     except (flags.Error, TypeError) as error:
         # config_flags puts the traceback of a config into the message; its last line is the error
         sentence = re.sub(r'^[\w.]*Error: ', '', str(error).strip().splitlines()[-1])
+        unknown = re.match(r"Unknown command line flag '(\w+)'", sentence)
+        if unknown and unknown[1] in fields.FIELDS:
+            sentence = f'{unknown[0]} (did you mean --config.{unknown[1]}?)'
         raise ValueError(f'{sentence} (--help lists the flags)') from error
     fields.completed(FLAGS.config)
     if FLAGS.fold_file and FLAGS.fold is None:

@@ -66,11 +66,7 @@ def _check(args: argparse.Namespace) -> None:
     nearest.check('--format', args.format, FORMATS)
     if args.batch is not None and args.batch < 1:
         raise ValueError(f'--batch is {args.batch}; it must be 1 or more')
-    if not RunFolder(args.run).is_done:
-        raise FileNotFoundError(
-            f'{args.run} holds no finished run (no file DONE); name the --workdir '
-            'of a finished run of avsc_jax.main'
-        )
+    RunFolder(args.run).check_done()
     if RunFolder(args.run).config['kind'] == 'ensemble':
         raise ValueError(
             f'{args.run} is an ensemble and has no network of its own; export its members'

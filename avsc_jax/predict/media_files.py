@@ -279,6 +279,11 @@ def find(
                 print(printable(f'note: in {path}, {note}'), file=sys.stderr)
         else:
             files.append(path)
+    if not files and (runs := [path for path in named if (path / 'DONE').exists()]):
+        raise ValueError(
+            f'{runs[0]} is the folder of a run, not a clip; give it as --model={runs[0]}, and name '
+            'media files'
+        )
     if not files:
         none = ''.join(f' ({line})' for line in folder_walk.counted(left_out))
         raise FileNotFoundError(

@@ -46,6 +46,15 @@ class RunFolder:
     def is_done(self) -> bool:
         return (self.path / 'DONE').exists()
 
+    def check_done(self) -> None:
+        """Raises FileNotFoundError unless a run is finished here."""
+        if not self.is_done:
+            like = nearest.path(self.path)
+            raise FileNotFoundError(
+                f'{self.path} holds no finished run{like}; name the run folder, --workdir, of a '
+                'finished run of avsc_jax.main'
+            )
+
     @property
     def num_classes(self) -> int:
         return len(self.read_json('classes.json'))
@@ -178,6 +187,11 @@ class RunFolder:
           ValueError: the file is damaged, has changed, or is of another shape.
         """
         file = self.path / name
+        if self.path.is_file():
+            raise ValueError(
+                f'{self.path} is a file; give the folder of a finished run, such as '
+                'runs/clip_fusion'
+            )
         if not self.path.is_dir():
             raise FileNotFoundError(
                 f'there is no folder {self.path}{nearest.path(self.path)}; give the folder of a '

@@ -60,7 +60,9 @@ def path(missing: Path) -> str:
     """
     with contextlib.suppress(OSError, ValueError):  # a name may be too long, or hold a zero byte
         parts = [*reversed([missing, *missing.parents])]
-        place = next(part for part in parts if not part.exists())
+        place = next((part for part in parts if not part.exists()), None)
+        if place is None or not place.parent.is_dir():
+            return ''
         inside = itertools.islice(place.parent.iterdir(), MOST_FILES)
         siblings = sorted(one.name for one in inside if not one.name.startswith('.'))
         for name in names(place.name, siblings):

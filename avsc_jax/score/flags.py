@@ -9,7 +9,7 @@ from pathlib import Path
 from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
 from avsc_jax.report.published import TABLES
 from avsc_jax.runtime import arguments as parsing
-from avsc_jax.runtime import cli
+from avsc_jax.runtime import cli, nearest
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -96,6 +96,10 @@ def parse(arguments: list[str]) -> tuple[str | None, argparse.Namespace]:
     if arguments and arguments[0] in COMMANDS and not _is_table(Path(arguments[0])):
         mode = 'compare' if arguments[0] == 'runs' else arguments[0]
         return mode, commands()[arguments[0]].parse_args(arguments[1:])
+    first = arguments[0] if arguments else ''
+    is_word = first[:1].isalpha() and not Path(first).exists()
+    if is_word and (like := nearest.names(first, COMMANDS)):
+        raise cli.UsageError(f'{first} is no table and no command (did you mean {like[0]}?)')
     options = parser().parse_args(arguments)
     mode = _mode(options)
     options.recipe = options.recipe or 'mean'

@@ -93,8 +93,7 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raises an error for the first argument that is wrong, before any long work."""
     for run in options.runs:
-        if not RunFolder(run).is_done:
-            raise FileNotFoundError(f'{run} holds no finished run; name finished run folders')
+        RunFolder(run).check_done()
     if options.clips is not None and options.clips < 1:
         raise ValueError(f'--clips is {options.clips}; it must be 1 or more')
     if options.out and options.out.suffix not in WRITERS:

@@ -359,7 +359,10 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch, cap
         (['--jsonl=out.txt'], 'out.txt must end in .jsonl'),
         (['--timeline=none/out.tsv'], 'none is not a folder; make it first'),
         (['--shard=3/2'], "--shard is '3/2'; it must be i/n"),
-        (['--dataset=demo'], 'give one input: files, --dataset or --follow'),
+        (
+            ['--dataset=demo'],
+            'give one input: files .*, --dataset or --follow',
+        ),
     ],
 )
 def test_what_cannot_be_asked_of_files_is_a_sentence(both, clips, arguments, sentence):

@@ -54,5 +54,6 @@ def test_the_existing_path_next_to_a_missing_one_is_told(tmp_path, monkeypatch):
         nearest.path(tmp_path / 'runs/Clip_Fusion')
         == f' (did you mean {tmp_path}/runs/clip_fusion?)'
     )
-    for path in ('runs/hidden', 'nothing', 'x' * 5000, 'a\0b'):
+    (tmp_path / 'file').touch()
+    for path in ('runs/hidden', 'nothing', 'x' * 5000, 'a\0b', 'file', 'file/x', 'runs'):
         assert nearest.path(Path(path)) == ''

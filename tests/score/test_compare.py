@@ -234,6 +234,10 @@ def test_a_table_that_is_called_like_a_command_is_the_table(runs, tmp_path, caps
     make_run(tmp_path / 'compare', ANSWERS['one'])
     assert score.main(['compare']) == 0
     assert 'log loss' in capsys.readouterr().out
+    with pytest.raises(
+        cli.UsageError, match=r'chek is no table and no .* \(did you mean check\?\)'
+    ):
+        score.main(['chek', 'one'])
     with pytest.raises(cli.UsageError, match='are required'):
         score.main(['modalities', 'one=runs/one'])
 
