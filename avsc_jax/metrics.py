@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avsc_jax.runtime import nearest
 from avsc_jax.types import Array, Float, Int
 
 Terms = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs [N, C], labels [N]) -> [N]
@@ -470,8 +471,7 @@ def paired_test(
 
 def _terms(metric: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns each item's score by the metric of this name."""
-    if metric not in TERMS:
-        raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
+    nearest.check('metric', metric, TERMS)
     return TERMS[metric](probs, labels)
 
 

@@ -246,7 +246,8 @@ def open_dataset(name: str, config: str, data_dir: Path, command: str = '') -> D
     command = command or f'tfds build {named} --file_format=array_record --data_dir={data_dir}'
     folder = _version_dir(name, config, data_dir)
     if folder is None:
-        raise FileNotFoundError(f'{named} is not prepared in {data_dir}; run: {command}')
+        meant = nearest.path(data_dir / name / config)
+        raise FileNotFoundError(f'{named} is not prepared in {data_dir}{meant}; run: {command}')
     builder = tfds.builder_from_directory(folder)
     if (format_ := builder.info.file_format.value) != 'array_record':
         raise ValueError(

@@ -125,7 +125,7 @@ def _check(args: argparse.Namespace) -> None:
     for wrong, sentence in (
         (
             inputs != 1,
-            'give one input: files (as in avsc-predict holiday.mp4), --dataset or --follow',
+            'give one input: files, --dataset or --follow, as in avsc-predict holiday.mp4',
         ),
         (
             args.encoder

@@ -14,8 +14,8 @@ from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import ClipName
 
 WINDOW = re.compile(r'@[\d.]+s$')  # ends the clip id of a window of one's own file
-# A 95 % interval of a bootstrap holds the truth in 72 % of cases with 3 groups, 84 to 90 % with 10,
-# and 92 to 93 % with 30 (means of exponential and of normal groups, 2,000 cases each).
+# A 95 % interval of a bootstrap holds the truth in 68 to 73 % of cases with 3 groups, 84 to 90 %
+# with 10, and 92 to 93 % with 30 (means of exponential and of normal groups, 2,000 cases each).
 FEWEST_GROUPS = 10  # with fewer no interval is shown
 FEW_GROUPS = 30  # with fewer it is shown with a caution
 

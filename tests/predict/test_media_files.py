@@ -361,7 +361,7 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch, cap
         (['--shard=3/2'], "--shard is '3/2'; it must be i/n"),
         (
             ['--dataset=demo'],
-            'give one input: files .*, --dataset or --follow',
+            'give one input: files, --dataset or --follow',
         ),
     ],
 )
