@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from avsc_jax.runtime import options
+from avsc_jax.runtime import nearest, options
 from avsc_jax.types import Array, Float, Int
 
 
@@ -170,7 +170,6 @@ def make_loss(settings: ConfigDict) -> Callable[[jax.Array, jax.Array], jax.Arra
     """
     settings = settings.to_dict()
     name = settings.pop('name', None)
-    if name not in LOSSES:
-        raise ValueError(f'no loss is called {name!r}; there are {", ".join(LOSSES)}')
+    nearest.check('loss.name', name, LOSSES)
     options.check(name, LOSSES[name], settings)
     return partial(LOSSES[name], **settings)

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
 from avsc_jax.runs import checksums, run_folder
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import multihost, nearest
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, sweep, train
 from avsc_jax.training import resolve as resolving
@@ -201,14 +201,12 @@ def parse(arguments: list[str]) -> ConfigDict:
             resolving.add(FLAGS.config, override)
     except (flags.Error, TypeError) as error:
         # config_flags puts the traceback of a config into the message; its last line is the error
-        sentence = re.sub(r'^\w+Error: ', '', str(error).strip().splitlines()[-1])
+        sentence = re.sub(r'^[\w.]*Error: ', '', str(error).strip().splitlines()[-1])
+        unknown = re.match(r"Unknown command line flag '(\w+)'", sentence)
+        if unknown and unknown[1] in fields.FIELDS:
+            sentence = f'{unknown[0]} (did you mean --config.{unknown[1]}?)'
         raise ValueError(f'{sentence} (--help lists the flags)') from error
-    fields.check(FLAGS.config)
-    with FLAGS.config.unlocked():
-        FLAGS.config.kind = FLAGS.config.get('kind', 'train')
-        for name in fields.DATA_FILLED:
-            if name not in FLAGS.config.data:
-                FLAGS.config.data[name] = fields.DATA_FIELDS[name].default
+    fields.completed(FLAGS.config)
     if FLAGS.fold_file and FLAGS.fold is None:
         raise ValueError('--fold_file names the folds; --fold=0 ... 4 must say which to report on')
     if FLAGS.fold is not None and not sources.find(FLAGS.config.data.name).has_folds:
@@ -240,7 +238,11 @@ def _parse_flags(arguments: list[str]) -> None:
     FLAGS['sweep'].unparse()  # otherwise its values would add to those of an earlier parse
     for name in [name for name in FLAGS if name.startswith('config.')]:
         delattr(FLAGS, name)  # belongs to the config of an earlier parse
-    FLAGS([sys.argv[0], *arguments])
+    if more := FLAGS([sys.argv[0], *arguments])[1:]:
+        raise ValueError(
+            f'{more[0]!r} is one argument too many; give flags, such as '
+            '--config=configs/clip_fusion.py:demo,strict (no spaces between tokens)'
+        )
 
 
 def _check_field(config: ConfigDict, path: str, value: str) -> None:
@@ -254,8 +256,10 @@ def _check_field(config: ConfigDict, path: str, value: str) -> None:
                     f'this config does not set config.{name}, and a flag only changes what it '
                     f'sets; write it into a copy of the file (a flag can change {known})'
                 )
+            meant = nearest.meant(name, known.split(', '))
             raise ValueError(
-                f'there is no field {path}: {name!r} is unknown; known are {known or "none here"}'
+                f'there is no field {path}: {name!r} is unknown{meant}; known are '
+                f'{known or "none here"}'
             )
         if hasattr(ConfigDict, name):
             raise ValueError(f'no flag can set {path}; write it into a copy of the config file')
@@ -304,10 +308,11 @@ def _find_config(argument: str) -> str:
         return argument
     packaged = Path(configs.__path__[0]) / Path(path).name
     if not packaged.exists():
-        names = sorted(f.stem for f in packaged.parent.glob('[!_]*.py') if f.stem != 'common')
+        names = sorted(f.name for f in packaged.parent.glob('[!_]*.py') if f.stem != 'common')
+        known = [f'configs/{name}' for name in names]
         raise FileNotFoundError(
-            f'there is no config {path}; the package has '
-            + ', '.join(f'configs/{name}.py' for name in names)
+            f'there is no config {path}{nearest.meant(path, known) or nearest.path(Path(path))}; '
+            f'the package has {", ".join(known)}'
         )
     return f'{flag}={packaged}{colon}{tokens}'
 

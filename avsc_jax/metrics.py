@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from avsc_jax.runtime import nearest
 from avsc_jax.types import Array, Float, Int
 
 Terms = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs [N, C], labels [N]) -> [N]
@@ -406,12 +407,14 @@ class Paired(NamedTuple):
       standard_error: standard deviation of the differences of the bootstrap's draws.
       interval: percentiles of these differences.
       p_value: two-sided, of the sign-flip test over groups.
+      groups: the number of groups that all of these rest on.
     """
 
     difference: float
     standard_error: float
     interval: tuple[float, float]
     p_value: float
+    groups: int
 
 
 def paired_test(
@@ -461,14 +464,14 @@ def paired_test(
             standard_error=float(np.std(values, ddof=1)),
             interval=_percentiles(values, level),
             p_value=_sign_flips(np.bincount(group, share * gaps), seed),
+            groups=int(group.max()) + 1,
         )
     return result
 
 
 def _terms(metric: str, probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns each item's score by the metric of this name."""
-    if metric not in TERMS:
-        raise ValueError(f"metric is {metric!r}; it must be 'log_loss' or 'accuracy'")
+    nearest.check('metric', metric, TERMS)
     return TERMS[metric](probs, labels)
 
 

@@ -4,8 +4,17 @@ from collections.abc import Collection, Mapping
 
 from ml_collections import ConfigDict
 
-DATA_TOKENS = ('demo', 'tau')  # neither: TAU if it is prepared, else the demo
-PROTOCOL_TOKENS = ('strict', 'final')  # neither: the paper's own; some configs take no final
+from avsc_jax.runtime import nearest
+
+# Token -> a few words. Neither: TAU if it is prepared, else the demo.
+DATA_TOKENS = {'demo': 'made-up clips', 'tau': 'the real ones'}
+# Neither: the paper's own; some configs take no final.
+PROTOCOL_TOKENS = {
+    'strict': 'select on clips that nothing is reported on',
+    'final': 'train on all clips, report nothing',
+}
+
+IMPLIED = ('auto', 'paper')  # data and protocol without a token
 
 # Small networks of the same families, for demo data; a RegNetX of few groups compiles faster.
 SIBLINGS = dict(
@@ -47,9 +56,38 @@ PROBED = dict(
 WITHOUT_HEAD = {name: dict(num_classes=0) for name in ('tf_efficientnet_lite0', 'yamnet')}
 
 
+class TokenError(ValueError):
+    """A token is none that a config knows.
+
+    Attributes:
+      token: the wrong one.
+      axes: axis -> its tokens, perhaps with a few words; see `parse`.
+    """
+
+    token: str
+    axes: Mapping[str, Collection[str]]
+
+
+def unknown(token: str, axes: Mapping[str, Collection[str]]) -> TokenError:
+    """Returns the error of an unknown token, which lists the known ones; see `TokenError`."""
+    known, listed = [], []
+    for axis, tokens in axes.items():
+        words = tokens if isinstance(tokens, Mapping) else dict.fromkeys(tokens, '')
+        names = [name for name in words if name not in IMPLIED]
+        known += names
+        told = (name + f' ({words[name]})' * bool(words[name]) for name in names)
+        listed.append(f'{axis}: {", ".join(told)}')
+    error = TokenError(
+        f'the config knows no token {token!r}{nearest.meant(token, known)}; tokens after the colon '
+        f'are {"; ".join(listed)}'
+    )
+    error.token, error.axes = token, axes
+    return error
+
+
 def parse(
     argument: str | None,
-    variants: Mapping[str, tuple[str, ...]],
+    variants: Mapping[str, Collection[str]],
     *,
     final: bool = False,
     joined: Collection[str] = (),
@@ -57,26 +95,28 @@ def parse(
     """Parses comma-separated tokens, in any order and at most one per axis; returns axis -> token.
 
     Args:
-      variants: axis -> its tokens, the first being the default.
+      variants: axis -> its tokens, the first being the default; or token -> a few words about it,
+        for the error of an unknown one.
       final: whether the config takes the token `final`, which trains on all data.
       joined: the axes of which several tokens, with + between them, are one, too.
+
+    Raises:
+      TokenError: a token is unknown.
+      ValueError: two tokens exclude each other.
     """
-    protocols = PROTOCOL_TOKENS if final else PROTOCOL_TOKENS[:1]
-    axes = {**variants, 'data': ('auto', *DATA_TOKENS), 'protocol': ('paper', *protocols)}
+    protocols = {t: PROTOCOL_TOKENS[t] for t in PROTOCOL_TOKENS if final or t != 'final'}
+    auto, paper = (dict.fromkeys([name], '') for name in IMPLIED)
+    axes = {**variants, 'data': auto | DATA_TOKENS, 'protocol': paper | protocols}
     chosen = {}
     for token in filter(None, (argument or '').split(',')):
         axis = next((axis for axis, tokens in axes.items() if token in tokens), None)
         axis = axis or next((a for a in joined if {*token.split('+')} <= {*axes[a]}), None)
-        if axis is None or token in ('auto', 'paper'):
-            known = [t for tokens in axes.values() for t in tokens if t not in ('auto', 'paper')]
-            raise ValueError(
-                f'the config knows no token {token!r}; tokens after the colon are '
-                f'{", ".join(known)}'
-            )
+        if axis is None or token in IMPLIED:
+            raise unknown(token, axes)
         if axis in chosen:
             raise ValueError(f'{chosen[axis]!r} and {token!r} exclude each other; give one')
         chosen[axis] = token
-    return {axis: chosen.get(axis, tokens[0]) for axis, tokens in axes.items()}
+    return {axis: chosen.get(axis, next(iter(tokens))) for axis, tokens in axes.items()}
 
 
 def experiment(

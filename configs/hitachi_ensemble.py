@@ -28,7 +28,7 @@ SYSTEMS = dict(
     S03=(AVC, FUSED, 'Table 3', 0.303, None),
     S04=(AVC, CLAMPED, 'Table 3', 0.257, None),
 )
-VARIANTS = {'system': tuple(SYSTEMS)}
+VARIANTS = {'system': {row: ' and '.join(of[0]) for row, of in SYSTEMS.items()}}
 TABLE_4 = ('A04V04', 'E01', 'A04V04_pp', 'E02')
 
 GROUPS = dict(

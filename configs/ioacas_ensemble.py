@@ -36,7 +36,7 @@ SYSTEMS = dict(
     III=(NINE, _searched(*III), 0.143, 0.952),
     IV=(NINE, MEAN, 0.151, 0.951),
 )
-VARIANTS = {'system': tuple(SYSTEMS)}
+VARIANTS = {'system': {row: f'{len(of[0])} networks' for row, of in SYSTEMS.items()}}
 
 
 def get_config(argument=''):

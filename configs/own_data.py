@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from avsc_jax.configs import common
+
 # System -> token -> the parts of a clip that it takes; '' without such a token.
 NEEDS = dict(
     clip_fusion={'': ('picture',)},
@@ -27,18 +29,25 @@ NEEDS = dict(
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
 )
-VARIANTS = {'system': tuple(NEEDS), 'labels': ('one', 'multi_label')}
+VARIANTS = {
+    'system': {s: ' and '.join(of['']) or 'what the files hold' for s, of in NEEDS.items()},
+    'labels': {'one': 'one class a file', 'multi_label': 'any number of labels a file'},
+}
 
 
 def get_config(argument=''):
     tokens = [token for token in (argument or '').split(',') if token]
-    system = next((token for token in tokens if token in NEEDS), VARIANTS['system'][0])
+    system = next((token for token in tokens if token in NEEDS), next(iter(NEEDS)))
     tokens = [token for token in tokens if token != system]
     if 'tau' in tokens:
         raise ValueError(f'own_data is not TAU; that is configs/{system}.py:tau')
-    several = 'multi_label' in tokens  # a table gives files any number of labels
+    several = 'multi_label' in tokens
     tokens = [token for token in tokens if token not in VARIANTS['labels']]
-    config = importlib.import_module(f'avsc_jax.configs.{system}').get_config(','.join(tokens))
+    module = importlib.import_module(f'avsc_jax.configs.{system}')
+    try:
+        config = module.get_config(','.join(tokens))
+    except common.TokenError as error:
+        raise common.unknown(error.token, VARIANTS | error.axes) from error
 
     data = config.data
     # a probe reads the files, others read records of them; main names the config after the folder

@@ -217,10 +217,13 @@ def test_final_trains_on_all_there_is_where_the_config_takes_it():
 @pytest.mark.parametrize(
     ('argument', 'sentence'),
     [
-        ('demi', r"no token 'demi'; tokens after the colon are .*demo, tau, strict"),
+        (
+            'demi',
+            r"no token 'demi' \(did you mean demo\?\); tokens after the colon are data: demo",
+        ),
         ('demo,tau', r"'demo' and 'tau' exclude each other"),
         ('auto', r"no token 'auto'"),
-        ('final', r"no token 'final'.*demo, tau, strict$"),
+        ('final', r"no token 'final'; .*protocol: strict \(select on [^;,]*\)$"),
     ],
 )
 def test_a_wrong_token_is_a_sentence_that_lists_the_right_ones(argument, sentence):

@@ -25,7 +25,7 @@ FLOORS = (
     ('configs', 'scenes', 'types', 'runtime'),
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-SIDEWAYS = {('robustness', 'score'), ('label_metrics', 'metrics')}
+SIDEWAYS = {('robustness', 'score'), ('configs', 'runtime'), ('label_metrics', 'metrics')}
 # One decoder and one frame picker for builder, extractor and predict.
 OPEN_TO_TFDS_TAU = (
     'avsc_jax.data.builder',

@@ -189,14 +189,20 @@ def test_zero_shot_reports_chance_and_predicts(here, data_dir, tmp_path, capsys)
 @pytest.mark.parametrize(
     ('argument', 'sentence'),
     [
-        ('--config.batch_sise=3', "'batch_sise' is unknown; known are batch_size, data"),
+        (
+            '--config.batch_sise=3',
+            "'batch_sise' is unknown (did you mean batch_size?); known are batch_size, data",
+        ),
+        ('--batch_size=3', 'did you mean --config.batch_size?'),
+        ('strict', "'strict' is one argument too many"),
+        ('--config.data.train=tran', "has no split 'tran'; it has train, train_inner"),
         ('--config.model={"num_classes": 12}', 'num_classes is 12, the data has 10 classes'),
         (
             '--config.model={"name": "clip_late_fusion", "width": 12}',
             'has no option width; its options are',
         ),
         ('--config.select=f1', "select is 'f1'; it must be one of accuracy, log_loss"),
-        ('--config.loss.name=hinge', "no loss is called 'hinge'; there are cross_entropy"),
+        ('--config.loss.name=hinge', "loss.name is 'hinge'; it must be one of cross_entropy"),
         ('--config.epochs=many', "'many'"),
         ('--nonsense=1', 'nonsense'),
     ],
@@ -218,6 +224,12 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_1(
         ('--config=configs/clip_fusion.py:tau', 'clips is not prepared in'),
         ('--config=configs/clip_fusion.py:demi', "no token 'demi'"),
         ('--config=configs/nothing.py', 'there is no config configs/nothing.py'),
+        ('--config=configs/clip_fusion', '(did you mean configs/clip_fusion.py?); the package'),
+        ('--config=configs/clip_fusion.py:demo, strict', "' strict' (did you mean strict?)"),
+        (
+            '--config=configs/own_data.py:clip_fuse',
+            'hitachi_audio (sound), hitachi_image (picture)',
+        ),
     ],
 )
 def test_a_wrong_config_or_missing_data_is_one_sentence(here, data_dir, tmp_path, config, sentence):

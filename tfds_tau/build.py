@@ -7,8 +7,10 @@ All flags of `tfds build` work (--data_dir, --manual_dir, --num_shards, --overwr
 lists them), except for the shard size. Without --config every config that has media is built.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
+import io
 import os
 import sys
 from pathlib import Path
@@ -23,7 +25,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 from tensorflow_datasets.scripts.cli import build, cli_utils
 
-from avsc_jax.runtime import disk
+from avsc_jax.runtime import disk, nearest
 from tfds_tau import fetch
 from tfds_tau.tfds_tau_dataset_builder import Builder
 
@@ -45,7 +47,7 @@ class Args(build.Args):
 def main(args: Args) -> int:
     """Builds the named config, or all; returns 1 if any fails."""
     if not flags.FLAGS['verbosity'].present:
-        logging.set_verbosity(logging.WARNING)  # TFDS logs every step at INFO
+        logging.set_verbosity(logging.ERROR)  # TFDS logs every step, and warns of unbuilt configs
     tfds.disable_progress_bar()  # the builder shows its own
     Builder.workers, Builder.on_error = args.workers, args.on_error
     known, config = list(Builder.builder_configs), args.generation.config
@@ -63,8 +65,8 @@ def main(args: Args) -> int:
 def _check(args: Args, known: list[str]) -> None:
     """Raises ValueError for flags that would fail after hours or be ignored."""
     config, options = args.generation.config, args.generation
-    if config is not None and config not in known:
-        raise ValueError(f'config {config!r} is not one of {", ".join(known)}')
+    if config is not None:
+        nearest.check('--config', config, known)
     if options.max_shard_size_mb:
         raise ValueError('--max_shard_size_mb does nothing here; give --num_shards')
     if options.beam_pipeline_options and options.nondeterministic_order:
@@ -95,7 +97,9 @@ def _built(args: Args, config: str) -> bool:
         generation=dataclasses.replace(args.generation, config=config),
     )
     try:
-        build.Args.execute(one)
+        # TFDS prints all that it knows of a data set; the builder says what a user needs
+        with contextlib.redirect_stdout(io.StringIO()):
+            build.Args.execute(one)
     except (ValueError, OSError) as error:
         return not _print_error(error, f'{config}: ')
     return True

@@ -21,7 +21,7 @@ from avsc_jax.audio.ioacas import (
 )
 from avsc_jax.audio.openl3 import openl3_facts, openl3_mel256
 from avsc_jax.audio.yamnet import mel_filters, yamnet_facts, yamnet_logmel
-from avsc_jax.runtime import options
+from avsc_jax.runtime import nearest, options
 from avsc_jax.types import Array
 
 __all__ = [
@@ -90,8 +90,7 @@ FRONT_ENDS = {
 
 def find(name: str) -> FrontEnd:
     """Returns the front end of a name; raises ValueError for an unknown one."""
-    if name not in FRONT_ENDS:
-        raise ValueError(f'front end {name!r} is not one of {", ".join(FRONT_ENDS)}')
+    nearest.check('the front end', name, FRONT_ENDS)
     return FRONT_ENDS[name]
 
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from avsc_jax.runtime import arguments as parsing
 from avsc_jax.runtime import cli
 
 DESCRIPTION = """\
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(
+    parser = parsing.Parser(
         prog='python -m avsc_jax.convert',
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -2,7 +2,7 @@
 
 import collections
 import hashlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +91,47 @@ def _below(path: Path, folder: Path) -> str:
 
 def _is_media(name: str) -> bool:
     return name.lower().endswith(media.VIDEOS + media.SOUNDS + media.PICTURES)
+
+
+def taken(
+    files: Iterable[Path], takes: Collection[str], *, stills: bool = True
+) -> tuple[list[Path], dict[str, list[Path]]]:
+    """Chooses the media files that a system takes, by the endings of their names.
+
+    Args:
+      takes: 'sound', 'picture' or both.
+      stills: whether still pictures are taken, too.
+
+    Returns:
+      The files, and the others by the reason why they are none of them.
+    """
+    chosen: list[Path] = []
+    others: dict[str, list[Path]] = collections.defaultdict(list)
+    for file in files:
+        name = file.name.lower()
+        if name.endswith(media.SOUNDS) and 'sound' not in takes:
+            others['sounds, and the system only looks'].append(file)
+        elif name.endswith(media.PICTURES) and 'picture' not in takes:
+            others['pictures, and the system only listens'].append(file)
+        elif name.endswith(media.PICTURES) and not stills:
+            others['still pictures, and only films are encoded'].append(file)
+        elif name.endswith('.gif'):
+            others['GIFs, which folders are not searched for'].append(file)
+        elif not _is_media(name):
+            others['files of other kinds'].append(file)
+        else:
+            chosen.append(file)
+    return chosen, dict(others)
+
+
+def counted(others: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Says how many files each reason leaves out, with the first one as an example.
+
+    Example:
+      >>> counted({'GIFs': [Path('a.gif'), Path('b.gif')]})
+      ['left out: GIFs (2): a.gif, ...']
+    """
+    return [f'left out: {why} ({len(files):,}): {some(files, 1)}' for why, files in others.items()]
 
 
 def links(files: Iterable[Path]) -> dict[Path, Path]:

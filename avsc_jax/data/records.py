@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from avsc_jax.data import content, label_kinds, media, row_files
+from avsc_jax.data import content, label_kinds, media, row_files, split_words
+from avsc_jax.runtime import nearest
 from avsc_jax.types import Kind
 
 FIELDS = (
@@ -209,7 +210,7 @@ class Dataset:
     def records(self, split: str, *, fields: tuple[str, ...] = ('audio', 'frames')) -> Records:
         """Opens a split, such as 'train' or 'train_inner+validation'."""
         self._check(split)
-        return opened(self, split, split, fields)
+        return opened(self, split, self.title(split), fields)
 
     def outlines(self, split: str) -> list[dict]:
         """Returns the outline of each record of a split, such as 'train' or 'train+test'."""
@@ -227,13 +228,16 @@ class Dataset:
 
     def title(self, split: str) -> str:
         """Returns the name of a split for reports."""
-        return split
+        return split_words.title(split)
 
     def _check(self, split: str) -> None:
         known = self.builder.info.splits
         unknown = [part for part in split.split('+') if part.split('[')[0] not in known]
         if unknown:
-            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}')
+            meant = nearest.meant(unknown[0], known)
+            raise ValueError(
+                f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}{meant}'
+            )
 
 
 def opened(
@@ -293,7 +297,8 @@ def open_dataset(name: str, config: str, data_dir: Path, command: str = '') -> D
     command = command or f'tfds build {named} --file_format=array_record --data_dir={data_dir}'
     folder = _version_dir(name, config, data_dir)
     if folder is None:
-        raise FileNotFoundError(f'{named} is not prepared in {data_dir}; run: {command}')
+        meant = nearest.path(data_dir / name / config)
+        raise FileNotFoundError(f'{named} is not prepared in {data_dir}{meant}; run: {command}')
     builder = tfds.builder_from_directory(folder)
     if (format_ := builder.info.file_format.value) != 'array_record':
         raise ValueError(

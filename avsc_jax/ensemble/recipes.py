@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from avsc_jax import ensemble
-from avsc_jax.runtime import options
+from avsc_jax.runtime import nearest, options
 
 
 def average(probs: Mapping[str, Any], **options: Any) -> Any:
@@ -64,9 +64,8 @@ def check(where: str, recipe: Mapping[str, Any]) -> None:
       where: what the recipe is called in the sentence.
       recipe: its name and options; `paper`, the weights in the paper, is only shown.
     """
-    name = recipe.get('name')
-    if name not in RECIPES:
-        raise ValueError(f'{where} is {name!r}; it must be one of {", ".join(RECIPES)}')
+    name = str(recipe.get('name'))
+    nearest.check(where, name, RECIPES)
     functions = (ensemble.average, ensemble.hitachi, RECIPES[name].function)
     known = {option for function in functions for option in options.of(function)} - {'classes'}
     options.check_names(where, known | {'weights'}, {*recipe} - {'name', 'paper'})

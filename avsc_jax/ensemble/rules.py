@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from avsc_jax.ensemble.fit import CLAMP_EDGES, CLAMP_VALUES, EPS
+from avsc_jax.runtime import nearest
 from avsc_jax.types import AnyArray, Array, Float, Int, Kind
 
 
@@ -194,5 +195,4 @@ def _softmax(logits: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
 
 def check_option(name: str, value: str | None, allowed: Sequence[str | None]) -> None:
     """Raises ValueError unless an option has one of the allowed values."""
-    if value not in allowed:
-        raise ValueError(f'{name} is {value!r}; it must be one of {", ".join(map(repr, allowed))}')
+    nearest.check(name, value, allowed)

@@ -22,7 +22,7 @@ from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
 from avsc_jax.predict import predictor
 from avsc_jax.runs.load import load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import files
+from avsc_jax.runtime import compiling, files, nearest
 
 OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
@@ -65,15 +65,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises an error for the first argument that is wrong, before any long work."""
-    if args.format not in FORMATS:
-        raise ValueError(f'--format is {args.format!r}; it must be one of {", ".join(FORMATS)}')
+    nearest.check('--format', args.format, FORMATS)
     if args.batch is not None and args.batch < 1:
         raise ValueError(f'--batch is {args.batch}; it must be 1 or more')
-    if not RunFolder(args.run).is_done:
-        raise FileNotFoundError(
-            f'{args.run} holds no finished run (no file DONE); name the --workdir '
-            'of a finished run of avsc_jax.main'
-        )
+    RunFolder(args.run).check_done()
     if RunFolder(args.run).config['kind'] == 'ensemble':
         raise ValueError(
             f'{args.run} is an ensemble and has no network of its own; export its members'
@@ -116,7 +111,8 @@ def _cases(args: argparse.Namespace, system: System) -> list[Case]:
     for name, record in records.items():
         given = run.members[0].preprocess(record)
         given = given if isinstance(given, dict) else {'image': given}
-        probs = np.asarray(jax.jit(system.network)(given))
+        with compiling.said(args.run.name):
+            probs = np.asarray(jax.jit(system.network)(given))
         cases.append(Case(name, system.items(record), given, probs))
     return cases
 

@@ -19,7 +19,7 @@ from avsc_jax.data.batches import few_sizes
 from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.models.sources import Source
-from avsc_jax.runtime import compiler
+from avsc_jax.runtime import compiler, compiling
 from avsc_jax.runtime.options import check_numbers
 
 FRAMES_PER_CALL = 64  # on each device
@@ -237,7 +237,7 @@ class Encoder:
             NamedSharding(mesh, PartitionSpec()),
         )
         self._prepare = jax.jit(self.transform.prepare)
-        self._encode = compiled(model)
+        self._encode = compiling.told(compiled(model), spec.name)
 
     def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
         """Sets spec, transform and sharding, and returns the mesh of the devices."""

@@ -347,7 +347,9 @@ def _clips(
     num_threads = MEDIA_THREADS if of_media else getattr(records, 'num_threads', 16)
     loaded = read_ahead(load, places, num_threads=num_threads)
     off = not places or not multihost.is_first()
-    return iter(tqdm(loaded, f'encoding {split}', len(places), unit='clip', disable=off))
+    return iter(
+        tqdm(loaded, f'encoding {dataset.title(split)}', len(places), unit='clip', disable=off)
+    )
 
 
 def _encoded(clips: Iterable[dict], encoders: list[Encoder]) -> dict[str, dict[str, np.ndarray]]:

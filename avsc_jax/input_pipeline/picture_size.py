@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from avsc_jax.data import media
+from avsc_jax.runtime import nearest
 
 RESIZES, INTERPOLATIONS = ('squash', 'crop'), ('bilinear', 'bicubic')
 OPTIONS = ('resize', 'crop_fraction', 'interpolation')  # of a run's preprocessing
@@ -34,8 +35,7 @@ class PictureSize:
 
     def __post_init__(self) -> None:
         for name, allowed in (('resize', RESIZES), ('interpolation', INTERPOLATIONS)):
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f'{name} is {value!r}; it must be one of {", ".join(allowed)}')
+            nearest.check(name, getattr(self, name), allowed)
         if not 0 < self.crop_fraction <= 1:
             raise ValueError(f'crop_fraction is {self.crop_fraction}; it must lie in (0, 1]')
         if self.resize == 'crop' and self.size[0] != self.size[1]:

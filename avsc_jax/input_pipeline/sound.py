@@ -13,6 +13,7 @@ from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
 from avsc_jax.data.sources.source import CLIP_S
 from avsc_jax.input_pipeline.transform import Takes, Transform
+from avsc_jax.runtime import nearest
 from avsc_jax.types import Array
 
 # Front ends whose frames are cached like an encoder's embeddings; they have no weights.
@@ -141,8 +142,7 @@ class OpenL3Windows:
 
     def __init__(self, reading: Mapping[str, Any]):
         version, known = reading['version'], get_args(openl3.Version)
-        if version not in known:
-            raise ValueError(f'version is {version!r}, it must be one of {", ".join(known)}')
+        nearest.check('version', version, known)
         self._reading, rate = reading, openl3.SAMPLE_RATE_HZ
         self.prepare = partial(openl3.openl3_mel256, sample_rate_hz=rate, version=version)
         self.facts = {

@@ -14,7 +14,6 @@ first of the two is the embedding.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import importlib.util
@@ -32,6 +31,7 @@ import jax
 from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
 from avsc_jax.models.rules import Rules
 from avsc_jax.models.sources import Source
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.options import check_names, check_numbers
 
 MAX_LAYERS = 5000  # modules of a network; HRNet-W18 has 1,232
@@ -78,8 +78,10 @@ def create_model(name: str, **options: Any) -> nn.Module:
     constructors, asked = _constructors(), name
     name = name.partition('.')[0] if name in published_sources() else name
     if name not in constructors:
-        nearest = difflib.get_close_matches(name, constructors, n=3, cutoff=0.3)
-        sentence = f'no model is called {asked!r}; the nearest names are {", ".join(nearest)}'
+        like = ', '.join(nearest.names(name, constructors, most=3, cutoff=0.3))
+        sentence = f'no model is called {asked!r}; ' + (
+            f'the nearest names are {like}' if like else f'{len(constructors)} others are known'
+        )
         _raise_unknown(sentence, name, constructors)
     constructor = constructors[name]
     fields = dataclasses.fields(constructor.func)
@@ -209,7 +211,8 @@ def source_of(name: str) -> Source:
     """
     sources = published_sources()
     if name not in sources:
-        sentence = f'no weights are published for {name}; there are {", ".join(sources)}'
+        meant = nearest.meant(name, sources)
+        sentence = f'no weights are published for {name}; there are {", ".join(sources)}{meant}'
         _raise_unknown(sentence, name, sources)
     return sources[name]
 
@@ -243,9 +246,8 @@ def _raise_unknown(sentence: str, name: str, known: Collection[str]) -> NoReturn
     failures = _gathered().failures
     if not failures:
         raise ValueError(sentence)
-    if nearest := difflib.get_close_matches(name, known, n=1, cutoff=0.8):
-        meant = f'(did you mean {nearest[0]}?)'
-        raise ValueError(f'{sentence} {meant}; {_not_imported(failures)}')
+    if like := nearest.names(name, known, cutoff=0.8):
+        raise ValueError(f'{sentence} (did you mean {like[0]}?); {_not_imported(failures)}')
     first, *more = failures.values()
     cause = ExceptionGroup('files of networks', [first, *more]) if more else first
     raise ImportError(f'{sentence}; {_not_imported(failures)}') from cause

@@ -10,6 +10,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
 from avsc_jax.models import clip_cleaning
+from avsc_jax.runtime import nearest
 
 CONTEXT, VOCABULARY = 77, 49_408
 START, END = VOCABULARY - 2, VOCABULARY - 1
@@ -31,8 +32,7 @@ def prompts(classes: Iterable[str], style: str) -> list[str]:
 
     Source: Okazaki et al. 2021 say raw class names; Radford et al. 2021, Section 3.1.4.
     """
-    if style not in STYLES:
-        raise ValueError(f'prompt_style is {style!r}; it must be one of {", ".join(STYLES)}')
+    nearest.check('prompt_style', style, STYLES)
     return [STYLES[style].format(literal=c, spaces=c.replace('_', ' ')) for c in classes]
 
 

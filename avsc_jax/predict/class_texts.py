@@ -48,7 +48,11 @@ def classes(names: Sequence[str]) -> tuple[str, ...]:
             f'name {place} of the {len(names)} classes is empty; give each class a name'
         )
     if not 2 <= len(stripped) <= MAX_CLASSES:
-        raise ValueError(f'there are {len(stripped)} classes; name 2 to {MAX_CLASSES:,}')
+        count = {0: 'no class is', 1: f'only {stripped and stripped[0]!r} is'}
+        raise ValueError(
+            f'{count.get(len(stripped), f"{len(stripped):,} classes are")} named; name 2 to '
+            f'{MAX_CLASSES:,} classes, with commas between them, or one a line of a file'
+        )
     return tuple(stripped)
 
 

@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     """Tags media files, and writes what the flags ask for; returns the exit code."""
     paths = media_files.expanded(args.files)
-    files = media_files.find(paths, predictor.takes)
+    left_out: dict[str, list[Path]] = {}
+    files = media_files.find(paths, predictor.takes, left_out=left_out)
     is_named = args.csv or args.timeline or args.embeddings
     names = outputs.row_names(files, paths) if is_named else {}
     if args.shard:
@@ -75,7 +76,7 @@ def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
             _write(out, [names[line['file']] for line in good], good, predictor)
         if path and path != out['jsonl']:
             path.unlink(missing_ok=True)
-    return outputs.end(notes, errors, len(files), 'classified')
+    return outputs.end(notes, errors, len(files), 'classified', left_out)
 
 
 def _told(

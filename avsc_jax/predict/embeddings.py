@@ -43,7 +43,9 @@ def encode(
     encoder = spec.make(weights_dir)
     inputs = FeatureInputs(settings, [encoder])
     paths = media_files.expanded(paths)
-    files = media_files.find(paths, ['sound' if spec.takes == 'audio' else 'picture'], stills=False)
+    left_out: dict[str, list[Path]] = {}
+    takes = ['sound' if spec.takes == 'audio' else 'picture']
+    files = media_files.find(paths, takes, stills=False, left_out=left_out)
     names = outputs.row_names(files, paths)
     notes: dict[str, list[Path]] = {}
     errors, clips, times, embeddings = [], [], [], []
@@ -70,7 +72,7 @@ def encode(
             embedding=np.concatenate(embeddings),
             about=json.dumps(spec.to_json() | settings),
         )
-    return outputs.end(notes, errors, len(files), 'encoded')
+    return outputs.end(notes, errors, len(files), 'encoded', left_out)
 
 
 def specified(

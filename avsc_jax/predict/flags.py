@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from avsc_jax.predict.opened import add_ready, check_ready
+from avsc_jax.runtime import arguments as parsing
+from avsc_jax.runtime import nearest
 
 EPILOG = """examples:
   avsc-predict holiday.mp4
@@ -23,7 +25,7 @@ FILES_ONLY = ('timeline', 'jsonl', 'report', 'shard', 'multihost')
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parses the command line, and checks what can be checked before anything is read."""
-    parser = argparse.ArgumentParser(
+    parser = parsing.Parser(
         prog='python -m avsc_jax.predict',
         description='Prints the most likely scenes of each file, with their probabilities; or '
         'writes the embeddings of an encoder.',
@@ -123,7 +125,7 @@ def _check(args: argparse.Namespace) -> None:
     for wrong, sentence in (
         (
             inputs != 1,
-            'give one input: files, --dataset or --follow',
+            'give one input: files, --dataset or --follow, as in avsc-predict holiday.mp4',
         ),
         (
             args.encoder
@@ -146,7 +148,9 @@ def _check(args: argparse.Namespace) -> None:
     _check_outputs(args, given)
     for path in args.files:
         if str(path) != '-' and not path.exists():
-            raise FileNotFoundError(f'{path} does not exist; name media files or folders of them')
+            raise FileNotFoundError(
+                f'{path} does not exist{nearest.path(path)}; name media files or folders of them'
+            )
 
 
 def _check_outputs(args: argparse.Namespace, given: set[str]) -> None:

@@ -257,7 +257,13 @@ def expanded(paths: Iterable[Path]) -> list[Path]:
     return named
 
 
-def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) -> list[Path]:
+def find(
+    paths: Iterable[Path],
+    takes: Sequence[str],
+    *,
+    stills: bool = True,
+    left_out: dict[str, list[Path]] | None = None,
+) -> list[Path]:
     """Lists files, and the media files below folders, each once; a folder's are sorted.
 
     What is left out of a folder, see folder_walk.walk, and second links to a file in it are notes
@@ -267,14 +273,18 @@ def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) ->
       paths: files and folders; '-' reads their paths from the standard input, one a line.
       takes: 'sound', 'picture' or both, which decides the endings that are looked for.
       stills: look for still pictures, too.
+      left_out: gets the files of folders that are not looked for, by the reason why.
     """
+    left_out = {} if left_out is None else left_out
     endings = media.VIDEOS + media.SOUNDS * ('sound' in takes)
     endings += media.PICTURES * ('picture' in takes and stills)
     files, named = [], expanded(paths)
     for path in named:
         if path.is_dir():
             inside, _, notes = folder_walk.walk(path)
-            inside = [file for file in inside if file.suffix.lower() in endings]
+            inside, others = folder_walk.taken(inside, takes, stills=stills)
+            for why, of in others.items():
+                left_out[why] = left_out.get(why, []) + of
             second = folder_walk.links(inside)
             files += [file for file in inside if file not in second]
             if second:
@@ -284,10 +294,16 @@ def find(paths: Iterable[Path], takes: Sequence[str], *, stills: bool = True) ->
                 print(printable(f'note: in {path}, {note}'), file=sys.stderr)
         else:
             files.append(path)
+    if not files and (runs := [path for path in named if (path / 'DONE').exists()]):
+        raise ValueError(
+            f'{runs[0]} is the folder of a run, not a clip; give it as --model={runs[0]}, and name '
+            'media files'
+        )
     if not files:
+        none = ''.join(f' ({line})' for line in folder_walk.counted(left_out))
         raise FileNotFoundError(
-            f'no media files in {", ".join(map(str, named)) or "an empty list"}; name files, or '
-            f'folders with {" ".join(endings)}'
+            f'no media files in {", ".join(map(str, named)) or "an empty list"}{none}; name '
+            f'files, or folders with {" ".join(endings)}'
         )
     return list(dict.fromkeys(files))
 

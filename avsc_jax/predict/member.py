@@ -15,7 +15,7 @@ from avsc_jax.predict.answer import KINDS, check_finite
 from avsc_jax.runs.familiarity import FILE, Familiarity
 from avsc_jax.runs.load import Preprocess, content_hash, load_run, load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
-from avsc_jax.runtime import compiler
+from avsc_jax.runtime import compiler, compiling
 from avsc_jax.tables import thresholds
 from avsc_jax.types import Kind
 
@@ -61,7 +61,8 @@ class Member:
         self.limits = limits
         self._means, self.familiarity = dict(means or {}), familiarity
         options = compiler.options(training=False)
-        self._apply = jax.jit(self.model.apply, compiler_options=options)
+        apply = jax.jit(self.model.apply, compiler_options=options)
+        self._apply = compiling.told(apply, name)
 
     @classmethod
     def load(cls, name: str, folder: Path, weights_dir: Path | None = None) -> 'Member':

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from avsc_jax import tables
+from avsc_jax.data import folder_walk
 from avsc_jax.runs import familiarity
 from avsc_jax.runtime.files import locked, printable, write_texts
 from avsc_jax.tables import parts
@@ -147,11 +148,23 @@ def page_name(file: Path) -> str:
     return f'{printable(file.stem)}-{digest}'
 
 
-def end(notes: Mapping[str, Sequence], errors: Sequence[str], total: int, verb: str) -> int:
-    """Prints notes (with their files) and errors on stderr; returns the exit code."""
+def end(
+    notes: Mapping[str, Sequence],
+    errors: Sequence[str],
+    total: int,
+    verb: str,
+    left_out: Mapping[str, Sequence[Path]] | None = None,
+) -> int:
+    """Prints notes (with their files), what was left out, and errors; returns the exit code.
+
+    Args:
+      left_out: reason -> the files of folders that were passed over; see `folder_walk.taken`.
+    """
     for note, files in notes.items():
         more = f' and {len(files) - 1} more' if files[1:] else ''
         print(printable(f'note: {note}: {files[0]}{more}'), file=sys.stderr)
+    for line in folder_walk.counted(left_out or {}):
+        print(printable(line), file=sys.stderr)
     for error in errors:
         print(printable(f'error: {error}'), file=sys.stderr)
     if errors:

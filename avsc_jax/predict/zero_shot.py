@@ -22,6 +22,7 @@ from avsc_jax.predict.class_texts import ENCODER, PROMPT
 from avsc_jax.predict.embeddings import encoder_options
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.predictor import Predictor
+from avsc_jax.runtime import compiling
 from avsc_jax.runtime.files import printable
 from avsc_jax.scenes import SCENES
 from avsc_jax.types import Array
@@ -161,7 +162,7 @@ def _encoded(spec: EncoderSpec, token_ids: np.ndarray, folder: Path) -> np.ndarr
     """Encodes token ids `[N, 77]` to `[N, D]`, some at a time: all calls have one shape."""
     tower = models.create_model(spec.name, **spec.options)
     variables = weights.load(tower, spec.name, spec.weights, folder)
-    encode = jax.jit(tower.apply)
+    encode = compiling.told(jax.jit(tower.apply), spec.name)
     size = min(TEXTS_PER_CALL, len(token_ids))
     padded = np.zeros((-(-len(token_ids) // size) * size, token_ids.shape[1]), np.int32)
     padded[: len(token_ids)] = token_ids

@@ -16,7 +16,16 @@ from scipy.stats import binomtest
 
 from avsc_jax import metrics, tables
 from avsc_jax.report.console import COLUMNS, columns, cut, figure, interval, number, words
-from avsc_jax.report.scores import METRICS, cautions, groups, labelled, plain
+from avsc_jax.report.scores import (
+    FEW_GROUPS,
+    FEWEST_GROUPS,
+    METRICS,
+    caution,
+    cautions,
+    groups,
+    labelled,
+    plain,
+)
 from avsc_jax.runtime.files import printable, write_texts
 
 LEVEL = 0.05  # a difference with a larger p value is reported as chance
@@ -82,13 +91,15 @@ def make(
     return {
         'clips': len(labels),
         'over': f'{len(set(group)):,} {over}',
+        'interval_caution': caution(len(set(group)), over) or None,
+        'class_groups': [len(set(group[labels == i])) for i in range(len(ours.meta['classes']))],
         'classes': [printable(name) for name in ours.meta['classes']],
         'systems': {name: dict(facts) for name, facts in (systems or {}).items() if facts},
         'scores': scores,
         'tests': {name: _test(ours, members[name], group) for name in [*members][1:]},
         'apart': _apart(members),
         'settings': plain(settings or {}),
-        'warnings': list(dict.fromkeys([*map(printable, warned), *cautions(members)])),
+        'warnings': [*dict.fromkeys([*map(printable, warned), *cautions(members)])],
     }
 
 
@@ -196,9 +207,10 @@ def _tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[li
     shown = [
         ('', [f'clip, {comparison["clips"]:,} items', *map(words, METRICS)], _overall(comparison))
     ]
+    _, unit = comparison['over'].split(' ', 1)
     gaps = [f'1-{n} ± s.e.' for n in numbers[1:]]
     losses, shares = ([f'{kind} {n}' for n in numbers] for kind in ('log loss', 'acc. %'))
-    head = ['class', 'items', *losses, *gaps, *shares, *gaps]
+    head = ['class', 'items', unit, *losses, *gaps, *shares, *gaps]
     shown.append((f'Every class; {legend}', head, _by_class(comparison)))
     if comparison['apart']:
         apart = [
@@ -238,11 +250,14 @@ def _overall(comparison: Mapping[str, Any]) -> list[list[str]]:
             ],
             [
                 '  standard error',
-                *(_gap(metric, of['standard_error']) for metric, of in paired.items()),
+                *(_error(metric, of) for metric, of in paired.items()),
             ],
             [
                 '  95 % interval',
-                *(interval(of['interval'], *scales[metric]) for metric, of in paired.items()),
+                *(
+                    interval(of['interval'], of['groups'], *scales[metric])
+                    for metric, of in paired.items()
+                ),
             ],
             ['  p, two-sided', *(f'{of["p_value"]:.2g}' for of in paired.values())],
             ['  right alone', *(alone.get(metric, '') for metric in METRICS)],
@@ -261,6 +276,7 @@ def _by_class(comparison: Mapping[str, Any]) -> list[list[str]]:
             [
                 name,
                 f'{scores[0]["support"][i]:,}',
+                f'{comparison["class_groups"][i]:,}',
                 *(number(score['log_loss'][i]) for score in scores),
                 *(loss for loss, _ in gaps),
                 *(number(score['accuracy'][i], 1, 100) for score in scores),
@@ -275,9 +291,16 @@ def _class_gap(test: Mapping[str, Any] | None) -> tuple[str, str]:
     if test is None:
         return '–', '–'
     return tuple(
-        f'{_gap(name, test[name]["difference"], "+")} ± {_gap(name, test[name]["standard_error"])}'
+        f'{_gap(name, test[name]["difference"], "+")} ± {_error(name, test[name])}'
         for name in ('log_loss', 'accuracy')
     )
+
+
+def _error(metric: str, paired: Mapping[str, Any]) -> str:
+    """Formats a standard error: '0.020', '0.020!' with few groups, '–' with too few for one."""
+    if paired['groups'] < FEWEST_GROUPS:
+        return '–'
+    return _gap(metric, paired['standard_error']) + '!' * (paired['groups'] < FEW_GROUPS)
 
 
 def _gap(metric: str, difference: float | None, sign: str = '') -> str:
@@ -290,8 +313,12 @@ def _gap(metric: str, difference: float | None, sign: str = '') -> str:
 
 
 def _method(comparison: Mapping[str, Any]) -> str:
+    few = comparison['interval_caution']
+    first = f'{few}; ' if few else ''
     return (
-        f'interval, s.e.: bootstrap over {comparison["over"]}; p: sign flips of their sums; right '
+        f'{first}interval, s.e.: bootstrap over {comparison["over"]}, – where there are fewer than '
+        f'{FEWEST_GROUPS} and ! where fewer than {FEW_GROUPS}, which makes them too small; p: sign '
+        'flips of their sums; right '
         'alone: clips that only the first or only the second gets right, which McNemar’s exact '
         'test compares'
     )

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from avsc_jax.report.scores import METRICS
+from avsc_jax.report.scores import FEWEST_GROUPS, METRICS, caution
 
 COLUMNS, CLASS_LINES = 100, 12  # width of the console, and classes shown
 
@@ -85,19 +85,21 @@ def figure(name: str, value: float | None) -> str:
     return percent(value) if METRICS[name].percents else number(value)
 
 
-def interval(bounds: Sequence[float | None], scale: float = 1, digits: int = 3) -> str:
-    """Formats an interval: (0.25, 0.31) -> '[0.250, 0.310]'; an undefined one is empty."""
-    if bounds[0] is None:
+def interval(bounds: Sequence[float | None], groups: int, scale: float = 1, digits: int = 3) -> str:
+    """Formats an interval: (0.25, 0.31) -> '[0.250, 0.310]'; '' if it rests on too few groups."""
+    if bounds[0] is None or groups < FEWEST_GROUPS:
         return ''
     return f'[{scale * bounds[0]:.{digits}f}, {scale * bounds[1]:.{digits}f}]'
 
 
 def spread(score: Mapping[str, Any]) -> str:
     """Says what the intervals of one granularity are and which groups they are drawn over."""
-    if score['groups'] < 2:
-        return f'no intervals: all items are of one {score["over"][:-1]}'
-    names = ' (no locations or groups are known)' if score['over'] == 'clips' else ''
-    return f'in brackets: 95 % intervals, bootstrap over {score["groups"]:,} {score["over"]}{names}'
+    groups, over = score['groups'], score['over']
+    names = ' (no locations or groups are known)' if over == 'clips' else ''
+    few = caution(groups, over)
+    if groups < FEWEST_GROUPS:
+        return few + names
+    return f'in brackets: 95 % intervals; {few or f"bootstrap over {groups:,} {over}"}{names}'
 
 
 def published(paper: Mapping[str, Any] | None, name: str) -> str:
@@ -159,7 +161,7 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
         scale = (100, 1) if metric.percents else (1, 3)
         ours = (
             f'{figure(name, score[f"{name}_{average}"])} '
-            f'{interval(score[f"{name}_{average}_interval"], *scale)}'
+            f'{interval(score[f"{name}_{average}_interval"], score["groups"], *scale)}'
             for average in ('micro', 'macro')
         )
         rows.append((f'  {words(name)}', *ours, published(paper, name)))
@@ -170,7 +172,7 @@ def _score_lines(granularity: str, score: Mapping[str, Any], paper: Mapping | No
         f'{number(score["log_loss_macro_raw"])}; calibration error '
         f'{number(score["calibration_error"])}, mean max. confidence '
         f'{number(score["mean_confidence"])}',
-        f'  {spread(score)}',
+        *textwrap.wrap(f'  {spread(score)}', COLUMNS, subsequent_indent='    '),
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from avsc_jax import tables
-from avsc_jax.data import media
+from avsc_jax.data import media, split_words
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.report import html
@@ -56,7 +56,7 @@ def write(
     clips, label = pooled[0].clip_id[known].tolist(), label[known]
     probs = {name: table.probs[known] for name, table in zip(members, pooled, strict=True)}
     records = dataset.records(split, fields=('frames',))
-    index, brightness = _brightness(records, clips, f'{split} of {dataset.name}')
+    index, brightness = _brightness(records, clips, f'{split_words.title(split)} of {dataset.name}')
     darkest = np.argsort(brightness, kind='stable')
     right = {role: (probs[role].argmax(axis=1) == label)[darkest] for role in (sound, picture)}
     chosen = darkest[right[sound] & ~right[picture]]

@@ -53,7 +53,8 @@ def _levels(scores: Mapping[str, Mapping[str, Any]]) -> Table:
             cells = [f'{level}, {average}', f'{score["items"]:,}']
             for name, metric in METRICS.items():
                 key, scale = f'{name}_{average}', (100, 1) if metric.percents else (1, 3)
-                cells += [figure(name, score[key]), interval(score[f'{key}_interval'], *scale)]
+                bounds = interval(score[f'{key}_interval'], score['groups'], *scale)
+                cells += [figure(name, score[key]), bounds]
                 cells += [number(score[f'{key}_raw'])] if name == 'log_loss' else []
             rows.append(cells)
     return head, rows

@@ -90,7 +90,7 @@ def systems() -> dict[str, System]:
         made = {row: min(ways, key=_num_members) for row, ways in made.items()}
         columns = zip(*(tokens for tokens, _ in made.values()), strict=True)
         differ = [len(set(column)) > 1 for column in columns]
-        defaults = tuple(itertools.compress((axis[0] for axis in axes), differ))
+        defaults = tuple(itertools.compress((next(iter(axis)) for axis in axes), differ))
         for row, (tokens, config) in made.items():
             by_row[row] = System(file, tuple(itertools.compress(tokens, differ)), defaults, config)
     return by_row

@@ -6,6 +6,7 @@ light or dark theme.
 
 import contextlib
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from avsc_jax.report import html
+from avsc_jax.report.scores import FEWEST_GROUPS
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish. The first three stand for
 # the page's ink, lines and card.
@@ -141,6 +143,7 @@ def differences(
                 for part in ('difference', 'standard_error')
             )
             axes.axvline(0, color=INK, ls=(0, (4, 3)), lw=1)
+            errors[[not each or each['groups'] < FEWEST_GROUPS for each in by_class]] = math.nan
             axes.errorbar(gaps, range(len(classes)), xerr=errors, fmt='none', ecolor=ORANGE, lw=3)
             axes.plot(gaps, range(len(classes)), 'o', color=BLUE, ms=8, mec=CARD)
             axes.set(ylim=(len(classes) - 0.5, -0.5), yticks=range(len(classes)))

@@ -21,7 +21,7 @@ from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
 from avsc_jax.input_pipeline.preprocess import FeatureInputs, FeaturesAndFrames
 from avsc_jax.runs import checksums
 from avsc_jax.runs.run_folder import RunFolder, best_variables, opening
-from avsc_jax.runtime import compiler
+from avsc_jax.runtime import compiler, compiling
 from avsc_jax.runtime.files import link, whole
 from avsc_jax.weights import random
 from avsc_jax.weights.cache import default_weights_dir
@@ -233,7 +233,8 @@ class RunEncoder(Encoder):
         self._variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
         self._prepare = lambda rows: rows
         options = compiler.options(training=False)
-        self._encode = jax.jit(functools.partial(embedding, model), compiler_options=options)
+        encode = jax.jit(functools.partial(embedding, model), compiler_options=options)
+        self._encode = compiling.told(encode, spec.name)
 
     def items(self, record: Mapping) -> list[np.ndarray]:
         """Returns the rows that the run makes of a record: frames of sound, or pictures."""

@@ -19,7 +19,7 @@ from avsc_jax.data import label_kinds, records
 from avsc_jax.models import build
 from avsc_jax.runs import checksums, familiarity, shapes
 from avsc_jax.runs.checkpoint import Checkpoints
-from avsc_jax.runtime import archives, files, multihost
+from avsc_jax.runtime import archives, files, multihost, nearest
 from avsc_jax.tables import thresholds
 from avsc_jax.types import Kind
 
@@ -47,6 +47,15 @@ class RunFolder:
     @property
     def is_done(self) -> bool:
         return (self.path / 'DONE').exists()
+
+    def check_done(self) -> None:
+        """Raises FileNotFoundError unless a run is finished here."""
+        if not self.is_done:
+            like = nearest.path(self.path)
+            raise FileNotFoundError(
+                f'{self.path} holds no finished run{like}; name the run folder, --workdir, of a '
+                'finished run of avsc_jax.main'
+            )
 
     @property
     def num_classes(self) -> int:
@@ -202,10 +211,15 @@ class RunFolder:
           ValueError: the file is damaged, has changed, or is of another shape.
         """
         file = self.path / name
+        if self.path.is_file():
+            raise ValueError(
+                f'{self.path} is a file; give the folder of a finished run, such as '
+                'runs/clip_fusion'
+            )
         if not self.path.is_dir():
             raise FileNotFoundError(
-                f'there is no folder {self.path}; give the folder of a finished run, such as '
-                'runs/clip_fusion'
+                f'there is no folder {self.path}{nearest.path(self.path)}; give the folder of a '
+                'finished run, such as runs/clip_fusion'
             )
         if not file.is_file():
             raise FileNotFoundError(

@@ -1,9 +1,10 @@
 """Checks the options that a config gives a function by name."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from avsc_jax.runtime import nearest
 
 MAX_NUMBER = 200_000  # above the highest sample rate; widths and counts are far below
 
@@ -34,10 +35,10 @@ def check_names(name: str, known: Iterable[str], given: Iterable[str]) -> None:
     unknown = sorted({*given} - {*known})
     if not unknown:
         return
-    nearest = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.6)
-    meant = f' (did you mean {nearest[0]}?)' if nearest else ''
     its = f'its options are {", ".join(known)}' if known else 'it has no options'
-    raise ValueError(f'{name} has no option {", ".join(unknown)}; {its}{meant}')
+    raise ValueError(
+        f'{name} has no option {", ".join(unknown)}; {its}{nearest.meant(unknown[0], known)}'
+    )
 
 
 def check_numbers(name: str, given: Mapping[str, Any], most: int = MAX_NUMBER) -> None:

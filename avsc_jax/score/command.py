@@ -15,6 +15,7 @@ from avsc_jax import metrics, report, tables
 from avsc_jax.ensemble.recipes import RECIPES
 from avsc_jax.report import comparison, modalities, scores, submission
 from avsc_jax.runs import checksums
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable, write_texts
 from avsc_jax.score import flags
 from avsc_jax.tables import mix
@@ -226,7 +227,8 @@ def _read(
         path /= TABLE
         if not path.is_file():
             raise FileNotFoundError(
-                f'there is no {path}; name a table, or a finished run with a test split'
+                f'there is no {path}{nearest.path(path)}; name a table, or a finished run with a '
+                'test split'
             )
     with warnings.catch_warnings():  # of sums, which are checked below and reported
         warnings.simplefilter('ignore', UserWarning)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
 from avsc_jax.report.published import TABLES
-from avsc_jax.runtime import cli
+from avsc_jax.runtime import arguments as parsing
+from avsc_jax.runtime import cli, nearest
 
 DESCRIPTION = """\
 Scores tables of predictions against the true scenes: log loss, accuracy, every class, every city,
@@ -95,6 +96,10 @@ def parse(arguments: list[str]) -> tuple[str | None, argparse.Namespace]:
     if arguments and arguments[0] in COMMANDS and not _is_table(Path(arguments[0])):
         mode = 'compare' if arguments[0] == 'runs' else arguments[0]
         return mode, commands()[arguments[0]].parse_args(arguments[1:])
+    first = arguments[0] if arguments else ''
+    is_word = first[:1].isalpha() and not Path(first).exists()
+    if is_word and (like := nearest.names(first, COMMANDS)):
+        raise cli.UsageError(f'{first} is no table and no command (did you mean {like[0]}?)')
     options = parser().parse_args(arguments)
     mode = _mode(options)
     options.recipe = options.recipe or 'mean'
@@ -135,7 +140,7 @@ def _are_runs(names: Sequence[str]) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command that scores tables."""
-    made = argparse.ArgumentParser(
+    made = parsing.Parser(
         prog='python -m avsc_jax.score',
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -221,7 +226,7 @@ def _add_old(parser: argparse.ArgumentParser) -> None:
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parser of each command that may stand in place of the first table."""
     made = {
-        name: argparse.ArgumentParser(prog=f'python -m avsc_jax.score {name}', description=text)
+        name: parsing.Parser(prog=f'python -m avsc_jax.score {name}', description=text)
         for name, text in COMMANDS.items()
     }
     for name in ('compare', 'runs', 'modalities'):

@@ -93,8 +93,7 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raises an error for the first argument that is wrong, before any long work."""
     for run in options.runs:
-        if not RunFolder(run).is_done:
-            raise FileNotFoundError(f'{run} holds no finished run; name finished run folders')
+        RunFolder(run).check_done()
         if RunFolder(run).kind != 'exclusive':
             raise ValueError(
                 f'{run} gives clips several labels, and this table has log loss and accuracy, of '
@@ -133,7 +132,7 @@ def score(run: Path, options: argparse.Namespace) -> dict[str, Any]:
         predictor, dataset, split, options.data_dir, options.media_dir, places=chosen
     )
     scores, num_clips = _scores(predictor, records)
-    about = f'{dataset.name} {split}, {num_clips:,} clips'
+    about = f'{dataset.name} {dataset.title(split)}, {num_clips:,} clips'
     about += f', by {len(chosen):,} of {total:,} records' * (len(chosen) < total)
     return {
         'run': printable(run.absolute().name),

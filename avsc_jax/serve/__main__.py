@@ -12,6 +12,7 @@ import argparse
 import sys
 
 from avsc_jax.predict.opened import add_ready, check_ready
+from avsc_jax.runtime import arguments as parsing
 from avsc_jax.runtime import cli
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Parses the command line; raises ValueError for a number that is out of range."""
-    parser = argparse.ArgumentParser(
+    parser = parsing.Parser(
         prog='python -m avsc_jax.serve',
         description='Serves a page for users of this machine: drop a clip and see its scenes.',
     )

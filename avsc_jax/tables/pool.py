@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from avsc_jax import ensemble
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import some
 from avsc_jax.tables import names, parts, thresholds
 from avsc_jax.tables.predictions import Predictions, check_exclusive, keys_of, rows
@@ -27,8 +28,7 @@ def pool(table: Predictions, rule: str = 'mean') -> Predictions:
       >>> pool(table).probs.tolist(), pool(table, 'product').probs.round(3).tolist()
       ([[0.625, 0.375]], [[0.75, 0.25]])
     """
-    if rule not in _RULES:
-        raise ValueError(f'no pooling rule is called {rule!r}; give one of {" ".join(_RULES)}')
+    nearest.check('the pooling rule', rule, _RULES)
     _, first, group = np.unique(table.clip_id, return_index=True, return_inverse=True)
     is_independent = table.meta.get('kind') == 'independent'
     if is_independent and rule != 'mean':

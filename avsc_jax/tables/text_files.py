@@ -8,6 +8,7 @@ import pathlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 
+from avsc_jax.runtime import nearest
 from avsc_jax.tables.names import plain
 
 NAMES = ('filename', 'filename_audio', 'filename_video', 'filename_audio_video', 'aid')
@@ -34,7 +35,9 @@ def existing(path: str | pathlib.Path, what: str = 'table') -> pathlib.Path:
     """Returns the path; raises FileNotFoundError, which names `what`, unless it is a file."""
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path} is not a file; give the path of an existing {what}')
+        raise FileNotFoundError(
+            f'{path} is not a file{nearest.path(path)}; give the path of an existing {what}'
+        )
     return path
 
 

@@ -1,6 +1,5 @@
 """The fields of a config: their types, defaults and meanings, and the check of a config's names."""
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from avsc_jax import tables
 from avsc_jax.data import label_kinds, media
 from avsc_jax.data.sources import listing
 from avsc_jax.input_pipeline import picture_size
+from avsc_jax.runtime import nearest
 from avsc_jax.training import recipe
 from avsc_jax.training.dependencies import STAGES
 
@@ -284,11 +284,21 @@ def check(config: ConfigDict) -> None:
     check_kind(config)
 
 
+def completed(config: ConfigDict) -> ConfigDict:
+    """Checks a config as its file gives it, and sets in it the fields that a file may leave out."""
+    check(config)
+    with config.unlocked():
+        config.kind = config.get('kind', 'train')
+        for name in DATA_FILLED:
+            if name not in config.data:
+                config.data[name] = DATA_FIELDS[name].default
+    return config
+
+
 def check_kind(config: ConfigDict) -> None:
     """Raises ValueError if the sections of a config are not those of its kind of job."""
     kind = config.get('kind', 'train')
-    if kind not in KINDS:
-        raise ValueError(f'config.kind is {kind!r}; it must be one of {", ".join(KINDS)}')
+    nearest.check('config.kind', kind, KINDS)
     needed, foreign = KINDS[kind]
     for path in (*needed, *foreign):
         section, _, name = path.rpartition('.')
@@ -349,9 +359,8 @@ def filled(config: ConfigDict) -> ConfigDict:
 def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
     for name in section:
         if name not in fields:
-            nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
-            meant = f'; did you mean {place}.{nearest[0]}?' if nearest else ''
-            raise ValueError(f'{place}.{name} is no field of a config{meant} ({ALL} lists them)')
+            meant = ''.join(f' (did you mean {place}.{n}?)' for n in nearest.names(name, fields))
+            raise ValueError(f'{place}.{name} is no field of a config{meant}; {ALL} lists them')
         value = section[name]
         allowed = fields[name].types
         if value is not None and not isinstance(value, allowed):
@@ -385,10 +394,9 @@ def _check_allowed(field: str, value: Any, allowed: Collection[str] | None) -> N
         return
     for one in [value] if isinstance(value, str) else value:
         if one not in allowed:
-            nearest = difflib.get_close_matches(str(one), allowed, n=1, cutoff=0.6)
-            meant = f' (did you mean {nearest[0]}?)' if nearest else ''
             known = ', '.join(name or "''" for name in allowed)
             which = 'it' if isinstance(value, str) else 'each'
+            meant = nearest.meant(str(one), allowed)
             raise ValueError(f'{field} is {value!r}; {which} must be one of {known}{meant}')
 
 

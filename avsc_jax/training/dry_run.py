@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from avsc_jax import models
-from avsc_jax.data import media, sources
+from avsc_jax.data import media, sources, split_words
 from avsc_jax.data.batches import num_batches
 from avsc_jax.input_pipeline import clip_rows, examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
@@ -94,7 +94,7 @@ def _rows(
     for split, count in clips.items():
         still = stills.get(split, 0)
         rows_of[split] = (count - still) * parts + still
-        line = f'split {split}: {count:,} clips, {rows_of[split]:,} rows'
+        line = f'split {split_words.title(split)}: {count:,} clips, {rows_of[split]:,} rows'
         if encoders := [spec for spec in specs if spec.name in config.get('encoders', ())]:
             values = (
                 ((count - still) * _items(spec, config, window_s) + still)

@@ -22,7 +22,7 @@ from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.scenes import SCENES, ClipName
 from avsc_jax.tables import mix
-from avsc_jax.training import dependencies, several
+from avsc_jax.training import dependencies, reuse, several
 from avsc_jax.training.dependencies import EVALUATION, Member
 
 Tables = dict[str, tables.Predictions]
@@ -34,6 +34,7 @@ SAME, OTHER = 'searched on scored rows', 'searched on other places'
 def run(
     config: ConfigDict,
     folder: RunFolder,
+    folders: Mapping[str, Path | None],
     flags: Sequence[str],
     *,
     stored: Mapping[str, Any],
@@ -42,6 +43,7 @@ def run(
     """Reads the members' tables, fuses them, and writes table, report and submission.
 
     Args:
+      folders: of data and weights, by the names of their flags.
       flags: added to the commands that make missing tables.
       stored: the config as the run folder keeps it, without the defaults of absent fields.
       dry_run: whether to print only which members are trained, and the missing commands.
@@ -49,7 +51,8 @@ def run(
     check(config)
     names = [name for group in config.groups.values() for name in group]
     refits = range(config.get('folds', 0)) or [config.data.get('fold')]
-    groups = [dependencies.named(config, names, fold, config.seed) for fold in refits]
+    made = (dependencies.named(config, names, fold, config.seed) for fold in refits)
+    groups = [reuse.found(group, config, folders) for group in made]
     everyone = [member for group in groups for member in group]
     todo = missing(everyone, config)
     if dry_run:

@@ -40,7 +40,7 @@ def _origin(config: ConfigDict, name: str, options: ConfigDict, weights_dir: Pat
         return encoders.NO_WEIGHTS
     if config.weights == 'random':
         return 'random:0'
-    return weights.identify(name, weights_dir, options=[*options])
+    return _identified(name, weights_dir, options=[*options])
 
 
 def published(config: ConfigDict) -> list[str]:
@@ -59,7 +59,15 @@ def origins(config: ConfigDict, specs: list[EncoderSpec], weights_dir: Path) -> 
         return used
     if config.weights == 'random':
         return used | {config.model.name: f'random:{config.seed}'}
-    return used | {config.pretrained: weights.identify(config.pretrained, weights_dir)}
+    return used | {config.pretrained: _identified(config.pretrained, weights_dir)}
+
+
+def _identified(name: str, folder: Path, **options: Sequence[str]) -> str:
+    """Returns `weights.identify`; of missing weights, the error says how to train without."""
+    try:
+        return weights.identify(name, folder, **options)
+    except weights.MissingWeights as error:
+        raise weights.MissingWeights(f'{error}, or train with --weights=random') from error
 
 
 def started(

@@ -14,7 +14,7 @@ from avsc_jax.data.batches import Rows, Stream, epoch_order
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import multihost, nearest
 from avsc_jax.training.optimizer import Schedule, with_rate
 from avsc_jax.training.steps import Steps
 from avsc_jax.types import Kind
@@ -113,8 +113,7 @@ def selection(name: str, *, scored: bool = True, kind: Kind | None = None) -> tu
       scored: whether the job has a split to score the epochs on.
       kind: of the classes, which scores of the other kind cannot be of; None: not checked.
     """
-    if name not in SELECT:
-        raise ValueError(f'select is {name!r}; it must be one of {", ".join(SELECT)}')
+    nearest.check('select', name, SELECT)
     if kind is not None and name in OF_KIND and OF_KIND[name] != kind:
         allowed = [other for other in SELECT if OF_KIND.get(other, kind) == kind]
         raise ValueError(

@@ -10,6 +10,7 @@ import optax
 from optax import tree_utils
 
 from avsc_jax.runs.state import Averaged
+from avsc_jax.runtime import nearest
 from avsc_jax.training.schedules import cosine_restarts, warmup_cosine
 
 COSINES = {'cosine_restarts': cosine_restarts, 'warmup_cosine': warmup_cosine}
@@ -37,9 +38,7 @@ def make_schedule(settings: Mapping, steps_per_epoch: int) -> Schedule:
     if name in COSINES:
         by_step = COSINES[name](settings, steps_per_epoch)
         return lambda step, losses=(): by_step(step)
-    if name not in ('steps', 'constant', 'plateau'):
-        known = ', '.join(('steps', 'constant', 'plateau', *COSINES))
-        raise ValueError(f'schedule is {name!r}, it must be one of {known}')
+    nearest.check('schedule', name, ('steps', 'constant', 'plateau', *COSINES))
     drop_at = settings['drop_at'] if name == 'steps' else ()
     by_step = optax.piecewise_constant_schedule(
         rate, {epoch * steps_per_epoch: settings['factor'] for epoch in drop_at}

@@ -62,6 +62,14 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f'config.cross_validation is {folds_}; it must be 2 or more')
 
 
+def check_clips(config: ConfigDict, dataset: records.Dataset) -> None:
+    """Raises ValueError for classes of too few groups to choose C by; decodes nothing."""
+    listed = dataset.outlines(config.data.train)
+    ids, labels = ([outline[key] for outline in listed] for key in ('clip_id', 'label'))
+    stacked = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
+    _cut(config, dataset, stacked, ids)
+
+
 def run(
     config: ConfigDict,
     folder: run_folder.RunFolder,
@@ -78,10 +86,7 @@ def run(
 
     Probabilities and rows are None for a run that trains on all clips. See `train.fitted`.
     """
-    listed = dataset.outlines(config.data.train)
-    ids, labels = ([outline[key] for outline in listed] for key in ('clip_id', 'label'))
-    stacked = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
-    _cut(config, dataset, stacked, ids)  # before anything is decoded
+    check_clips(config, dataset)  # before anything is decoded
     names = [*dict.fromkeys(config.data[part] for part in ('train', 'test') if part in config.data)]
     encoded = examples.extract(
         config,

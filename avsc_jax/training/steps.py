@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from avsc_jax import losses
 from avsc_jax.layers.sync import global_batch
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import compiler
+from avsc_jax.runtime import compiler, compiling
 from avsc_jax.training import accumulation
 from avsc_jax.training.recipe import PLAIN, Recipe
 
@@ -93,11 +93,12 @@ class Steps:
             donate_argnums=donated,
         )
         options = compiler.options(training=training)
-        if not options or self.num_devices > 1:
-            return pmapped
-        # pmap takes no options, but jit takes a pmapped function; with several devices, only pmap
-        # itself copies an array on one of them to all
-        return jax.jit(pmapped, donate_argnums=donated, compiler_options=options)
+        if options and self.num_devices == 1:
+            # pmap takes no options, but jit takes a pmapped function; with several devices, only
+            # pmap itself copies an array on one of them to all
+            pmapped = jax.jit(pmapped, donate_argnums=donated, compiler_options=options)
+        what = f'{type(self._model).__name__} for {"training" if training else "scoring"}'
+        return compiling.told(pmapped, what) if jax.process_index() == 0 else pmapped
 
     def local(self, order: np.ndarray) -> np.ndarray:
         """Returns this process's part `[K, B / processes]` of a global order or mask `[K, B]`."""

@@ -22,7 +22,7 @@ from avsc_jax.runs import familiarity, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
 from avsc_jax.runs.state import TrainState
-from avsc_jax.runtime import multihost
+from avsc_jax.runtime import compiling, multihost
 from avsc_jax.scenes import SCENES
 from avsc_jax.training import config as fields
 from avsc_jax.training import (
@@ -107,9 +107,10 @@ def run(
     with contextlib.nullcontext() if dry_run else folder.alone():
         if is_ensemble:
             flags = dependencies.flags(folders, download_weights)
-            ensemble.run(config, folder, flags, stored=stored, dry_run=dry_run)
+            ensemble.run(config, folder, folders, flags, stored=stored, dry_run=dry_run)
             return
         check(config)
+        check_clips(config, data_dir)
         if download_weights and config.weights == 'pretrained':
             download(config, weights_dir)
         run_network(prepared(config, folder, folders, stored), fresh=fresh, dry_run=dry_run)
@@ -133,6 +134,14 @@ def check_data(config: ConfigDict, folder: run_folder.RunFolder, data_dir: Path)
         now = sources.find(config.data.name).identities(config, data_dir)
         if now is not None:
             folder.check_data(now)
+
+
+def check_clips(config: ConfigDict, data_dir: Path) -> None:
+    """Raises for clips of one's own that cannot be trained on, before weights are asked for."""
+    source = sources.find(config.data.name)
+    source.check(config.data, data_dir)
+    if config.kind == 'probe' and source.is_prepared(config.data, data_dir):
+        probe.check_clips(config, source.open(config.data, data_dir))
 
 
 def run_network(job: Job, *, fresh: bool = False, dry_run: bool) -> None:
@@ -384,9 +393,11 @@ def train(
         recipe=recipe.make(config, model, labels),
     )
     checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
+    with compiling.said(f'the initial values of {config.model.name}'):
+        state = start(TrainState.create(model, transformation, seed=config.seed)).begun()
     loop.fit(
         steps,
-        start(TrainState.create(model, transformation, seed=config.seed)).begun(),
+        state,
         splits['train'],
         splits.get('valid'),
         epochs=config.epochs,

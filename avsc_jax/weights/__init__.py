@@ -7,6 +7,7 @@ missing, unexpected or of the wrong shape is an error.
 from avsc_jax.models import published_sources, source_of
 from avsc_jax.models.sources import Source
 from avsc_jax.weights.cache import (
+    MissingWeights,
     class_names,
     convert_file,
     download,
@@ -22,6 +23,7 @@ from avsc_jax.weights.weight_files import SUFFIXES, fingerprint, read, write
 __all__ = [
     'SOURCES',
     'SUFFIXES',
+    'MissingWeights',
     'Source',
     'class_names',
     'convert',

@@ -35,6 +35,10 @@ CLASS_NAMES = {
 }
 
 
+class MissingWeights(FileNotFoundError):
+    """The folder of weights has none of a network."""
+
+
 def identify(
     name: str, folder: str | os.PathLike, *, options: Collection[str] | None = None
 ) -> str:
@@ -266,10 +270,9 @@ def _existing(name: str, folder: Path) -> Path:
     if path is None:
         source = source_of(name)
         places = [f'{_file_name(name, address)} ({address})' for address in source.addresses]
-        raise FileNotFoundError(
+        raise MissingWeights(
             f'no weights of {name} in {folder}: add --download_weights ({source.licence} licence, '
-            f'from {source.publisher}), or put {" or ".join(places)} into that folder, or train '
-            'with --weights=random'
+            f'from {source.publisher}), or put {" or ".join(places)} into that folder'
         )
     return path
 

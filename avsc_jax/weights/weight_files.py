@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from avsc_jax.runtime import archives
+from avsc_jax.runtime import archives, nearest
 from avsc_jax.runtime.files import whole
 from avsc_jax.weights.checks import refused_type
 from avsc_jax.weights.h5_files import HDF5, read_h5, read_h5_gz
@@ -63,7 +63,9 @@ def read(path: str | Path, *, entry: str | None = None) -> dict[str, np.ndarray]
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'there is no weights file {path}; check the path')
+        raise FileNotFoundError(
+            f'there is no weights file {path}{nearest.path(path)}; check the path'
+        )
     kind, other = _kind(path), _other(path)
     if kind is None or other:
         raise ValueError(

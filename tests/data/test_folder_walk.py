@@ -117,3 +117,30 @@ def test_a_data_set_s_media_are_found_behind_links_and_not_in_hidden_files(tree)
     files = MediaFiles(tree)
     assert 'deep/f.wav' in files and 'audio/h.wav' in files and '.git/d.wav' not in files
     assert not [*MediaFiles(tree / 'nowhere')]
+
+
+NAMES = ('a.MP4', 'b.wav', 'c.jpg', 'd.gif', 'e.pdf', 'f')
+
+
+@pytest.mark.parametrize(
+    ('takes', 'stills', 'chosen', 'others'),
+    [
+        (['sound', 'picture'], True, 'abc', {'GIFs': 'd', 'files of other kinds': 'ef'}),
+        (['picture'], True, 'ac', {'sounds': 'b', 'GIFs': 'd', 'files of other kinds': 'ef'}),
+        (['sound'], True, 'ab', {'pictures': 'c', 'GIFs': 'd', 'files of other kinds': 'ef'}),
+        (
+            ['picture'],
+            False,
+            'a',
+            {'sounds': 'b', 'still pictures': 'c', 'GIFs': 'd', 'files of other kinds': 'ef'},
+        ),
+    ],
+)
+def test_files_that_a_system_does_not_take_are_told_apart_by_why(takes, stills, chosen, others):
+    files, left = folder_walk.taken(map(Path, NAMES), takes, stills=stills)
+    assert ''.join(file.stem for file in files) == chosen
+    short = {why.partition(',')[0]: ''.join(f.stem for f in of) for why, of in left.items()}
+    assert short == others
+    lines = folder_walk.counted(left)
+    assert len(lines) == len(others)
+    assert lines[-1] == 'left out: files of other kinds (2): e.pdf, ...'

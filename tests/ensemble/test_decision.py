@@ -234,9 +234,9 @@ def test_jax_under_jit_and_vmap_gives_numpys_numbers(options):
 @pytest.mark.parametrize(
     ('change', 'sentence'),
     [
-        ({'restrict': 'bus'}, "restrict is 'bus'; it must be one of 'per_class', 'zero'"),
+        ({'restrict': 'bus'}, "restrict is 'bus'; it must be one of per_class, zero"),
         ({'gate': 'mean'}, "gate is 'mean'"),
-        ({'clamp': 'yes'}, "clamp is 'yes'; it must be one of None, 'per_model'"),
+        ({'clamp': 'yes'}, "clamp is 'yes'; it must be one of None, per_model"),
         ({'classes': SCENES[:9]}, r'shapes \(1, 10\), \(1, 10\), \(1, 10\) beside 9 class names'),
         ({'visual': BUS['visual'] * np.nan}, '1 of 1 rows hold NaN'),
         ({'visual': BUS['visual'] * 2}, r'1 of 1 rows hold values outside \[0, 1\]'),

@@ -147,7 +147,7 @@ def test_a_difference_is_an_error_that_tells_it_and_leaves_nothing(sound, tmp_pa
 @pytest.mark.parametrize(
     ('run', 'out', 'options', 'sentence'),
     [
-        ('nothing', 'out', [], 'nothing holds no finished run (no file DONE)'),
+        ('nothing', 'out', [], 'nothing holds no finished run; name the run folder'),
         ('sound', 'out', ['--format=tflite'], "--format is 'tflite'; it must be one of onnx, sta"),
         ('sound', 'out', ['--batch=0'], '--batch is 0; it must be 1 or more'),
         ('sound', 'full', [], 'full exists and is not empty; name another folder, or delete it'),

@@ -143,7 +143,7 @@ def test_pictures_smaller_than_the_network_s_are_one_sentence(data_dir):
 
 def test_what_cannot_be_read_so_is_one_sentence():
     spec = EncoderSpec(SOUND.name, {**SOUND.options, 'version': '0.4'}, 'random:0')
-    with pytest.raises(ValueError, match=r"version is '0\.4', it must be one of 0\.3\.1, 0\.4-k"):
+    with pytest.raises(ValueError, match=r"version is '0\.4'; it must be one of 0\.3\.1, 0\.4-k"):
         Encoder(spec, Path('none'))
     record = {'audio': noise(0.1), 'sample_rate': 48000}
     spec = EncoderSpec(SOUND.name, {**SOUND.options, 'hop_s': 0}, 'random:0')

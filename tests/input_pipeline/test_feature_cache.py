@@ -103,7 +103,9 @@ def test_pictures_of_all_sizes_share_one_batch_in_their_order(tmp_path):
     items = pictures(encoder, (40, 40), (40, 60), (61, 40), (9, 200), (40, 40), (500, 431), (1, 1))
     together = encoder(items)
     assert encoder(items[:3], of=7).shape == (3, *together.shape[1:])
-    assert encoder._encode._cache_size() == encoder._prepare._cache_size() == 1  # compiled once
+    assert (
+        encoder._encode.__wrapped__._cache_size() == encoder._prepare._cache_size() == 1
+    )  # compiled once
     single = np.concatenate([encoder([item]) for item in items])
     np.testing.assert_allclose(together, single, atol=1e-5)
     with pytest.raises(ValueError, match=r'shape \(40, 41, 3\) and takes .*give what items'):

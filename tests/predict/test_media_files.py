@@ -60,7 +60,8 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
     assert '! random variables' in err and 'note: sound of 16000 Hz is resampled' in err
     assert f'note: answered without sound: {clips}/b.mp4 has no sound track: {clips}/b.mp4' in err
     assert f'note: answered without picture: {clips}/c.m4a has no picture track' in err
-    *_, text, zero, total = err.splitlines()
+    *_, other, text, zero, total = err.splitlines()
+    assert other == f'left out: files of other kinds (1): {clips}/notes.txt'
     assert text.startswith(f'error: cannot decode {clips}/text.mp4')
     assert zero == f'error: {clips}/zero.mp4 is empty (0 bytes); copy it again'
     assert total == '4 of 6 files classified'
@@ -346,6 +347,9 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch, cap
     (clips / 'empty').mkdir()
     with pytest.raises(FileNotFoundError, match=r'no media files in .*empty; name files'):
         media_files.find([clips / 'empty'], ['sound'])
+    (clips / 'empty/a.pdf').touch()
+    with pytest.raises(FileNotFoundError, match=r'empty \(left out: files of other .*a\.pdf\); n'):
+        media_files.find([clips / 'empty'], ['sound'])
 
 
 @pytest.mark.parametrize(
@@ -355,7 +359,10 @@ def test_files_are_found_once_below_folders_and_by_lists(clips, monkeypatch, cap
         (['--jsonl=out.txt'], 'out.txt must end in .jsonl'),
         (['--timeline=none/out.tsv'], 'none is not a folder; make it first'),
         (['--shard=3/2'], "--shard is '3/2'; it must be i/n"),
-        (['--dataset=demo'], 'give one input: files, --dataset or --follow'),
+        (
+            ['--dataset=demo'],
+            'give one input: files, --dataset or --follow',
+        ),
     ],
 )
 def test_what_cannot_be_asked_of_files_is_a_sentence(both, clips, arguments, sentence):
@@ -417,4 +424,4 @@ def test_what_predict_writes_is_scored(both, clips, tmp_path, capsys):
     for table in (out, tmp_path / 't.csv'):
         assert score.main([str(table), f'--truth={tmp_path}/list.csv']) == 0
         assert 'clip, 4 items' in (printed := capsys.readouterr().out)
-        assert 'bootstrap over 3 groups' in printed and '! ' not in printed
+        assert '3 groups are too few for an interval' in printed and '! ' not in printed

@@ -155,3 +155,19 @@ def test_options_may_hold_commas_in_brackets():
     name, options = embeddings.encoder_options('openl3_audio:widths=(4, 8),hop_s=1,version=0.3.1')
     assert name == 'openl3_audio'
     assert options == {'widths': (4, 8), 'hop_s': 1, 'version': '0.3.1'}
+
+
+def test_what_is_given_in_the_wrong_place_is_told_with_its_right_one(tmp_path):
+    clip, run = tmp_path / 'clip.wav', tmp_path / 'runs/clip_fusion'
+    clip.write_bytes(b'RIFF')
+    run.mkdir(parents=True)
+    (run / 'DONE').touch()
+    for arguments, kind, sentence in (
+        ([clip, f'--model={clip}'], ValueError, r'clip\.wav is a file; give the folder of a'),
+        ([run], ValueError, r'clip_fusion is the folder of a run, not a clip; give it as --model='),
+        ([clip, f'--model={run}s'], OSError, r'clip_fusions \(did you mean .*clip_fusion\?\)'),
+        ([f'{clip}x'], OSError, r'clip\.wavx does not exist \(did you mean .*clip\.wav\?\)'),
+        ([clip, '--modle=x'], ValueError, r'there is no flag --modle \(did you mean --model\?\)'),
+    ):
+        with pytest.raises(kind, match=sentence):
+            predict.main([*map(str, arguments)])

@@ -87,8 +87,8 @@ LONG = ' '.join(['bus'] * 76)
 @pytest.mark.parametrize(
     ('flags', 'sentence'),
     [
-        (['--classes='], 'there are 0 classes; name 2 to 10,000'),
-        (['--classes=beach'], 'there are 1 classes; name 2 to 10,000'),
+        (['--classes='], 'no class is named; name 2 to 10,000 classes, with commas'),
+        (['--classes=beach'], "only 'beach' is named; name 2 to 10,000"),
         (['--classes=beach,,forest'], 'name 2 of the 3 classes is empty; give each class a name'),
         (['--classes=beach, ,forest'], 'name 2 of the 3 classes is empty'),
         (['--classes=beach,forest,beach'], "the classes 'beach' and 'beach' are read alike"),

@@ -116,13 +116,14 @@ def test_cities_and_locations_are_read_from_the_names():
     assert score['cities']['rome']['log_loss'] == pytest.approx(-math.log(0.9))
     low, high = score['accuracy_micro_interval']
     assert low < 0.75 < high
-    assert 'bootstrap over 3 locations' in report.text(result)
+    assert '3 locations are too few for an interval, which needs 10' in report.text(result)
 
 
 def test_other_names_have_no_cities_and_the_report_says_what_was_drawn(frames, tmp_path):
     result = make(frames)
     assert result['scores']['clip']['cities'] == {}
-    sentence = 'bootstrap over 2 clips (no locations or groups are known)'
+    few = '2 clips are too few for an interval, which needs 10'
+    sentence = f'{few} (no locations or groups are known)'
     assert sentence in report.text(result)
     page = report.write(result, tmp_path).read_text()
     assert sentence in page and 'Accuracy by city' not in page
@@ -132,7 +133,7 @@ def test_one_clip_has_a_report_without_intervals(tmp_path):
     result = make(predictions(['a'], [1], [[0.2, 0.8]]), history=HISTORY[:1])
     assert result['scores']['clip']['log_loss_micro_interval'] == [None, None]
     assert result['scores']['clip']['per_class']['recall'] == [None, 1.0]
-    assert 'no intervals: all items are of one clip' in report.text(result)
+    assert 'one clip is too few for an interval' in report.text(result)
     assert 'no items' in report.write(result, tmp_path).read_text()
 
 
@@ -318,9 +319,9 @@ def test_a_metric_is_one_function_and_one_row(monkeypatch, tmp_path):
     monkeypatch.setitem(scores.METRICS, 'brier_score', row)
     monkeypatch.setitem(comparison.TERMS, 'brier_score', brier)
     draw = np.random.default_rng(0)
-    clips = [f'park-oslo-{n}-1' for n in range(8)]
+    clips = [f'park-oslo-{n}-1' for n in range(10)]
     table = tables.Predictions(
-        clips, np.full(8, -1), np.arange(8) % 2, draw.dirichlet([1, 1], 8),
+        clips, np.full(10, -1), np.arange(10) % 2, draw.dirichlet([1, 1], 10),
         {'classes': ['park', 'tram']},
     )  # fmt: skip
     expected = brier(table.probs, table.label).mean()

@@ -35,7 +35,9 @@ def test_a_named_config_is_built_from_the_manual_folder(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'tfds_tau/clips/1.0.0/dataset_info.json').exists()
-    assert 'train_inner' in done.stdout
+    assert not done.stdout and 'Unknown size' not in done.stderr  # TFDS's own words
+    assert ' clips of ' in done.stderr and 'train_inner' not in done.stderr
+    assert 'tfds_tau/clips/1.0.0 is prepared: ' in done.stderr
 
 
 @pytest.mark.slow
@@ -53,7 +55,10 @@ def test_without_a_config_all_that_is_there_is_built_and_the_rest_named(tmp_path
 
 @pytest.mark.parametrize(
     ('config', 'sentence'),
-    [('clips', 'zenodo.org/records/4477542'), ('clops', "'clops' is not one of demo, clips")],
+    [
+        ('clips', 'zenodo.org/records/4477542'),
+        ('clops', "--config is 'clops'; it must be one of demo, clips"),
+    ],
 )
 def test_what_is_missing_is_one_sentence(tmp_path, config, sentence):
     done = build(f'--config={config}', f'--data_dir={tmp_path}')

@@ -49,7 +49,7 @@ def test_an_unknown_optimizer_is_an_error():
 
 
 def test_an_unknown_schedule_is_an_error():
-    with pytest.raises(ValueError, match="schedule is 'cosine', it must be one of steps,"):
+    with pytest.raises(ValueError, match="schedule is 'cosine'; it must be one of steps,"):
         make_optimizer({**SETTINGS, 'schedule': 'cosine'}, steps_per_epoch=2)
 
 

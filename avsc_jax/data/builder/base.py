@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_metadata
 from tqdm import tqdm
 
-from avsc_jax.data import content, label_kinds
+from avsc_jax.data import content, label_kinds, split_words
 from avsc_jax.data.builder import bad_media
 from avsc_jax.data.builder.clip_reader import Clip, read_windows
 from avsc_jax.data.builder.media_files import FolderFiles, MediaFiles
@@ -122,8 +122,16 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not self.info.splits:  # another process has built it meanwhile
             self.info.read_from_directory(folder)
         shutil.rmtree(self._beside('spool'), ignore_errors=True)
+        counts = (f'{split_words.title(n)} {s.num_examples:,}' for n, s in self.info.splits.items())
+        print(f'{self.info.full_name} is prepared: {", ".join(counts)} records', file=sys.stderr)
         if self.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             content.read(self)  # makes it while the files are still in memory
+
+    def _log_download_bytes(self) -> None:
+        """Leaves out TFDS's line of unknown sizes; `_generate_splits` prints what is built."""
+
+    def _log_download_done(self) -> None:
+        """Leaves out TFDS's line on the standard output, which is for results."""
 
     def _generate_splits(
         self,
@@ -139,6 +147,12 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._spool = Spool(folder, files, self.info.features, config.options, self.read)
         self._spool.forget_bad()
         clips = [*itertools.chain(*self._lists.values())]
+        num_files = len({name for clip in clips for name in (clip.audio, clip.video) if name})
+        print(
+            f'building {self.info.full_name} in {self._beside("").parent}: {len(clips):,} clips of '
+            f'{num_files:,} files in {files.root}',
+            file=sys.stderr,
+        )
         bad_media.warn_of_missing(files, clips)
         with bad_media.notes_printed(files):
             if download_config.beam_options or download_config.beam_runner:
@@ -179,7 +193,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         todo = [c for group, done in zip(groups, finished, strict=True) if not done for c in group]
         filled = _ordered_map(self._spool.fill, todo, self.workers or os.cpu_count())
         write, shards = self._example_writer().write, []
-        with tqdm(total=len(clips), desc=split, unit='clip', leave=False) as bar:
+        with tqdm(total=len(clips), desc=split_words.title(split), unit='clip', leave=False) as bar:
             for group, done in zip(groups, finished, strict=True):
                 for _ in group:
                     if not done:

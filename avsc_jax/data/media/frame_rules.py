@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from avsc_jax.data.media.timeline import num_pieces
+from avsc_jax.runtime import nearest
 
 ROUNDED_S = 1e-5  # time stamps that differ by less are equal
 
@@ -131,8 +132,7 @@ def pick_shown(rule: str, stamps_s: np.ndarray, *, start_s: float, duration_s: f
 
 
 def _check(rule: str, num_frames: int, duration_s: float) -> None:
-    if rule not in FRAME_RULES:
-        raise ValueError(f'frame rule {rule!r} is not one of {", ".join(FRAME_RULES)}')
+    nearest.check('the frame rule', rule, FRAME_RULES)
     if num_frames < 1 or not duration_s > 0:
         raise ValueError(f'cannot pick frames from {num_frames} frames in {duration_s} s')
 

@@ -10,6 +10,8 @@ from typing import BinaryIO, TypedDict
 import av
 import soundfile
 
+from avsc_jax.runtime import nearest
+
 MAX_SIDE_PX = 8192
 MAX_DURATION_S = 3600.0
 LENGTH_SLACK = 1e-4  # share by which a file may pass a limit: encoders pad, and times are rounded
@@ -196,7 +198,10 @@ def checked(source: MediaFile) -> MediaFile:
         source.seek(0)
     else:
         if not Path(source).is_file():
-            raise FileNotFoundError(f'{source} does not exist or is not a file; check the path')
+            meant = nearest.path(Path(source))
+            raise FileNotFoundError(
+                f'{source} does not exist or is not a file{meant}; check the path'
+            )
         size = Path(source).stat().st_size
     if not size:
         raise ValueError(f'{name_of(source)} is empty (0 bytes); copy it again')

@@ -13,12 +13,12 @@ import tensorflow_datasets as tfds
 from absl import logging
 from ml_collections import ConfigDict
 
-from avsc_jax.data import label_kinds, media, records
+from avsc_jax.data import folder_walk, label_kinds, media, records, split_words
 from avsc_jax.data.builder.base import RecordBuilder, WindowConfig
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import listing
-from avsc_jax.data.sources.source import DataSource, Forecast
+from avsc_jax.data.sources.source import DataSource, Forecast, build
 from avsc_jax.data.sources.tfds import demo_media
 from avsc_jax.runtime.files import locked
 from avsc_jax.scenes import PLACES, SCENES
@@ -63,6 +63,16 @@ class Folder(DataSource):
         data.config = f'{stem}-{digest}'
         config.paper = ConfigDict()  # no scores are published for these clips
 
+    def check(self, data: Mapping, data_dir: Path) -> None:
+        """Raises ValueError or FileNotFoundError for a folder or table that cannot be split."""
+        place = Path(data['folder'])
+        if data['folder'] and (place.exists() or not self.is_prepared(data, data_dir)):
+            self.lists(listed(data, place))
+
+    def lists(self, listed: listing.Listing) -> dict[str, list[Clip]]:
+        """Returns the clips of each split; raises ValueError if a class has none to train on."""
+        return listing.split(listed)
+
     def command(self, data: Mapping, data_dir: Path) -> str:
         """Returns the command of a run, which builds the data set first."""
         return (
@@ -85,7 +95,7 @@ class Folder(DataSource):
             print(f'{place} is missing; its data set was built before and is used', file=sys.stderr)
             return
         clips = listed(data, place)
-        lists = listing.split(clips)
+        lists = self.lists(clips)
         print(summary(clips, lists), file=sys.stderr)
         if built:
             stored = records.open_dataset(data.name, data.config, data_dir).builder
@@ -105,8 +115,7 @@ class Folder(DataSource):
             data_dir=data_dir,
         )
         builder.on_error = data.on_error
-        tfds.disable_progress_bar()  # the builder shows its own
-        builder.download_and_prepare()
+        build(builder)
 
     def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
         """Returns the identities of the data set as it is now; see DataSource.identities.
@@ -131,7 +140,7 @@ class Folder(DataSource):
             names = sorted({*SCENES, *PLACES.values()}) if several else SCENES
             return Forecast(tuple(names), {})
         clips = listed(data, Path(data['folder']))
-        parts = listing.split(clips)
+        parts = self.lists(clips)
         parts['train'] = parts['train_inner'] + parts['validation']
         stills = {
             split: sum(item.video.lower().endswith(media.PICTURES) for item in part)
@@ -184,10 +193,11 @@ def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
     """Describes the numbers of files per class and split, and files that are left out."""
     counts = collections.Counter(name for item in listed.items for name in item.labels)
     what = 'classes' if listed.kind == 'exclusive' else 'labels'
+    sizes = (f'{split_words.title(split)} {len(items):,}' for split, items in lists.items())
     lines = [
         f'{len(listed.items):,} files of {len(counts)} {what} in {listed.place}: '
         + ', '.join(f'{scene} {counts[scene]:,}' for scene in listed.classes),
-        'splits: ' + ', '.join(f'{split} {len(items):,}' for split, items in lists.items()),
+        'splits: ' + ', '.join(sizes),
     ]
     if not listed.has_groups:
         lines.append(
@@ -195,10 +205,9 @@ def summary(listed: listing.Listing, lists: Mapping[str, list[Clip]]) -> str:
             'scores are too good: group them by folders in the class folders, or by a column group'
         )
     if listed.left_out:
-        lines.append(
-            f'note: {len(listed.left_out):,} files in no class folder, or of other kinds, are '
-            f'left out: {listed.left_out[0]}'
-        )
+        astray, others = folder_walk.taken(listed.left_out, tuple(listing.ENDINGS))
+        others |= {'files in no class folder': astray} if astray else {}
+        lines += folder_walk.counted(others)
     notes = [*listed.notes, *listing.sparse(listed, lists)]
     lines += [f'note: {note}' for note in notes]
     return '\n'.join(lines)

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avsc_jax.data import folder_walk, label_kinds, media
+from avsc_jax.data import folder_walk, label_kinds, media, split_words
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.builder.media_files import FolderFiles
 from avsc_jax.data.sources import label_columns, recordings, stratify
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable, some
 from avsc_jax.types import Kind
 
@@ -147,8 +148,8 @@ def _listed(place: Path, kind: Kind) -> Listing:
         listing = _of_table(place, kind)
     else:
         raise FileNotFoundError(
-            f'there is no folder or table {place}; name a folder that has a folder of files for '
-            'each class, or a CSV file with the columns path and label'
+            f'there is no folder or table {place}{nearest.path(place)}; name a folder that has a '
+            'folder of files for each class, or a CSV file with the columns path and label'
         )
     if len(listing.classes) < 2:
         names = ' '.join(map(repr, listing.classes)) or 'none'
@@ -385,9 +386,10 @@ def split(listing: Listing, shares: Mapping[str, float] = SHARES) -> dict[str, l
             scene = min(missing)
             groups = {item.group for item in items if scene in item.labels}
             raise ValueError(
-                f'the class {scene!r} of {listing.place} has no clip in {name}: its '
-                f'{len(groups)} {"groups" if listing.has_groups else "files"} are too few, or in '
-                'groups with too many others; give it three or more, or name the splits yourself'
+                f'the class {scene!r} of {listing.place} has no clip in '
+                f'{split_words.title(name)}: its {len(groups)} '
+                f'{"groups" if listing.has_groups else "files"} are too few, or in groups with too '
+                'many others; give it three or more, or name the splits yourself'
             )
     return {name: parts.get(name, []) for name in SHARES}
 

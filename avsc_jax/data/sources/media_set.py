@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import label_kinds, media
+from avsc_jax.data import label_kinds, media, split_words
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.decode_workers import MAX_WORKERS, Readers
 from avsc_jax.data.sources import listing
@@ -21,6 +21,7 @@ from avsc_jax.data.sources.folder import Folder, listed, summary
 from avsc_jax.data.sources.source import DataSource, Forecast
 from avsc_jax.data.sources.tfds import demo_media
 from avsc_jax.data.windows import Wants
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable
 from avsc_jax.types import Kind
 
@@ -49,6 +50,10 @@ class OwnMedia(Folder):
         """Returns the command of a run, which reads the files."""
         return super().command(data, data_dir).replace('SYSTEM', 'probe')
 
+    def lists(self, listed: listing.Listing) -> dict[str, list[Clip]]:
+        """Returns the clips of each split, without one for validation."""
+        return listing.split(listed, SHARES)
+
     def is_prepared(self, data: Mapping, data_dir: Path) -> bool:
         """Returns whether the files are there; of the demo, which a run renders, never."""
         return bool(data['folder']) and Path(data['folder']).exists()
@@ -72,8 +77,7 @@ class OwnMedia(Folder):
         )
         files = listed(data, place)
         name = f'{data["name"]}/{data["config"]}'
-        lists = listing.split(files, SHARES)
-        return MediaSet(name, files, lists, wants, data['on_error'] == 'skip')
+        return MediaSet(name, files, self.lists(files), wants, data['on_error'] == 'skip')
 
     def identities(self, config: ConfigDict, data_dir: Path) -> tuple[str, ...] | None:
         """Returns the identities of the files as they are now; None if they are not there."""
@@ -139,7 +143,10 @@ class MediaSet:
         """Opens a split, such as 'train' or 'train+test'."""
         known = self.splits
         if unknown := [part for part in split.split('+') if part not in known]:
-            raise ValueError(f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}')
+            meant = nearest.meant(unknown[0], known)
+            raise ValueError(
+                f'{self.name} has no split {unknown[0]!r}; it has {", ".join(known)}{meant}'
+            )
         clips = [clip for part in split.split('+') for clip in known[part]]
         audio, frames = self.wants.audio, self.wants.frames
         wants = dataclasses.replace(
@@ -155,7 +162,7 @@ class MediaSet:
         return [opened.outline(index) for index in range(len(opened))]
 
     def title(self, split: str) -> str:
-        return split
+        return split_words.title(split)
 
 
 class Files(Sequence):

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from avsc_jax.data import folds, records
+from avsc_jax.data.builder.base import RecordBuilder
 from avsc_jax.scenes import SCENES
 
 CLIP_S = 10.0  # length of TAU's clips, and of those of runs that store none
@@ -49,6 +50,12 @@ class DataSource:
 
     def settle(self, config: ConfigDict) -> None:
         """Sets config fields that depend on others, once all overrides are applied."""
+
+    def check(self, data: Mapping, data_dir: Path) -> None:
+        """Raises for clips that cannot be trained on, before weights are asked for or fetched.
+
+        It is quick: no media are opened.
+        """
 
     def command(self, data: Mapping, data_dir: Path) -> str:
         """Returns the command that builds the data set, for errors."""
@@ -112,7 +119,10 @@ class DataSource:
 
 
 def build(builder: tfds.core.DatasetBuilder) -> None:
-    """Prepares a data set and prints that it does."""
-    print(f'building {builder.info.full_name} in {builder.data_dir}', file=sys.stderr)
+    """Prepares a data set and prints that it does; a RecordBuilder prints more by itself."""
+    if not isinstance(builder, RecordBuilder):
+        print(f'building {builder.info.full_name} in {builder.data_dir}', file=sys.stderr)
+        # TFDS's own lines, of unknown sizes, go to the standard output, which is for results
+        builder._log_download_bytes = builder._log_download_done = lambda: None
     tfds.disable_progress_bar()  # ours shows its own
     builder.download_and_prepare()

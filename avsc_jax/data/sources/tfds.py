@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from avsc_jax.data import label_kinds, records
 from avsc_jax.data.sources.source import CLIP_S, DataSource, Forecast, build
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import locked
 
 # Builder config of tfds_tau -> the config whose records are the same clips, uncut.
@@ -236,8 +237,9 @@ def _builder_class(name: str, known: Iterable[str]) -> type[tfds.core.DatasetBui
         module = None
     if module is None:
         raise ValueError(
-            f'there is no data set {name!r}; data.name must be one of {", ".join(known)}, or a '
-            f'module in {folder} that defines a subclass of avsc_jax.data.builder.RecordBuilder'
+            f'there is no data set {name!r}{nearest.meant(name, known)}; data.name must be one of '
+            f'{", ".join(known)}, or a module in {folder} that defines a subclass of '
+            'avsc_jax.data.builder.RecordBuilder'
         )
     classes = _classes_of(module)
     inner = f'{name}.{name}_dataset_builder'  # in TFDS's folder layout

@@ -78,7 +78,9 @@ def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path
     assert run.read_json('preprocessing.json')['window_s'] == 1.0
     assert run.read_json('classes.json') == ['bar', 'lab', 'zoo'] and told['paper'] is None
     assert told['about']['data'].startswith('own_data/my_sounds-')
-    protocol = 'trained on train_inner (6 records), selected on validation (6 records), reported'
+    protocol = (
+        'trained on the training part (6 records), selected on validation (6 records), reported'
+    )
     assert protocol in told['about']['protocol']
     assert not any('made-up' in line for line in told['about']['warnings'])
     assert any('no groups were named' in line for line in told['about']['warnings'])
@@ -88,7 +90,7 @@ def test_a_folder_of_sounds_becomes_a_trained_model_and_a_report(train, tmp_path
     assert (told['scores']['clip']['over'], told['scores']['clip']['groups']) == ('clips', 3)
     out, err = capsys.readouterr()
     assert '9 files of 3 classes' in err and 'bar 3, lab 3, zoo 3' in err
-    assert 'splits: train_inner 3, validation 3, test 3' in err
+    assert 'splits: the training part 3, validation 3, test 3' in err
     assert 'note: files without sound are left out (1): bar/cover.png' in err
     assert 'note: links to and copies of other files are taken once (1): bar/9.flac' in err
     assert 'note: each file is a group of its own' in err
@@ -126,7 +128,7 @@ def test_a_dry_run_counts_one_row_a_still_and_twelve_a_film(tmp_path, demo_confi
     own |= dict(window_s=10.0, train='train_inner', valid='validation', test='test')
     config.data = dict(config.data, **own)
     text = dry_run.text(config, [], tmp_path)
-    counted = re.findall(r'split (\w+): (\d+) clips, (\d+) rows', text)
+    counted = re.findall(r'split ([\w ]+): (\d+) clips, (\d+) rows', text)
     rows = {split: (int(clips), int(of)) for split, clips, of in counted}
     films = {split: (of - clips) / 11 for split, (clips, of) in rows.items()}
     assert sum(clips for clips, _ in rows.values()) == 6 and sum(films.values()) == 2, text
@@ -352,3 +354,46 @@ def test_bad_files_are_one_report_and_whole_ones_are_encoded_once(built, tmp_pat
     left = built(on_error='skip')
     assert left.left_out == ['bar/0a.wav', 'tram/1b.wav'] and {*decoded} <= {'0a.wav'}
     assert left.num_records('train_inner') == 6
+
+
+def _no_table(folder):
+    (folder.parent / 'clips.csv').write_text('path,label\nnowhere/1.wav,bar\nnowhere/2.wav,zoo\n')
+    return folder.parent / 'clips.csv'
+
+
+def _damaged_table(folder):
+    (folder.parent / 'clips.csv').write_bytes(b'path,label\n\xff\xfe1.wav,bar\n')
+    return folder.parent / 'clips.csv'
+
+
+def _empty_class(folder):
+    (folder / 'gym').mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('make', 'sentence'),
+    [
+        (lambda folder: folder.with_name('sunds'), r'there is no .*sunds \(did you mean .*sounds'),
+        (_empty_class, r'gym holds no videos, sounds or pictures'),
+        (_no_table, r'none of the 2 files of .*clips.csv exists'),
+        (_damaged_table, r'clips.csv is not UTF-8 text'),
+    ],
+)
+@pytest.mark.parametrize('tokens', ['hitachi_audio', 'probe', 'probe,openl3_audio'])
+@pytest.mark.parametrize('flag', ['--download_weights', '--dry_run'])
+def test_own_clips_are_checked_before_weights_are_asked_for_or_fetched(
+    train, tmp_path, monkeypatch, make, sentence, tokens, flag
+):
+    """The weights are missing, and a download would be an error of the test's own."""
+    monkeypatch.setattr('avsc_jax.weights.download_all', pytest.fail)
+    place = make(sounds(tmp_path / 'sounds', per_class=5))
+    weights = [f'--weights_dir={tmp_path / "none"}', '--weights=pretrained']
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        train(tokens, place, *weights, flag)
+
+
+def test_a_class_too_small_for_a_probe_is_told_before_its_weights(train, tmp_path):
+    folder = sounds(tmp_path / 'sounds', per_class=2)
+    with pytest.raises(ValueError, match=r"class 'bar' has 1 groups to train on"):
+        train('probe,openl3_audio', folder, f'--weights_dir={tmp_path / "none"}')

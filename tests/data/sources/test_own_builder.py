@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from avsc_jax import tables
 from avsc_jax.data import sources
@@ -118,6 +119,14 @@ def test_a_plain_builder_is_prepared_where_it_is_missing_and_opened(here):
     assert record['clip_id'].startswith('test-') and record['audio'].shape == (16000, 2)
 
 
+def test_a_plain_builder_says_what_is_built_without_the_words_of_tfds(here, capsys):
+    (here / 'my_tones.py').write_text(PLAIN.format(name='MyTones', change=''))
+    config = ConfigDict({'data': {'name': 'my_tones', 'config': ''}})
+    sources.find('my_tones').prepare(config, here / 'data')
+    out, err = capsys.readouterr()
+    assert (out, err) == ('', f'building my_tones/1.0.0 in {here}/data/my_tones/1.0.0\n')
+
+
 def test_a_folder_in_the_layout_of_tfds_is_a_module(here):
     (here / 'my_set').mkdir()
     (here / 'my_set/__init__.py').touch()
@@ -128,7 +137,7 @@ def test_a_folder_in_the_layout_of_tfds_is_a_module(here):
     )
 
 
-def test_a_builder_with_configs_is_asked_for_one_of_them(main, here):
+def test_a_builder_with_configs_is_asked_for_one_of_them(main, here, capsys):
     configs = "BUILDER_CONFIGS = [WindowConfig(name='short', window_s=1.0)]"
     text = recipe().replace('    VERSION', f'    {configs}\n    VERSION')
     (here / 'my_rooms.py').write_text(text.replace('Clip, ', 'Clip, WindowConfig, '))
@@ -141,7 +150,12 @@ def test_a_builder_with_configs_is_asked_for_one_of_them(main, here):
     with pytest.raises(ValueError, match=r"no config 'clips'; .* --config.data.config=short"):
         resolved()
     config = resolved('--config.data.config=short')
+    capsys.readouterr()
     sources.find('my_rooms').prepare(config, here / 'data')
+    out, err = capsys.readouterr()
+    assert not out and '/short: 6 clips of 6 files in media\n' in err
+    counts = 'train 8, the training part 4, validation 4, test 4'
+    assert f'my_rooms/short/1.0.0 is prepared: {counts} records\n' in err
     dataset = sources.open_dataset(config.data, here / 'data')
     assert dataset.name == 'my_rooms/short/1.0.0'
     assert sources.find('my_rooms').window_s(config.data) == 1.0

@@ -1,0 +1,13 @@
+"""What the console and pages call splits; configs, tables and files keep the splits' own names."""
+
+WORDS = {'train_inner': 'the training part'}  # of train, whose other part is validation
+
+
+def title(split: str) -> str:
+    """Returns what readers call a split, or several of them with + between.
+
+    Example:
+      >>> title('train_inner+test'), title('validation')
+      ('the training part+test', 'validation')
+    """
+    return '+'.join(WORDS.get(part, part) for part in split.split('+'))
