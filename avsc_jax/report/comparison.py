@@ -209,9 +209,9 @@ def _tables(comparison: Mapping[str, Any]) -> list[tuple[str, list[str], list[li
     ]
     _, unit = comparison['over'].split(' ', 1)
     gaps = [f'1-{n} ± s.e.' for n in numbers[1:]]
-    losses, shares = ([f'{kind} {n}' for n in numbers] for kind in ('log loss', 'acc. %'))
+    losses, shares = ([f'{kind} {n}' for n in numbers] for kind in ('loss', 'acc. %'))
     head = ['class', 'items', unit, *losses, *gaps, *shares, *gaps]
-    shown.append((f'Every class; {legend}', head, _by_class(comparison)))
+    shown.append((f'Every class; loss: log loss; {legend}', head, _by_class(comparison)))
     if comparison['apart']:
         apart = [
             [
