@@ -18,16 +18,17 @@ from avsc_jax.report.plots import (
     _style,
     _svg,
 )
+from avsc_jax.report.scores import FEWEST_GROUPS
 
 
 def draw(report: Mapping[str, Any]) -> dict[str, str]:
     """Draws the labels of the headline; name -> inline SVG."""
     score = report['scores'][report['headline']]
     with _style():
-        return {'labels': _labels(report['classes'], score['per_class'])}
+        return {'labels': _labels(report['classes'], score['per_class'], score['groups'])}
 
 
-def _labels(names: Sequence[str], table: Mapping[str, Any]) -> str:
+def _labels(names: Sequence[str], table: Mapping[str, Any], groups: int) -> str:
     rows = len(names)
     step = 34 if rows <= 24 else max(800 // rows, 9)
     left = 110 + 7 * max(len(_cut(name)) for name in names)
@@ -43,9 +44,13 @@ def _labels(names: Sequence[str], table: Mapping[str, Any]) -> str:
         axes.grid(axis='x')
         axes.spines['left'].set_visible(False)
     values, bounds = _array(table['average_precision']), _array(table['average_precision_interval'])
-    precisions.set_title('Average precision (bar), its 95 % interval, and chance (tick)')
+    shows = groups >= FEWEST_GROUPS
+    precisions.set_title(
+        f'Average precision (bar){", its 95 % interval" * shows}, and chance (tick)'
+    )
     precisions.barh(range(rows), np.nan_to_num(values), 0.62, color=BLUE)
-    precisions.hlines(range(rows), *bounds.T, color=INK, lw=1.5)
+    if shows:
+        precisions.hlines(range(rows), *bounds.T, color=INK, lw=1.5)
     chance = _array(table['chance'])
     precisions.vlines(chance, np.arange(rows) - 0.42, np.arange(rows) + 0.42, color=ORANGE, lw=2)
     size = min(12.5, 0.9 * step)

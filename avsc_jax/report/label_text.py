@@ -15,7 +15,8 @@ def headline(level: str, score: Mapping[str, Any]) -> list[str]:
     for name in MEANS:
         keys = (f'{name}_{average}' for average in ('macro', 'micro'))
         shown = (
-            f'{console.number(score[key])} {console.interval(score[f"{key}_interval"])}'
+            f'{console.number(score[key])} '
+            f'{console.interval(score[f"{key}_interval"], score["groups"])}'
             for key in keys
         )
         rows.append((f'  {_title(name)}', *shown))

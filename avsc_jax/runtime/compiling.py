@@ -42,7 +42,7 @@ def told(function: Callable[..., Any], what: str) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any) -> Any:
         leaves = jax.tree.leaves(args[1:])
-        shapes = tuple((np.shape(leaf), np.result_type(leaf)) for leaf in leaves)
+        shapes = tuple((np.shape(leaf), getattr(leaf, 'dtype', type(leaf))) for leaf in leaves)
         if shapes in seen:
             return function(*args)
         with said(what, 'once for each shape of a batch'):
