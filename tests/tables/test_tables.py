@@ -610,7 +610,7 @@ def test_the_product_is_that_of_the_probabilities_of_a_clip():
     for row, (one, other) in enumerate([(0, 2), (1, 3)]):
         product = table.probs[one] * table.probs[other]
         np.testing.assert_allclose(pooled.probs[row], product / product.sum(), rtol=1e-12)
-    with pytest.raises(ValueError, match="called 'max'; give one of mean product"):
+    with pytest.raises(ValueError, match="is 'max'; it must be one of mean, product"):
         tables.pool(table, 'max')
 
 
