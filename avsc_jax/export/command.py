@@ -33,12 +33,12 @@ TOLERANCE = 1e-4  # of probabilities; for embeddings, relative to the largest va
 def run(args: argparse.Namespace) -> int:
     """Exports the run to a folder, and prints the files; returns the exit code."""
     _check(args)
-    to_onnx = _of_extra('jax2onnx', 'onnx').to_onnx if args.format != 'stablehlo' else None
+    to_onnx = of_extra('jax2onnx', 'onnx').to_onnx if args.format != 'stablehlo' else None
     if args.int8:
         for name in ('onnx', 'onnxruntime'):
-            _of_extra(name, 'onnx')
+            of_extra(name, 'onnx')
     if args.format != 'onnx':
-        _of_extra('flatbuffers', 'stablehlo')  # jax.export needs it to serialise
+        of_extra('flatbuffers', 'stablehlo')  # jax.export needs it to serialise
     system = load_system(args.run, args.weights_dir)
     recipe = {
         'made_by': f'avsc_jax {avsc_jax.__version__}',
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         if to_onnx:
             recipe['onnx'] = _write_onnx(to_onnx, system, cases, folder, args.batch)
         if args.int8:
-            from avsc_jax.export import int8  # loads ONNX's tools
+            from avsc_jax.export import int8  # which imports this module
 
             run = predictor.load(args.run, args.weights_dir)
             recipe['int8'] = int8.write(to_onnx, system, run, args.run, args.data_dir, folder)
@@ -109,7 +109,7 @@ def _check(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f'{args.out.parent} is not a folder; make it first')
 
 
-def _of_extra(name: str, format_: str) -> ModuleType:
+def of_extra(name: str, format_: str) -> ModuleType:
     """Imports a package of the extra `export`; raises ValueError if it is not installed."""
     try:
         for each in (name, 'onnx_ir'):  # they warn about optional parts of their own
@@ -173,7 +173,7 @@ def _write_onnx(
     to_onnx: Callable, system: System, cases: list[Case], folder: Path, batch: int | None
 ) -> dict:
     """Writes the network and its encoders as ONNX, each compared on its own inputs."""
-    runtime, differences = _of_extra('onnxruntime', 'onnx'), {}
+    runtime, differences = of_extra('onnxruntime', 'onnx'), {}
     for name, network, clips in networks(system, cases):
         content = as_onnx(to_onnx, name, network, clips[0], batch)
         session = runtime.InferenceSession(content, providers=['CPUExecutionProvider'])

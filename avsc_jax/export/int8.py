@@ -15,11 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import onnx
-import onnxruntime
 from jax import lax
 from ml_collections import ConfigDict
-from onnxruntime import quantization
 
 from avsc_jax.data import sources
 from avsc_jax.data.records import default_data_dir
@@ -105,11 +102,13 @@ def quantized(
       clips: inputs of the network, of calibration clips.
       folder: for files on the way, which are removed.
     """
+    runtime, onnx = _tool('onnxruntime'), _tool('onnx')
+    quantization = _tool('onnxruntime.quantization')
     with _quiet(), tempfile.TemporaryDirectory(dir=folder) as work:
         plain, made = Path(work) / 'plain.onnx', Path(work) / 'int8.onnx'
         # ONNX Runtime folds what is constant: weights that are transposed first would keep 32 bits
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options = runtime.SessionOptions()
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(plain)
         with _convolutions_only():
             content = command.as_onnx(to_onnx, name, _folded(network), clips[0], None)
@@ -134,8 +133,8 @@ def quantized(
         return made.read_bytes(), 'from calibration clips'
 
 
-class _Reader(quantization.CalibrationDataReader):
-    """Hands out the inputs of calibration clips."""
+class _Reader:
+    """Hands out the inputs of calibration clips: a CalibrationDataReader of ONNX Runtime."""
 
     def __init__(self, clips: Sequence[Mapping]):
         self._clips = iter(clips)
@@ -206,8 +205,14 @@ def _folded(network: Network) -> Network:
     return Network(model, variables, network.output)
 
 
-def _session(content: bytes, options: Any = None) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(content, options, providers=['CPUExecutionProvider'])
+def _tool(name: str) -> Any:
+    return command.of_extra(name, 'onnx')
+
+
+def _session(content: bytes, options: Any = None) -> Any:
+    return _tool('onnxruntime').InferenceSession(
+        content, options, providers=['CPUExecutionProvider']
+    )
 
 
 @contextlib.contextmanager
