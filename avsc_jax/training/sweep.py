@@ -9,7 +9,7 @@ import statistics
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -76,7 +76,7 @@ def read(sweeps: Sequence[str]) -> dict[str, list[str]]:
 
 def overrides(fields: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
     """Returns the command line arguments of each combination of the values."""
-    return [*itertools.product(*([_override(f, v) for v in fields[f]] for f in fields))]
+    return [*itertools.product(*([override(f, v) for v in fields[f]] for f in fields))]
 
 
 def run_sweep(
@@ -96,14 +96,8 @@ def run_sweep(
       fields: the dotted names of the fields in which the points differ.
       command: the command that runs `config`.
     """
-    if 'select' not in config or len({point.select for point in points}) > 1:
-        raise ValueError('a sweep compares trained systems by one and the same config.select')
-    if points[0].select == 'last':
-        raise ValueError(
-            "config.select is 'last', which compares no scores; sweep with another one, such as "
-            '--config.select=log_loss (a final run has no score, and cannot be swept)'
-        )
-    values = [_values(point, fields) for point in points]
+    check_comparable(points)
+    values = [values_of(point, fields) for point in points]
     jobs = dict(zip(map(folder_name, values), points, strict=True))
     if len(jobs) < len(points):
         raise ValueError(
@@ -111,29 +105,70 @@ def run_sweep(
             'value once'
         )
     reports = _reports(run, jobs, workdir)
-    if not reports:
-        return
-    column, sign = loop.selection(points[0].select)
+    if reports:
+        done = [*map(Done, values, jobs, reports)]
+        write(config, points[0].select, done, workdir, command=command)
+
+
+def check_comparable(points: Sequence[ConfigDict]) -> None:
+    """Raises ValueError if the points are not compared by one and the same validation score."""
+    if len({point.get('select') for point in points} - {None}) != 1:
+        raise ValueError('a sweep compares trained systems by one and the same config.select')
+    if points[0].select == 'last':
+        raise ValueError(
+            "config.select is 'last', which compares no scores; sweep with another one, such as "
+            '--config.select=log_loss (a final run has no score, and cannot be swept)'
+        )
+
+
+class Done(NamedTuple):
+    """A point whose run is complete."""
+
+    values: dict[str, Any]
+    folder: str
+    report: dict
+
+
+def write(
+    config: ConfigDict,
+    select: str,
+    done: Sequence[Done],
+    workdir: Path,
+    *,
+    command: Sequence[str],
+    search: Mapping[str, int] | None = None,
+) -> None:
+    """Sorts points by their validation score; writes `sweep.json`, and prints it.
+
+    Args:
+      config: the config that the points change.
+      select: what selects the epoch of all points; see `loop.SELECT`.
+      command: the command that runs `config`.
+      search: of a search, the number of its trials and of those that ended early.
+    """
+    column, sign = loop.selection(select)
     results = [
         {
-            'values': value,
-            'folder': folder,
-            'epoch': report['best_epoch'],
-            column: report['history'][report['best_epoch']][column],
-            'test': _headline(report),
+            'values': point.values,
+            'folder': point.folder,
+            'epoch': point.report['best_epoch'],
+            column: point.report['history'][point.report['best_epoch']][column],
+            'test': _headline(point.report),
         }
-        for value, folder, report in zip(values, jobs, reports, strict=True)
+        for point in done
     ]
     results.sort(key=lambda point: -sign * point[column])
-    own = _values(config, fields)
-    changes = [_override(f, v) for f, v in results[0]['values'].items() if v != own[f]]
+    own = values_of(config, [*done[0].values])
+    changes = [override(f, v) for f, v in results[0]['values'].items() if v != own[f]]
     result = {
         'sorted_by': column,
-        'protocol': reports[0]['about']['protocol'],
+        'protocol': done[0].report['about']['protocol'],
         'own': own,
         'points': results,
         'command': shlex.join([*command, *changes]),
     }
+    if search is not None:
+        result['search'] = dict(search)
     RunFolder(workdir).write_json('sweep.json', result)
     print(sweep_text(result))
 
@@ -160,11 +195,14 @@ def sweep_text(result: Mapping[str, Any]) -> str:
         ]
         for point in points
     ]
-    widths = [max(map(len, words)) for words in zip(*rows, strict=True)]
+    searched = ''
+    if counts := result.get('search'):
+        searched = '{trials} trials, {pruned} pruned and {diverged} diverged: '.format(**counts)
     title = (
-        f'{len(points)} points, sorted by {column} of the epoch that each one kept; the test '
-        f'scores are shown, but never used to sort; {result["protocol"]}'
+        f'{searched}{len(points)} points, sorted by {column} of the epoch that each one kept; '
+        f'the test scores are shown, but never used to sort; {result["protocol"]}'
     )
+    widths = [max(map(len, words)) for words in zip(*rows, strict=True)]
     return '\n'.join(
         [
             *textwrap.wrap(title, console.COLUMNS),
@@ -172,6 +210,18 @@ def sweep_text(result: Mapping[str, Any]) -> str:
             f'best: {points[0]["folder"]}; alone: {result["command"]}',
         ]
     )
+
+
+def without(arguments: Sequence[str], *names: str) -> list[str]:
+    """Leaves out flags of a command, whether given as --NAME=VALUE or as --NAME VALUE."""
+    kept, is_value = [], False
+    for argument in arguments:
+        flag, equals, _ = argument.partition('=')
+        is_named = flag.startswith('-') and flag.lstrip('-') in names
+        if not (is_named or is_value):
+            kept.append(argument)
+        is_value = is_named and not equals
+    return kept
 
 
 def _reports(run: Callable, jobs: Mapping[str, ConfigDict], workdir: Path) -> list[dict]:
@@ -194,9 +244,11 @@ def _shown(name: str, value: float | None) -> str:
     return console.percent(value) if name == 'accuracy' else console.number(value)
 
 
-def _override(field: str, value: Any) -> str:
+def override(field: str, value: Any) -> str:
+    """Returns the command line argument that sets a field of the config."""
     return f'--config.{field}={value}'
 
 
-def _values(config: ConfigDict, fields: Sequence[str]) -> dict[str, Any]:
+def values_of(config: ConfigDict, fields: Sequence[str]) -> dict[str, Any]:
+    """Returns a config's values of fields, by their dotted names."""
     return {field: functools.reduce(ConfigDict.get, field.split('.'), config) for field in fields}

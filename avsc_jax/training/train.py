@@ -21,6 +21,7 @@ from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import familiarity, run_folder, summary
 from avsc_jax.runs.checkpoint import Checkpoints
 from avsc_jax.runs.history import History
+from avsc_jax.runs.loggers import Logger
 from avsc_jax.runs.state import TrainState
 from avsc_jax.runtime import compiling, multihost
 from avsc_jax.scenes import SCENES
@@ -52,6 +53,7 @@ class Job:
       parts: the earlier runs that it is made of, or begins with.
       specs, texts: frozen encoders of clips, and of the texts of classes.
       used: network -> origin of its weights.
+      loggers: what follows the history of its training.
     """
 
     config: ConfigDict
@@ -62,6 +64,7 @@ class Job:
     specs: list[FrozenSpec]
     texts: list[EncoderSpec]
     used: dict[str, str]
+    loggers: Sequence[Logger] = ()
 
     @property
     def is_zero_shot(self) -> bool:
@@ -84,6 +87,7 @@ def run(
     download_weights: bool = False,
     fresh: bool = False,
     dry_run: bool = False,
+    loggers: Sequence[Logger] = (),
 ) -> None:
     """Runs a job of any kind; resumes a killed run from what it left in `workdir`.
 
@@ -91,6 +95,7 @@ def run(
       media_dir: the folder of the original media files; see `examples.media_files`.
       fresh: whether to compute cached features anew.
       dry_run: whether to print only what would be done.
+      loggers: what follows the history of a training, besides TensorBoard.
     """
     fields.check_kind(config)
     fields.check_complete(config)
@@ -113,7 +118,9 @@ def run(
         check_clips(config, data_dir)
         if download_weights and config.weights == 'pretrained':
             download(config, weights_dir)
-        run_network(prepared(config, folder, folders, stored), fresh=fresh, dry_run=dry_run)
+        job = prepared(config, folder, folders, stored)
+        job.loggers = loggers
+        run_network(job, fresh=fresh, dry_run=dry_run)
 
 
 def shown(folder: run_folder.RunFolder) -> None:
@@ -268,7 +275,9 @@ def fitted(
     if job.is_zero_shot:
         return *zero_shot.classify(config, folder, model, test), test
     start = partial(initial_weights.started, config, model, job.used, job.weights_dir, job.parts)
-    return *train(config, folder, model, losses.make_loss(config.loss), loaded, start), test
+    loss = losses.make_loss(config.loss)
+    with History(folder.path, job.loggers, job.stored) as history:
+        return *train(config, folder, model, loss, loaded, start, history), test
 
 
 def reported(
@@ -368,6 +377,7 @@ def train(
     loss: Callable[[jax.Array, jax.Array], jax.Array],
     loaded: examples.Loaded,
     start: Callable[[TrainState], TrainState],
+    history: History,
 ) -> tuple[np.ndarray | None, int, list[dict]]:
     """Trains; returns the best epoch's test probabilities `[N, C]`, its step, and the history.
 
@@ -392,7 +402,7 @@ def train(
         mix=recipe.mixing(config),
         recipe=recipe.make(config, model, labels),
     )
-    checkpoints, history = Checkpoints(folder.path / 'checkpoints'), History(folder.path)
+    checkpoints = Checkpoints(folder.path / 'checkpoints')
     with compiling.said(f'the initial values of {config.model.name}'):
         state = start(TrainState.create(model, transformation, seed=config.seed)).begun()
     loop.fit(
@@ -411,7 +421,6 @@ def train(
         checkpoints=checkpoints,
         history=history,
     )
-    history.close()
     variables, step = checkpoints.restore_best(build.checkpoint_shapes(model))
     fit_familiarity(config, folder, steps, variables, loaded)
     if splits['train'].kind == 'independent':

@@ -150,6 +150,8 @@ def test_a_difference_is_an_error_that_tells_it_and_leaves_nothing(sound, tmp_pa
         ('nothing', 'out', [], 'nothing holds no finished run; name the run folder'),
         ('sound', 'out', ['--format=tflite'], "--format is 'tflite'; it must be one of onnx, sta"),
         ('sound', 'out', ['--batch=0'], '--batch is 0; it must be 1 or more'),
+        ('sound', 'out', ['--int8', '--batch=2'], '--int8 makes ONNX files of any number of rows'),
+        ('sound', 'out', ['--int8', '--format=stablehlo'], '--int8 makes ONNX files of any'),
         ('sound', 'full', [], 'full exists and is not empty; name another folder, or delete it'),
         ('sound', 'none/out', [], 'none is not a folder; make it first'),
         ('ensemble', 'out', [], 'ensemble is an ensemble and has no network of its own; export'),
