@@ -247,11 +247,10 @@ def _heated(picture: Picture) -> str:
     shown = Image.fromarray(image.astype(np.uint8))
     draw = ImageDraw.Draw(shown)
     for crop in picture.crops:
-        first = scale * crop.left, scale * crop.top
-        last = scale * (crop.left + crop.width) - 1, scale * (crop.top + crop.height) - 1
-        draw.rectangle((first, last), outline='black', width=4)
-        inside = [value + 1 for value in first], [value - 1 for value in last]
-        draw.rectangle([tuple(map(round, each)) for each in inside], outline='white', width=2)
+        left, top = round(scale * crop.left), round(scale * crop.top)
+        right, bottom = left + round(scale * crop.width) - 1, top + round(scale * crop.height) - 1
+        draw.rectangle((left, top, right, bottom), outline='black', width=6)  # seen on white
+        draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline='white', width=4)
     return _uri(np.asarray(shown), 'JPEG')
 
 

@@ -152,11 +152,6 @@ at('file').addEventListener('change', () => {
   if (about && at('file').files.length) tag(at('file').files[0]);
   at('file').value = '';  // so that the same clip can be chosen again
 });
-at('file').addEventListener('keydown', (event) => {
-  if (event.key !== 'Enter') return;
-  event.preventDefault();  // browsers differ in what it does
-  at('file').click();
-});
 at('cancel').addEventListener('click', () => running && running.abort());
 document.addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && running) running.abort();
