@@ -151,7 +151,7 @@ def opened(browser: 'Browser', url: str, **options: object) -> Iterator['Page']:
         tab = context.new_page()
         tab.set_default_timeout(120_000)
         tab.goto(url)
-        tab.get_by_text(re.compile(' tells ')).wait_for()
+        tab.get_by_text(re.compile(' knows ')).wait_for()
         yield tab
 
 

@@ -6,6 +6,7 @@ import { at, add, percent, words } from './page.dom.js';
 import { remember, restore } from './page.session.js';
 
 const GONE = 'The program does not answer; is it still running?';
+const READY_MADE = 'The ready-made system';
 const POLL_MS = 500;
 const MOST_NAMED = 20;
 let about = null;
@@ -115,9 +116,11 @@ async function tag(file) {
 }
 
 function introduce() {
-  const what = about.kind === 'independent' ? 'tag' : 'scene';
+  const areTags = about.kind === 'independent';
   const names = about.classes.length <= MOST_NAMED ? `: ${about.classes.map(words).join(', ')}` : '';
-  at('about').textContent = `${about.title} tells ${some(about.classes.length, what)} by ${sense(false)}${names}.`;
+  if (areTags) at('title').textContent = 'What is in the clip?';
+  const known = some(about.classes.length, areTags ? 'tag' : 'scene');
+  at('about').textContent = `${about.title === 'tags' ? READY_MADE : about.title} knows ${known} by ${sense(false)}${names}.`;
   for (const warning of about.warnings) add(at('warnings'), 'p', warning);
   at('warnings').className = about.warnings.length ? 'warning' : '';
 }

@@ -72,11 +72,19 @@ def page(model, tmp_path_factory):
 
 
 class Scripted:
-    """In the place of a tagger: its clips have windows of a second, and wait where a test says."""
+    """In the place of a tagger: its clips have some windows, and wait where a test says."""
 
-    def __init__(self, takes=('sound', 'picture'), classes=CLASSES, kind='exclusive', windows=12):
+    def __init__(
+        self,
+        takes=('sound', 'picture'),
+        classes=CLASSES,
+        kind='exclusive',
+        windows=12,
+        window_s=1.0,
+    ):
         self.facts = dict(title='scripted', classes=classes, takes=takes, kind=kind, warnings=[])
-        self.windows, self.is_compiling, self.given_up = windows, False, None
+        self.windows, self.window_s = windows, window_s
+        self.is_compiling, self.given_up = False, None
         self.may_load, self.may_compile, self.may_go_on = (threading.Event() for _ in range(3))
         self.reached = threading.Event()
         self.step = None
@@ -101,7 +109,7 @@ class Scripted:
                     raise Refusal(499, 'the client has disconnected')
         classes, rows = self.facts['classes'], np.eye(len(self.facts['classes'])) * 0.6
         rows = rows + 0.4 / len(classes)
-        spans = [(float(k), k + 1.0, rows[k % 2]) for k in range(self.windows)]
+        spans = [(float(k), k + self.window_s, rows[k % 2]) for k in range(self.windows)]
         ordered = lambda row: [  # noqa: E731
             {'scene': classes[c], 'p': float(row[c])} for c in np.argsort(-row, kind='stable')
         ]
@@ -173,7 +181,7 @@ def opened(browser, scripted_port):
             tab.on('console', lambda line: complaints.append(line.text))
             tab.goto(f'http://127.0.0.1:{port}/')
             if is_ready:
-                tab.get_by_text(re.compile(' tells ')).wait_for()
+                tab.get_by_text(re.compile(' knows ')).wait_for()
             return tab
 
         yield open_page

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.web
 
 def test_a_browser_shows_the_scenes_of_a_dropped_clip(page, opened, drop):
     tab = opened(page[0])
-    tab.get_by_text('tells 3 scenes by looking and listening: park, street traffic').wait_for()
+    tab.get_by_text('knows 3 scenes by looking and listening: park, street traffic').wait_for()
     assert 'random variables' in tab.locator('#warnings').inner_text()
     tab.set_default_timeout(90_000)
     name = '<img src=x onerror=alert(1)>.mp4'
@@ -62,7 +62,7 @@ def test_a_clip_that_cannot_be_read_is_a_sentence(browser, page):
     with contextlib.closing(browser.new_context()) as context:
         tab = context.new_page()
         tab.goto(f'http://127.0.0.1:{page[0]}/')
-        tab.get_by_text(re.compile(' tells ')).wait_for()
+        tab.get_by_text(re.compile(' knows ')).wait_for()
         tab.locator('#file').set_input_files(
             {'name': 'a.mp4', 'mimeType': 'video/mp4', 'buffer': b'no film'}
         )
@@ -82,7 +82,7 @@ def test_the_page_says_that_it_loads_and_compiles_and_takes_a_clip_meanwhile(
     tab.locator('#state', has_text='Loading the model ...').wait_for()
     tagger.may_load.set()
     tab.locator('#state', has_text='Compiling ...').wait_for()
-    tab.locator('#about', has_text='scripted tells 3 scenes').wait_for()
+    tab.locator('#about', has_text='scripted knows 3 scenes').wait_for()
     assert tab.locator('#bar').get_attribute('value') is None  # how long it takes is not known
     tagger.may_compile.set()
     tab.get_by_text('Done in 1.0 s: airport, 73.3 %').wait_for()
@@ -127,7 +127,7 @@ def test_it_is_said_whether_a_system_looks_or_listens(opened, takes, verb, drop,
     tagger = scripted(takes)
     tagger.step = ('tagging', 0, 1)
     tab = opened(tagger)
-    tab.get_by_text(f'tells 3 scenes by {verb}: airport, park, street traffic.').wait_for()
+    tab.get_by_text(f'knows 3 scenes by {verb}: airport, park, street traffic.').wait_for()
     drop(tab, answered=False)
     tab.get_by_text(f'{verb.capitalize()}: window 1 of 1', exact=True).wait_for()
 
@@ -135,7 +135,24 @@ def test_it_is_said_whether_a_system_looks_or_listens(opened, takes, verb, drop,
 def test_the_names_of_many_tags_are_not_listed(opened, scripted):
     tagger = scripted(classes=tuple(f'tag {k}' for k in range(1521)), kind='independent')
     tab = opened(tagger)
-    tab.get_by_text('scripted tells 1,521 tags by looking and listening.', exact=True).wait_for()
+    tab.get_by_text('scripted knows 1,521 tags by looking and listening.', exact=True).wait_for()
+
+
+def test_a_picture_keeps_its_shape_and_has_no_timeline(opened, scripted):
+    tagger = scripted(windows=1, window_s=0.0)
+    tab = opened(tagger)
+    tab.locator('#file').set_input_files(ROOT / 'tests/data_files/parrot.jpg')
+    tab.get_by_text(re.compile('^Done in')).wait_for()
+    tab.wait_for_function('() => document.querySelector("#preview img").complete')
+    shape = 'i => [i.clientWidth / i.clientHeight, i.naturalWidth / i.naturalHeight]'
+    shown, natural = tab.locator('#preview img').evaluate(shape)
+    assert shown == pytest.approx(natural, rel=0.02)
+    assert tab.locator('#when').is_hidden()
+    # beside the scenes
+    tops = [
+        tab.locator(part).first.bounding_box()['y'] for part in ('#found > section', '#preview')
+    ]
+    assert tops[0] == tops[1]
 
 
 def cursor(tab):
