@@ -22,16 +22,18 @@ function sense(capital = true) {
   return capital ? text[0].toUpperCase() + text.slice(1) : text;
 }
 
-function duration(s) {
-  if (s < 1) return 'a moment';
-  return s < 90 ? `${Math.ceil(s)} s` : `${Math.ceil(s / 60)} min`;
+function timeLeft(s) {
+  if (s === null || s === undefined) return '';
+  if (s < 1) return ', a moment left';
+  return `, about ${s < 90 ? `${Math.ceil(s)} s` : `${Math.ceil(s / 60)} min`} left`;
 }
 
 function told(state) {
-  const left = state.left_s === null || state.left_s === undefined ? '' : `, about ${duration(state.left_s)} left`;
+  const left = timeLeft(state.left_s);
   if (state.state === 'loading') return 'Loading the model ...';
-  if (state.state === 'compiling' || state.is_compiling) return 'Compiling ... (the first clip of a kind takes longer)';
-  if (state.step === 'waiting' && state.ahead) return `Waiting for ${some(state.ahead, 'clip')} ...`;
+  if (state.state === 'compiling') return 'Compiling ...';
+  if (state.ahead) return `Waiting for ${some(state.ahead, 'clip')} ...`;
+  if (state.is_compiling) return 'Compiling ... (the first clip of a kind takes longer)';
   if (state.step === 'tagging' && state.total) {
     return `${sense()}: window ${state.done + 1} of ${state.total}${left}`;
   }

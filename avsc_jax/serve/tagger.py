@@ -41,7 +41,7 @@ class Tagger:
         self._predictor, self._window_s = predictor, predictor.wants(window_s).window_s
         self._max_seconds = max_seconds
         self._explain_s = 0.0  # that the explanation of a window took, of the last clip
-        self._compiling = 0  # programs
+        self._compiling, self._compiled_s, self._since = 0, 0.0, 0.0  # programs at work, seconds
         compiling.watch(functools.partial(self._compile, 1), functools.partial(self._compile, -1))
 
     @property
@@ -50,7 +50,15 @@ class Tagger:
         return self._compiling > 0
 
     def _compile(self, more: int) -> None:
+        if self._compiling and self._compiling + more <= 0:
+            self._compiled_s += time.monotonic() - self._since
+        elif not self._compiling:
+            self._since = time.monotonic()
         self._compiling = max(0, self._compiling + more)
+
+    def _working_s(self) -> float:
+        """Time by a clock that stands still while programs are compiled."""
+        return time.monotonic() - self._compiled_s
 
     def warm_up(self) -> None:
         """Compiles the networks, for answers and for explanations."""
@@ -80,7 +88,7 @@ class Tagger:
           Refusal: the clip cannot be read, takes too long, or is given up.
         """
         began, self._compiling = time.monotonic(), 0
-        tell = _Count(progress, self._explain_s)
+        tell = _Count(progress, self._working_s, self._explain_s)
 
         def is_late() -> bool:
             return time.monotonic() - began > self._max_seconds
@@ -168,12 +176,13 @@ class _Count:
 
     Args:
       progress: is kept up to date.
+      clock: the time in seconds.
       explain_s: what the explanation of a window takes, as far as is known.
     """
 
-    def __init__(self, progress: Progress, explain_s: float):
-        self.explain_s, self._progress = explain_s, progress
-        self._began, self._starts = time.monotonic(), set[float]()
+    def __init__(self, progress: Progress, clock: Callable[[], float], explain_s: float):
+        self.explain_s, self._progress, self._clock = explain_s, progress, clock
+        self._began, self._starts = clock(), set[float]()
 
     def tagging(self, records: Sequence[Mapping]) -> None:
         """Notes that `records` are to be tagged; some may be so again, after an error."""
@@ -183,15 +192,15 @@ class _Count:
         left_s = None
         if done and total:
             explaining_s = self.explain_s * min(media_files.KEPT, total)
-            left_s = (time.monotonic() - self._began) / done * (total - done) + explaining_s
+            left_s = (self._clock() - self._began) / done * (total - done) + explaining_s
         self._progress.set('tagging', done, total, left_s)
 
     def explaining(self, windows: Sequence[Mapping]) -> Iterator[Mapping]:
         """Yields the windows that are to be explained."""
-        began, total = time.monotonic(), len(windows)
+        began, total = self._clock(), len(windows)
         for done, window in enumerate(windows):
             if done:
-                self.explain_s = (time.monotonic() - began) / done
+                self.explain_s = (self._clock() - began) / done
             left_s = self.explain_s * (total - done)
             self._progress.set('explaining', done, total, left_s or None)
             yield window

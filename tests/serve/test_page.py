@@ -105,6 +105,22 @@ def test_a_long_clip_has_its_windows_and_the_time_left_and_ends_by_escape(opened
     drop(tab)  # the next one is served
 
 
+def test_a_clip_that_waits_is_told_of_those_before_it(opened, drop, scripted, scripted_port):
+    tagger = scripted()
+    tagger.step, tagger.is_compiling = ('explaining', 3, 4, 0.2), True
+    with scripted_port(tagger) as port:
+        first, second = opened(port), opened(port)
+        drop(first, answered=False)
+        assert tagger.reached.wait(10)
+        drop(second, answered=False)
+        second.get_by_text('Waiting for 1 clip ...', exact=True).wait_for()
+        first.get_by_text('Compiling ... (the first clip').wait_for()
+        tagger.is_compiling = False
+        first.get_by_text('Explaining: window 4 of 4, a moment left', exact=True).wait_for()
+        tagger.may_go_on.set()
+        second.get_by_text(re.compile('^Done in')).wait_for()
+
+
 def test_a_clip_is_given_up_when_its_tab_goes_away(opened, drop, scripted):
     tagger = scripted()
     tagger.step = ('opening',)

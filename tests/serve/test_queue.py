@@ -16,7 +16,7 @@ from avsc_jax.predict.media_files import Prediction
 from avsc_jax.report.explanation import Explanation
 from avsc_jax.runtime import compiling
 from avsc_jax.serve import tagger
-from avsc_jax.serve.queue import MAX_WAITING, Progress, Refusal, TaggingQueue
+from avsc_jax.serve.queue import MAX_WAITING, Refusal, TaggingQueue
 from avsc_jax.serve.tagger import Tagger
 
 
@@ -176,15 +176,6 @@ def test_explaining_is_a_step_of_its_own(monkeypatch):
     )
     bring(place, 'x', key=KEY)
     assert [(each['step'], each['done'], each['total']) for each in told] == [('explaining', 0, 1)]
-
-
-def test_a_window_that_is_tagged_again_after_an_error_is_counted_once():
-    progress = Progress()
-    count = tagger._Count(progress, 0.0)
-    windows = [{'start_s': 10.0 * k, 'num_windows': 3} for k in range(3)]
-    for records in (windows, windows[:1], windows[1:2]):
-        count.tagging(records)
-    assert (progress.done, progress.total) == (1, 3)
 
 
 def test_nobody_is_told_of_the_clips_of_others(monkeypatch):
