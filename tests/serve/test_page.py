@@ -248,6 +248,8 @@ def test_a_phone_shows_all_without_a_scroll_to_the_side(opened, film, tmp_path, 
     )
     drop(tab, film(tmp_path / 'a.mp4', 2.0).read_bytes(), name)
     assert tab.evaluate('document.documentElement.scrollWidth') == 375
+    for card in tab.locator('.card').all():
+        assert card.evaluate('c => c.scrollWidth <= c.clientWidth'), card.inner_text()
     for part in ('#drop', '#scenes', '#strip', '#why', '#answers', '#preview video'):
         box = tab.locator(part).bounding_box()
         assert box['x'] >= 0 and box['x'] + box['width'] <= 375 and box['width'] > 200, part
