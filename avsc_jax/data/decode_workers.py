@@ -38,6 +38,7 @@ GRACE_S = 5.0  # after the time limit; then a worker that no parent has stopped 
 NUMBERS = {  # of a window
     'start_s': float,
     'end_s': float,
+    'num_windows': int,
     'sample_rate': int,
     'channels': int,
     'num_pictures': int,

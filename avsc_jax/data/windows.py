@@ -103,7 +103,8 @@ def _read(file: Path, wants: Wants, max_duration_s: float) -> Iterator[dict]:
     give = {'sound': partial(_sounds, wants.window_s), 'picture': partial(_pictures, picks)}
     fields = {what: _fields(track, spans, give[what]) for what, track in tracks.items()}
     for start_s, length_s in spans:
-        record = {'start_s': start_s, 'end_s': start_s + length_s, 'missing': {}, 'partly': {}}
+        record = {'start_s': start_s, 'end_s': start_s + length_s, 'num_windows': len(spans)}
+        record |= {'missing': {}, 'partly': {}}
         told = (start_s, length_s)
         if len(spans) < len(every) and start_s == spans[0][0]:
             told = (0.0, sum(every[-1]))
@@ -128,7 +129,7 @@ def _still(file: Path, audio: bool, picks: Mapping[str, media.Pick]) -> dict:
         raise ValueError(no_sound)
     (part,) = media.StillTrack(file).parts([(0.0, 0.0)], [*picks.values()])
     missing = {'sound': no_sound} if audio else {}
-    record = {'start_s': 0.0, 'end_s': 0.0, 'missing': missing, 'partly': {}}
+    record = {'start_s': 0.0, 'end_s': 0.0, 'num_windows': 1, 'missing': missing, 'partly': {}}
     several = {'num_pictures': count} if (count := media.num_pictures(file)) > 1 else {}
     return record | several | _named(picks, part)
 

@@ -23,7 +23,7 @@ from avsc_jax.input_pipeline.transform import FIELDS, filled_times
 from avsc_jax.predict.grad_cam import looker
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.predictor import Predictor
-from avsc_jax.report.explanation import Explanation, Picture, Spectrum
+from avsc_jax.report.explanation import Crop, Explanation, Picture, Spectrum
 from avsc_jax.tables.parts import likeliest
 
 PICTURES = 4
@@ -222,18 +222,22 @@ def _pictures(window: Mapping, seen: Sequence[Maps]) -> list[Picture]:
         field, times = 'media_frames', 'media_times'
     seen = [m for m in seen if FIELDS[m.source.takes] == field]
     places = seen[0].places if seen else _spread(len(window[field]))
-    heats = []
+    heats, crops = [], []
     for k, place in enumerate(places):
         size = window[field][place].shape[:2]
-        heats.append(sum((_placed(m.heat[k], m.source, *size) for m in seen), np.zeros(size)))
+        of_each = [_crop(m.source, *size) for m in seen]
+        placed = (_placed(m.heat[k], crop, *size) for m, crop in zip(seen, of_each, strict=True))
+        heats.append(sum(placed, np.zeros(size)))
+        crops.append([crop for crop in dict.fromkeys(of_each) if crop != (0, 0, *size)])
     most = max((heat.max() for heat in heats), default=0) or 1
     return [
         Picture(
             time_s=float(window[times][place]),
             image=_bytes(window[field][place]),
             heat=(heat / most).astype(np.float32) if seen else None,
+            crops=outlined,
         )
-        for place, heat in zip(places, heats, strict=True)
+        for place, heat, outlined in zip(places, heats, crops, strict=True)
     ]
 
 
@@ -245,30 +249,30 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     return np.clip(255 * image + 0.5, 0, 255).astype(np.uint8)
 
 
-def _placed(heat: np.ndarray, source: SystemInput, height: int, width: int) -> np.ndarray:
+def _placed(heat: np.ndarray, crop: Crop, height: int, width: int) -> np.ndarray:
     """Enlarges a heat map to the crop that the network sees, inside the whole picture."""
-    rows, columns = _crop_size(source, height, width)
-    top, left = (height - rows) // 2, (width - columns) // 2
+    top, left, rows, columns = crop
     placed = np.zeros((height, width), np.float32)
     enlarged = Image.fromarray(heat).resize((columns, rows), Image.Resampling.BILINEAR)
     placed[top : top + rows, left : left + columns] = np.asarray(enlarged)
     return placed
 
 
-def _crop_size(source: SystemInput, height: int, width: int) -> tuple[int, int]:
-    """Height and width of the central part of a picture that resize and crop leave."""
+def _crop(source: SystemInput, height: int, width: int) -> Crop:
+    """Returns the central part of a picture that resize and crop leave."""
     crop, resize = source.facts.get('crop'), source.facts['resize']
     if crop is None or source.takes == 'media':
-        return height, width
+        return Crop(0, 0, height, width)
     (size, _), short = crop['centre'], min(height, width)
     if 'both sides' in resize:
         share = size / resize['both sides']
-        return round(share * height), round(share * width)
-    resized = resize['short side']
-    if 'same_size' in source.facts:  # OpenL3 does not enlarge
-        resized = min(resized, short)
-    side = min(short, round(short * size / resized))
-    return side, side
+        rows, columns = round(share * height), round(share * width)
+    else:
+        resized = resize['short side']
+        if 'same_size' in source.facts:  # OpenL3 does not enlarge
+            resized = min(resized, short)
+        rows = columns = min(short, round(short * size / resized))
+    return Crop((height - rows) // 2, (width - columns) // 2, rows, columns)
 
 
 def _sound(window: Mapping, heard: Sequence[Maps]) -> Spectrum:

@@ -4,11 +4,11 @@ import base64
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from avsc_jax.report import html
 from avsc_jax.report.console import number
@@ -18,8 +18,18 @@ from avsc_jax.tables.parts import Part, best, likeliest, mean
 
 TOP = 5  # likeliest scenes that are shown
 PICTURE_SIDE = 480
+COVER = 0.7  # of the picture, that the strongest heat takes
 COLORS = (BLUE, ORANGE, GREEN, '#cc79a7', '#56b4e9')  # Okabe and Ito's
 KINDS = {'sound': 'the sound', 'picture': 'the pictures'}
+
+
+class Crop(NamedTuple):
+    """The part of a picture that a network saw, in pixels of the picture."""
+
+    top: int
+    left: int
+    height: int
+    width: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,11 +41,13 @@ class Picture:
       image: uint8 `[H, W, 3]`.
       heat: float32 `[H, W]`, 0 to 1, the maximum over all pictures of the window; None: the network
         has no map.
+      crops: the parts that the networks saw, where they did not see the whole picture.
     """
 
     time_s: float
     image: np.ndarray
     heat: np.ndarray | None
+    crops: Sequence[Crop] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,7 +174,11 @@ def _window(classes: Sequence[str], parts: Sequence[Part], window: Explanation) 
         'pictures': [(clock(picture.time_s), _heated(picture)) for picture in window.pictures],
         'spectra': [(caption, _framed(image, window)) for caption, image in spectra],
         'maps': {
-            kind: {'networks': window.maps[kind], 'speaks': any(heat.any() for heat in of)}
+            kind: {
+                'networks': window.maps[kind],
+                'speaks': any(heat.any() for heat in of),
+                'outlined': kind == 'picture' and any(each.crops for each in window.pictures),
+            }
             for kind, of in heats.items()
             if of
         },
@@ -219,18 +235,23 @@ def _timeline(classes: Sequence[str], timeline: Sequence[tuple[float, float, np.
 
 
 def _heated(picture: Picture) -> str:
-    """Returns the picture, dim where it does not speak for the scene and warm where it does."""
+    """Returns the picture, warm where it speaks for the scene, with outlines of its crops."""
     height, width = picture.image.shape[:2]
-    size = tuple(
-        max(1, round(PICTURE_SIDE * side / max(width, height))) for side in (width, height)
-    )
+    scale = PICTURE_SIDE / max(width, height)
+    size = tuple(max(1, round(scale * side)) for side in (width, height))
     image = np.asarray(Image.fromarray(picture.image).resize(size), np.float32)
     if picture.heat is not None:
-        heat = Image.fromarray(picture.heat.astype(np.float32)).resize(size)
-        heat = np.asarray(heat)[..., None]
-        warm = 255 * matplotlib.colormaps['inferno'](0.5 + 0.4 * heat[..., 0])[..., :3]
-        image = 0.6 * image * (1 - heat) + heat * (0.4 * image + 0.6 * warm)
-    return _uri(image.astype(np.uint8), 'JPEG')
+        heat = np.asarray(Image.fromarray(picture.heat.astype(np.float32)).resize(size))
+        warm = 255 * matplotlib.colormaps['inferno'](0.5 + 0.4 * heat)[..., :3]
+        image += COVER * heat[..., None] * (warm - image)
+    shown = Image.fromarray(image.astype(np.uint8))
+    draw = ImageDraw.Draw(shown)
+    for crop in picture.crops:
+        left, top = round(scale * crop.left), round(scale * crop.top)
+        right, bottom = left + round(scale * crop.width) - 1, top + round(scale * crop.height) - 1
+        draw.rectangle((left, top, right, bottom), outline='black', width=6)  # seen on white
+        draw.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline='white', width=4)
+    return _uri(np.asarray(shown), 'JPEG')
 
 
 def _spectrum(values: np.ndarray, colors: str, limits: tuple | None = None) -> str:

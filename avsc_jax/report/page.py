@@ -1,7 +1,7 @@
 """Renders a report as one self-contained HTML page: inline CSS and SVG, no script, no network."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,6 @@ def _levels(scores: Mapping[str, Mapping[str, Any]]) -> Table:
                 cells += [number(score[f'{key}_raw'])] if name == 'log_loss' else []
             rows.append(cells)
     return head, rows
-
-
-def document(title: str, parts: Iterable[str], css: str = '') -> str:
-    """Renders a page in the style of all reports from parts that are safe HTML already."""
-    return html.render('document.html', title=title, parts=map(html.own, parts), css=html.own(css))
 
 
 def write(report: Mapping[str, Any], folder: str | Path) -> Path:

@@ -1,4 +1,7 @@
-"""Says that a network is being compiled, where a user would otherwise wait without a word."""
+"""Says that a network is being compiled, where a user would otherwise wait without a word.
+
+`said` and `told` print it for the console; `watch` reports it to another program.
+"""
 
 import contextlib
 import functools
@@ -8,6 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 AFTER_S = 2.0  # a quicker first call needs no words
+# JAX reports a step at its end; what it does after the first of these is to compile.
+_BEFORE = '/jax/core/compile/jaxpr_to_mlir_module_duration'
+_AFTER = '/jax/core/compile/backend_compile_duration'
 
 
 @contextlib.contextmanager
@@ -51,6 +57,24 @@ def told(function: Callable[..., Any], what: str) -> Callable[..., Any]:
         return result
 
     return call
+
+
+def watch(began: Callable[[], None], ended: Callable[[], None]) -> None:
+    """Calls `began` when the compiler begins with a program, and `ended` when it is there.
+
+    The calls come from the thread that compiles; several threads may compile at once. A program
+    that is taken from the cache of compiled ones counts, too.
+    """
+
+    from jax import monitoring
+
+    def told(event: str, duration_secs: float, **facts: str | int) -> None:
+        if event == _BEFORE:
+            began()
+        elif event == _AFTER:
+            ended()
+
+    monitoring.register_event_duration_secs_listener(told)
 
 
 def _say(what: str, often: str) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import ipaddress
 import os
 import secrets
@@ -11,28 +12,32 @@ import stat
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from avsc_jax.data import media
-from avsc_jax.predict.opened import opened
-from avsc_jax.report.page import document
 from avsc_jax.runtime import disk
 from avsc_jax.runtime.files import Busy, locked
 from avsc_jax.runtime.leftovers import temporary as removed_at_end
 from avsc_jax.serve.queue import RETRY_S, Refusal, TaggingQueue, Upload
 
-if TYPE_CHECKING:  # of the extra `web`
+if TYPE_CHECKING:  # of the extra `web`, and what loads JAX
     from starlette.requests import Request
 
+    from avsc_jax.serve.tagger import Tagger
+
 WEB = Path(__file__).parent
+STYLE = WEB.parent / 'report/templates/page.css'  # of all pages; that of this one comes after it
+KINDS = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
+SAID = {'loading': 'loading the model ...', 'compiling': 'compiling ...', 'ready': 'ready'}
 UPLOADS = 'avsc-serve-'  # the names of temporary folders begin so
 HEADERS = {
     # the explanation in the page's frame has its style and its pictures inline
-    'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data: blob:; media-src blob:; frame-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    'Content-Security-Policy': "default-src 'none'; script-src 'self'; "
+    "style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src data: blob:; media-src blob:; "
+    "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     'X-Content-Type-Options': 'nosniff',
     'Referrer-Policy': 'no-referrer',
     'Cache-Control': 'no-store',
@@ -56,16 +61,29 @@ def run(args: argparse.Namespace) -> int:
             'there is no password and no encryption',
             file=sys.stderr,
         )
-    _listener(args.host, args.port).close()  # whether the port is free, before a model is loaded
-    desk = TaggingQueue(opened(args), window_s=args.window, max_seconds=args.max_seconds)
-    print('warming up ...', file=sys.stderr)
-    desk.warm_up()
+    desk = TaggingQueue(functools.partial(load, args), max_seconds=args.max_seconds)
     with upload_folder() as folder, contextlib.closing(_listener(args.host, args.port)) as listener:
         host = f'[{args.host}]' if ':' in args.host else args.host
         print(f'http://{host}:{listener.getsockname()[1]}  (Ctrl-C ends it)', flush=True)
-        page = app(desk, args.host, max_mb=args.max_mb, folder=folder)
-        server(page).run(sockets=[listener])
+        serving = server(app(desk, args.host, max_mb=args.max_mb, folder=folder))
+
+        def end(opening: 'Future[None]') -> None:
+            serving.should_exit |= opening.exception() is not None
+
+        opening = desk.open(lambda state: print(SAID[state], file=sys.stderr, flush=True))
+        opening.add_done_callback(end)
+        serving.run(sockets=[listener])
+        if opening.done():
+            opening.result()  # raises what kept the system from being opened
     return 0
+
+
+def load(args: argparse.Namespace) -> 'Tagger':
+    """Opens the system that the flags name; imports what takes seconds."""
+    from avsc_jax.predict.opened import opened
+    from avsc_jax.serve.tagger import Tagger
+
+    return Tagger(opened(args), window_s=args.window, max_seconds=args.max_seconds)
 
 
 @contextlib.contextmanager
@@ -100,19 +118,30 @@ def app(
       folder: where clips are kept while they are tagged; None: that of temporary files.
     """
     from starlette.applications import Starlette
-    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    parts = [(WEB / 'page.html').read_text('utf-8')]
-    page = document('Which scene is it?', parts, (WEB / 'page.css').read_text('utf-8'))
-    script = (WEB / 'page.js').read_text('utf-8')
+    def part(file: Path) -> Route:
+        text = (STYLE.read_text('utf-8') if file.suffix == '.css' else '') + file.read_text('utf-8')
+        path = '/' if file.suffix == '.html' else f'/{file.name}'
+        return Route(path, lambda _: Response(text, media_type=KINDS[file.suffix]))
 
     async def tag(request: 'Request') -> JSONResponse:
-        with tempfile.TemporaryDirectory(prefix=UPLOADS, dir=folder) as own:
+        with (
+            desk.clip(request.query_params.get('key', '')) as progress,
+            tempfile.TemporaryDirectory(prefix=UPLOADS, dir=folder) as own,
+        ):
             async with desk.upload() as upload:
                 file, name = await received(request, Path(own), round(max_mb * 2**20), upload)
-            with desk.place():
-                return JSONResponse(await desk.tag(file, name, _gone(request)))
+            with desk.place(progress):
+                return JSONResponse(await desk.tag(file, name, _gone(request), progress))
+
+    async def ready(_: 'Request') -> JSONResponse:
+        later = None if desk.state == 'ready' else {'Retry-After': f'{RETRY_S}'}
+        return JSONResponse({'state': desk.state}, 503 if later else 200, later)
+
+    async def progressed(request: 'Request') -> JSONResponse:
+        return JSONResponse(desk.progress(request.query_params.get('key', '')))
 
     async def refused(_: 'Request', error: Exception) -> JSONResponse:
         status = getattr(error, 'status', 500)
@@ -120,10 +149,10 @@ def app(
         return JSONResponse({'error': str(error)}, status, later)
 
     routes = [
-        Route('/', lambda _: HTMLResponse(page)),
-        Route('/page.js', lambda _: Response(script, media_type='text/javascript')),
+        *map(part, WEB.glob('page.*')),
         Route('/api/about', lambda _: JSONResponse({**desk.about(), 'max_mb': max_mb})),
-        Route('/api/progress', lambda _: JSONResponse({'now': desk.progress})),
+        Route('/api/ready', ready),
+        Route('/api/progress', progressed),
         Route('/api/tag', tag, methods=['POST']),
     ]
     handlers = {kind: refused for kind in (Refusal, ValueError, OSError)}

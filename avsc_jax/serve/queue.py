@@ -1,35 +1,31 @@
-"""Tags and explains clips of several clients, one at a time, in a thread."""
+"""The queue of the page: uploads and clips of several clients, of which one is tagged at a time.
+
+It imports nothing that takes long, so that the page answers while the system is loaded.
+"""
 
 import asyncio
 import contextlib
+import dataclasses
 import math
+import re
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from avsc_jax.data.decode_workers import Limits
-from avsc_jax.predict import media_files, resume
-from avsc_jax.predict.answer import Answer
-from avsc_jax.predict.explain import explain
-from avsc_jax.predict.predictor import Predictor
-from avsc_jax.predict.stream import warm_up
-from avsc_jax.report import explanation
-from avsc_jax.runs import familiarity
-from avsc_jax.tables import parts
+if TYPE_CHECKING:  # loads JAX
+    from avsc_jax.serve.tagger import Tagger
 
 MAX_WAITING = 4
-TAGS = 10  # of each sense that are sent
 MAX_UPLOADS = 32
 SLOW_BYTES_S = 65_536  # an upload below this rate gives way to another client's
 SLOW_AFTER_S = 0.1
 WAIT_S = 2.0  # for an upload to give way
 RETRY_S = 10  # until a client that was refused for want of a place may ask again
 STOPPED = 'the program was stopped; start it and send the clip again'
+KEY = re.compile(r'[A-Za-z0-9-]{16,64}', re.ASCII)  # by which a client asks about its own clip
 
 
 class Refusal(Exception):
@@ -63,41 +59,104 @@ class Upload:
         self._time_limit.reschedule(0)  # a time that has passed
 
 
-class TaggingQueue:
-    """A queue of clips that wait for one predictor.
+@dataclasses.dataclass
+class Progress:
+    """How far the program is with a clip.
 
-    Args:
-      predictor: the system that tags them.
-      window_s: length of the windows that a clip is divided into, in seconds; None: that of the
-        clips that the system was trained on.
-      max_seconds: longest time for one clip; explanations that take longer are left out.
+    Attributes:
+      step: 'uploading', 'waiting', 'opening', 'tagging' or 'explaining'.
+      done, total: windows of the step; total is 0 while it is not known.
+      left_s: estimate of the time left in seconds; None if there is none yet.
     """
 
-    def __init__(
-        self, predictor: Predictor, *, window_s: float | None = None, max_seconds: float = 120.0
-    ):
-        self.max_seconds = max_seconds
-        self._predictor, self._window_s = predictor, predictor.wants(window_s).window_s
+    step: str = 'uploading'
+    done: int = 0
+    total: int = 0
+    left_s: float | None = None
+
+    def set(self, step: str, done: int = 0, total: int = 0, left_s: float | None = None) -> None:
+        """Sets all of them."""
+        self.step, self.done, self.total, self.left_s = step, done, total, left_s
+
+
+class TaggingQueue:
+    """A queue of clips that wait for one system.
+
+    Args:
+      load: opens the system; it is called in the thread that tags, by `open`.
+      max_seconds: longest time for an upload.
+
+    Attributes:
+      state: 'loading', 'compiling' or 'ready'.
+    """
+
+    def __init__(self, load: 'Callable[[], Tagger]', *, max_seconds: float = 120.0):
+        self.max_seconds, self.state = max_seconds, 'loading'
+        self._load = load
+        self._tagger: Tagger | None = None
         # one thread: the compiler and the device are used by one clip at a time
         self._thread = ThreadPoolExecutor(1, thread_name_prefix='tagging')
         self._uploads: set[Upload] = set()
-        self._inside, self._doing = 0, ''
+        self._inside: list[Progress] = []  # the first one is being tagged
+        self._clips: dict[str, Progress] = {}
 
-    def warm_up(self) -> None:
-        """Compiles the networks, for answers and for explanations."""
-        explain(self._predictor, warm_up(self._predictor, self._window_s))
+    def open(self, said: Callable[[str], None] = lambda state: None) -> 'Future[None]':
+        """Loads and compiles the system; clips that come meanwhile wait.
+
+        Args:
+          said: is called with each state.
+        """
+
+        def opened() -> None:
+            said(self.state)
+            self._tagger = self._load()
+            self.state = 'compiling'
+            said(self.state)
+            self._tagger.warm_up()
+            self.state = 'ready'
+            said(self.state)
+
+        return self._thread.submit(opened)
 
     def about(self) -> dict[str, Any]:
-        """Facts of the system for the page: title, classes, modalities, warnings, limits."""
-        names = ('title', 'classes', 'takes', 'warnings')
-        limits = {'window_s': self._window_s, 'max_seconds': self.max_seconds}
-        return {name: getattr(self._predictor, name) for name in names} | limits
+        """Facts for the page: the state, limits, and once it is loaded those of the system."""
+        facts = self._tagger.about() if self._tagger else {}
+        return {'state': self.state, 'max_seconds': self.max_seconds, **facts}
 
-    @property
-    def progress(self) -> str:
-        """The current step in words, and how many clips wait; empty when idle."""
-        waiting = self._inside - 1
-        return self._doing + (f' ({waiting} waiting)' if self._doing and waiting > 0 else '')
+    def progress(self, key: str = '') -> dict[str, Any]:
+        """How far the program is: the state, how many clips wait, and the progress of one clip.
+
+        Args:
+          key: that the clip was sent with. Nothing tells of clips without knowing their keys.
+        """
+        facts = {
+            'state': self.state,
+            'is_compiling': bool(self._tagger and self._tagger.is_compiling),
+            'waiting': max(0, len(self._inside) - 1),
+        }
+        if not (clip := self._clips.get(key)):
+            return facts
+        ahead = next((k for k, one in enumerate(self._inside) if one is clip), 0)
+        return {**facts, **dataclasses.asdict(clip), 'ahead': ahead}
+
+    @contextlib.contextmanager
+    def clip(self, key: str) -> Iterator[Progress]:
+        """Keeps the progress of a clip while the context is open; its client asks by the key.
+
+        Raises:
+          Refusal: the key is not empty and no key, or another clip has it.
+        """
+        if key and not KEY.fullmatch(key):
+            raise Refusal(400, 'key must be 16 to 64 letters, digits or hyphens, or be left out')
+        if key in self._clips:
+            raise Refusal(409, 'a clip with this key is being tagged; send another key')
+        progress = Progress()
+        if key:
+            self._clips[key] = progress
+        try:
+            yield progress
+        finally:
+            self._clips.pop(key, None)
 
     @contextlib.asynccontextmanager
     async def upload(self) -> AsyncIterator[Upload]:
@@ -137,29 +196,38 @@ class TaggingQueue:
                 raise Refusal(503, f'{MAX_UPLOADS} clips are coming already; try again in a while')
 
     def _check_room(self) -> None:
-        if self._inside > MAX_WAITING:
+        if len(self._inside) > MAX_WAITING:
             raise Refusal(503, f'{MAX_WAITING} clips are waiting already; try again in a while')
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, progress: Progress | None = None) -> Iterator[None]:
         """Reserves a place in the queue while the context is open; raises Refusal if it is full."""
         self._check_room()
-        self._inside += 1
+        self._inside.append(progress := progress or Progress())
+        progress.set('waiting')
         try:
             yield
         finally:
-            self._inside -= 1
+            self._inside = [one for one in self._inside if one is not progress]
 
-    async def tag(self, file: Path, name: str, gone: Awaitable[None]) -> dict[str, Any]:
-        """Tags and explains a clip, in the thread; see `_tagged` for the result.
+    async def tag(
+        self, file: Path, name: str, gone: Awaitable[None], progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Tags and explains a clip, in the thread; see `Tagger.tag` for the result.
 
         Args:
           file: the uploaded file.
           name: the file name to show.
           gone: completes when the client has disconnected.
+          progress: of the clip.
         """
         given_up, loop = threading.Event(), asyncio.get_running_loop()
-        work = loop.run_in_executor(self._thread, self._tagged, file, name, given_up)
+
+        def tagged() -> dict[str, Any]:
+            assert self._tagger  # `open` was called before
+            return self._tagger.tag(file, name, progress or Progress(), given_up)
+
+        work = loop.run_in_executor(self._thread, tagged)
         watch = asyncio.ensure_future(gone)
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,94 +237,3 @@ class TaggingQueue:
             given_up.set()
             watch.cancel()
         return await work
-
-    def _tagged(self, file: Path, name: str, given_up: threading.Event) -> dict[str, Any]:
-        """Returns `{scenes, timeline, notes, warnings, explanation_html, seconds}` of a clip."""
-        began, predictor = time.monotonic(), self._predictor
-
-        def is_late() -> bool:
-            return time.monotonic() - began > self.max_seconds
-
-        def watch(records: Sequence[Mapping]) -> None:
-            self._doing = f'{name}: tagging, from {records[0]["start_s"]:.0f} s on'
-            if given_up.is_set():
-                raise Refusal(499, 'the client has disconnected')
-            if is_late():
-                raise Refusal(
-                    422,
-                    f'{name} takes longer than {self.max_seconds:g} s; send a shorter clip, or '
-                    'start the program with a larger --max_seconds',
-                )
-
-        self._doing = f'{name}: opening'
-        try:
-            one = self._read(file, watch)
-            if one.error:
-                raise Refusal(422, one.error.replace(str(file), name))
-            notes, reasons = [note.replace(str(file), name) for note in one.notes], []
-            for window in one.kept:
-                if given_up.is_set() or is_late():
-                    notes.append('some windows are not explained: time was up')
-                    break
-                self._doing = f'{name}: explaining, from {window["start_s"]:.0f} s on'
-                reasons.append(explain(predictor, window))
-        finally:
-            self._doing = ''
-        notes += familiarity.marks(one.familiarity)
-        spans = [(start_s, end_s, answer.probs) for start_s, end_s, answer in one.windows]
-        page = explanation.document(
-            name,
-            predictor.classes,
-            spans,
-            reasons,
-            notes,
-            predictor.warnings,
-            parts=parts.of(predictor),
-        )
-        return {
-            'scenes': self._ordered(one.probs),
-            **({'labels': one.labels} if one.thresholds else {}),
-            'timeline': [
-                {'start_s': start_s, 'end_s': end_s, 'scene': scenes[0]['scene'], 'scenes': scenes}
-                for start_s, end_s, scenes in ((s, e, self._ordered(p)) for s, e, p in spans)
-            ],
-            **resume.familiarity_of(one),
-            'notes': notes,
-            'warnings': predictor.warnings,
-            'explanation_html': page,
-            'seconds': time.monotonic() - began,
-        }
-
-    def _read(
-        self, file: Path, watch: Callable[[Sequence[Mapping]], None]
-    ) -> media_files.Prediction:
-        tagged = media_files.tag(
-            _Watched(self._predictor, watch),
-            [file],
-            window_s=self._window_s,
-            keep=True,
-            workers=1,
-            limits=Limits(seconds_per_window=self.max_seconds),
-        )
-        with contextlib.closing(tagged):  # closing ends its worker
-            return next(tagged)
-
-    def _ordered(self, probs: np.ndarray) -> list[dict[str, Any]]:
-        """All scenes with their probabilities, the likeliest first; of tags, some of each part."""
-        own = parts.of(self._predictor)
-        most = len(probs) if len(own) == 1 else TAGS
-        return [{'scene': name, 'p': value} for _, name, value in parts.best(own, probs, most)]
-
-
-class _Watched:
-    """A predictor that calls `watch` before each answer; `watch` may raise to stop it."""
-
-    def __init__(self, predictor: Predictor, watch: Callable[[Sequence[Mapping]], None]):
-        self._predictor, self._watch = predictor, watch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._predictor, name)
-
-    def answers(self, records: Sequence[Mapping], **options: Any) -> list[Answer]:
-        self._watch(records)
-        return self._predictor.answers(records, **options)

@@ -105,7 +105,7 @@ def test_openl3_pictures_come_in_floats(tmp_path):
     wants = Wants(False, None, None, 'openl3')
     window = next(decode([tmp_path / 'a.png'], wants)).window
     fields = {'media_frames', 'media_times', 'media_filled'}
-    assert {*window} == {'start_s', 'end_s', 'missing', 'partly'} | fields
+    assert {*window} == {'start_s', 'end_s', 'num_windows', 'missing', 'partly'} | fields
     (expected,) = windows.read(tmp_path / 'a.png', wants)
     np.testing.assert_equal(window, expected)
     assert window['media_frames'][0].dtype == np.float32

@@ -16,7 +16,7 @@ from avsc_jax.data.windows import Wants
 
 BOTH = Wants(audio=True, frames='evaluation5', short_side=None, media=None, window_s=1.0)
 PICTURES = Wants(audio=False, frames='evaluation5', short_side=None, media=None, window_s=1.0)
-SPAN = {'start_s', 'end_s', 'missing', 'partly'}
+SPAN = {'start_s', 'end_s', 'num_windows', 'missing', 'partly'}
 SOUND = Wants(audio=True, frames=None, short_side=None, media=None, window_s=1.0)
 
 

@@ -1,6 +1,7 @@
 """Why a system says what it says: where its heat lies, and what it says with less."""
 
 import functools
+from types import SimpleNamespace
 
 import flax.linen as nn
 import jax
@@ -109,6 +110,25 @@ def test_the_heat_lies_on_what_drives_the_class(tagger):
     assert not grey.any()
     assert told.maps == {'picture': ['see'], 'sound': []}
     np.testing.assert_array_equal(told.pictures[1].image, window['frames'][2])
+
+
+def test_the_crop_that_the_network_saw_is_told_and_holds_all_heat(tagger):
+    crop = {'crop': {'centre': [64, 64]}, 'resize': {'short side': 80}}
+    cropped = explaining._crop(SimpleNamespace(takes='frames', facts=crop), 60, 100)
+    assert cropped == (6, 26, 48, 48)  # 64 of 80 of the short side, in the middle
+    both = crop | {'resize': {'both sides': 80}}
+    assert explaining._crop(SimpleNamespace(takes='frames', facts=both), 60, 100) == (6, 10, 48, 80)
+    whole = explaining._crop(SimpleNamespace(takes='frames', facts={'resize': {}}), 60, 100)
+    assert whole == (0, 0, 60, 100)
+    settings = FRAMES | {'resize': 'crop', 'crop_fraction': 0.8, 'interpolation': 'bilinear'}
+    told = explain(tagger({'see': ({'name': 'colours'}, settings)}), pictures((0, 60, 0, 100)))
+    ((top, left, rows, columns),) = told.pictures[0].crops
+    assert (top, left, rows, columns) == (6, 26, 48, 48)
+    outside = told.pictures[0].heat.copy()
+    outside[top : top + rows, left : left + columns] = 0
+    assert told.pictures[0].heat.max() == 1 and not outside.any()
+    plain = explain(tagger({'see': ({'name': 'colours'}, FRAMES)}), pictures((0, 60, 0, 100)))
+    assert plain.pictures[0].crops == []
 
 
 @pytest.mark.parametrize('pool', [None, 'sequence'])

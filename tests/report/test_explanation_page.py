@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from avsc_jax.report import explanation
-from avsc_jax.report.explanation import Explanation, Picture, Spectrum
+from avsc_jax.report.explanation import Crop, Explanation, Picture, Spectrum
 
 CLASSES = ['park', 'tram', '<b>bus</b>', 'metro', 'airport', 'mall']
 PARK = np.array([0.7, 0.1, 0.1, 0.05, 0.03, 0.02])
@@ -140,15 +140,30 @@ def test_a_sentence_tells_how_to_read_a_heat_map(heat, sentence):
     assert sentence in page(told(pictures=[picture(heat)], maps={'picture': ['V01']}))
 
 
-def test_a_picture_is_warm_where_its_heat_is_and_dim_elsewhere():
+def test_a_picture_is_warm_where_its_heat_is_and_as_it_was_elsewhere():
     (_, heated), *_ = images(page(full()))
     (_, plain), *_ = images(page(told(pictures=[picture()])))
     assert heated.size == plain.size == (480, 270)
     tall = Picture(0.0, np.zeros((1600, 4, 3), np.uint8), None)
     assert images(page(told(pictures=[tall])))[0][1].size == (1, 480)
-    warm, dim = (np.int32(heated.getpixel(at)) for at in ((60, 60), (400, 200)))
-    assert warm[0] - warm[2] > 60 and abs(dim - 120).max() < 6
+    warm, other = (np.int32(heated.getpixel(at)) for at in ((60, 60), (400, 200)))
+    assert warm[0] - warm[2] > 60 and abs(other - 200).max() < 6
     assert abs(np.int32(plain.getpixel((60, 60))) - 200).max() < 3
+
+
+def test_the_part_that_the_network_saw_has_an_outline_and_a_sentence():
+    cold = picture(np.zeros((90, 160), np.float32))
+    seen = dataclasses.replace(cold, crops=[Crop(0, 35, 90, 90)])
+    html = page(told(pictures=[seen], maps={'picture': ['V01']}))
+    assert 'The network saw what is inside of the white outline.' in html
+    ((_, shown),) = images(html)
+    across = np.int32([shown.getpixel((column, 135)) for column in range(480)]).mean(axis=1)
+    # 3 pixels of the page for one of the picture: columns 105 to 374
+    lines = [*np.flatnonzero(across > 235), *np.flatnonzero(across < 90)]
+    assert lines and all(min(abs(k - 105), abs(k - 374)) < 6 for k in lines)
+    assert (across[:98] > 190).all() and (across[120:360] > 190).all()  # nothing is darker
+    whole = page(told(pictures=[cold], maps={'picture': ['V01']}))
+    assert 'outline.' not in whole
 
 
 def test_low_pitches_are_below():

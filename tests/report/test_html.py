@@ -12,7 +12,7 @@ import pytest
 
 import avsc_jax
 from avsc_jax import report, tables
-from avsc_jax.report import comparison, explanation, gallery, html, modalities, page
+from avsc_jax.report import comparison, explanation, gallery, html, modalities
 from avsc_jax.runtime.files import printable
 
 PACKAGE = Path(avsc_jax.__file__).parent
@@ -145,11 +145,6 @@ def explanation_page(name, folder):
     return explanation.document(file, classes, windows, [told], notes, warnings)
 
 
-def document_page(name, folder):
-    del folder
-    return page.document(name('title'), ['<p>a part</p>'], 'p { margin: 0; }')
-
-
 def labels_page(name, folder):
     labels = np.eye(5, 3, dtype=bool) | (np.arange(5) > 2)[:, None]
     clips = [f'park-{name("city")}-{place}-{i}' for i, place in enumerate((1, 1, 2, 3, 4))]
@@ -173,7 +168,6 @@ PAGES = {
     modalities_page: 'warning city',
     gallery_page: 'sound picture city',
     explanation_page: 'file note warning member network listener',
-    document_page: 'title',
 }
 CLASSES = {
     labels_page,

@@ -2,6 +2,7 @@
 
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -65,3 +66,14 @@ def test_a_call_that_fails_is_told_again(calls, capsys):
         with pytest.raises(ValueError, match='no memory'):
             call({}, np.ones(2))
     assert capsys.readouterr().err.count('compiling a net') == 2
+
+
+def test_a_program_is_told_at_its_first_call_only():
+    told = []
+    compiling.watch(lambda: told.append('began'), lambda: told.append('ended'))
+    program = jax.jit(lambda x: 3.25 * x)
+    assert program(1.0) == 3.25
+    assert told and told == ['began', 'ended'] * (len(told) // 2)
+    told.clear()
+    program(2.0)
+    assert told == []

@@ -7,7 +7,6 @@ import select
 import socket
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 
@@ -42,9 +41,9 @@ class Desk(queue.TaggingQueue):
     """A queue whose clips are answered with their size."""
 
     def __init__(self):
-        super().__init__(SimpleNamespace(wants=lambda _: SimpleNamespace(window_s=1.0)))
+        super().__init__(lambda: None)
 
-    async def tag(self, file, name, gone):
+    async def tag(self, file, name, gone, progress):
         gone.close()
         return {'bytes': file.stat().st_size}
 

@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,25 +14,36 @@ from avsc_jax.predict import predictor
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.media_files import Prediction
 from avsc_jax.report.explanation import Explanation
-from avsc_jax.serve import queue
+from avsc_jax.runtime import compiling
+from avsc_jax.serve import tagger
 from avsc_jax.serve.queue import MAX_WAITING, Refusal, TaggingQueue
+from avsc_jax.serve.tagger import Tagger
 
 
 async def never():
     await asyncio.Event().wait()
 
 
-def bring(place, file, name='clip.mp4', gone=None):
+def queue_of(predictor, *, max_seconds=120.0, **options):
+    """A queue of an opened system, which is not warmed up."""
+    tagging = Tagger(predictor, max_seconds=max_seconds, **options)
+    tagging.warm_up = lambda: None
+    place = TaggingQueue(lambda: tagging, max_seconds=max_seconds)
+    place.open().result()
+    return place
+
+
+def bring(place, file, name='clip.mp4', gone=None, key=''):
     async def one():
-        with place.place():
-            return await place.tag(Path(file), name, gone or never())
+        with place.clip(key) as progress, place.place(progress):
+            return await place.tag(Path(file), name, gone or never(), progress)
 
     return asyncio.run(one())
 
 
 @pytest.fixture(scope='module')
 def place(both):
-    return TaggingQueue(predictor.load(both), window_s=2.0)
+    return queue_of(predictor.load(both), window_s=2.0)
 
 
 @pytest.mark.slow
@@ -51,8 +63,8 @@ def test_a_clip_gets_its_scenes_their_times_and_why(place, film, tmp_path):
     assert 'my &lt;b&gt;clip' in html and '<b>clip' not in html and 'why ' in html
     (note,) = (note for note in found['notes'] if 'windows of' in note)
     assert note == 'windows of 2 s, but the system was trained on clips of 10 s'
-    assert TaggingQueue(place._predictor).about()['window_s'] == 10.0
-    assert place.progress == '' and place.about()['takes'] == ('sound', 'picture')
+    assert Tagger(place._tagger._predictor).about()['window_s'] == 10.0
+    assert place.about()['takes'] == ('sound', 'picture')
 
 
 def test_a_bad_clip_is_a_sentence_that_names_it_as_its_owner_does(place, tmp_path):
@@ -70,8 +82,8 @@ class Stand:
     def __init__(self, monkeypatch, *, windows=2, on_window=lambda k: None):
         self._windows, self._on_window = windows, on_window
         self.busy, self.most, self.ended = 0, 0, 0
-        monkeypatch.setattr(queue.media_files, 'tag', self.tag)
-        monkeypatch.setattr(queue, 'explain', self.explain)
+        monkeypatch.setattr(tagger.media_files, 'tag', self.tag)
+        monkeypatch.setattr(tagger, 'explain', self.explain)
 
     def wants(self, window_s):
         return Wants(True, None, None, None)
@@ -85,9 +97,10 @@ class Stand:
         windows = []
         try:
             for k in range(self._windows):
-                window = {'start_s': window_s * k, 'end_s': window_s * (k + 1)}
+                span = (window_s * k, window_s * (k + 1))
+                window = {'start_s': span[0], 'end_s': span[1], 'num_windows': self._windows}
                 self._on_window(k)
-                windows.append((*window.values(), *watched.answers([window])))
+                windows.append((*span, *watched.answers([window])))
             yield Prediction(files[0], windows, [], [window], None)
         finally:
             self.busy -= 1
@@ -101,7 +114,7 @@ class Stand:
 
 def test_one_clip_is_tagged_at_a_time_and_few_may_wait(monkeypatch):
     stand = Stand(monkeypatch, on_window=lambda k: time.sleep(0.01))
-    place = TaggingQueue(stand)
+    place = queue_of(stand)
 
     async def one(k):
         with place.place():
@@ -121,7 +134,7 @@ def test_one_clip_is_tagged_at_a_time_and_few_may_wait(monkeypatch):
 
 
 def test_an_upload_that_the_end_of_the_program_cuts_off_is_a_sentence(monkeypatch):
-    place = TaggingQueue(Stand(monkeypatch))
+    place = queue_of(Stand(monkeypatch))
 
     async def stopped():
         async def one():
@@ -138,11 +151,84 @@ def test_an_upload_that_the_end_of_the_program_cuts_off_is_a_sentence(monkeypatc
     assert refusal.value.status == 503 and not place._uploads
 
 
-def test_what_is_being_done_can_be_asked_meanwhile(monkeypatch):
+KEY = 'a-key-of-16-letters'
+
+
+def test_a_client_can_ask_how_many_windows_of_its_clip_are_done_and_how_long_it_takes(monkeypatch):
     told = []
-    place = TaggingQueue(Stand(monkeypatch, on_window=lambda k: told.append(place.progress)))
-    bring(place, 'x', 'a.mp4')
-    assert told == ['a.mp4: opening', 'a.mp4: tagging, from 0 s on']
+    on_window = lambda k: (time.sleep(0.02), told.append(place.progress(KEY)))  # noqa: E731
+    place = queue_of(Stand(monkeypatch, windows=4, on_window=on_window))
+    bring(place, 'x', 'a.mp4', key=KEY)
+    assert [(each['step'], each['done'], each['total']) for each in told] == [
+        ('opening', 0, 0), ('tagging', 0, 4), ('tagging', 1, 4), ('tagging', 2, 4),
+    ]  # fmt: skip
+    assert told[1]['left_s'] is None
+    # 40 ms for the first window, and about 20 for each of the three
+    assert 0.04 < told[2]['left_s'] < 2 and told[3]['left_s'] < told[2]['left_s'] + 0.1
+    assert place.progress(KEY) == {'state': 'ready', 'is_compiling': False, 'waiting': 0}
+
+
+def test_explaining_is_a_step_of_its_own(monkeypatch):
+    told, stand = [], Stand(monkeypatch)
+    place = queue_of(stand)
+    monkeypatch.setattr(
+        tagger, 'explain', lambda *args: told.append(place.progress(KEY)) or stand.explain(*args)
+    )
+    bring(place, 'x', key=KEY)
+    assert [(each['step'], each['done'], each['total']) for each in told] == [('explaining', 0, 1)]
+
+
+def test_nobody_is_told_of_the_clips_of_others(monkeypatch):
+    told = []
+    place = queue_of(Stand(monkeypatch, on_window=lambda k: told.append(place.progress())))
+    bring(place, 'x', 'secret.mp4', key=KEY)
+    assert told == [{'state': 'ready', 'is_compiling': False, 'waiting': 0}] * 2
+
+
+def test_a_key_is_of_one_clip_at_a_time_and_none_of_a_few_letters():
+    place = TaggingQueue(lambda: None)
+    with place.clip(''), place.clip(''), place.clip(KEY):
+        for key, status in ((KEY, 409), ('short', 400), ('x' * 99, 400), ('../' * 9, 400)):
+            with pytest.raises(Refusal) as refusal, place.clip(key):
+                pass
+            assert refusal.value.status == status
+    with place.clip(KEY):
+        assert place.progress(KEY)['step'] == 'uploading'
+
+
+def test_clips_wait_while_the_system_is_loaded_and_compiled(monkeypatch):
+    states, may_go_on = [], threading.Event()
+    tagging = Tagger(Stand(monkeypatch))
+    tagging.warm_up = may_go_on.wait
+    place = TaggingQueue(lambda: tagging)
+    assert place.about() == {'state': 'loading', 'max_seconds': 120.0}
+    opening = place.open(states.append)
+
+    async def one():
+        with place.clip(KEY) as progress, place.place(progress):
+            clip = asyncio.ensure_future(place.tag(Path('x'), 'a.mp4', never(), progress))
+            while place.state != 'compiling':
+                await asyncio.sleep(0.01)
+            facts = place.progress(KEY)
+            assert (facts['state'], facts['step'], facts['ahead']) == ('compiling', 'waiting', 0)
+            may_go_on.set()
+            return await clip
+
+    assert asyncio.run(one())['scenes'][0]['scene'] == 'b'
+    assert opening.result() is None and states == ['loading', 'compiling', 'ready']
+    assert place.about()['classes'] == ('a', 'b')
+
+
+def test_it_is_known_when_a_program_is_compiled(monkeypatch):
+    told = []
+    place = queue_of(Stand(monkeypatch, windows=1, on_window=lambda k: jax.jit(lambda x: x + k)(1)))
+
+    def note():
+        told.append(place.progress()['is_compiling'])
+
+    compiling.watch(note, note)  # after the queue's own
+    bring(place, 'x')
+    assert told[:2] == [True, False] and not place.progress()['is_compiling']
 
 
 def test_a_clip_that_takes_too_long_is_given_up(monkeypatch):
@@ -150,20 +236,20 @@ def test_a_clip_that_takes_too_long_is_given_up(monkeypatch):
     with pytest.raises(
         Refusal, match=r'^a\.mp4 takes longer than 0\.12 s; send a shorter clip'
     ) as refusal:
-        bring(TaggingQueue(stand, max_seconds=0.12), 'x', 'a.mp4')
+        bring(queue_of(stand, max_seconds=0.12), 'x', 'a.mp4')
     assert refusal.value.status == 422 and stand.ended == 1
 
 
 def test_what_there_is_no_time_to_explain_is_left_out_and_told(monkeypatch):
-    place = TaggingQueue(Stand(monkeypatch), max_seconds=0.2)
-    late = place._read
+    place = queue_of(Stand(monkeypatch), max_seconds=0.2)
+    late = place._tagger._read
 
     def read(*args):
         found = late(*args)
         time.sleep(0.3)
         return found
 
-    monkeypatch.setattr(place, '_read', read)
+    monkeypatch.setattr(place._tagger, '_read', read)
     found = bring(place, 'x')
     assert found['notes'] == ['some windows are not explained: time was up']
     assert found['scenes'][0] == {'scene': 'b', 'p': 0.75}
@@ -172,7 +258,7 @@ def test_what_there_is_no_time_to_explain_is_left_out_and_told(monkeypatch):
 def test_work_ends_when_nobody_waits_for_it(monkeypatch):
     began = threading.Event()
     stand = Stand(monkeypatch, windows=999, on_window=lambda k: began.set() or time.sleep(0.01))
-    place = TaggingQueue(stand)
+    place = queue_of(stand)
 
     async def leave():
         while not began.is_set():

@@ -1,11 +1,12 @@
-"""The page: who may ask, how much may come, and what a browser shows of a real clip."""
+"""The server of the page: who may ask, how much may come, and what is answered."""
 
 import http.client
 import json
+import re
 import socket
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -75,46 +76,9 @@ def test_it_is_known_what_others_reach(host, is_local):
 
 def test_others_are_warned_of(monkeypatch, capsys, tmp_path):
     assert command(monkeypatch, '--host=0.0.0.0', '--port=0', f'--model={tmp_path}/none') == 1
-    warning, error = capsys.readouterr().err.splitlines()
+    warning, _, error = capsys.readouterr().err.splitlines()
     assert warning.startswith('! --host 0.0.0.0: everyone who reaches this machine can have clips')
     assert 'none' in error
-
-
-@pytest.fixture(scope='module')
-def model(tmp_path_factory, write_run):
-    """A small run of sound and picture, with random variables."""
-    narrow = dict(embedding_size=8, widths=[2, 2, 2, 8])
-    options = {
-        'openl3_audio': dict(narrow, hop_s=1.0, centre=False),
-        'openl3_image': dict(narrow, input_shape=[64, 64, 3]),
-    }
-    encoders = [{'name': n, 'options': o, 'weights': 'random:0'} for n, o in options.items()]
-    inputs = {'audio_embedding': 'openl3_audio', 'image_embedding': 'openl3_image'}
-    preprocessing = dict(items='clip', frames='second_centres', short_side=96, pool='mean')
-    preprocessing |= dict(inputs=inputs, encoders=encoders)
-    network = dict(name='feng_intermediate', embeddings={name: 8 for name in inputs}, hidden=16)
-    folder = tmp_path_factory.mktemp('runs') / 'both'
-    return write_run(folder, network, preprocessing, classes=['park', 'street_traffic', 'tram'])
-
-
-@pytest.fixture(scope='module')
-def page(model, tmp_path_factory):
-    """The port of a page that takes 2 MB, and the folder of its temporary files."""
-    from avsc_jax.predict.predictor import load
-    from avsc_jax.serve.connections import server as server_of
-    from avsc_jax.serve.queue import TaggingQueue
-
-    folder = tmp_path_factory.mktemp('temporary')
-    desk = TaggingQueue(load(model), max_seconds=60.0)
-    app = work.app(desk, '127.0.0.1', max_mb=2.0)
-    server = server_of(app)
-    with pytest.MonkeyPatch.context() as patch, work._listener('127.0.0.1', 0) as listener:
-        patch.setattr(tempfile, 'tempdir', str(folder))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        yield listener.getsockname()[1], folder, desk
-        server.should_exit = True
-        thread.join(20)
 
 
 def ask(port, method, path, body=None, **headers):
@@ -229,86 +193,53 @@ def test_what_a_killed_server_left_is_deleted_by_the_next_one(tmp_path, monkeypa
     assert (tmp_path / 'precious').read_text() == 'x'
 
 
-def test_the_port_is_opened_when_the_page_can_answer(tmp_path, monkeypatch, capsys):
+def test_the_page_answers_before_the_system_is_there_and_ends_if_it_cannot_be_loaded(
+    tmp_path, monkeypatch, capsys
+):
     with work._listener('127.0.0.1', 0) as free:
         port = free.getsockname()[1]
+    answers = []
 
-    def load(*_):
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(('127.0.0.1', port))
+    def load(_):
+        for path in ('/', '/api/about', '/api/ready', '/api/progress'):
+            answers.append(ask(port, 'GET', path))
         raise ValueError('no model')
 
-    monkeypatch.setattr(work, 'opened', load)
+    monkeypatch.setattr(work, 'load', load)
     assert command(monkeypatch, f'--port={port}') == 1
-    assert 'no model' in capsys.readouterr().err
+    (html, text), (_, about), (ready, state), (_, progress) = answers
+    assert html.status == 200 and 'Which scene is it?' in text
+    assert about == {'state': 'loading', 'max_seconds': 120.0, 'max_mb': 200.0}
+    assert ready.status == 503 and ready.headers['Retry-After'] == '10'
+    assert state == {'state': 'loading'} and progress['state'] == 'loading'
+    assert capsys.readouterr().err.splitlines() == ['loading the model ...', 'error: no model']
+
+
+def test_nothing_that_takes_seconds_is_imported_before_the_page_answers():
+    heavy = ('jax', 'scipy', 'matplotlib', 'librosa', 'sklearn')
+    code = f'import avsc_jax.serve.command, sys; print([m for m in {heavy} if m in sys.modules])'
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert run.stdout == '[]\n'
 
 
 def test_the_page_asks_nobody_else(page):
     port, _, _ = page
     answer, html = ask(port, 'GET', '/')
     assert "default-src 'none'" in answer.headers['Content-Security-Policy']
-    assert 'http:' not in html and 'https:' not in html
+    parts = [html]
+    for name in re.findall(r'(?:src|href)="/(page[\w.]*)"', html):
+        parts.append(ask(port, 'GET', f'/{name}')[1])
+    for name in re.findall(r"from './(page[\w.]*)'", ''.join(parts)):
+        parts.append(ask(port, 'GET', f'/{name}')[1])
+    assert len(parts) > 5 and not re.search('https?:', ''.join(parts))
+    assert '<script>' not in html and not re.search(r'\son\w+=', html)
     _, about = ask(port, 'GET', '/api/about')
     assert about['classes'] == ['park', 'street_traffic', 'tram'] and about['max_mb'] == 2
-    assert ask(port, 'GET', '/api/progress')[1] == {'now': ''}
+    assert about['takes'] == ['sound', 'picture'] and about['kind'] == 'exclusive'
+    assert ask(port, 'GET', '/api/ready')[1] == {'state': 'ready'}
+    idle = {'state': 'ready', 'is_compiling': False, 'waiting': 0}
+    assert ask(port, 'GET', '/api/progress')[1] == idle
+    assert ask(port, 'GET', '/api/progress?key=unknown')[1] == idle
     assert ask(port, 'GET', '/api/tag')[0].status == 405
-
-
-DROP = """async ([data, name]) => {
-  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-  const dropped = new DataTransfer();
-  dropped.items.add(new File([bytes], name, {type: 'video/mp4'}));
-  const event = {bubbles: true, cancelable: true, dataTransfer: dropped};
-  document.getElementById('drop').dispatchEvent(new DragEvent('drop', event));
-}"""
-
-
-@pytest.fixture
-def tab():
-    """An empty tab of headless Chromium, and what its page complains of."""
-    import shutil
-
-    from playwright.sync_api import sync_playwright
-
-    names = ('chromium', 'chromium-browser', 'google-chrome')
-    binary = next(filter(None, map(shutil.which, names)))
-    flags = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=binary, args=flags) as browser,
-    ):
-        tab, complaints = browser.new_page(), []
-        tab.on('pageerror', lambda error: complaints.append(str(error)))
-        tab.on('console', lambda line: complaints.append(line.text))
-        yield tab, complaints
-
-
-@pytest.mark.web
-def test_a_browser_shows_the_scenes_of_a_dropped_clip(page, tab):
-    import base64
-
-    (port, _, _), (tab, complaints) = page, tab
-    tab.goto(f'http://127.0.0.1:{port}/')
-    tab.get_by_text('names 3 scenes by sound and picture').wait_for()
-    assert 'random variables' in tab.locator('#warnings').inner_text()
-    name = '<img src=x onerror=alert(1)>.mp4'
-    tab.evaluate(DROP, [base64.b64encode(CLIP.read_bytes()).decode(), name])
-    tab.locator('#found').wait_for(timeout=90_000)
-    assert tab.locator('#name').inner_text() == name
-    scenes = tab.locator('#scenes li').all_inner_texts()
-    assert {text.split('\n')[0] for text in scenes} == {'park', 'street traffic', 'tram'}
-    shares = [float(text.split('\n')[-1].rstrip(' %')) for text in scenes]
-    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(100, abs=0.2)
-    timeline = tab.locator('#timeline button').all_inner_texts()
-    assert timeline == [f'{scenes[0].splitlines()[0]}\n0:00 to 0:01']
-    why = tab.frame_locator('#why')
-    assert why.locator('h1').inner_text() == name
-    assert why.get_by_text('without the sound').count() == 1
-    assert tab.locator('#preview video').evaluate('v => v.duration') == pytest.approx(1, abs=0.3)
-    assert not complaints
-    tab.locator('#file').set_input_files(
-        {'name': 'a.mp4', 'mimeType': 'video/mp4', 'buffer': b'no film'}
-    )
-    tab.locator('#error').wait_for()
-    assert tab.locator('#error').inner_text().startswith('cannot decode a.mp4: ')
-    assert not tab.locator('#found').is_visible()
+    answer, found = ask(port, 'POST', '/api/tag?key=short', b'x')
+    assert answer.status == 400 and found['error'].startswith('key must be 16 to 64 letters')
