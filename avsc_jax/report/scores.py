@@ -75,24 +75,8 @@ def make(
       ValueError: no row has a known label.
     """
     is_several = table.meta.get('kind') == 'independent'
-    known = _is_known(table)
-    if not known.any():
-        raise ValueError(
-            f'none of the {len(table.label)} rows has a known label (all are -1), so there is '
-            'nothing to score: name a file with the true labels, such as --truth fold1_evaluate.csv'
-        )
-    cautions = list(about.get('warnings', ()))
-    if not known.all():
-        cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
-        table = _known(table)
-    unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
-    if unlike.any() and not (
-        is_several or table.meta.get('calibrated')
-    ):  # clamped rows need not sum to one
-        cautions.append(
-            f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
-            'sum for every log loss but the one marked "not renormalised"'
-        )
+    table, cautions = _to_score(table)
+    cautions = [*about.get('warnings', ()), *cautions]
     scores = {_granularity(table): _scores(table)}
     if (table.segment >= 0).any():
         scores = {'clip': _scores(tables.pool(table)), **scores}
@@ -114,6 +98,28 @@ def make(
         paper=_beside(paper, scores) if paper and not is_several else None,
         **of_kind,
     )
+
+
+def _to_score(table: tables.Predictions) -> tuple[tables.Predictions, list[str]]:
+    """Returns the rows that have a label, and warnings about the table; see `make`."""
+    known, cautions = _is_known(table), []
+    if not known.any():
+        raise ValueError(
+            f'none of the {len(table.label)} rows has a known label (all are -1), so there is '
+            'nothing to score: name a file with the true labels, such as --truth fold1_evaluate.csv'
+        )
+    if not known.all():
+        cautions.append(f'{(~known).sum()} of {known.size} rows have no label and are left out')
+        table = _known(table)
+    # neither clamped rows nor those of independent classes need to sum to one
+    sums = not (table.meta.get('calibrated') or table.meta.get('kind') == 'independent')
+    unlike = np.abs(table.probs.sum(axis=1) - 1) > metrics.TOLERANCE
+    if sums and unlike.any():
+        cautions.append(
+            f'{unlike.sum()} of {unlike.size} rows do not sum to one; they are divided by their '
+            'sum for every log loss but the one marked "not renormalised"'
+        )
+    return table, cautions
 
 
 def trained(
