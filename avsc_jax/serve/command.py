@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # of the extra `web`, and what loads JAX
 WEB = Path(__file__).parent
 STYLE = WEB.parent / 'report/templates/page.css'  # of all pages; that of this one comes after it
 KINDS = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
-SAID = {'loading': 'loading the model ...', 'compiling': 'compiling ...', 'ready': 'ready'}
+SAID = {'compiling': 'compiling ...', 'ready': 'ready'}
 UPLOADS = 'avsc-serve-'  # the names of temporary folders begin so
 HEADERS = {
     # the explanation in the page's frame has its style and its pictures inline
@@ -70,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
         def end(opening: 'Future[None]') -> None:
             serving.should_exit |= opening.exception() is not None
 
-        opening = desk.open(lambda state: print(SAID[state], file=sys.stderr, flush=True))
+        def say(state: str) -> None:
+            if state in SAID:
+                print(SAID[state], file=sys.stderr, flush=True)
+
+        opening = desk.open(say)
         opening.add_done_callback(end)
         serving.run(sockets=[listener])
         if opening.done():
@@ -156,9 +160,18 @@ def app(
         Route('/api/tag', tag, methods=['POST']),
     ]
     handlers = {kind: refused for kind in (Refusal, ValueError, OSError)}
-    inner = Starlette(routes=routes, exception_handlers=handlers)
+    return guarded(Starlette(routes=routes, exception_handlers=handlers), host)
 
-    async def guarded(scope: dict, receive: Callable, send: Callable) -> None:
+
+def guarded(inner: Callable[..., Awaitable[None]], host: str) -> Callable[..., Awaitable[None]]:
+    """Returns an application that refuses requests of other web sites, and adds HEADERS.
+
+    Args:
+      host: see `app`.
+    """
+    from starlette.responses import JSONResponse
+
+    async def answered(scope: dict, receive: Callable, send: Callable) -> None:
         async def answer(message: dict) -> None:
             if message['type'] == 'http.response.start':
                 added = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
@@ -170,7 +183,7 @@ def app(
         target = JSONResponse({'error': why}, 403) if why else inner
         await target(scope, receive, answer)
 
-    return guarded
+    return answered
 
 
 def refusal(headers: Mapping[str, str], host: str) -> str | None:
