@@ -18,6 +18,7 @@ export function show({ file, name, answer }) {
   for (const { scene, p } of answer.scenes) {
     const row = add(at('scenes'), 'li');
     add(row, 'b', words(scene));
+    row.className = answer.labels?.includes(scene) ? 'true' : '';
     add(row, 'i').style.setProperty('--share', `${100 * p}%`);
     add(row, 'span', percent(p));
   }

@@ -12,6 +12,12 @@ export function add(parent, tag, text = '') {
 export const words = (scene) => scene.replaceAll('_', ' ');
 export const percent = (p) => `${(100 * p).toFixed(1)} %`;
 
+// The likeliest scene of an answer; of a system of several labels, those that are true.
+export function headline({ scenes: [{ scene, p }], labels }) {
+  if (!labels) return `${words(scene)} ${percent(p)}`;
+  return labels.length ? labels.map(words).join(', ') : 'none of the labels';
+}
+
 export function clock(s) {
   const whole = Math.round(s);
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];

@@ -2,7 +2,7 @@
 // text, and the explanation is in a frame where no script runs: file names may hold anything.
 
 import { show } from './page.answer.js';
-import { at, add, percent, words } from './page.dom.js';
+import { at, add, headline, words } from './page.dom.js';
 import { remember, restore } from './page.session.js';
 
 const GONE = 'The program does not answer; is it still running?';
@@ -102,8 +102,7 @@ async function tag(file) {
   try {
     const found = await answer;
     if (found) {
-      const { scene, p } = found.scenes[0];
-      report(`Done in ${found.seconds.toFixed(1)} s: ${words(scene)}, ${percent(p)}`);
+      report(`Done in ${found.seconds.toFixed(1)} s: ${headline(found)}`);
       remember({ file, name: file.name, answer: found, at: Date.now() });
     } else {
       report('Cancelled');

@@ -2,7 +2,7 @@
 // again, without clips and explanations until the tab is closed.
 
 import { show } from './page.answer.js';
-import { add, at, percent, words } from './page.dom.js';
+import { add, at, headline } from './page.dom.js';
 
 const MOST = 10;
 const KEY = 'answers';
@@ -46,8 +46,7 @@ function list() {
   at('earlier').hidden = !kept.length;
   at('answers').replaceChildren();
   for (const one of kept) {
-    const { scene, p } = one.answer.scenes[0];
-    const button = add(add(at('answers'), 'li'), 'button', `${one.name}: ${words(scene)} ${percent(p)}`);
+    const button = add(add(at('answers'), 'li'), 'button', `${one.name}: ${headline(one.answer)}`);
     button.title = `${one.name}, ${new Date(one.at).toLocaleTimeString()}`;
     button.setAttribute('aria-current', one === shown);
     button.onclick = () => open(one);

@@ -87,7 +87,7 @@ class Scripted:
         self.is_compiling, self.given_up = False, None
         self.may_load, self.may_compile, self.may_go_on = (threading.Event() for _ in range(3))
         self.reached = threading.Event()
-        self.step = None
+        self.step = self.labels = None
 
     def load(self):
         self.may_load.wait(60)
@@ -119,6 +119,7 @@ class Scripted:
         ]
         return {
             'scenes': ordered(rows[0]),
+            **({} if self.labels is None else {'labels': self.labels}),
             'timeline': timeline,
             'notes': ['a note'],
             'seconds': 1.0,

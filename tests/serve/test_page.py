@@ -85,7 +85,20 @@ def test_the_page_says_that_it_loads_and_compiles_and_takes_a_clip_meanwhile(
     tab.locator('#about', has_text='scripted knows 3 scenes').wait_for()
     assert tab.locator('#bar').get_attribute('value') is None  # how long it takes is not known
     tagger.may_compile.set()
-    tab.get_by_text('Done in 1.0 s: airport, 73.3 %').wait_for()
+    tab.get_by_text('Done in 1.0 s: airport 73.3 %').wait_for()
+
+
+@pytest.mark.parametrize(
+    ('labels', 'said'), [(['airport', 'park'], 'airport, park'), ([], 'none of the labels')]
+)
+def test_of_several_labels_those_that_are_true_are_named(opened, drop, scripted, labels, said):
+    tagger = scripted(kind='independent')
+    tagger.labels = labels
+    tab = opened(tagger)
+    drop(tab)
+    assert tab.locator('#state').inner_text() == f'Done in 1.0 s: {said}'
+    assert tab.locator('#answers button').inner_text() == f'clip.mp4: {said}'
+    assert tab.locator('#scenes .true').count() == len(labels)
 
 
 def test_a_long_clip_has_its_windows_and_the_time_left_and_ends_by_escape(opened, drop, scripted):
