@@ -281,7 +281,12 @@ EVERYTHING = dict(
 )
 
 
-@pytest.mark.parametrize('part', ['all', 'last_stage', 'head'])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    'part', [pytest.param('all', marks=SLOW), 'last_stage', pytest.param('head', marks=SLOW)]
+)
 @pytest.mark.parametrize('name', TRAINED)
 def test_every_trained_system_takes_every_field(name, part, demo_config):
     config = demo_config(name, **EVERYTHING, train_part=part)
