@@ -39,6 +39,7 @@ WALK = dict(park=4, street_traffic=5, tram=6, bus=3, shopping_mall=5, street_ped
 WALK |= dict(metro_station=2, metro=4, airport=3)
 RATE_HZ, PICTURES_S, SIZE = 48000, 10, (256, 144)  # of the demo's media
 MOST_BYTES = 150_000
+PLAIN = 64  # colours that are kept as they are
 START_S = 300  # for the system to be loaded and compiled
 CHROMIUM = ('chromium', 'chromium-browser', 'google-chrome')
 DESK, PHONE = {'width': 1000, 'height': 1140}, {'width': 375, 'height': 760}
@@ -169,7 +170,12 @@ def send(tab: 'Page', clip: Path) -> None:
 def save(shown: 'Page | Locator', path: Path) -> None:
     """Writes what is shown, in 256 colours and at most MOST_BYTES."""
     picture = Image.open(io.BytesIO(shown.screenshot())).convert('RGB')
-    picture.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    of_all = sorted(picture.getcolors(picture.width * picture.height), reverse=True)
+    plain = [color for _, color in of_all[:PLAIN]]  # surfaces and texts, as they are
+    others = picture.quantize(256 - PLAIN).getpalette()
+    palette = Image.new('P', (1, 1))
+    palette.putpalette([*itertools.chain(*plain), *others])
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES:
         raise SystemExit(f'{path} has {path.stat().st_size:,} bytes, not {MOST_BYTES:,} at most')
     print(f'{path} {path.stat().st_size:,} bytes')

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # of the extra `web`, and what loads JAX
 WEB = Path(__file__).parent
 STYLE = WEB.parent / 'report/templates/page.css'  # of all pages; that of this one comes after it
 KINDS = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
-SAID = {'loading': 'loading the model ...', 'compiling': 'compiling ...', 'ready': 'ready'}
+SAID = {'compiling': 'compiling ...', 'ready': 'ready'}
 UPLOADS = 'avsc-serve-'  # the names of temporary folders begin so
 HEADERS = {
     # the explanation in the page's frame has its style and its pictures inline
@@ -70,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
         def end(opening: 'Future[None]') -> None:
             serving.should_exit |= opening.exception() is not None
 
-        opening = desk.open(lambda state: print(SAID[state], file=sys.stderr, flush=True))
+        def say(state: str) -> None:
+            if state in SAID:
+                print(SAID[state], file=sys.stderr, flush=True)
+
+        opening = desk.open(say)
         opening.add_done_callback(end)
         serving.run(sockets=[listener])
         if opening.done():

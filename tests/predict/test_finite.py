@@ -16,7 +16,8 @@ from avsc_jax.predict import command, embeddings, media_files, predictor, stream
 from avsc_jax.predict.answer import Answer
 from avsc_jax.predict.member import Member
 from avsc_jax.predict.resume import json_line
-from avsc_jax.serve.queue import Refusal, TaggingQueue
+from avsc_jax.serve.queue import Progress, Refusal
+from avsc_jax.serve.tagger import Tagger
 from avsc_jax.weights.cache import default_weights_dir
 
 RATE = 16000
@@ -109,9 +110,9 @@ def test_a_record_without_a_finite_answer_does_not_end_a_dataset(
 
 
 def test_the_page_gets_a_sentence_and_no_nan(both, sounds, broken):
-    desk = TaggingQueue(predictor.load(both, default_weights_dir()))
+    tagger = Tagger(predictor.load(both, default_weights_dir()))
     with pytest.raises(Refusal, match=r'^x\.wav: both gives probabilities of nan') as refused:
-        desk._tagged(sounds / 'long.wav', 'x.wav', threading.Event())
+        tagger.tag(sounds / 'long.wav', 'x.wav', Progress(), threading.Event())
     assert refused.value.status == 422
 
 
