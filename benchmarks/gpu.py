@@ -31,6 +31,7 @@ from avsc_jax import losses, models, weights
 from avsc_jax.audio import frontends
 from avsc_jax.data.batches import epoch_order
 from avsc_jax.runs.state import TrainState
+from avsc_jax.training.recipe import Recipe
 from avsc_jax.training.steps import Steps
 
 ROOT = Path(__file__).parents[1]
@@ -174,9 +175,9 @@ SHAPES = {'pictures': (20, 448, 448, 3), 'spectrograms': (24, 256, 94, 3)}
 def training_step(name: str, shape: tuple[int, ...]):
     """A step as the training loop does it, its operations, and what tells the peak memory."""
     size = {'image_size': shape[1]} if shape[1] == shape[2] else {}
-    model = models.create_model(name, num_classes=10, dtype=jnp.bfloat16, **size)
-    optimizer = optax.sgd(1e-3)
-    steps = Steps(model, optimizer, losses.cross_entropy, jax.local_devices()[:1])
+    model = models.create_model(name, num_classes=10, **size)
+    optimizer, recipe = optax.sgd(1e-3), Recipe(is_half=True)  # config.precision=bfloat16
+    steps = Steps(model, optimizer, losses.cross_entropy, jax.local_devices()[:1], recipe=recipe)
     state = steps.place(TrainState.create(model, optimizer, seed=0))
     images = np.random.default_rng(0).standard_normal(shape, np.float32)
     labels = np.arange(shape[0], dtype=np.int32) % 10
