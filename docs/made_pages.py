@@ -25,8 +25,6 @@ LINE = re.compile(r'^(Paper|Expect|Needs|Command|Try it): (.*(?:\n  .*)*)', re.M
 OF_LINEN = {'parent', 'name', 'scope', 'input_spec', 'setup'}
 # TFDS shows this page below a title of its own.
 TITLES = {'tfds_tau/README': 'The data set builder tfds_tau'}
-# Pages of the index that are being written.
-COMING = ('loggers', 'multi_label', 'page', 'search', 'training')
 # What says nothing about how a paper is read.
 LEFT_OUT = {'kind', 'seed', 'paper', 'demo', 'data.name', 'data.source'}
 
@@ -36,10 +34,6 @@ def fill(app: Any, page: str, source: list[str]) -> None:
     source[0] = MARK.sub(lambda mark: PARTS[mark[1]](mark[2]), source[0])
     if page in TITLES:
         source[0] = f'# {TITLES[page]}\n\n{source[0]}'
-    if page == app.config.root_doc:
-        for name in COMING:
-            if not (ROOT / f'docs/{name}.md').exists():
-                source[0] = source[0].replace(f'\n{name}\n', '\n')
 
 
 def config_part(name: str) -> str:
