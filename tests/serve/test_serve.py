@@ -129,7 +129,7 @@ def test_a_still_picture_is_known_by_its_name(page):
     (frame,) = media.read_frames(CLIP, 'second_centres').images
     answer, found = ask(port, 'POST', '/api/tag?name=a.jpg', media.encode_jpeg(frame))
     assert answer.status == 200, found
-    assert 'answered without sound: a.jpg is a still picture and has no sound' in found['notes']
+    assert 'answered without sound: it is a still picture and has no sound' in found['notes']
 
 
 @pytest.mark.parametrize(
