@@ -221,7 +221,7 @@ def test_a_wrong_setting_is_one_sentence_and_exit_code_1(
     ('config', 'sentence'),
     [
         ('--config=configs/clip_fusion.py', 'clips is not prepared in'),
-        ('--config=configs/clip_fusion.py:tau', 'clips is not prepared in'),
+        ('--config=configs/clip_fusion.py:tau', 'or --download in its place to fetch them'),
         ('--config=configs/clip_fusion.py:demi', "no token 'demi'"),
         ('--config=configs/nothing.py', 'there is no config configs/nothing.py'),
         ('--config=configs/clip_fusion', '(did you mean configs/clip_fusion.py?); the package'),

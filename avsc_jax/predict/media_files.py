@@ -187,7 +187,9 @@ def tag(
             state.stamp = stamp(file)
         elif not state.error:
             for kind, why in window['missing'].items():
-                state.notes[f'answered without {kind}: {why}'] = None
+                own = f'{file} '  # a note without the name is one line for all files
+                shared = f'it {why.removeprefix(own)}' if why.startswith(own) else why
+                state.notes[f'answered without {kind}: {shared}'] = None
                 if not fallback:
                     state.error = f'{file} is incomplete: {why}'
             for why in window.get('partly', {}).values():

@@ -95,7 +95,7 @@ def make(
         learned=learned or {},
         headline=headline,
         scores=scores,
-        paper=_beside(paper, scores) if paper and not is_several else None,
+        paper=_beside(paper, scores) if _is_published(paper) and not is_several else None,
         **of_kind,
     )
 
@@ -346,6 +346,13 @@ def _scores(table: tables.Predictions) -> dict[str, Any]:
                 for city in np.unique(cities)
             },
         }
+
+
+def _is_published(paper: Mapping[str, Any] | None) -> bool:
+    """Whether a config names a paper; that of a system of one's own has but a row."""
+    paper = paper or {}
+    has_scores = any(paper.get(name) is not None for name in ('log_loss', 'accuracy'))
+    return has_scores or bool(paper.get('source') or paper.get('note'))
 
 
 def _beside(paper: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -185,6 +185,17 @@ def check(
     return faults.sentences()
 
 
+def uncounted(path: Path) -> str:
+    """Says that a file without faults was not compared with a list of items, or ''."""
+    seen = {row.item for row in _rows(Path(path), _Faults())}
+    if all(map(str.isdecimal, seen)):
+        return ''
+    return (
+        f'its {len(seen):,} items are not those of 2021, which are numbers, and it was not checked '
+        'whether any is missing; give a list by --items or --truth'
+    )
+
+
 def costs(path: Path, truth: Mapping[str, str], count: int = 10) -> str:
     """Lists the items with the largest log loss (renormalised), as text.
 

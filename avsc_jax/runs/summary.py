@@ -109,8 +109,17 @@ def _flat(config: Mapping, prefix: str = '') -> dict[str, str]:
     return flat
 
 
-def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str]) -> dict:
-    """Returns a report's `about`: data, protocol, weights (network -> origin) and warnings."""
+def about(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    used: Mapping[str, str],
+    num_folds: int | None = None,
+) -> dict:
+    """Returns a report's `about`: data, protocol, weights (network -> origin) and warnings.
+
+    Args:
+      num_folds: see `protocol`.
+    """
     data, random = config.data, config.weights == 'random'
     warnings = sources.find(data.name).warnings(data, dataset)
     if config.get('begins_with') == '' and 'members' in config:
@@ -132,7 +141,7 @@ def about(config: ConfigDict, dataset: records.Dataset, used: Mapping[str, str])
             warnings.append('random encoders know no words: zero-shot predictions are at chance')
     return {
         'data': dataset.name,
-        'protocol': protocol(config, dataset),
+        'protocol': protocol(config, dataset, num_folds),
         'weights': dict(used),
         'warnings': warnings,
     }
@@ -165,8 +174,13 @@ def begins_published(config: ConfigDict) -> bool:
     return 'pretrained' in config and not config.get('begins_with')
 
 
-def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
-    """Says in a sentence which splits are trained, selected and reported on."""
+def protocol(config: ConfigDict, dataset: records.Dataset, num_folds: int | None = None) -> str:
+    """Says in a sentence which splits are trained, selected and reported on.
+
+    Args:
+      num_folds: number of folds that choose a probe's C, of which a small class allows fewer than
+        the config asks for.
+    """
     splits = splits_used(config)
     last = config.get('select') == 'last'  # the last epoch is kept, so no epoch is selected
     verbs = {'train': 'trained on', 'valid': 'selected on', 'test': 'reported on'}
@@ -178,7 +192,7 @@ def protocol(config: ConfigDict, dataset: records.Dataset) -> str:
     if config.kind == 'zero_shot':
         sentence = f'zero-shot, prompt style {config.prompt_style}, nothing trained; {sentence}'
     elif config.kind == 'probe':
-        how = f'{config.cross_validation}-fold cross-validation of the training clips'
+        how = f'{num_folds}-fold cross-validation of the training clips'
         fitted = 'C and temperature' if label_kinds.kind_of(config.data) == 'exclusive' else 'C'
         sentence = f'logistic regression, {fitted} by {how}; {sentence}'
     elif last:

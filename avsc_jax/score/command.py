@@ -106,6 +106,8 @@ def _check_submission(options: argparse.Namespace) -> int:
     print('\n'.join([*wrong, f'{options.check} {"is not ready" if wrong else "may be submitted"}']))
     if truth:
         print(submission.costs(options.check, truth))
+    elif items is None and not wrong and (why := submission.uncounted(options.check)):
+        print(f'note: {why}', file=sys.stderr)
     return 1 if wrong else 0
 
 
@@ -226,9 +228,11 @@ def _read(
     if path.is_dir():
         path /= TABLE
         if not path.is_file():
+            runs = sorted(str(at.parents[1]) for at in path.parents[1].glob(f'*/{TABLE}'))
+            inside = f' (the folder holds the runs {", ".join(runs[:9])})' if runs else ''
             raise FileNotFoundError(
-                f'there is no {path}{nearest.path(path)}; name a table, or a finished run with a '
-                'test split'
+                f'there is no {path}{inside or nearest.path(path)}; name a table, or a finished '
+                'run with a test split'
             )
     with warnings.catch_warnings():  # of sums, which are checked below and reported
         warnings.simplefilter('ignore', UserWarning)

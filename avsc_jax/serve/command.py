@@ -298,7 +298,7 @@ def _listener(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, 'strerror', None) or error
+        reason = str(getattr(error, 'strerror', None) or error).rstrip('.')
         raise ValueError(
             f'cannot serve at port {port} of {host}: {reason}; choose another by --port'
         ) from error

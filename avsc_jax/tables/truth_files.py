@@ -77,7 +77,8 @@ def truth_and_groups(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str
         header, rows = parse(path)
         place, of_groups = column(header, LABELS), column(header, GROUPS)
         if place is None:
-            raise ValueError(f'the columns are {" ".join(header)}; {LABELS[0]} must be there')
+            names = ' or '.join(LABELS)
+            raise ValueError(f'the columns are {" ".join(header)}; {names} must be there')
         clips, scenes = _clips(header, rows), [row[place].strip() for row in rows]
         columns = {*header} - {*LISTED, *LABELS, *GROUPS}
         if 'scene_pred' not in header and {*scenes} & columns:  # a class is a column

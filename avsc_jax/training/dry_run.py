@@ -14,7 +14,7 @@ from avsc_jax.input_pipeline import clip_rows, examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
-from avsc_jax.training import recipe
+from avsc_jax.training import probe, recipe
 
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
@@ -46,7 +46,8 @@ def _data(
     source, used = sources.find(data.name), examples.splits_used(config).values()
     if source.is_prepared(data, data_dir):
         dataset = source.open(data, data_dir)
-        lines.append(f'protocol: {summary.protocol(config, dataset)}')
+        num_folds = probe.check_clips(config, dataset) if config.kind == 'probe' else None
+        lines.append(f'protocol: {summary.protocol(config, dataset, num_folds)}')
         classes, clips = dataset.classes, {split: dataset.num_records(split) for split in used}
         stills = {}
         if not source.has_one_frame(data):
@@ -106,7 +107,7 @@ def _rows(
     if config.kind == 'probe':
         yield (
             f'fit: logistic regression, {len(config.grid)} values of C on '
-            f'{config.cross_validation} folds, then the best one on all training rows'
+            f'{config.cross_validation} folds at most, then the best one on all training rows'
         )
     if clips and config.kind == 'train':
         rows = rows_of[config.data.train] // (10 if config.get('one_row_a_clip') else 1)

@@ -62,12 +62,16 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f'config.cross_validation is {folds_}; it must be 2 or more')
 
 
-def check_clips(config: ConfigDict, dataset: records.Dataset) -> None:
-    """Raises ValueError for classes of too few groups to choose C by; decodes nothing."""
+def check_clips(config: ConfigDict, dataset: records.Dataset) -> int:
+    """Returns the number of folds by which C is chosen; decodes nothing.
+
+    Raises:
+      ValueError: a class has too few groups to choose C by.
+    """
     listed = dataset.outlines(config.data.train)
     ids, labels = ([outline[key] for outline in listed] for key in ('clip_id', 'label'))
     stacked = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
-    _cut(config, dataset, stacked, ids)
+    return len(_cut(config, dataset, stacked, ids))
 
 
 def run(

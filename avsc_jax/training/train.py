@@ -291,7 +291,8 @@ def reported(
 ) -> None:
     """Writes the tables and the report, and marks the run as complete."""
     config, folder = job.config, job.folder
-    about = summary.about(config, dataset, job.used)
+    num_folds = folder.read_json(probe.FILE)['folds'] if config.kind == 'probe' else None
+    about = summary.about(config, dataset, job.used, num_folds)
     if how := summary.training(config, history):
         about['training'] = how
     about['warnings'] += [line for part in job.parts for line in warnings_of(part)]

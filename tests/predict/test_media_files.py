@@ -58,8 +58,8 @@ def test_good_files_get_answers_and_bad_ones_a_line(both, clips, tmp_path, capsy
     assert predict.main([str(clips), *flags]) == 1
     printed, err = capsys.readouterr()
     assert '! random variables' in err and 'note: sound of 16000 Hz is resampled' in err
-    assert f'note: answered without sound: {clips}/b.mp4 has no sound track: {clips}/b.mp4' in err
-    assert f'note: answered without picture: {clips}/c.m4a has no picture track' in err
+    assert f'note: answered without sound: it has no sound track: {clips}/b.mp4' in err
+    assert f'note: answered without picture: it has no picture track: {clips}/c.m4a' in err
     *_, other, text, zero, total = err.splitlines()
     assert other == f'left out: files of other kinds (1): {clips}/notes.txt'
     assert text.startswith(f'error: cannot decode {clips}/text.mp4')

@@ -150,6 +150,12 @@ def no_table(name):
     (name.parent / 'run' / 'predictions' / 'test.npz').unlink()
 
 
+def only_seeds(name):
+    (name.parent / 'run' / 'predictions').rename(name.parent / 'predictions')
+    (name.parent / 'run' / 'seed0').mkdir()
+    (name.parent / 'predictions').rename(name.parent / 'run' / 'seed0' / 'predictions')
+
+
 @pytest.mark.parametrize(
     ('prepare', 'arguments', 'sentence'),
     [
@@ -157,6 +163,7 @@ def no_table(name):
         (other_classes, NAMED, r'table 2 has the classes park .* the first has a b c'),
         (unlabelled, NAMED, r'none of the 9 clips has a known scene'),
         (no_table, NAMED, r'there is no run/predictions/test.npz; name a table, or a finished run'),
+        (only_seeds, NAMED, r'test.npz \(the folder holds the runs run/seed0\); name a table'),
         (
             None,
             ['--modalities', 'audio=audio.npz', 'picture=video.npz', 'fusion=run'],

@@ -159,6 +159,11 @@ def test_the_papers_number_stands_beside_ours_at_its_own_level(frames):
     assert 'C04, Table 2 (second level, micro; not scored here)' in report.text(other)
 
 
+def test_a_config_of_no_paper_has_no_line_of_one(frames):
+    own = make(frames, paper=dict(row='ours', source='', log_loss=None, accuracy=None))
+    assert own['paper'] is None and 'paper' not in report.text(own)
+
+
 def test_the_last_best_epoch_is_the_one_that_was_kept(frames):
     result = make(frames, history=HISTORY)
     assert result['best_epoch'] == 2

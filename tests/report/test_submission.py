@@ -310,3 +310,15 @@ def test_the_command_ends_with_1_unless_the_file_may_be_submitted(rows, tmp_path
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ['1 items are unknown: 11', f'{path} is not ready']
     assert lines[2].startswith('log loss 2.9668 over 11 items') and len(lines) == 13
+
+
+def test_a_file_of_other_items_than_those_of_2021_is_said_to_be_uncounted(rows, tmp_path, capsys):
+    rows = [rows[0], *([f'bus-lyon-{row[0]}', *row[1:]] for row in rows[1:])]
+    path, items = save(tmp_path, rows), tmp_path / 'items.txt'
+    assert score.main(['check', str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f'{path} may be submitted\n'
+    assert err.startswith('note: its 12 items are not those of 2021') and '--items' in err
+    items.write_text('\n'.join(row[0] for row in rows[1:]))
+    assert score.main(['check', str(path), '--items', str(items)]) == 0
+    assert not capsys.readouterr().err

@@ -59,6 +59,11 @@ def test_limits_are_checked(value, monkeypatch, capsys):
     assert 'it must be ' in capsys.readouterr().err
 
 
+def test_a_port_of_no_number_is_a_sentence():
+    with pytest.raises(ValueError, match='be 0-65535; choose another by --port'):
+        work._listener('127.0.0.1', 99999)
+
+
 def test_a_taken_port_is_a_sentence():
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = taken.getsockname()[1]
@@ -124,7 +129,7 @@ def test_a_still_picture_is_known_by_its_name(page):
     (frame,) = media.read_frames(CLIP, 'second_centres').images
     answer, found = ask(port, 'POST', '/api/tag?name=a.jpg', media.encode_jpeg(frame))
     assert answer.status == 200, found
-    assert 'answered without sound: a.jpg is a still picture and has no sound' in found['notes']
+    assert 'answered without sound: it is a still picture and has no sound' in found['notes']
 
 
 @pytest.mark.parametrize(

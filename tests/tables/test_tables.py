@@ -475,7 +475,9 @@ def test_truth_must_name_every_clip_of_a_table():
 def test_truth_files_without_or_with_two_labels_are_refused(tmp_path):
     path = tmp_path / 'fold.csv'
     path.write_text('filename_audio\tfilename_video\naudio/a.wav\tvideo/a.mp4\n')
-    with pytest.raises(ValueError, match=r'fold\.csv: .*scene_label must be there'):
+    with pytest.raises(
+        ValueError, match=r'fold\.csv: .*scene_label or label or class must be there'
+    ):
         tables.truth(path)
     path.write_text('filename_audio\tscene_label\na.wav\tbus\na.wav\ttram\n')
     with pytest.raises(ValueError, match=r"a\.wav is 'bus' and 'tram'; a clip has one scene"):

@@ -92,7 +92,7 @@ def test_encoders_of_what_the_clips_do_not_hold_are_dropped(train, tmp_path, cap
     told = capsys.readouterr().out
     assert 'encoder clip_vit_b32' in told and 'openl3_audio' not in told
     assert 'network probe: 2,563 parameters' not in told  # of both
-    assert 'fit: logistic regression, 9 values of C on 5 folds' in told
+    assert 'fit: logistic regression, 9 values of C on 5 folds at most' in told
     assert 'trained on train (12 records), reported on test (3 records)' in told
 
 
@@ -115,6 +115,15 @@ def test_what_cannot_be_fitted_is_a_sentence(
     with pytest.raises((ValueError, FileNotFoundError), match=sentence):
         train(tokens, folder, weights, *arguments)
     assert not [*tmp_path.rglob('*.npz')]  # nothing is encoded first
+
+
+def test_the_protocol_names_the_folds_that_small_classes_allow(train, tmp_path, capsys):
+    folder = stills(tmp_path / 'stills', 4)
+    run = train('clip_probe,demo', folder, TINY)
+    assert run.read_json('probe.json')['folds'] == 3
+    assert 'temperature by 3-fold cross' in run.read_json('report.json')['about']['protocol']
+    train('clip_probe,demo', folder, TINY, '--dry_run')
+    assert 'temperature by 3-fold cross-validation' in capsys.readouterr().out
 
 
 def test_a_folder_of_one_class_is_a_sentence(train, tmp_path):

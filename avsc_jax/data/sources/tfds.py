@@ -36,7 +36,9 @@ class Tau(DataSource):
             self.open({'name': data.name, 'config': data.config}, data_dir)
 
     def command(self, data: Mapping, data_dir: Path) -> str:
-        media = '' if data['config'].startswith('demo') else ' --manual_dir=FOLDER_WITH_THE_FILES'
+        has_media = data['config'].startswith('demo')
+        wanted = ' --manual_dir=FOLDER_WITH_THE_FILES, or --download in its place to fetch them'
+        media = '' if has_media else wanted
         return f'python -m tfds_tau.build --config={data["config"]} --data_dir={data_dir}{media}'
 
     def prepare(self, config: ConfigDict, data_dir: Path) -> None:
