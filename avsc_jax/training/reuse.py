@@ -25,7 +25,8 @@ def found(
     """Returns the members, each that is not finished in the folder of a run that is the same.
 
     A run is the same if its config, its data and its weights are those that the member's own
-    command would have, and this version of the package has made it. Which folder is used is printed.
+    command would have, and this version of the package has made it. Which folder is used is
+    printed.
 
     Args:
       config: of the ensemble.

@@ -26,7 +26,9 @@ def job(main, data_dir, tmp_path, monkeypatch):
 def same(main, job, data_dir):
     """Writes what a finished run of clip_fusion leaves, with changes of it; returns its folder."""
 
-    def write(name='clip_fusion', *, done=True, weights='random:0', data=None, versions=None, **changes):
+    def write(
+        name='clip_fusion', *, done=True, weights='random:0', data=None, versions=None, **changes
+    ):
         config = main.resolve(
             main.parse(['--config=configs/clip_fusion.py']), data_dir, named=False
         )
