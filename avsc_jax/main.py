@@ -190,7 +190,8 @@ def run_sweep(
         return resolve(parse([*alone, *change]), data_dir, named=named)
 
     for field in swept:
-        _check_field(config, f'config.{field}', '')
+        if not resolving.adds(config, field):
+            _check_field(config, f'config.{field}', '')
     if settings.trials:
         search.run(job, config, point, swept, workdir, settings, command=command, loggers=followers)
         return

@@ -1,5 +1,6 @@
 """The fields of a config: their types, defaults and meanings, and the check of a config's names."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -268,11 +269,14 @@ def check(config: ConfigDict) -> None:
     _check(config.data, DATA_FIELDS, 'config.data')
     _check((config.get('demo') or {}).get('data', {}), DATA_FIELDS, 'config.demo.data')
     without = [
-        name for name in OF_STEPS if name in config and config.get('kind', 'train') != 'train'
+        f'{place}.{name}'
+        for place, section in (('config', config), ('config.demo', config.get('demo') or {}))
+        for name in OF_STEPS
+        if name in section and config.get('kind', 'train') != 'train'
     ]
     if without:
         raise ValueError(
-            f'config.{without[0]} changes the steps of training, and config.kind is '
+            f'{without[0]} changes the steps of training, and config.kind is '
             f'{config.kind!r}, which has none; leave it out'
         )
     first = config.get('begins_with')
@@ -367,6 +371,13 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             raise ValueError(f'{place}.{name} is {value!r}; it must be {_kinds(allowed)}')
         if isinstance(value, bool) and bool not in allowed:
             raise ValueError(f'{place}.{name} is {value!r}; it must be {_kinds(allowed)}')
+        if value is None and name in OF_STEPS and fields[name].default is not None:
+            raise ValueError(
+                f'{place}.{name} is None; it must be {_kinds(allowed)}, and is '
+                f'{fields[name].default!r} where it is left out'
+            )
+        if name in OF_STEPS and value in (math.inf, -math.inf):
+            raise ValueError(f'{place}.{name} is {value!r}; it must be finite')
         if name in POSITIVE and value is not None and not value > 0:
             raise ValueError(f'{place}.{name} is {value!r}; it must be more than 0')
         if name in NOT_NEGATIVE and value is not None and not value >= 0:

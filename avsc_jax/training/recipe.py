@@ -93,7 +93,8 @@ def class_weights(
         return None
     if isinstance(given, str):
         return losses.balanced(labels, num_classes)
-    weights = np.asarray([*given], np.float32)
+    is_numbers = all(isinstance(each, int | float) for each in given)
+    weights = np.asarray([*given] if is_numbers else [], np.float32)
     if len(weights) != num_classes or not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError(
             f'config.class_weights is {list(given)}; it must be {num_classes} numbers of 0 or '

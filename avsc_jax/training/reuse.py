@@ -25,7 +25,8 @@ def found(
     """Returns the members, each that is not finished in the folder of a run that is the same.
 
     A run is the same if its config, its data and its weights are those that the member's own
-    command would have. Which folder is used is printed.
+    command would have, and this version of the package has made it. Which folder is used is
+    printed.
 
     Args:
       config: of the ensemble.
@@ -76,9 +77,11 @@ def _is_same(run: RunFolder, hashed: str, data: Sequence[str], weights: Mapping[
     try:
         if run.config_hash != hashed or not records.is_same(run.identities, data):
             return False
-        return run.read_json('environment.json').get('weights') == dict(weights)
+        made = run.read_json('environment.json', {'versions': dict})
     except (ValueError, OSError):  # damaged, or no run of ours
         return False
+    ours = run_folder.versions()['avsc_jax']  # another version may give other numbers
+    return made.get('weights') == dict(weights) and made['versions'].get('avsc_jax') == ours
 
 
 def _resolved(member: Member, config: ConfigDict, data_dir: Path) -> ConfigDict:

@@ -18,6 +18,7 @@ from avsc_jax.report.label_scores import MEANS
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import multihost
 from avsc_jax.training import loop
+from avsc_jax.training.config import FIELDS, OF_STEPS
 
 SCORES = ('log_loss', 'accuracy')
 
@@ -250,5 +251,11 @@ def override(field: str, value: Any) -> str:
 
 
 def values_of(config: ConfigDict, fields: Sequence[str]) -> dict[str, Any]:
-    """Returns a config's values of fields, by their dotted names."""
-    return {field: functools.reduce(ConfigDict.get, field.split('.'), config) for field in fields}
+    """Returns a config's values of fields, by their dotted names; absent ones have the default."""
+    absent = {name: FIELDS[name].default for name in OF_STEPS if name not in config}
+    return {
+        field: absent[field]
+        if field in absent
+        else functools.reduce(ConfigDict.get, field.split('.'), config)
+        for field in fields
+    }

@@ -12,7 +12,7 @@ from avsc_jax.configs import clip_fusion, clip_zero_shot, hitachi_audio, hitachi
 from avsc_jax.ensemble import recipes
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import config as fields
-from avsc_jax.training import ensemble, resolve, train
+from avsc_jax.training import ensemble, resolve, search, sweep, train
 
 PACKAGE = Path(avsc_jax.__file__).parent
 
@@ -106,6 +106,10 @@ def test_a_field_of_steps_in_a_job_without_steps_is_a_sentence():
     with pytest.raises(
         ValueError, match=r"ema changes the steps .* is 'zero_shot', which has none"
     ):
+        fields.check(made)
+    del made['ema']
+    made.demo.accumulate = 2
+    with pytest.raises(ValueError, match=r'config\.demo\.accumulate changes the steps'):
         fields.check(made)
 
 
@@ -348,6 +352,9 @@ def test_a_field_that_another_needs_is_a_sentence(demo_config, changes, sentence
         ({'learning_rate': float('nan')}, r'config\.learning_rate is nan; it must be more than 0'),
         ({'mixup_alpha': -1.0}, r'config\.mixup_alpha is -1\.0; it must be 0 or more'),
         ({'ema': 1.0}, r'config\.ema is 1\.0; it must be less than 1'),
+        ({'accumulate': None}, r'config\.accumulate is None; it must be a whole number, and is 1 '),
+        ({'demo__patience': None}, r'config\.demo\.patience is None; it must be a whole number'),
+        ({'mixup_alpha': float('inf')}, r'config\.mixup_alpha is inf; it must be finite'),
         ({'label_smoothing': -0.1}, r'config\.label_smoothing is -0\.1; it must be 0 or more'),
         ({'layer_decay': 1.5}, r'config\.layer_decay is 1\.5; it must be 1 or less'),
         ({'layer_decay': 0.0}, r'config\.layer_decay is 0\.0; it must be more than 0'),
@@ -390,6 +397,26 @@ def test_a_flag_sets_a_field_of_steps_that_the_config_does_not_set(main):
     assert (several.ema, several.loss.gamma) == (0.9, 1.0)
     swept = ['--config=configs/clip_fusion.py:demo', '--config.class_weights=(1, 2)']
     assert main.parse(swept).class_weights == (1, 2)
+
+
+@pytest.mark.parametrize('trials', [[], ['--trials=2']])
+def test_a_sweep_takes_a_field_of_steps_that_the_config_does_not_set(
+    main, monkeypatch, tmp_path, trials
+):
+    begun = []
+
+    def run(job, config, points, fields, workdir, **_):
+        begun.append((sweep.values_of(config, fields), [p.ema for p in points]))
+
+    def searched(job, config, point, fields, *_, **__):
+        run(job, config, [point([f'--config.ema={v}']) for v in (0.0, 0.9)], fields, tmp_path)
+
+    monkeypatch.setattr(sweep, 'run_sweep', run)
+    monkeypatch.setattr(search, 'run', searched)
+    flags = ['--sweep=ema=0.0,0.9', f'--workdir={tmp_path}', *trials]
+    assert main.main(['--config=configs/clip_fusion.py:demo', *flags]) == 0
+    assert begun == [({'ema': 0.0}, [0.0, 0.9])]  # the config's own value is the default
+    assert search.space({'ema': ['0..0.5']}, begun[0][0])['ema'].high == 0.5
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,8 @@ def test_half_precision_multiplies_in_bfloat16_but_in_the_head(remat):
     [
         ({'cutmix_alpha': 1.0}, 'cutmix takes one batch of pictures .* a dictionary of features/'),
         ({'class_weights': (1, 2)}, r'class_weights is \[1, 2\]; it must be 10 numbers'),
+        ({'class_weights': ('a',) * 10}, r"\['a', .*\]; it must be 10 numbers"),
+        ({'class_weights': ((1, 2), 3)}, r'\[\(1, 2\), 3\]; it must be 10 numbers'),
         ({'class_weights': (0,) * 10}, 'is 0 for every class, so that nothing is trained'),
         ({'class_weights': (-1,) * 10}, 'it must be 10 numbers of 0 or more'),
     ],

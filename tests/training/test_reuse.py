@@ -5,6 +5,7 @@ import json
 import pytest
 
 from avsc_jax.data import sources
+from avsc_jax.runs import run_folder
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.training import dependencies, reuse
 from avsc_jax.training import ensemble as ensemble_job
@@ -25,7 +26,9 @@ def job(main, data_dir, tmp_path, monkeypatch):
 def same(main, job, data_dir):
     """Writes what a finished run of clip_fusion leaves, with changes of it; returns its folder."""
 
-    def write(name='clip_fusion', *, done=True, weights='random:0', data=None, **changes):
+    def write(
+        name='clip_fusion', *, done=True, weights='random:0', data=None, versions=None, **changes
+    ):
         config = main.resolve(
             main.parse(['--config=configs/clip_fusion.py']), data_dir, named=False
         )
@@ -35,6 +38,7 @@ def same(main, job, data_dir):
         known = sources.find('tfds_tau').identities(config, data_dir)
         content = dict(zip(('data', 'data_by_size'), data or known, strict=True))
         content['weights'] = dict.fromkeys(config.encoders, weights)
+        content['versions'] = run_folder.versions() | (versions or {})
         folder.write_json('environment.json', content)
         if done:
             folder.finish()
@@ -70,6 +74,7 @@ def test_the_finished_run_of_the_first_command_is_the_member_and_is_named(
         {'seed': 1},
         {'batch_size': 47},
         {'weights': 'random:1'},
+        {'versions': {'avsc_jax': '0.0.9'}},
         {'data': ('tfds_tau/demo/1.0.0 content:0', 'tfds_tau/demo/1.0.0 0')},
     ],
     ids=str,
