@@ -96,6 +96,11 @@ def _check(args: argparse.Namespace) -> None:
             '--format=stablehlo'
         )
     RunFolder(args.run).check_done()
+    if args.int8 and RunFolder(args.run).kind != 'exclusive':
+        raise ValueError(
+            '--int8 is checked by accuracy, and the classes of this run do not exclude each other; '
+            'export it without --int8'
+        )
     if RunFolder(args.run).config['kind'] == 'ensemble':
         raise ValueError(
             f'{args.run} is an ensemble and has no network of its own; export its members'

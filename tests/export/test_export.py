@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -314,3 +315,14 @@ def test_a_system_answers_by_the_rows_that_both_senses_have(write_run, tmp_path)
         found = whole.call(load_system(run).items(record))
         assert len(found) == 2
         np.testing.assert_allclose(found.mean(0), predicted(run, record), atol=1e-5)
+
+
+def test_8_bits_of_several_labels_are_refused_before_any_work(finished_run, tmp_path):
+    run = shutil.copytree(finished_run('hitachi_audio'), tmp_path / 'run')
+    (run / 'checksums.json').unlink()
+    config = json.loads((run / 'config.json').read_text())
+    config['data']['labels'] = 'several'
+    (run / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(ValueError, match='the classes of this run do not exclude each other'):
+        export.main([str(run), str(tmp_path / 'out'), '--format=onnx', '--int8'])
+    assert not (tmp_path / 'out').exists()
