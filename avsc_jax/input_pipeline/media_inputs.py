@@ -413,7 +413,7 @@ def prepared(
 def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
     """Yields parts of arrays `[N, ...]` with the number of their rows; the rest of a part is zeros.
 
-    Parts are of `few_sizes`, and `most` at most.
+    Parts are as long as a power of two, and `most` at most; see `few_sizes`.
     """
     (total,) = {len(array) for array in jax.tree.leaves(rows)}
     length = min(most, few_sizes(total))

@@ -116,7 +116,7 @@ def test_the_next_batch_is_made_while_one_is_used():
     assert list(found) == [2]
 
 
-def test_sizes_of_batches_are_few_and_pad_less_than_half():
+def test_sizes_of_batches_are_powers_of_two():
     sizes = [few_sizes(count) for count in range(1, 257)]
-    assert len({*sizes}) == 16 and few_sizes(12) == 12
-    assert all(count <= size < 1.5 * count for count, size in enumerate(sizes, 1))
+    assert {*sizes} == {2**k for k in range(9)}
+    assert all(count <= size < 2 * count for count, size in enumerate(sizes, 1))

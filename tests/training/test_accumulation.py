@@ -109,8 +109,8 @@ def test_with_batch_normalisation_parts_agree_on_one_and_two_devices_alone():
     whole, one, two = (
         trained(count, devices, has_norm=True)[0] for count, devices in ((1, 1), (2, 1), (2, 2))
     )
-    # variances of a few values, summed in another order
-    close = partial(np.testing.assert_allclose, rtol=3e-6, atol=1e-6)
+    # variances of a few values, summed in another order, which three steps carry on
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(close, one.variables, two.variables)
     assert apart(whole.batch_stats, one.batch_stats) > 1e-2  # twice as many updates
 
