@@ -23,10 +23,7 @@ def num_batches(num_rows: int, batch_size: int, drop_remainder: bool = False) ->
 
 
 def few_sizes(count: int) -> int:
-    """Returns the size of a batch for a count of rows: the next power of two.
-
-    So few shapes compile, and a row's answer has the same bits wherever it stands and whatever
-    stands beside it; in batches of other sizes, such as 12, XLA rounds some rows otherwise.
+    """Returns the size of a batch for a count of rows, the next power of two: few shapes compile.
 
     >>> [few_sizes(count) for count in (1, 5, 12, 17)]
     [1, 8, 16, 32]

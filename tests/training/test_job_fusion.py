@@ -217,7 +217,8 @@ def test_an_item_of_the_evaluation_set_is_answered_by_its_central_frame(hybrid, 
     assert len(read['frames']) == 1
     np.testing.assert_array_equal(read['frames'][0], seconds[2]['frames'][0])
     found, expected = system.answers([read, seconds[2]])
-    np.testing.assert_array_equal(found.probs, expected.probs)
+    # XLA for some processors rounds the rows of a batch unlike
+    np.testing.assert_allclose(found.probs, expected.probs, rtol=1e-6)
     clip = item | {'frame_times': np.arange(5) + 0.5}
     assert dataset.central(clip) == dataset.central(seconds[2]) == {}
     made = ioacas_fusion.get_config('resnet50,logmel,tau')
