@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: the description with whole links, and the project's addresses.
+"""Adds to setup.cfg the description with whole links, and the addresses of the project.
 
 Package indexes show the README, in which relative links lead nowhere.
 """

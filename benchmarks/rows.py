@@ -1,4 +1,4 @@
-"""What a row costs at TAU's size: one frame or one second, read from a record of a 10 s clip.
+"""Measures what a row costs at TAU's size: one picture or one second of a record of a 10 s clip.
 
     pip install -e . && python benchmarks/rows.py [--records=64] [--json out.json]
 

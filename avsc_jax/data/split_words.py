@@ -1,4 +1,4 @@
-"""What the console and pages call splits; configs, tables and files keep the splits' own names."""
+"""Words for the splits of data on consoles and pages; files and configs keep their own names."""
 
 WORDS = {'train_inner': 'the training part'}  # of train, whose other part is validation
 

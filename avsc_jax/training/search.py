@@ -38,7 +38,7 @@ class Range(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What the flags of a search say."""
+    """Settings of a search, by the flags of main."""
 
     trials: int
     pruner: str = PRUNERS[0]

@@ -1,4 +1,4 @@
-"""What jobs do where clips have several labels: checks of the config, and thresholds of labels."""
+"""Trainings on clips of several labels: checks of the config, and a threshold for each label."""
 
 from ml_collections import ConfigDict
 

@@ -71,7 +71,7 @@ def test_a_class_of_three_locations_has_no_error_and_one_of_ten_a_caution():
 
 
 def test_the_limits_are_those_where_an_interval_covers_the_truth_as_said():
-    """Of 95 % intervals: by a simulation of skewed groups, with room for its own chance."""
+    """A simulation of skewed groups counts how many 95 % intervals hold the truth."""
     rng, covered = np.random.default_rng(0), {}
     for groups in (3, scores.FEWEST_GROUPS, scores.FEW_GROUPS):
         hits = []

@@ -1,4 +1,4 @@
-"""What follows a run's history besides its own files: each step once, and training never waits."""
+"""Loggers get each step once, and no training waits for them."""
 
 import json
 import re

@@ -39,6 +39,12 @@ def serving(desk, **options):
 
 
 @pytest.fixture(scope='session')
+def served():
+    """`serving`."""
+    return serving
+
+
+@pytest.fixture(scope='session')
 def model(tmp_path_factory, write_run):
     """A small run of sound and picture, with random variables."""
     narrow = dict(embedding_size=8, widths=[2, 2, 2, 8])

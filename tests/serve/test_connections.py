@@ -5,12 +5,10 @@ import http.client
 import json
 import select
 import socket
-import threading
 import time
 
 import pytest
 
-from avsc_jax.serve import command as work
 from avsc_jax.serve import connections, queue
 
 BODY = b'x' * 200_000
@@ -49,16 +47,11 @@ class Desk(queue.TaggingQueue):
 
 
 @pytest.fixture
-def port(monkeypatch, tmp_path, capsys, caplog):
+def port(served, monkeypatch, tmp_path, capsys, caplog):
     """The port of a page with short times, which must leave no file and complain of nothing."""
     monkeypatch.setattr(connections, 'REQUEST_S', 0.4)
-    server = connections.server(work.app(Desk(), '127.0.0.1', folder=tmp_path))
-    with work._listener('127.0.0.1', 0) as listener:
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(20)
+    with served(Desk(), folder=tmp_path) as port:
+        yield port
     assert [*tmp_path.iterdir()] == []
     assert (capsys.readouterr().err, caplog.text) == ('', '')
 

@@ -1,4 +1,4 @@
-"""What else keeps a run's history: TensorBoard always, Weights & Biases and MLflow if asked for."""
+"""Loggers of a training: TensorBoard always, Weights & Biases and MLflow if they are named."""
 
 import functools
 import importlib
