@@ -233,7 +233,7 @@ def test_folds_of_labels_share_no_group_and_rare_labels_end_no_fit():
     assert aps[:2].min() > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 def test_a_network_of_labels_is_trained_selected_and_exported(
     main, labelled_pictures, tmp_path, capsys
 ):
