@@ -41,11 +41,12 @@ IOACAS_WEIGHTS = dict(
     ),
 )
 
-# Encoders of a probe -> narrow networks of the same families, for demo data.
+# Encoders of a probe or a late fusion -> narrow networks of the same families, for demo data.
 PROBED = dict(
     clip_vit_b32=dict(width=64, patch_size=8, image_size=64),
     clip_rn101=dict(width=8, image_size=64),
     clip_rn50x4=dict(width=8, image_size=64),
+    clip_vit_l14=dict(width=64, patch_size=8, image_size=64),
     tf_efficientnet_lite0=dict(channel_multiplier=0.25, image_size=64),
     yamnet=dict(width=0.25),
     openl3_audio=dict(widths=(4, 8, 16, 32), embedding_size=384, hop_s=1.0),

@@ -30,8 +30,9 @@ def network_inputs(
       settings: `inputs` (name of each input -> its encoder; default `features/<encoder>`) and
         `pool`. None: a row for each frame, or for each `frames_per_row[input]` frames; 'mean': a
         row for each clip, the mean of its frames; 'sequence': a row for each clip with all its
-        frames, which zeros complete to `length`, or a cut, if that is given; those of a second,
-        which fill it ten times or another whole number above, are repeated.
+        frames, which zeros complete to `length` (a number, or one for each input), or a cut, if
+        that is given; those of a second, which fill it ten times or another whole number above,
+        are repeated.
       arrays: encoder -> `[clips, T, D]`, or `[clips, T, 2, F]` from a front end.
       stats: see `measure`; None leaves values as they are.
       filled: encoder -> for each time of a clip at which it has a frame or should have one, bool,
@@ -64,7 +65,8 @@ def network_inputs(
     if pool == 'mean':
         return {name: array.mean(axis=1) for name, array in named.items()}
     if pool == 'sequence':
-        return {name: _completed(array, length) for name, array in named.items()}
+        lengths = length if isinstance(length, Mapping) else dict.fromkeys(named, length)
+        return {name: _completed(array, lengths.get(name)) for name, array in named.items()}
     if pool is not None:
         raise ValueError(f"pool is {pool!r}, it must be None, 'mean' or 'sequence'")
     named = {name: _together(name, x, together.get(name, 1)) for name, x in named.items()}

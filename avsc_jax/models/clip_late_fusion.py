@@ -1,4 +1,4 @@
-"""CLIP Late Fusion Network, model C04: image features of three CLIP encoders -> scene."""
+"""Late fusion of frozen encoders: CLIP Late Fusion Network (C04), and the same of any encoders."""
 
 import functools
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from avsc_jax.layers.attention import AttentionPooling
 from avsc_jax.layers.dropout import Dropout
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
@@ -34,7 +35,10 @@ class ClipLateFusion(nn.Module):
 
     Attributes:
       encoders: name of each encoder -> width of its features, in the order of concatenation.
+      frames: name of each encoder -> the number of a clip's frames, which attention joins before
+        the branch; a frame of zeros only is none. Empty: the inputs are of single frames, or means.
       widths: outputs of the two layers of a branch, and of the layer that joins them.
+      attention: width of the attention's hidden layer; see `AttentionPooling`.
 
     Source: Okazaki et al. 2021, Table 1.
     """
@@ -42,13 +46,17 @@ class ClipLateFusion(nn.Module):
     DEPTH = ('(?!fusion/)[^/]+', 'fusion')
     num_classes: int = 10
     encoders: Mapping[str, int] = nn.FrozenDict(ENCODERS)
+    frames: Mapping[str, int] = nn.FrozenDict()
     widths: tuple[int, int, int] = (512, 256, 128)
     dropout: float = 0.2
+    attention: int = 128
 
     @property
     def input_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         return {
-            f'features/{encoder}': jax.ShapeDtypeStruct((1, size), jnp.float32)
+            f'features/{encoder}': jax.ShapeDtypeStruct(
+                (1, *((self.frames[encoder],) if self.frames else ()), size), jnp.float32
+            )
             for encoder, size in self.encoders.items()
         }
 
@@ -56,25 +64,36 @@ class ClipLateFusion(nn.Module):
     def __call__(
         self, inputs: Mapping[str, Array], *, train: bool = False
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
-        branches = []
+        branches, weights = [], {}
         for encoder, size in self.encoders.items():
-            features = _features(inputs, encoder, size)
+            features = self._features(inputs, encoder, size)
+            if self.frames:
+                attention = AttentionPooling('additive', self.attention, name=f'{encoder}_frames')
+                features, weights[encoder] = attention(features, (features != 0).any(axis=-1))
             branch = Branch(self.widths[:2], self.dropout, name=encoder)
             branches.append(branch(features, train=train))
         embedding = Linear(self.widths[2], name='fusion')(jnp.concatenate(branches, axis=-1))
-        out = {'embedding': embedding}
+        out = {'embedding': embedding, **{f'attention/{k}': x for k, x in weights.items()}}
         if not self.num_classes:
             return embedding, out
         return Linear(self.num_classes, name='head')(embedding), out
 
+    def _features(self, inputs: Mapping[str, Array], encoder: str, size: int) -> Array:
+        """Returns an encoder's features; raises ValueError where they are missing or do not fit."""
+        name = f'features/{encoder}'
+        if name not in inputs:
+            raise ValueError(f'no input {name} among {", ".join(sorted(inputs))}')
+        x = inputs[name]
+        if x.shape[-1] != size:
+            raise ValueError(f'{name} is {x.shape[-1]} wide, the network expects {size}')
+        if x.ndim != (3 if self.frames else 2):
+            wanted = '[B, T, D], frames of clips' if self.frames else '[B, D]'
+            raise ValueError(f'{name} is {list(x.shape)}, the network expects {wanted}')
+        return x
 
-def _features(inputs, encoder, size):
-    name = f'features/{encoder}'
-    if name not in inputs:
-        raise ValueError(f'no input {name} among {", ".join(sorted(inputs))}')
-    if inputs[name].shape[-1] != size:
-        raise ValueError(f'{name} is {inputs[name].shape[-1]} wide, the network expects {size}')
-    return inputs[name]
 
-
-MODELS = {'clip_late_fusion': functools.partial(ClipLateFusion)}
+# `late_fusion` has no encoders of its own: training sets what a config names
+MODELS = {
+    'clip_late_fusion': functools.partial(ClipLateFusion),
+    'late_fusion': functools.partial(ClipLateFusion),
+}

@@ -85,7 +85,9 @@ FIELDS = {
         'mean or sequence: one row per clip; absent: one per frame',
         ('mean', 'sequence'),
     ),
-    'length': Field((int,), None, 'number of frames of a sequence'),
+    'length': Field(
+        (int, *SECTION), None, 'number of frames of a sequence, or input -> its number'
+    ),
     'frames_per_row': Field(SECTION, {}, 'input -> number of its frames that make one row'),
     'frames_per_item': Field((int,), None, 'number of frames whose mean is scored as one item'),
     'one_row_a_clip': Field((bool,), False, 'an epoch takes one random row of each clip'),
@@ -378,7 +380,8 @@ def _check(section: Mapping, fields: Mapping[str, Field], place: str) -> None:
             )
         if name in OF_STEPS and value in (math.inf, -math.inf):
             raise ValueError(f'{place}.{name} is {value!r}; it must be finite')
-        if name in POSITIVE and value is not None and not value > 0:
+        numbers = [*value.values()] if isinstance(value, Mapping) else [value]
+        if name in POSITIVE and value is not None and not all(number > 0 for number in numbers):
             raise ValueError(f'{place}.{name} is {value!r}; it must be more than 0')
         if name in NOT_NEGATIVE and value is not None and not value >= 0:
             raise ValueError(f'{place}.{name} is {value!r}; it must be 0 or more')

@@ -28,29 +28,7 @@ from avsc_jax.tables import thresholds
 from avsc_jax.training import logistic, zero_shot
 from avsc_jax.types import Kind
 
-TAKEN = {'audio': 'sound', 'frames': 'picture'}  # what an encoder takes -> what a file must hold
 FILE = 'probe.json'  # in the run folder: what cross-validation gave
-
-
-def settle(config: ConfigDict) -> None:
-    """Drops encoders of what the clips do not hold, and sets the widths of the others' features.
-
-    Raises:
-      ValueError: no encoder is left.
-    """
-    specs = [EncoderSpec(name, options.to_dict(), '') for name, options in config.encoders.items()]
-    needs = config.data.get('needs') or tuple(TAKEN.values())
-    kept = [spec for spec in specs if TAKEN.get(spec.takes) in needs]
-    if not kept:
-        raise ValueError(
-            f'the clips hold {" and ".join(needs)}, and none of the encoders '
-            f'{", ".join(config.encoders) or "(none)"} takes that; name others in the token of '
-            'encoders, such as probe,tf_efficientnet_lite0 for pictures and probe,yamnet for sound'
-        )
-    for spec in specs:
-        if spec not in kept:
-            del config.encoders[spec.name]
-    config.model.encoders = {spec.name: spec.output_shape[0] for spec in kept}
 
 
 def check(config: ConfigDict) -> None:

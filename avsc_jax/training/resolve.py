@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from avsc_jax.data import sources
 from avsc_jax.runtime import cli
 from avsc_jax.training import config as fields
-from avsc_jax.training import dependencies, probe
+from avsc_jax.training import dependencies, encoder_sizes
 
 
 def resolve(
@@ -56,8 +56,8 @@ def resolve(
         if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
             config.begins_with = ''
         source.settle(config)
-        if config.kind == 'probe':
-            probe.settle(config)
+        if config.get('model', {}).get('name') in encoder_sizes.NETWORKS:
+            encoder_sizes.settle(config)
         for name, value in (('fold', fold), ('fold_file', fold_file)):
             if value is not None:
                 config.data[name] = value

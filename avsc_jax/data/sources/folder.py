@@ -39,8 +39,14 @@ class Folder(DataSource):
             config.data.source = 'own'
 
     def settle(self, config: ConfigDict) -> None:
-        """Checks the data section, and names the data set after all that its records depend on."""
+        """Checks the data section, and names the data set after all that its records depend on.
+
+        An empty `data.needs` becomes what the files hold: sound, pictures or both.
+        """
         data = config.data
+        if not data.needs:  # what the files hold
+            place, kind = Path(data.folder).expanduser().resolve(), label_kinds.kind_of(data)
+            data.needs = listing.held(place, kind) if data.folder else tuple(listing.ENDINGS)
         if data.folder:
             data.folder = str(Path(data.folder).expanduser().resolve())
             data.source = 'own'

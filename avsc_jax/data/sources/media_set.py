@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from avsc_jax.data import label_kinds, media, split_words
+from avsc_jax.data import media, split_words
 from avsc_jax.data.builder.clip_reader import Clip
 from avsc_jax.data.decode_workers import MAX_WORKERS, Readers
 from avsc_jax.data.sources import listing
@@ -30,21 +30,9 @@ SKIP = '--config.data.on_error=skip'
 
 
 class OwnMedia(Folder):
-    """The files of the folder or table `data.folder`, read directly; the demo's if it is ''.
-
-    An empty `data.needs` becomes what the files hold: sound, pictures or both.
-    """
+    """The files of the folder or table `data.folder`, read directly; the demo's if it is ''."""
 
     has_folds = False
-
-    def settle(self, config: ConfigDict) -> None:
-        """Checks the data section, finds what the files hold, and names the data set."""
-        data = config.data
-        if not data.needs:
-            place = Path(data.folder).expanduser().resolve()
-            kind = label_kinds.kind_of(data)
-            data.needs = listing.held(place, kind) if data.folder else tuple(listing.ENDINGS)
-        super().settle(config)
 
     def command(self, data: Mapping, data_dir: Path) -> str:
         """Returns the command of a run, which reads the files."""
