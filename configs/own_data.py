@@ -28,6 +28,7 @@ NEEDS = dict(
     ioacas_fusion={'': ('sound', 'picture')},
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
+    late_fusion={'': ()},  # what the files hold, too
 )
 VARIANTS = {
     'system': {s: ' and '.join(of['']) or 'what the files hold' for s, of in NEEDS.items()},

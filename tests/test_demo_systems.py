@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from avsc_jax import tables
+from avsc_jax.predict import Predictor
 from avsc_jax.report import comparison
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.scenes import SCENES
@@ -78,3 +80,16 @@ def test_a_hybrid_of_ioacas_takes_its_parts_and_beats_them(runs):
     assert gain(hybrid, sound) > 2 and gain(hybrid, picture) > 2
     assert [part['epoch'] for part in (last(sound), last(picture))] == [2, 2]  # not trained again
     assert hybrid.read_json('report.json')['scores']['second']['items'] == 600
+
+
+@pytest.mark.slow
+def test_a_late_fusion_with_attention_beats_each_of_its_encoders(runs, whole_demo):
+    both = runs('late_fusion.py:clip_vit_b32+openl3_audio,attention')
+    assert both.read_json('preprocessing.json')['length']['features/clip_vit_b32'] == 12
+    for encoder in ('clip_vit_b32', 'openl3_audio'):
+        assert gain(both, runs(f'late_fusion.py:{encoder},attention')) > 2
+    clip = tables.read(both.predictions_file('test')).clip_id[0]
+    predictor = Predictor.load(both.path)
+    for file, without in ((f'audio/{clip}.wav', 'picture'), (f'video/{clip}.mp4', 'sound')):
+        told = predictor(next(whole_demo.rglob(file)))
+        assert np.isfinite(told.windows[0][2].probs).all() and f'without {without}' in told.notes[0]

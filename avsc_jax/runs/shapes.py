@@ -34,9 +34,10 @@ SHAPES: dict[str, Any] = {
     'preprocessing.json': {
         'items?': str, 'frames?': str, 'short_side?': (int, None), 'window_s?': float,
         'jpeg_quality?': (int, None), 'inputs?': ({str: str}, None), 'pool?': (str, None),
-        'frames_per_row?': ({str: int}, None), 'length?': (int, None), 'standardize?': bool,
-        'size?': [int], 'canvas?': [int], 'pictures?': (int, None), 'piece_s?': float,
-        'mean?': [float], 'std?': [float], 'front_end?': {'name': str, 'sample_rate_hz': int},
+        'frames_per_row?': ({str: int}, None), 'length?': (int, {str: int}, None),
+        'standardize?': bool, 'size?': [int], 'canvas?': [int], 'pictures?': (int, None),
+        'piece_s?': float, 'mean?': [float], 'std?': [float],
+        'front_end?': {'name': str, 'sample_rate_hz': int},
         'encoders?': [(PART, ENCODER)],
     },
     thresholds.FILE: thresholds.SHAPE,

@@ -101,3 +101,75 @@ def test_missing_or_misshaped_features_are_an_error(variables):
     del x['features/a']
     with pytest.raises(ValueError, match='no input features/a among features/b'):
         model.apply(variables, x)
+
+
+FRAMES = {**SMALL, 'frames': {'b': 4, 'a': 3}, 'attention': 6}
+
+
+def frames(rows: int) -> dict[str, np.ndarray]:
+    draw = np.random.default_rng(1)
+    shapes = {
+        name: (rows, FRAMES['frames'][name], size) for name, size in SMALL['encoders'].items()
+    }
+    return {
+        f'features/{name}': draw.standard_normal(shape, dtype=np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def test_a_frame_of_zeros_is_none_and_others_are_weighted():
+    model = models.create_model('late_fusion', **FRAMES)
+    assert {name: spec.shape for name, spec in model.input_spec.items()} == {
+        'features/b': (1, 4, 6),
+        'features/a': (1, 3, 5),
+    }
+    variables, x = models.init(model), frames(2)
+    x['features/b'][0, 2:] = 0
+    logits, out = jax.jit(model.apply)(variables, x)
+    weights = np.asarray(out['attention/b'])
+    assert (weights[0, 2:] == 0).all() and (weights[1] > 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+    short = {'features/b': x['features/b'][:1, :2], 'features/a': x['features/a'][:1]}
+    np.testing.assert_allclose(model.apply(variables, short)[0], logits[:1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('options', 'given', 'wanted'),
+    [(SMALL, frames, r'\[B, D\]'), (FRAMES, inputs, r'\[B, T, D\], frames of clips')],
+)
+def test_frames_for_a_network_of_vectors_and_vectors_for_one_of_frames(options, given, wanted):
+    model = models.create_model('late_fusion', **options)
+    with pytest.raises(ValueError, match=f'features/b is .*, the network expects {wanted}'):
+        jax.eval_shape(model.init, jax.random.key(0), given(2))
+
+
+@pytest.mark.parity
+def test_answers_gradients_and_training_with_attention_are_pytorch_s(agrees_with_twin):
+    import torch
+
+    linear, norm = torch.nn.Linear, torch.nn.BatchNorm1d
+    layers = {'fusion': linear(16, 24), 'head': linear(24, 10)}
+    for name, size in (('b', 40), ('a', 20)):
+        attention = {'hidden': linear(size, 12), 'score': linear(12, 1, bias=False)}
+        layers |= {f'{name}_frames/{key}': layer for key, layer in attention.items()}
+        branch = {'fc1': linear(size, 32), 'bn1': norm(32), 'fc2': linear(32, 8)}
+        layers |= {f'{name}/{key}': layer for key, layer in branch.items()}
+
+    def forward(layers, inputs):
+        joined = []
+        for name in ('b', 'a'):
+            x = inputs[f'features/{name}']
+            scores = layers[f'{name}_frames/score'](layers[f'{name}_frames/hidden'](x).tanh())
+            scores = scores.masked_fill((x == 0).all(-1, keepdim=True), -torch.inf)
+            x = layers[f'{name}/fc1']((scores.softmax(1) * x).sum(1))
+            joined.append(layers[f'{name}/fc2'](layers[f'{name}/bn1'](x).relu()))
+        return layers['head'](layers['fusion'](torch.cat(joined, 1)))
+
+    draw = np.random.default_rng(0)
+    x = {
+        'features/b': draw.standard_normal((24, 5, 40), np.float32),
+        'features/a': draw.standard_normal((24, 3, 20), np.float32),
+    }
+    x['features/b'][::3, 3:] = 0
+    sizes = {'encoders': {'b': 40, 'a': 20}, 'frames': {'b': 5, 'a': 3}, 'widths': (32, 8, 24)}
+    agrees_with_twin('late_fusion', layers, forward, x, dropout=0.0, attention=12, **sizes)

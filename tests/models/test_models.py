@@ -112,7 +112,7 @@ def test_a_network_is_made_by_the_name_of_any_of_its_weights():
 
 
 def test_an_unknown_option_is_answered_with_the_allowed_ones():
-    allowed = 'dropout, encoders, num_classes, widths'
+    allowed = 'attention, dropout, encoders, frames, num_classes, widths'
     with pytest.raises(ValueError, match=f'no option depth; its options are {allowed}$'):
         models.create_model('clip_late_fusion', depth=3)
 
