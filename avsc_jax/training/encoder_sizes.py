@@ -7,7 +7,6 @@ from avsc_jax.input_pipeline.encoders import EncoderSpec
 
 NETWORKS = ('probe', 'late_fusion')  # which take any encoders; others state the sizes of theirs
 TAKEN = {'audio': 'sound', 'frames': 'picture'}  # what an encoder takes -> what a file must hold
-WINDOW_S = 10.0  # of clips whose data section does not say
 
 
 def settle(config: ConfigDict) -> None:
@@ -34,7 +33,7 @@ def settle(config: ConfigDict) -> None:
             del config.encoders[spec.name]
     config.model.encoders = {spec.name: spec.output_shape[0] for spec in kept}
     if config.get('pool') == 'sequence':
-        window_s = config.data.get('window_s') or WINDOW_S
+        window_s = config.data.get('window_s', 10.0)
         rule = {'frames': config.frames}
         counts = {spec.name: clip_rows.of_encoder(spec, rule, window_s) for spec in kept}
         config.model.frames = counts
