@@ -56,7 +56,7 @@ def resolve(
         if config.get('begins_with') and not dependencies.has_stage(config, data_dir):
             config.begins_with = ''
         source.settle(config)
-        if config.get('model', {}).get('name') in encoder_sizes.NETWORKS:
+        if 'model' in config and config.model.get('name') in encoder_sizes.NETWORKS:
             encoder_sizes.settle(config)
         for name, value in (('fold', fold), ('fold_file', fold_file)):
             if value is not None:
