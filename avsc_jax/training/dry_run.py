@@ -14,7 +14,7 @@ from avsc_jax.input_pipeline import clip_rows, examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.models import build, clip_tokens
 from avsc_jax.runs import summary
-from avsc_jax.training import probe, recipe
+from avsc_jax.training import probe, recipe, step_memory
 
 
 def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
@@ -29,7 +29,7 @@ def text(config: ConfigDict, specs: list[EncoderSpec], data_dir: Path) -> str:
         texts = clip_tokens.prompts(classes, config.prompt_style)
         lines.append(f'prompts: {", ".join(map(repr, texts))}')
     network, num_parameters = _network(config, len(classes))
-    lines += [network, *_rows(config, specs, clips, stills)]
+    lines += [*network, *_rows(config, specs, clips, stills)]
     if how := summary.training(config, ()):
         lines.append(f'steps: {how}')
     copies = 7 if config.get('ema') else 5  # of the parameters, while one `last` follows another
@@ -62,21 +62,18 @@ def _data(
     return lines, classes, clips, stills
 
 
-def _network(config: ConfigDict, num_classes: int) -> tuple[str, int]:
-    """Returns a line about the network, and its number of parameters."""
+def _network(config: ConfigDict, num_classes: int) -> tuple[list[str], int]:
+    """Returns lines about the network and its training step, and its number of parameters."""
     model = build.make_model(config.model.to_dict(), num_classes=num_classes)
     if config.kind == 'train':
         recipe.check(config, model)
     sizes = [leaf.size for leaf in jax.tree.leaves(models.variable_shapes(model)['params'])]
-    if isinstance(model.input_spec, dict):
-        shapes = {name: spec.shape[1:] for name, spec in model.input_spec.items()}
-    elif 'size' in config:
-        shapes = {'image': (*config.size, model.in_chans)}
-    else:
-        shapes = {'image': model.input_spec.shape[1:]}
+    shapes = step_memory.input_shapes(config, model)
     inputs = ', '.join(f'{name} {shape}' for name, shape in shapes.items())
-    line = f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}'
-    return line, sum(sizes)
+    lines = [f'network {config.model.name}: {sum(sizes):,} parameters, input {inputs}']
+    if config.kind == 'train':
+        lines.append(step_memory.text(config, model))
+    return lines, sum(sizes)
 
 
 def _rows(
