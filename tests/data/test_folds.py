@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -137,6 +138,22 @@ def test_splits_are_folds_and_the_next_one_is_for_selection(folded):
     assert titles == ['folds 0, 1, 2, 3', 'folds 1, 2, 3', 'fold 0', 'fold 4']
     with pytest.raises(ValueError, match=r"no split 'train\+test'; it has train, train_inner"):
         folded.num_records('train+test')
+
+
+@pytest.mark.skipif(
+    not Path('/proc/self/io').exists(), reason='the bytes read are counted by Linux'
+)
+def test_opening_a_fold_reads_an_index_and_no_record(data_dir):
+    def bytes_read():
+        return int(re.search(r'rchar: (\d+)', Path('/proc/self/io').read_text())[1])
+
+    (folder,) = data_dir.glob('tfds_tau/demo/*')
+    records = sum(path.stat().st_size for path in folder.glob('*-t*.array_record*'))
+    before = bytes_read()
+    dataset = sources.open_dataset(of_demo(fold=1), data_dir)
+    places = [o['location'] for name in ('train', 'test') for o in dataset.outlines(name)]
+    assert len(places) == 30 and all(places)
+    assert bytes_read() - before < records / 10
 
 
 def test_records_of_a_fold_are_those_of_its_clips(folded):
