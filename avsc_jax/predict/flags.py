@@ -79,7 +79,7 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('many files').add_argument
     add('--shard', help='i/n: only every n-th file, i being 0 to n - 1')
     add('--multihost', action='store_true', help='share the files with the other processes')
-    add('--runner', metavar='NAME', help=beam.HELP)
+    add('--runner', metavar='NAME', help=f'share the files out to the workers of {beam.HELP}')
     add('--fresh', action='store_true', help='answer files anew that were finished before')
     add('--workers', type=int, help='processes that decode (default: one a core)')
     add('--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)')

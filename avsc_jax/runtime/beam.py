@@ -15,7 +15,7 @@ from avsc_jax.runtime import nearest
 
 DIRECT_NAMES = ('DirectRunner', 'FnApiRunner')
 HELP = (
-    'an Apache Beam runner (extra beam), whose workers compute: DirectRunner, FlinkRunner, '
+    'an Apache Beam runner (extra beam): DirectRunner, FlinkRunner, '
     "SparkRunner, DataflowRunner; Beam's own options follow after --"
 )
 # of workers here, whose errors come back to us; a later option of this name counts
