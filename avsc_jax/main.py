@@ -25,8 +25,9 @@ from ml_collections import ConfigDict, config_flags
 
 from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
+from avsc_jax.input_pipeline import feature_cache
 from avsc_jax.runs import checksums, loggers, run_folder
-from avsc_jax.runtime import multihost, nearest
+from avsc_jax.runtime import beam, multihost, nearest
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, search, sweep, train
 from avsc_jax.training import resolve as resolving
@@ -80,6 +81,7 @@ flags.DEFINE_bool(
     'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
+flags.DEFINE_string('runner', None, f'Makes features on the workers of {beam.HELP}.')
 flags.DEFINE_bool(
     'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
     'not compared.'
@@ -98,8 +100,12 @@ def main(arguments: list[str]) -> int:
     if '--fields' in arguments:
         print(fields.text())
         return 0
+    arguments, options = beam.split(arguments)
     config = parse(arguments)
-    with checksums.trusting(FLAGS.trust_edited):
+    runner = beam.Runner(FLAGS.runner, options) if FLAGS.runner else None
+    if runner:
+        check_runner(runner)
+    with checksums.trusting(FLAGS.trust_edited), feature_cache.extracting_on(runner):
         _run(config, arguments)
     return 0
 
@@ -135,14 +141,24 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
     multihost.finish()
 
 
+def check_runner(runner: beam.Runner) -> None:
+    """Raises ValueError for a runner of features that is unknown, or beside --multihost."""
+    if FLAGS.multihost:
+        raise ValueError('--multihost and --runner exclude each other; give one')
+    runner.check()
+
+
 def named_folders() -> dict[str, Path | None]:
     """The folders of data, weights and media that flags name, or their defaults."""
-    data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else records.default_data_dir()
-    return {
-        'data_dir': data_dir,
-        'weights_dir': Path(FLAGS.weights_dir or cache.default_weights_dir()).expanduser(),
-        'media_dir': Path(FLAGS.media_dir).expanduser() if FLAGS.media_dir else None,
+    folders = {
+        'data_dir': FLAGS.data_dir or records.default_data_dir(),
+        'weights_dir': FLAGS.weights_dir or cache.default_weights_dir(),
+        'media_dir': FLAGS.media_dir,
     }
+    paths = {name: Path(place).expanduser() if place else None for name, place in folders.items()}
+    if FLAGS.runner:  # its workers may run in other folders
+        return {name: path and path.absolute() for name, path in paths.items()}
+    return paths
 
 
 def chosen_loggers(config: ConfigDict, group: str | None) -> list[loggers.Background]:

@@ -341,3 +341,30 @@ def test_help_fits_a_screen_and_is_no_error(main, capsys):
     told = capsys.readouterr().out
     assert len(told.splitlines()) <= 40 and all(len(line) <= 100 for line in told.splitlines())
     assert '--workdir' in told and '--config.FIELD' in told and '--helpfull' in told
+
+
+@pytest.mark.tf
+def test_features_are_made_by_the_workers_of_a_runner(here, data_dir, finished, tmp_path):
+    pytest.importorskip('apache_beam')
+    ignored = shutil.ignore_patterns('features', 'downloads')
+    shutil.copytree(data_dir, tmp_path / 'data', ignore=ignored)
+    command = (tmp_path / 'data', tmp_path / 'run', '--config.epochs=3', '--runner=DirectRunner')
+    code, _, err = here(*command, '--', '--direct_num_workers=1')
+    assert code == 0, err
+    assert ' blocks of features go to DirectRunner' in err
+    made, plain = (
+        tables.read(folder / 'predictions/test.npz') for folder in (tmp_path / 'run', finished[0])
+    )
+    np.testing.assert_allclose(made.probs, plain.probs, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['--runner=DirectRunner', '--multihost'], '--multihost and --runner exclude each other'),
+        (['--', '--direct_num_workers=2'], "'--direct_num_workers=2' is one argument too many"),
+    ],
+)
+def test_a_runner_that_cannot_be_is_a_sentence(here, data_dir, tmp_path, arguments, sentence):
+    code, _, err = here(data_dir, tmp_path / 'run', *arguments)
+    assert code == 1 and sentence in err

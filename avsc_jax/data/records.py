@@ -159,6 +159,9 @@ class Dataset:
     builder: tfds.core.DatasetBuilder
     command: str
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.builder, self.command)  # another process reads its content anew
+
     @property
     def name(self) -> str:
         return self.builder.info.full_name

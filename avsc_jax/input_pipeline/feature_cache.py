@@ -7,6 +7,7 @@ blocks, and each spreads its own over its devices. Clips and labels are those of
 of the cache. A block names the libraries that made it: where they differ, a note says so.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -27,8 +28,8 @@ from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
 from avsc_jax.input_pipeline.transform import FIELDS
-from avsc_jax.runtime import json_files, made_with, multihost
-from avsc_jax.runtime.files import read_arrays, write_arrays
+from avsc_jax.runtime import beam, json_files, made_with, multihost
+from avsc_jax.runtime.files import read_arrays, some, write_arrays
 
 CLIPS_PER_BLOCK = 32
 COLUMNS = ('clip_id', 'segment', 'features', 'made_with', 'stamps')
@@ -39,6 +40,7 @@ KINDS = {  # letter of a column's type, its least and most dimensions
 ALIGNMENT = 64  # bytes
 CALLS_TOGETHER = 4  # calls of an encoder once enough items for them are in memory
 MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has three in memory
+_runner: beam.Runner | None = None  # see `extracting_on`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +104,17 @@ def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
     )
 
 
+@contextlib.contextmanager
+def extracting_on(runner: beam.Runner | None) -> Iterator[None]:
+    """Makes the features that are missing in this block on the workers of a runner, if given."""
+    global _runner
+    before, _runner = _runner, runner
+    try:
+        yield
+    finally:
+        _runner = before
+
+
 def extract(
     dataset: Dataset,
     splits: Iterable[str],
@@ -121,22 +134,15 @@ def extract(
       media: clip id -> its video file, for encoders that take pictures of it.
       fresh: compute anew what is cached.
     """
-    by_name = {spec.name: spec for spec in specs}
-    encoder = lru_cache(maxsize=None)(lambda name: by_name[name].make(weights_dir))
     folder = cache_dir / dataset.name.replace('/', '-')
-    files = {split: _files_of(dataset, split, by_name, folder) for split in splits}
-    for split in files:
-        reads_media = any(spec.takes == 'media' for spec in specs)
-        outlines = dataset.outlines(split)
-        stamps = [_stamp(media if reads_media else None, one['clip_id']) for one in outlines]
-        missing = _missing(files[split], by_name, stamps, fresh=fresh)
-        wanted = [encoder(name) for name in dict.fromkeys(n for of in missing.values() for n in of)]
-        clips = _clips(dataset, split, list(missing), wanted, media)
-        for k, names in missing.items():
-            block = _encoded(islice(clips, CLIPS_PER_BLOCK), [encoder(name) for name in names])
-            for name, columns in block.items():
-                columns['stamps'] = np.array(_of_block(stamps, k), np.int64)
-                _write_block(files[split][name][k], columns)
+    extraction = _Extraction(dataset, specs, folder, weights_dir, media)
+    files = {split: extraction.files(split) for split in splits}
+    missing = {split: extraction.missing(split, fresh=fresh) for split in files}
+    if _runner:
+        _run(extraction, missing, _runner)
+    else:
+        for split, blocks in missing.items():
+            extraction.fill(split, blocks)
     multihost.wait('features')
     made: set[str] = set()
     features_of = {}
@@ -146,43 +152,123 @@ def extract(
     _note_libraries(made, folder)
     for features in features_of.values():
         for name in features.counts:
-            if by_name[name].takes == 'media':
+            if extraction.by_name[name].takes == 'media':
                 raise ValueError(_uneven(features.clip_id, name, features.counts[name].tolist()))
     return features_of
 
 
-def _files_of(
-    dataset: Dataset, split: str, by_name: Mapping[str, EncoderSpec | TrainedSpec], folder: Path
-) -> dict[str, list[Path]]:
-    """Names the file of each block of a split for each encoder."""
-    num_blocks = -(-dataset.num_records(split) // CLIPS_PER_BLOCK)
-    return {
-        name: [
-            folder / f'{name}-{spec.key(dataset.fingerprint)}' / split / f'block_{k:05d}.npz'
-            for k in range(num_blocks)
-        ]
-        for name, spec in by_name.items()
-    }
+class _Extraction:
+    """The blocks of features of a data set's splits: which are missing, and how they are made.
+
+    It travels to the workers of a runner, where it opens everything anew; see runtime/beam.py.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        specs: Sequence[EncoderSpec | TrainedSpec],
+        folder: Path,
+        weights_dir: Path,
+        media: Callable[[str], media_files.MediaFile] | None,
+    ):
+        self._given = dataset, specs, folder, weights_dir, media
+        self._dataset, self._folder, self._media = dataset, folder, media
+        self.by_name = {spec.name: spec for spec in specs}
+        self._keys = {spec.name: spec.key(dataset.fingerprint) for spec in specs}
+        self._encoder = lru_cache(maxsize=None)(lambda name: self.by_name[name].make(weights_dir))
+        self._stamps = lru_cache(maxsize=None)(self._stamps_of)
+
+    def __reduce__(self) -> tuple:
+        return _Extraction, self._given
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Extraction) and self._facts == other._facts
+
+    def __hash__(self) -> int:
+        return hash(self._facts)
+
+    @property
+    def _facts(self) -> tuple:
+        return self._folder, *sorted(self._keys.items())
+
+    def open(self) -> Callable[[tuple[str, dict[int, list[str]]]], None]:
+        """Returns what a worker does: it fills some blocks of a split."""
+        return lambda task: self.fill(*task)
+
+    def files(self, split: str) -> dict[str, list[Path]]:
+        """Names the file of each block of a split for each encoder."""
+        num_blocks = -(-self._dataset.num_records(split) // CLIPS_PER_BLOCK)
+        return {
+            name: [
+                self._folder / f'{name}-{key}' / split / f'block_{k:05d}.npz'
+                for k in range(num_blocks)
+            ]
+            for name, key in self._keys.items()
+        }
+
+    def paths(self, split: str, missing: Mapping[int, Sequence[str]]) -> list[Path]:
+        """Names the files of some blocks of a split."""
+        files = self.files(split)
+        return [files[name][k] for k, names in missing.items() for name in names]
+
+    def missing(self, split: str, *, fresh: bool) -> dict[int, list[str]]:
+        """Returns this process's blocks that are to be made, each with the encoders it lacks."""
+        files, stamps = self.files(split), self._stamps(split)
+        num_blocks = max(map(len, files.values()), default=0)
+        missing = {
+            k: [
+                name
+                for name, paths in files.items()
+                if fresh or not _is_kept(paths[k], self.by_name[name], _of_block(stamps, k))
+            ]
+            for k in range(jax.process_index(), num_blocks, jax.process_count())
+        }
+        return {k: names for k, names in missing.items() if names}
+
+    def fill(self, split: str, missing: Mapping[int, Sequence[str]]) -> None:
+        """Makes blocks of a split by the encoders that they lack, and writes each whole."""
+        files = self.files(split)
+        wanted = dict.fromkeys(name for names in missing.values() for name in names)
+        encoders = [self._encoder(name) for name in wanted]
+        clips = _clips(self._dataset, split, list(missing), encoders, self._media)
+        for k, names in missing.items():
+            made_of = np.array(_of_block(self._stamps(split), k), np.int64)
+            block = _encoded(
+                islice(clips, CLIPS_PER_BLOCK), [self._encoder(name) for name in names]
+            )
+            for name, columns in block.items():
+                columns['stamps'] = made_of
+                _write_block(files[name][k], columns)
+
+    def _stamps_of(self, split: str) -> list[tuple[int, int, int]]:
+        reads_media = any(spec.takes == 'media' for spec in self.by_name.values())
+        of_files = self._media if reads_media else None
+        return [_stamp(of_files, one['clip_id']) for one in self._dataset.outlines(split)]
 
 
-def _missing(
-    files: Mapping[str, Sequence[Path]],
-    by_name: Mapping[str, EncoderSpec | TrainedSpec],
-    stamps: list,
-    *,
-    fresh: bool,
-) -> dict[int, list[str]]:
-    """Returns this process's blocks that are to be made, each with the encoders it lacks."""
-    num_blocks = max(map(len, files.values()), default=0)
-    missing = {
-        k: [
-            name
-            for name, paths in files.items()
-            if fresh or not _is_kept(paths[k], by_name[name], _of_block(stamps, k))
-        ]
-        for k in range(jax.process_index(), num_blocks, jax.process_count())
-    }
-    return {k: names for k, names in missing.items() if names}
+def _run(
+    extraction: _Extraction, missing: Mapping[str, Mapping[int, list[str]]], runner: beam.Runner
+) -> None:
+    """Makes missing blocks on the workers of a runner, a block a task.
+
+    Raises:
+      ValueError: a block is not there afterwards.
+    """
+    tasks = [(split, {k: names}) for split, of in missing.items() for k, names in of.items()]
+    if not tasks:
+        return
+    for split, of in tasks:  # with --fresh; what workers write elsewhere must not leave the old
+        for path in extraction.paths(split, of):
+            path.unlink(missing_ok=True)
+    print(f'{len(tasks):,} blocks of features go to {runner.name}', file=sys.stderr)
+    beam.run(extraction, tasks, runner)
+    made = [path for split, of in tasks for path in extraction.paths(split, of)]
+    if lost := [path for path in made if not path.exists()]:
+        raise ValueError(
+            f'{len(lost)} of {len(made)} blocks of features were made, but are not there: '
+            f'{some(lost)}; the workers need the same data set and version of the program as the '
+            'command, and share their folders under the same paths'
+        )
 
 
 def _stamp(media: Any, clip_id: str) -> tuple[int, int, int]:

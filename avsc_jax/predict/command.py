@@ -2,9 +2,11 @@
 
 import argparse
 import itertools
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +16,7 @@ from avsc_jax import tables, weights
 from avsc_jax.data import folds, label_kinds, sources
 from avsc_jax.data.decode_workers import Limits
 from avsc_jax.data.records import Dataset, default_data_dir
-from avsc_jax.predict import dataset, embeddings, media_files, outputs, stream
+from avsc_jax.predict import dataset, embeddings, media_files, on_beam, outputs, stream
 from avsc_jax.predict.opened import opened
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.predict.resume import Journal
@@ -28,6 +30,8 @@ from avsc_jax.weights.cache import default_weights_dir
 def run(args: argparse.Namespace) -> int:
     """Runs the command; returns 0 when every file was answered, 1 when some could not be read."""
     outputs.check(args)
+    if args.runner:
+        args.runner.check()
     source = stream.source_of(args) if args.follow or args.frames else None
     args.weights_dir = args.weights_dir or default_weights_dir()
     if args.multihost:
@@ -56,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
 def of_files(args: argparse.Namespace, predictor: Predictor) -> int:
     """Tags media files, and writes what the flags ask for; returns the exit code."""
     paths = media_files.expanded(args.files)
+    if args.runner:  # its workers may run in other folders
+        paths = [path.absolute() for path in paths]
     left_out: dict[str, list[Path]] = {}
     files = media_files.find(paths, predictor.takes, left_out=left_out)
     is_named = args.csv or args.timeline or args.embeddings
@@ -103,14 +109,21 @@ def _next_start(journal: Journal, total: int) -> str:
 
 def _journal(path: Path | None, args: argparse.Namespace, predictor: Predictor) -> Journal:
     """Opens the journal of answers, which --fresh empties; notes answers of other libraries."""
-    window_s = predictor.wants(args.window).window_s
-    about = {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': window_s}
     if args.fresh and path:
         path.unlink(missing_ok=True)
+        shutil.rmtree(on_beam.folder_of(path), ignore_errors=True)
+    about = _about(args, predictor)
     journal = Journal(path, about, made_with=made_with.facts())
+    on_beam.gather(journal, about)
     if difference := journal.difference:
         print(f'note: {path} {difference}; --fresh answers them anew', file=sys.stderr)
     return journal
+
+
+def _about(args: argparse.Namespace, predictor: Predictor) -> dict[str, Any]:
+    """Returns what a journal's answers depend on besides the files."""
+    window_s = predictor.wants(args.window).window_s
+    return {'model': f'{predictor.title} {predictor.content_hash}', 'window_s': window_s}
 
 
 def _tag(
@@ -122,6 +135,13 @@ def _tag(
     if len(todo) < len(files):
         done = f'{len(files) - len(todo):,} of {len(files):,} files'
         print(f'{done} are finished, according to {journal.path}', file=sys.stderr)
+    if args.runner:
+        if todo:
+            on_beam.tag(files, todo, journal, args, _about(args, predictor), _limits(args))
+        for line in (journal.lines[str(file)] for file in todo):
+            if 'error' not in line:
+                print(outputs.shown(line, parts.of(predictor), args.top))
+        return
     tagged = media_files.tag(
         predictor,
         todo,

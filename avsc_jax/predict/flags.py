@@ -5,7 +5,7 @@ from pathlib import Path
 
 from avsc_jax.predict.opened import add_ready, check_ready
 from avsc_jax.runtime import arguments as parsing
-from avsc_jax.runtime import nearest
+from avsc_jax.runtime import beam, nearest
 
 EPILOG = """examples:
   avsc-predict holiday.mp4
@@ -14,13 +14,14 @@ EPILOG = """examples:
   avsc-predict holiday.mp4 --zero_shot --classes "beach,forest,city street" --download_weights
   avsc-predict --follow recording.mkv --model runs/clip_fusion
   ffmpeg -i URL -f f32le -ac 2 -ar 48000 - | avsc-predict --follow - --rate 48000 --model RUN
+  avsc-predict recordings/ --model RUN --csv scenes.csv --runner FlinkRunner -- --flink_master HOST
   find . -name '*.mkv' | avsc-predict - --model runs/feng_fusion-intermediate --jsonl scenes.jsonl
 
 A file that cannot be read is one line at the end and exit code 1; the others get their answers.
 The same command goes on where it was stopped. A file that has only sound or only pictures is
 answered from those, even if the system takes both, and a note says so."""
 # Flags that go with media files only.
-FILES_ONLY = ('timeline', 'jsonl', 'report', 'shard', 'multihost')
+FILES_ONLY = ('timeline', 'jsonl', 'report', 'shard', 'multihost', 'runner')
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -47,7 +48,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add_live(parser)
     _add_dataset(parser)
     add_ready(parser)
+    arguments, options = beam.split(arguments)
     args = parser.parse_args(arguments)
+    args.runner = beam.Runner(args.runner, options) if args.runner else None
     if args.max_hours is None:
         args.max_hours = 1.0 if args.encoder else 24.0
     _check(args)
@@ -76,6 +79,7 @@ def _add_many(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group('many files').add_argument
     add('--shard', help='i/n: only every n-th file, i being 0 to n - 1')
     add('--multihost', action='store_true', help='share the files with the other processes')
+    add('--runner', metavar='NAME', help=f'share the files out to the workers of {beam.HELP}')
     add('--fresh', action='store_true', help='answer files anew that were finished before')
     add('--workers', type=int, help='processes that decode (default: one a core)')
     add('--time_limit', type=float, default=120.0, help='seconds to decode a window (default 120)')
@@ -146,6 +150,8 @@ def _check(args: argparse.Namespace) -> None:
         if wrong:
             raise ValueError(sentence)
     _check_outputs(args, given)
+    if 'runner' in given:
+        _check_runner(given)
     for path in args.files:
         if str(path) != '-' and not path.exists():
             raise FileNotFoundError(
@@ -164,4 +170,17 @@ def _check_outputs(args: argparse.Namespace, given: set[str]) -> None:
     ):
         raise ValueError(
             f'--{min(wrong)} goes with files, not with --follow; leave it out, or use --jsonl'
+        )
+
+
+def _check_runner(given: set[str]) -> None:
+    """Raises ValueError for flags beside a --runner that its workers cannot follow."""
+    if wrong := given & {'shard', 'multihost', 'report'}:
+        raise ValueError(
+            f'--{min(wrong)} and --runner exclude each other; give --runner to share the files out '
+            'by Apache Beam, or leave it out'
+        )
+    if not given & {'csv', 'timeline', 'jsonl', 'embeddings'}:
+        raise ValueError(
+            '--runner needs an output in a folder that its workers share, such as --csv out.csv'
         )

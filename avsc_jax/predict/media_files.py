@@ -156,6 +156,7 @@ def tag(
     workers: int | None = None,
     limits: Limits | None = None,
     idle: decode_workers.IdleWorkers | None = None,
+    pause_s: float = PAUSE_S,
 ) -> Iterator[Prediction]:
     """Yields the prediction of each file as soon as it is complete; errors do not end the loop.
 
@@ -166,13 +167,14 @@ def tag(
         it an error.
       keep: keep windows for explanations, see `Prediction.kept`.
       workers, limits, idle: see decode_workers.decode.
+      pause_s: see PAUSE_S. With infinity and one worker, batches depend on the files alone.
     """
     wants = predictor.wants(window_s)
     notes = predictor.window_notes(wants.window_s)
     opened: dict[Path, _Open] = {}
     batch: list[tuple[Path, Mapping]] = []
     for event in decode_workers.decode(
-        files, wants, workers=workers, limits=limits or Limits(), pause_s=PAUSE_S, idle=idle
+        files, wants, workers=workers, limits=limits or Limits(), pause_s=pause_s, idle=idle
     ):
         if event is None:
             if any(opened[file].has_ended for file, _ in batch):  # and waits for its neighbours

@@ -48,6 +48,9 @@ class Videos:
         self._dataset, self._data_dir, self._media_dir = dataset, data_dir, media_dir
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple:
+        return Videos, (self._dataset, self._data_dir, self._media_dir)
+
     def __call__(self, clip_id: str) -> media.MediaFile:
         """Returns the video file of a clip."""
         with self._lock:  # only one of many threads lists the files
