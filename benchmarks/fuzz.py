@@ -37,7 +37,7 @@ from PIL import Image
 
 from avsc_jax import tables, weights
 from avsc_jax.data import folds, media, windows
-from avsc_jax.input_pipeline import feature_cache
+from avsc_jax.input_pipeline import feature_cache, kept_features
 from avsc_jax.predict.resume import Journal
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import files
@@ -285,7 +285,7 @@ READERS = {
     'tables': Reader(_make_tables, _read_table),
     'runs': Reader(_make_run, _read_run),
     'lists': Reader(_make_lists, _read_list),
-    'caches': Reader(_make_caches, feature_cache._read_block),
+    'caches': Reader(_make_caches, kept_features.read_block),
     'records': Reader(_make_records, _read_record, is_named=False),
     'media': Reader(_make_media, _read_media),
 }

@@ -170,6 +170,12 @@ class FoldedDataset(Dataset):
         stored, chosen = '+'.join(STORED), self._indices(split)
         return opened(self, stored, self.title(split), fields, chosen)
 
+    def stored_records(self, split: str) -> dict[str, np.ndarray]:
+        """Returns which records `[N]` of each stored split are of a split's folds, bool."""
+        chosen = np.isin(self.folds, self._parts(split))
+        first = self.whole.num_records(STORED[0])
+        return dict(zip(STORED, np.split(chosen, [first]), strict=True))
+
     def outlines(self, split: str) -> list[dict]:
         return [self.stored[index] for index in self._indices(split)]
 

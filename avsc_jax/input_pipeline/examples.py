@@ -16,6 +16,7 @@ from avsc_jax.data.sources import media_files
 from avsc_jax.input_pipeline import feature_cache, picture_size, pooling
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
+from avsc_jax.input_pipeline.kept_features import Features
 from avsc_jax.models import sources
 
 PREPROCESSING = (
@@ -122,7 +123,7 @@ def encode(
     specs: Sequence[EncoderSpec | TrainedSpec],
     live: TrainedSpec | None,
     **folders: Unpack[Folders],
-) -> dict[str, feature_cache.Features]:
+) -> dict[str, Features]:
     """The features of each split in use; those of the training split may be made otherwise."""
     names, train = dict.fromkeys(splits_used(config).values()), config.data.get('train')
     own = [spec for spec in specs if spec is not live]  # of the training rows
@@ -211,31 +212,19 @@ def extract(
     names: Iterable[str],
     specs: Sequence[EncoderSpec | TrainedSpec],
     **folders: Unpack[Folders],
-) -> dict[str, feature_cache.Features]:
+) -> dict[str, Features]:
     """Returns each split's features; a split may be a part of a fold, or several joined by '+'."""
     names = list(names)
     if 'fold' in config.data:
         assert isinstance(dataset, folds.FoldedDataset)
-        stored = feature_cache.extract(dataset.whole, folds.STORED, specs, **folders)
-        return {name: picked(stored.values(), dataset.outlines(name)) for name in names}
-    parts = {name: name.split('+') for name in names}
-    stored = feature_cache.extract(
-        dataset, {p: None for of in parts.values() for p in of}, specs, **folders
-    )
-    return {name: feature_cache.joined([stored[part] for part in of]) for name, of in parts.items()}
+        whole = dataset.whole
+        wanted = {name: dataset.stored_records(name) for name in names}
+        return feature_cache.extract(whole, wanted, specs, **folders)
+    parts = {name: dict.fromkeys(name.split('+')) for name in names}
+    return feature_cache.extract(dataset, parts, specs, **folders)
 
 
-def picked(
-    stored: Iterable[feature_cache.Features], outlines: Iterable[Mapping]
-) -> feature_cache.Features:
-    """Selects the features of the outlines' clips from several splits."""
-    wanted = [outline['clip_id'] for outline in outlines]
-    return feature_cache.joined([part.kept(np.isin(part.clip_id, wanted)) for part in stored])
-
-
-def feature_rows(
-    features: feature_cache.Features, inputs: dict[str, np.ndarray], counts: np.ndarray
-) -> Rows:
+def feature_rows(features: Features, inputs: dict[str, np.ndarray], counts: np.ndarray) -> Rows:
     """Makes rows of a network's inputs, clip after clip.
 
     Args:

@@ -8,9 +8,7 @@ of the cache. A block names the libraries that made it: where they differ, a not
 """
 
 import contextlib
-import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -22,86 +20,20 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from avsc_jax.data import label_kinds
 from avsc_jax.data import media as media_files
 from avsc_jax.data.batches import read_ahead
 from avsc_jax.data.records import Dataset
+from avsc_jax.input_pipeline import kept_features
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, TrainedSpec
+from avsc_jax.input_pipeline.kept_features import Features, Wanted, read_block, stacked
 from avsc_jax.input_pipeline.transform import FIELDS
-from avsc_jax.runtime import beam, json_files, made_with, multihost
-from avsc_jax.runtime.files import read_arrays, some, write_arrays
+from avsc_jax.runtime import beam, made_with, multihost
+from avsc_jax.runtime.files import some, write_arrays
 
 CLIPS_PER_BLOCK = 32
-COLUMNS = ('clip_id', 'segment', 'features', 'made_with', 'stamps')
-KINDS = {  # letter of a column's type, its least and most dimensions
-    'clip_id': ('U', 1, 1), 'segment': ('i', 1, 1), 'features': ('f', 3, 9),
-    'made_with': ('U', 0, 0), 'stamps': ('i', 2, 2), 'counts': ('i', 1, 1),
-}  # fmt: skip
-ALIGNMENT = 64  # bytes
 CALLS_TOGETHER = 4  # calls of an encoder once enough items for them are in memory
 MEDIA_THREADS = 8  # a clip of 96 pictures takes 58 MB, and each thread has three in memory
 _runner: beam.Runner | None = None  # see `extracting_on`
-
-
-@dataclasses.dataclass(frozen=True)
-class Features:
-    """One split's features: `arrays[encoder]` is float32 `[records, T, D]`.
-
-    `segment` is the second of the clip that a record holds, or -1 for the whole clip. Where records
-    have unlike numbers of rows, as clips of unlike length do, `counts[encoder]` is each record's
-    own `[records]`, and zeros fill it up; an encoder that has none gives all records T.
-    """
-
-    clip_id: list[str]
-    segment: np.ndarray
-    label: np.ndarray
-    arrays: dict[str, np.ndarray]
-    counts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-    def num_rows(self, name: str) -> np.ndarray:
-        """Returns each record's number of rows `[records]` of an encoder."""
-        return self.counts.get(name, np.full(len(self.clip_id), self.arrays[name].shape[1]))
-
-    def kept(self, keep: np.ndarray) -> 'Features':
-        """Returns the features of the records where `keep` is true."""
-        return Features(
-            clip_id=np.array(self.clip_id)[keep].tolist(),
-            segment=self.segment[keep],
-            label=self.label[keep],
-            arrays={name: array[keep] for name, array in self.arrays.items()},
-            counts={name: count[keep] for name, count in self.counts.items()},
-        )
-
-
-def joined(parts: Sequence[Features]) -> Features:
-    """Concatenates the features of several splits, or parts of one, of the same encoders."""
-    if len(parts) == 1:
-        return parts[0]
-    uneven = {
-        name
-        for name in parts[0].arrays
-        if any(name in part.counts for part in parts)
-        or len({part.arrays[name].shape[1] for part in parts}) > 1
-    }
-    return Features(
-        clip_id=[name for part in parts for name in part.clip_id],
-        segment=np.concatenate([part.segment for part in parts]),
-        label=np.concatenate([part.label for part in parts]),
-        arrays={name: _stacked([part.arrays[name] for part in parts]) for name in parts[0].arrays},
-        counts={name: np.concatenate([part.num_rows(name) for part in parts]) for name in uneven},
-    )
-
-
-def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Concatenates arrays `[N, T, ...]`, after zeros have made them equally long."""
-    most = max(array.shape[1] for array in arrays)
-    if all(array.shape[1] == most for array in arrays):
-        return np.concatenate(arrays)
-    rest = [[(0, 0)] * (array.ndim - 2) for array in arrays]
-    wide = [(0, 0), (0, most)]
-    return np.concatenate(
-        [np.pad(a, [*wide, *r])[:, :most] for a, r in zip(arrays, rest, strict=True)]
-    )
 
 
 @contextlib.contextmanager
@@ -117,7 +49,7 @@ def extracting_on(runner: beam.Runner | None) -> Iterator[None]:
 
 def extract(
     dataset: Dataset,
-    splits: Iterable[str],
+    parts: Iterable[str] | Mapping[str, Wanted],
     specs: Sequence[EncoderSpec | TrainedSpec],
     *,
     cache_dir: Path,
@@ -125,19 +57,21 @@ def extract(
     media: Callable[[str], media_files.MediaFile] | None = None,
     fresh: bool = False,
 ) -> dict[str, Features]:
-    """Returns every encoder's features of every clip of each split, and caches the new ones.
+    """Returns every encoder's features of the wanted clips, and caches the new ones of all clips.
 
     Each clip is decoded once for all encoders whose features of it are missing, and only those
     encoders are built. Several processes share the work, and each returns all features.
 
     Args:
+      parts: names of splits, or name -> the records of splits that it is made of; see `Wanted`.
       media: clip id -> its video file, for encoders that take pictures of it.
       fresh: compute anew what is cached.
     """
     folder = cache_dir / dataset.name.replace('/', '-')
     extraction = _Extraction(dataset, specs, folder, weights_dir, media)
-    files = {split: extraction.files(split) for split in splits}
-    missing = {split: extraction.missing(split, fresh=fresh) for split in files}
+    parts = parts if isinstance(parts, Mapping) else {split: {split: None} for split in parts}
+    splits = list(dict.fromkeys(split for of in parts.values() for split in of))
+    missing = {split: extraction.missing(split, fresh=fresh) for split in splits}
     if _runner:
         _run(extraction, missing, _runner)
     else:
@@ -145,10 +79,8 @@ def extract(
             extraction.fill(split, blocks)
     multihost.wait('features')
     made: set[str] = set()
-    features_of = {}
-    for split, of in files.items():
-        read = {name: _read(name, paths, made) for name, paths in of.items()}
-        features_of[split] = _joined(read, dataset, split)
+    files = {split: extraction.files(split) for split in splits}
+    features_of = kept_features.read(dataset, files, parts, made)
     _note_libraries(made, folder)
     for features in features_of.values():
         for name in features.counts:
@@ -286,7 +218,7 @@ def _is_kept(path: Path, spec: EncoderSpec | TrainedSpec, stamps: list) -> bool:
     """Whether a block is cached, and was made of the video files that are there now."""
     if not path.exists() or spec.takes != 'media':
         return path.exists()
-    made_of = map(tuple, _read_block(path, 'stamps')['stamps'].tolist())
+    made_of = map(tuple, read_block(path, 'stamps')['stamps'].tolist())
     return all(not any(now) or now == then for now, then in zip(stamps, made_of, strict=True))
 
 
@@ -299,81 +231,6 @@ def _note_libraries(made: Iterable[str], folder: Path) -> None:
                 'anew',
                 file=sys.stderr,
             )
-
-
-def _read(name: str, paths: Sequence[Path], made: set[str]) -> Features:
-    """Reads an encoder's blocks of one split, and adds the libraries that made them to `made`.
-
-    A block's rows move into the array of the whole split at once: together they are gigabytes.
-    """
-    parts: list[Features] = []
-    whole, end = np.empty((0,), np.float32), 0
-    for path in paths:
-        block = _read_block(path)
-        made.add(block['made_with'].item())
-        rows = block['features']
-        if not parts:
-            whole = _aligned((len(paths) * CLIPS_PER_BLOCK, *rows.shape[1:]), rows.dtype)
-        elif rows.shape[2:] != whole.shape[2:]:
-            raise ValueError(
-                f'the cached features of {name} are of unlike sizes; give --fresh to compute them '
-                'anew'
-            )
-        if (rows.shape[1:], rows.dtype) == (whole.shape[1:], whole.dtype):  # else of other lengths
-            place = whole[end : end + len(rows)]
-            place[:] = rows
-            block['features'], end = place, end + len(rows)
-        parts.append(_features(name, block))
-    if end == sum(len(part.clip_id) for part in parts) and not any(part.counts for part in parts):
-        return _of_whole(name, whole[:end], parts)
-    return joined(parts)
-
-
-def _of_whole(name: str, whole: np.ndarray, parts: Sequence[Features]) -> Features:
-    """Joins parts whose rows lie in one array already."""
-    bare = [dataclasses.replace(part, arrays={}) for part in parts]
-    return dataclasses.replace(joined(bare), arrays={name: whole})
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Returns an empty array at an address that XLA's CPU client takes without a copy."""
-    num_bytes = math.prod(shape) * dtype.itemsize
-    room = np.empty(num_bytes + ALIGNMENT, np.uint8)
-    first = -room.ctypes.data % ALIGNMENT
-    return room[first : first + num_bytes].view(dtype).reshape(shape)
-
-
-def _joined(columns: Mapping[str, Features], dataset: Dataset, split: str) -> Features:
-    """Joins the encoders' features of one split, which must hold the clips of its outlines."""
-    outlines = dataset.outlines(split)
-    clip_id = [outline['clip_id'] for outline in outlines]
-    segment = np.array([outline['segment'] for outline in outlines], np.int32)
-    labels = [outline['label'] for outline in outlines]
-    label = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)
-    for name, column in columns.items():
-        if column.clip_id != clip_id or column.segment.tolist() != segment.tolist():
-            raise ValueError(
-                f'the cached features of {name} are not of the clips of the data set; give --fresh '
-                'to compute them anew'
-            )
-    return Features(
-        clip_id=clip_id,
-        segment=segment,
-        label=label,
-        arrays={name: column.arrays[name] for name, column in columns.items()},
-        counts={name: count for each in columns.values() for name, count in each.counts.items()},
-    )
-
-
-def _features(name: str, block: Mapping[str, np.ndarray]) -> Features:
-    """Returns a block of one encoder as features, without the labels, of which it has none."""
-    return Features(
-        clip_id=block['clip_id'].tolist(),
-        segment=block['segment'],
-        label=np.zeros(0, np.int32),
-        arrays={name: block['features']},
-        counts={name: block['counts']} if 'counts' in block else {},
-    )
 
 
 def _clips(
@@ -496,7 +353,7 @@ def _by_clip(rows: np.ndarray, counts: Sequence[int]) -> dict[str, np.ndarray]:
     if len({*counts}) == 1 and counts[0]:
         return {'features': rows.reshape(len(counts), -1, *rows.shape[1:])}
     parts = np.split(rows, np.cumsum(counts)[:-1])
-    return {'features': _stacked([part[None] for part in parts]), 'counts': np.array(counts)}
+    return {'features': stacked([part[None] for part in parts]), 'counts': np.array(counts)}
 
 
 def _uneven(clip_ids: Sequence[str], encoder: str, counts: Sequence[int] | np.ndarray) -> str:
@@ -512,41 +369,3 @@ def _uneven(clip_ids: Sequence[str], encoder: str, counts: Sequence[int] | np.nd
 def _write_block(file: Path, columns: Mapping[str, np.ndarray]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_arrays(file, **columns)
-
-
-def _read_block(file: Path, *only: str) -> dict[str, np.ndarray]:
-    """Reads a block's columns; `only` some of them, as the features are large."""
-    try:
-        arrays = read_arrays(file, only)
-        if missing := {*(only or COLUMNS)} - {*arrays}:
-            raise ValueError(f'it has no {min(missing)}')
-        _check_block(arrays)
-        return arrays
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f'cache file {file} is missing, though every process has written its share; give a '
-            '--data_dir that all processes share'
-        ) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f'cache file {file} is corrupt ({error}); delete it and run the command again, or give '
-            '--fresh'
-        ) from error
-
-
-def _check_block(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError unless a block's columns are those of one number of clips."""
-    known = {name: array for name, array in arrays.items() if name in KINDS}
-    for name, array in known.items():
-        kind, least, most = KINDS[name]
-        if array.dtype.kind != kind or not least <= array.ndim <= most:
-            raise ValueError(f'its {name} is {array.dtype} of shape {array.shape}')
-    lengths = {name: len(array) for name, array in known.items() if array.ndim}
-    if len({*lengths.values()}) > 1:
-        raise ValueError(f'its columns differ in length: {lengths}')
-    if 'made_with' in arrays:
-        json_files.checked(arrays['made_with'].item(), {str: str})
-    if 'counts' in arrays and 'features' in arrays:
-        counts, most = arrays['counts'], arrays['features'].shape[1]
-        if counts.size and not 0 <= counts.min() <= counts.max() <= most:
-            raise ValueError(f'its counts are not all from 0 to {most}')

@@ -17,8 +17,9 @@ from avsc_jax import ensemble
 from avsc_jax.data import folds, label_kinds, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.data.sources import media_files
-from avsc_jax.input_pipeline import examples, feature_cache
+from avsc_jax.input_pipeline import examples
 from avsc_jax.input_pipeline.encoders import EncoderSpec
+from avsc_jax.input_pipeline.kept_features import Features
 from avsc_jax.models import probe
 from avsc_jax.runs import familiarity, run_folder
 from avsc_jax.runs.checkpoint import Checkpoints
@@ -163,7 +164,7 @@ def _told(folder: run_folder.RunFolder, fit: logistic.Fit, wanted: int, kind: Ki
     )
 
 
-def _readable(dataset: records.Dataset, features: feature_cache.Features) -> feature_cache.Features:
+def _readable(dataset: records.Dataset, features: Features) -> Features:
     """Leaves out clips without any features, whose files cannot be read."""
     has = np.any([features.num_rows(name) > 0 for name in features.arrays], axis=0)
     left_out = [clip for clip, there in zip(features.clip_id, has, strict=True) if not there]
@@ -171,7 +172,7 @@ def _readable(dataset: records.Dataset, features: feature_cache.Features) -> fea
     return features.kept(has)
 
 
-def _mean(features: feature_cache.Features, name: str) -> np.ndarray:
+def _mean(features: Features, name: str) -> np.ndarray:
     """Returns the mean features `[D]` of the clips that have some, float32."""
     pooled = _pooled(features, name)
     has = ~np.isnan(pooled[:, 0])
@@ -183,9 +184,7 @@ def _mean(features: feature_cache.Features, name: str) -> np.ndarray:
     return pooled[has].mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def _inputs(
-    features: feature_cache.Features, means: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _inputs(features: Features, means: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the network's inputs `[N, D]`; the mean stands where a clip has no features."""
     inputs = {}
     for name, mean in means.items():
@@ -201,7 +200,7 @@ def _inputs(
     return inputs
 
 
-def _pooled(features: feature_cache.Features, name: str) -> np.ndarray:
+def _pooled(features: Features, name: str) -> np.ndarray:
     """Returns the mean of each clip's features of an encoder `[N, D]`; NaN of a clip with none."""
     array, counts = features.arrays[name], features.num_rows(name)
     own = np.arange(array.shape[1])[None] < counts[:, None]

@@ -2,7 +2,6 @@ import json
 import os
 import re
 import shutil
-import tracemalloc
 
 import jax
 import numpy as np
@@ -11,7 +10,13 @@ from PIL import Image
 
 from avsc_jax import models, weights
 from avsc_jax.data import records, sources
-from avsc_jax.input_pipeline import encoders, feature_cache, pooling, preprocess
+from avsc_jax.input_pipeline import (
+    encoders,
+    feature_cache,
+    kept_features,
+    pooling,
+    preprocess,
+)
 from avsc_jax.runtime import files, made_with, multihost
 
 SPECS = [
@@ -283,17 +288,17 @@ BLOCK = {
 def test_a_block_of_another_shape_is_one_sentence_that_names_it(tmp_path, changed):
     block = tmp_path / 'block_00000.npz'
     files.write_arrays(block, **BLOCK, counts=np.array([3, 2]))
-    assert len(feature_cache._read_block(block)) == 6
+    assert len(kept_features.read_block(block)) == 6
     files.write_arrays(block, **BLOCK | changed)
     with pytest.raises(ValueError, match=r'\Acache file .*block_00000.npz is corrupt \(.*\Z'):
-        feature_cache._read_block(block)
+        kept_features.read_block(block)
 
 
 @pytest.mark.parametrize('content', [b'', bytes(300), b'PK\3\4' + bytes(300)])
 def test_a_block_of_zero_bytes_is_one_sentence_that_names_it(tmp_path, content):
     (tmp_path / 'block_00000.npz').write_bytes(content)
     with pytest.raises(ValueError, match=r'\Acache file .*block_00000.npz is corrupt \(.*\Z'):
-        feature_cache._read_block(tmp_path / 'block_00000.npz')
+        kept_features.read_block(tmp_path / 'block_00000.npz')
 
 
 def test_features_of_other_libraries_are_used_with_a_note_and_fresh_makes_them_anew(
@@ -487,19 +492,6 @@ def test_clips_of_unlike_length_give_their_own_rows():
     np.testing.assert_allclose(stats['std_features/one'], own.std(0), rtol=1e-5)
 
 
-def test_blocks_of_unlike_length_are_joined():
-    parts = [
-        feature_cache.Features([name], np.array([-1]), np.array([0]), {'one': numbers(1, n, 2)})
-        for name, n in (('a', 3), ('b', 5), ('c', 3))
-    ]
-    found = feature_cache.joined(parts)
-    assert found.num_rows('one').tolist() == [3, 5, 3] and found.arrays['one'].shape == (3, 5, 2)
-    np.testing.assert_array_equal(found.arrays['one'][2, :3], parts[2].arrays['one'][0])
-    assert not found.arrays['one'][0, 3:].any()
-    assert found.kept(found.label == 0).counts['one'].tolist() == [3, 5, 3]
-    assert not feature_cache.joined(parts[::2]).counts
-
-
 def test_tracks_that_differ_by_a_frame_are_cut_and_by_more_refused():
     arrays = {'one': numbers(4, 6, 2), 'two': numbers(4, 5, 3)}
     found = pooling.network_inputs({}, arrays)
@@ -576,47 +568,6 @@ def test_a_media_file_gives_what_its_record_gives(dataset, encoder_of, video):
     np.testing.assert_allclose(found['picture'], inputs(clip)['picture'], atol=0.2)
     plain = preprocess.FeatureInputs({**settings, 'pool': None}, made)(clip)['picture']
     np.testing.assert_allclose(inputs(clip)['picture'][0], (plain.mean(0) - 1) / 2, atol=1e-5)
-
-
-def blocks_of(folder, lengths, numbers=64, clips=4):
-    """Writes a block of random features for each of these numbers of rows a clip."""
-    rng, paths = np.random.default_rng(0), []
-    for k, length in enumerate(lengths):
-        columns = {
-            'clip_id': np.array([f'{k}-{n}' for n in range(clips)]),
-            'segment': np.full(clips, -1, np.int32),
-            'features': rng.standard_normal((clips, length, numbers), np.float32),
-            'made_with': np.array(json.dumps(made_with.facts())),
-            'stamps': np.zeros((clips, 3), np.int64),
-        }
-        paths.append(folder / f'{k}.npz')
-        files.write_arrays(paths[-1], **columns)
-    return paths
-
-
-def test_the_blocks_of_a_split_are_joined_in_order_whatever_their_lengths(tmp_path, small_blocks):
-    for lengths in ([5, 5, 5], [5, 3, 5], [3, 5], [4]):
-        paths = blocks_of(tmp_path, lengths)
-        joined = feature_cache._read('openl3', paths, set())
-        assert joined.num_rows('openl3').tolist() == np.repeat(lengths, 4).tolist()
-        for k, path in enumerate(paths):
-            rows = joined.arrays['openl3'][4 * k : 4 * k + 4, : lengths[k]]
-            np.testing.assert_array_equal(rows, files.read_arrays(path)['features'])
-
-
-def test_reading_and_standardising_features_needs_little_more_than_their_own_bytes(
-    tmp_path, small_blocks
-):
-    paths, settings = blocks_of(tmp_path, [50] * 40), {'inputs': {'x': 'openl3'}}
-    tracemalloc.start()
-    features = feature_cache._read('openl3', paths, set())
-    stats = pooling.measure(settings, features.arrays)
-    counts = {'openl3': features.num_rows('openl3')}
-    inputs, _ = pooling.clip_inputs(settings, features.arrays, counts, stats, overwrite=True)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 1.3 * features.arrays['openl3'].nbytes
-    assert jax.device_put(inputs['x']).unsafe_buffer_pointer() == inputs['x'].ctypes.data
 
 
 def test_features_are_standardised_in_place_only_where_nobody_else_uses_them():
