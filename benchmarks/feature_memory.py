@@ -1,90 +1,141 @@
-"""Peak memory of a training on cached features at TAU's size, beside the features themselves.
+"""Peak memory of trainings on cached features at TAU's size, beside the features themselves.
 
-    pip install -e . && python benchmarks/feature_memory.py [--clips=8646] [--json out.json]
+    pip install -e . && python benchmarks/feature_memory.py [--data_dir=DIR] [--json=out.json]
 
-Features of 96 rows of 1,024 numbers a clip are made up and cached, block by block, as an
-extraction leaves them. Another process then does what a training on standardised features does
-before its first step: it reads them, measures and standardises them, makes the network's rows, and
-places them on the device. Its peak, less what it had before, over the bytes of the features.
+The data set is that of benchmarks/outlines.py: 12,291 tiny made-up clips. OpenL3's features of its
+clips, 96 of sound and 96 of the picture, are made up and cached where a training looks for them
+(4.8 GB; DIR keeps them). Then, each in a process of its own, a training does all that comes before
+its first step: it reads the features of its splits, measures and standardises them, makes the
+network's rows, and places them on the device. Its peak, less what it had before, over the bytes of
+the features that it trains and scores on.
 """
 
 import argparse
-import dataclasses
+import importlib
 import json
 import multiprocessing
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
+import outlines
+from ml_collections import ConfigDict
 
-from avsc_jax.data.batches import Rows
-from avsc_jax.input_pipeline import examples, feature_cache, pooling
+from avsc_jax.data import sources
+from avsc_jax.input_pipeline import examples, feature_cache
+from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.runtime import made_with
 
-FRAMES, NUMBERS = 96, 1024
-SETTINGS = {'inputs': {'audio_embedding': 'openl3'}, 'pool': None}
+# What is trained -> its config, and the fold that is reported on
+CASES = {
+    'openl3_baseline:audio_video': ('openl3_baseline', 'audio_video,tau', None),
+    'openl3_baseline:early, a fold': ('openl3_baseline', 'early,tau', 0),
+    'openl3_baseline:audio': ('openl3_baseline', 'audio,tau', None),
+    'feng_fusion:weighted, means of clips': ('feng_fusion', 'weighted,tau', None),
+}
 
 
-def write(folder: Path, clips: int) -> list[Path]:
-    """Writes the cached blocks of made-up features."""
-    rng, paths = np.random.default_rng(0), []
-    drawn = rng.standard_normal((feature_cache.CLIPS_PER_BLOCK, FRAMES, NUMBERS), np.float32)
-    for first in range(0, clips, feature_cache.CLIPS_PER_BLOCK):
-        count = min(feature_cache.CLIPS_PER_BLOCK, clips - first)
-        paths.append(folder / f'block_{first:05d}.npz')
-        columns = {
-            'clip_id': np.array([str(first + k) for k in range(count)]),
-            'segment': np.full(count, -1, np.int32),
-            'features': drawn[:count] + np.float32(first % 7),
-            'made_with': np.array(json.dumps(made_with.facts())),
-            'stamps': np.zeros((count, 3), np.int64),
-        }
-        feature_cache.write_arrays(paths[-1], **columns)
-    return paths
+def settled(case: str) -> ConfigDict:
+    """Returns a case's config, with its fold."""
+    file, tokens, fold = CASES[case]
+    config = importlib.import_module(f'avsc_jax.configs.{file}').get_config(tokens)
+    with config.unlocked():
+        if fold is not None:
+            config.data.fold = fold
+    return config
 
 
-def peak_bytes(paths: list[Path]) -> int:
-    """The most memory of this process while it prepares the features, less what it had before."""
+def specs_of(config: ConfigDict) -> list[EncoderSpec]:
+    return [EncoderSpec(n, options.to_dict(), 'random:0') for n, options in config.encoders.items()]
+
+
+def write(data_dir: Path) -> None:
+    """Writes made-up features of all clips, block by block, where a training looks for them."""
+    config = settled('openl3_baseline:audio_video')
+    dataset, draw = sources.find('tfds_tau').open(config.data, data_dir), np.random.default_rng(0)
+    folder = data_dir / 'features' / dataset.name.replace('/', '-')
+    media = sources.media_files(dataset, data_dir, data_dir)
+    extraction = feature_cache._Extraction(dataset, specs_of(config), folder, data_dir, media)
+    for split in ('train', 'train_inner', 'validation', 'test'):
+        clips = [outline['clip_id'] for outline in dataset.outlines(split)]
+        stamps = extraction._stamps(split)
+        for spec in specs_of(config):
+            drawn = draw.standard_normal((32, 96, *spec.output_shape), np.float32)
+            for k, path in enumerate(extraction.files(split)[spec.name]):
+                names = clips[k * 32 : (k + 1) * 32]
+                if path.exists():
+                    continue
+                columns = {
+                    'clip_id': np.array(names),
+                    'segment': np.full(len(names), -1, np.int32),
+                    'features': drawn[: len(names)] + np.float32(k % 7),
+                    'made_with': np.array(json.dumps(made_with.facts())),
+                    'stamps': np.array(stamps[k * 32 : (k + 1) * 32], np.int64),
+                }
+                feature_cache._write_block(path, columns)
+
+
+class Unkept:
+    """A run folder's store that measures and keeps nothing on disk."""
+
+    def stats(self, measure) -> Mapping:
+        return measure()
+
+    def means(self, measure) -> Mapping:
+        return measure()
+
+
+def peak(case: str, data_dir: Path) -> tuple[int, int]:
+    """Returns the features' bytes, and the most memory that preparing them takes besides."""
+    config = settled(case)
+    dataset = sources.find('tfds_tau').open(config.data, data_dir)
     jax.device_put(np.zeros(1)).block_until_ready()
     Path('/proc/self/clear_refs').write_text('5')
     before = resident('VmHWM')
-    features = feature_cache._read('openl3', paths, set())
-    stats = pooling.measure(SETTINGS, features.arrays)
-    counts = {'openl3': features.num_rows('openl3')}
-    inputs, rows = pooling.clip_inputs(SETTINGS, features.arrays, counts, stats, overwrite=True)
-    made: Rows = examples.feature_rows(
-        dataclasses.replace(features, label=np.zeros(len(rows), np.int32)),
-        inputs,
-        rows,
+    loaded = examples.load(
+        config,
+        Unkept(),
+        dataset,
+        specs_of(config),
+        data_dir=data_dir,
+        weights_dir=data_dir,
+        media_dir=data_dir,
     )
-    jax.block_until_ready(jax.device_put(made.inputs))
-    return resident('VmHWM') - before
+    rows = [rows for rows in loaded.splits.values()]
+    jax.block_until_ready([jax.device_put({**each.inputs}) for each in rows])
+    clips = sum(len({*each.clip_id}) for each in rows)
+    size = clips * 96 * 4 * sum(spec.output_shape[0] for spec in specs_of(config))
+    return size, resident('VmHWM') - before
 
 
 def resident(field: str) -> int:
-    """A number of bytes that Linux tells of this process."""
+    """A number of bytes that Linux gives of this process."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--clips', type=int, default=8646)
+    parser.add_argument('--data_dir', type=Path, help='holds or gets the data; default: deleted')
     parser.add_argument('--json', type=Path)
     flags = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        multiprocessing.get_context('spawn').Pool(1) as pool,
-    ):
-        paths = write(Path(folder), flags.clips)
-        size = flags.clips * FRAMES * NUMBERS * 4
-        peak = pool.apply(peak_bytes, (paths,))
-    result = {'features, MB': size / 1e6, 'peak, MB': peak / 1e6, 'ratio': peak / size}
-    for name, value in result.items():
-        print(f'{name:<16}{value:>10,.2f}')
+    results = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = flags.data_dir or Path(temporary)
+        if not (folder / 'tfds_tau').exists():
+            outlines.build(folder)
+        write(folder)
+        for case in CASES:
+            spawn = multiprocessing.get_context('spawn')
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                size, most = pool.submit(peak, case, folder).result()
+            results[case] = {'features, MB': size / 1e6, 'ratio': most / size}
+            print(f'{case:<38} {size / 1e6:>7,.0f} MB of features, peak {most / size:.2f} of it')
     if flags.json:
-        flags.json.write_text(json.dumps(result, indent=2))
+        flags.json.write_text(json.dumps(results, indent=2))
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ from avsc_jax import weights
 from avsc_jax.data import folds, media, records
 from avsc_jax.data.batches import Rows
 from avsc_jax.data.sources import media_files
-from avsc_jax.input_pipeline import feature_cache, picture_size, pooling
+from avsc_jax.input_pipeline import feature_cache, kept_statistics, picture_size, pooling
 from avsc_jax.input_pipeline import media_inputs as inputs
 from avsc_jax.input_pipeline.encoders import EncoderSpec, TrainedSpec, embedding
 from avsc_jax.input_pipeline.kept_features import Features
@@ -80,6 +80,8 @@ def load(
     splits = splits_used(config)
     names, train = list(dict.fromkeys(splits.values())), config.data.get('train')
     settings, live = preprocessing(config, specs), embedded_live(config, specs)
+    folder = data_dir / 'features' / dataset.name.replace('/', '-')
+    statistics = partial(kept_statistics.kept, folder, fresh=fresh)
     rows: dict[str, Rows] = {}
     arrays: dict[str, dict[str, np.ndarray]] = {name: {} for name in names}
     counts: dict[str, np.ndarray] = {}
@@ -93,12 +95,13 @@ def load(
         encoded = encode(config, dataset, specs, live, **folders)
         stats = None
         if config.get('standardize'):
-            measured = encoded[train]
-            stats = kept.stats(lambda: pooling.measure(settings, measured.arrays, measured.counts))
+            facts = facts_of(config, dataset, settings, specs)
+            stats = kept.stats(
+                lambda: statistics(facts, lambda: measured_of(settings, encoded[train]))
+            )
         for name, features in encoded.items():
-            num_rows = {encoder: features.num_rows(encoder) for encoder in features.arrays}
             arrays[name], counts[name] = pooling.clip_inputs(
-                settings, features.arrays, num_rows, stats, overwrite=True
+                settings, features.arrays, features.all_counts, stats, overwrite=True
             )
         kept.means(lambda: means(arrays, first=train))  # for clips without sound or picture
         if 'size' not in config:
@@ -113,8 +116,12 @@ def load(
         rows[train] = inputs.rows(dataset, train, reader, arrays[train])
         prepare, embed = partial(training_only, reader.prepare_batch), embedder(config, live)
     elif not rows:
-        rows, prepare = read_live(config, kept, dataset, settings, arrays)
+        rows, prepare = read_live(config, kept, dataset, settings, arrays, statistics)
     return Loaded({part: rows[name] for part, name in splits.items()}, prepare, embed)
+
+
+def measured_of(settings: Mapping, features: Features) -> dict[str, np.ndarray]:
+    return pooling.measure(settings, features.arrays, features.counts)
 
 
 def encode(
@@ -140,6 +147,7 @@ def read_live(
     dataset: records.Dataset,
     settings: Mapping,
     arrays: Mapping[str, Mapping[str, np.ndarray]],
+    statistics: Callable[[Mapping, Callable], Mapping],
 ) -> tuple[dict[str, Rows], Callable]:
     """The rows of splits whose media are read when needed, and what prepares a batch of them."""
     train, augmentation = config.data.get('train'), config.to_dict().get('augment', {})
@@ -150,9 +158,31 @@ def read_live(
     }
     stats = None
     if reader.takes_stats:
-        batch_size = config.batch_size
-        stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
+        batch_size, facts = config.batch_size, facts_of(config, dataset, settings)
+        stats = kept.stats(
+            lambda: statistics(
+                facts | {'batch_size': batch_size},  # of which their last digits depend
+                lambda: inputs.measure(reader, rows[train], batch_size=batch_size),
+            )
+        )
     return rows, inputs.make(settings, stats, augmentation).prepare_batch
+
+
+def facts_of(
+    config: ConfigDict,
+    dataset: records.Dataset,
+    settings: Mapping,
+    specs: Sequence[EncoderSpec | TrainedSpec] = (),
+) -> dict:
+    """Returns what the statistics of training rows depend on."""
+    train = config.data.train
+    return {
+        'encoders': {spec.name: spec.key(dataset.fingerprint) for spec in specs},
+        'data': [dataset.fingerprint, train, dataset.title(train)],
+        'settings': dict(settings),
+        'augment': [*config.get('augment', {})],
+        'training_piece_s': config.get('training_piece_s'),
+    }
 
 
 def together(spec: EncoderSpec | TrainedSpec, piece_s: float) -> EncoderSpec:

@@ -43,6 +43,11 @@ class Features:
         """Returns each record's number of rows `[records]` of an encoder."""
         return self.counts.get(name, np.full(len(self.clip_id), self.arrays[name].shape[1]))
 
+    @property
+    def all_counts(self) -> dict[str, np.ndarray]:
+        """Each encoder's `num_rows`."""
+        return {name: self.num_rows(name) for name in self.arrays}
+
     def kept(self, keep: np.ndarray) -> 'Features':
         """Returns the features of the records where `keep` is true."""
         return Features(

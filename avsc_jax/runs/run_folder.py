@@ -303,7 +303,7 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(f'{error}; train the run again') from error
         try:
-            shapes.check_arrays(arrays)
+            archives.check_statistics(arrays)
         except ValueError as error:
             raise ValueError(f'{file} is corrupt ({error}); train the run again') from error
         return arrays

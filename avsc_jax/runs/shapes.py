@@ -7,8 +7,6 @@ without asking; options of networks, front ends and recipes are checked by those
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from avsc_jax.data.media.source import MAX_SAMPLE_RATE_HZ, MAX_SIDE_PX
 from avsc_jax.runtime import json_files
 from avsc_jax.runtime.options import check_numbers
@@ -102,12 +100,3 @@ def _numbers(settings: Mapping, names: Iterable[str]) -> list[tuple[str, float]]
         for name, value in parts
         for number in (value if isinstance(value, list) else [value])
     ]
-
-
-def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError unless a run's arrays are finite floats, and deviations positive."""
-    for name, array in arrays.items():
-        if array.dtype.kind != 'f' or not np.isfinite(array).all():
-            raise ValueError(f'{name} holds {array.dtype} that are not all finite numbers')
-        if name.partition('_')[0] == 'std' and not (array > 0).all():
-            raise ValueError(f'{name} holds a deviation that is not above 0')

@@ -8,7 +8,7 @@ arrays and PIECE_BYTES.
 
 import math
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -128,3 +128,12 @@ def _array(member: IO[bytes], num_bytes: int) -> np.ndarray:
         if points.max() > 0x10FFFF:
             raise ValueError('an array of text holds numbers that are no characters')
     return data.view(dtype).reshape(shape, order='F' if is_fortran else 'C')
+
+
+def check_statistics(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError unless all are finite floats, and deviations (`std...`) positive."""
+    for name, array in arrays.items():
+        if array.dtype.kind != 'f' or not np.isfinite(array).all():
+            raise ValueError(f'{name} holds {array.dtype} that are not all finite numbers')
+        if name.partition('_')[0] == 'std' and not (array > 0).all():
+            raise ValueError(f'{name} holds a deviation that is not above 0')
