@@ -59,15 +59,17 @@ class FrontEnd(NamedTuple):
       filters: `filters(sample_rate_hz, **options)`: the matrix `[bands, bins]` where the filters
         are not simply librosa's, else None.
       gives_rows: each frame of features is a row of its own, like an encoder's embedding.
-      rate_hz: the only sample rate that it is defined for; records of another are resampled.
-        None: records must have the rate that a config names.
+      resamples: records of another sample rate than a config's are resampled, and not refused.
+      is_scaled: its values lie about 0 as its network's weights expect them, and so are not
+        standardised by what is measured of the training rows.
     """
 
     function: Callable[..., Array]
     facts: Callable[..., dict] = no_facts
     filters: Callable[..., np.ndarray | None] = no_filters
     gives_rows: bool = False
-    rate_hz: int | None = None
+    resamples: bool = False
+    is_scaled: bool = False
 
 
 def _bark_filters(sample_rate_hz: int, traunmueller: bool = False, **options: Any) -> np.ndarray:
@@ -93,7 +95,8 @@ FRONT_ENDS = {
         efficientat_logmel,
         efficientat_facts,
         _efficientat_filters,
-        rate_hz=efficientat.SAMPLE_RATE_HZ,
+        resamples=True,
+        is_scaled=True,
     ),
     'yamnet_logmel': FrontEnd(yamnet_logmel, yamnet_facts, _yamnet_filters),
     'ioacas_logmel': FrontEnd(ioacas_logmel, logmel_facts, gives_rows=True),

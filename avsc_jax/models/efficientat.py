@@ -61,20 +61,21 @@ class Bottleneck(nn.Module):
     """Widens, convolves each channel, gates and narrows; with a shortcut where the shape stays."""
 
     layer: Layer
+    momentum: float
 
     @nn.compact
     def __call__(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
         kernel, wide, features, squeezes, act, stride = self.layer
         act, y, place = getattr(nn, act), x, 0
+        conv = functools.partial(_conv_norm, momentum=self.momentum, train=train)
         if wide != x.shape[-1]:
-            y, place = act(_conv_norm(y, 'block_0', wide, train=train)), 1
-        window = {'kernel': kernel, 'stride': stride, 'groups': wide}
-        y = act(_conv_norm(y, f'block_{place}', wide, train=train, **window))
+            y, place = act(conv(y, 'block_0', wide)), 1
+        y = act(conv(y, f'block_{place}', wide, kernel=kernel, stride=stride, groups=wide))
         if squeezes:
             place += 1
             gate = multiple_of_8(wide // SQUEEZE)
             y = SqueezeExcite(gate, act=nn.relu, name=f'block_{place}_conc_se_layers_0')(y)
-        y = _conv_norm(y, f'block_{place + 1}', features, train=train)
+        y = conv(y, f'block_{place + 1}', features)
         return materialize(x + y) if x.shape == y.shape else y
 
 
@@ -89,6 +90,8 @@ class EfficientAT(nn.Module, kw_only=True):
       width: factor of all channels, each of which is then a multiple of 8.
       size: bands and columns of `input_spec`; spectrograms of other sizes are taken, too.
       drop_rate: the dropout rate before the head.
+      momentum: share of the running statistics that each step of training keeps; 0.99 needs
+        hundreds of steps where they begin with random weights.
       dtype: the type of feature maps and of the arithmetic of convolutions; parameters, statistics
         and the layers after the last map are float32.
 
@@ -110,6 +113,7 @@ class EfficientAT(nn.Module, kw_only=True):
     width: float = 1.0
     size: tuple[int, int] = (128, 1000)
     drop_rate: float = 0.2
+    momentum: float = 0.99
     dtype: Any = jnp.float32
 
     @property
@@ -131,15 +135,15 @@ class EfficientAT(nn.Module, kw_only=True):
         def scaled(channels: int) -> int:
             return multiple_of_8(channels * self.width)
 
+        conv = functools.partial(_conv_norm, momentum=self.momentum, train=train)
         x, out = x.astype(self.dtype), {}
-        stem = {'kernel': 3, 'stride': 2}
-        x = nn.hard_swish(_conv_norm(x, 'features_0', scaled(STEM), train=train, **stem))
+        x = nn.hard_swish(conv(x, 'features_0', scaled(STEM), kernel=3, stride=2))
         out['features_0'] = x
         for number, layer in enumerate(LAYERS, 1):
             own = layer._replace(wide=scaled(layer.wide), features=scaled(layer.features))
-            x = Bottleneck(own, name=f'features_{number}')(x, train=train)
+            x = Bottleneck(own, self.momentum, name=f'features_{number}')(x, train=train)
             out[f'features_{number}'] = x
-        x = nn.hard_swish(_conv_norm(x, 'features_16', LAST * x.shape[-1], train=train))
+        x = nn.hard_swish(conv(x, 'features_16', LAST * x.shape[-1]))
         out['pooled'] = x.mean(axis=(1, 2), dtype=jnp.float32)
         embedding = nn.hard_swish(Linear(scaled(HIDDEN), name='classifier_2')(out['pooled']))
         out['embedding'] = embedding
@@ -149,11 +153,11 @@ class EfficientAT(nn.Module, kw_only=True):
         return Linear(self.num_classes, name='head')(x), out
 
 
-def _conv_norm(x, name, features, *, kernel=1, stride=1, groups=1, train):
+def _conv_norm(x, name, features, *, kernel=1, stride=1, groups=1, momentum, train):
     """Applies a convolution and its norm, as submodules `NAME_0` and `NAME_1`."""
     window = ((kernel, kernel), (stride, stride))
     x = Conv(features, *window, kernel // 2, groups, name=f'{name}_0')(x)
-    return BatchNorm(momentum=0.99, epsilon=1e-3, name=f'{name}_1')(x, train=train)
+    return BatchNorm(momentum=momentum, epsilon=1e-3, name=f'{name}_1')(x, train=train)
 
 
 def _convolution_of_one(value: np.ndarray) -> np.ndarray:
