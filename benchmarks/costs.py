@@ -26,6 +26,7 @@ SYSTEMS = (
     ('hitachi_audio', 'regnetx_064'),
     ('hitachi_audio', 'resnest50d'),
     ('hitachi_audio', 'tf_efficientnet_b1_ns'),
+    ('efficientat_audio', 'mn10_as'),
     ('hitachi_image', 'regnetx_064'),
     ('hitachi_image', 'resnest50d'),
     ('hitachi_image', 'hrnet_w18'),
@@ -38,7 +39,7 @@ SYSTEMS = (
     ('ioacas_image', 'tf_efficientnetv2_s'),
     ('ioacas_image', 'swin_tiny'),
     ('ioacas_fusion', 'resnet50,logmel'),
-    ('late_fusion', 'clip_vit_l14+yamnet,attention'),
+    ('late_fusion', 'clip_vit_l14+mn10_as,attention'),
 )
 CHECKED = ('resnet18', 'regnetx_002', 'swin_tiny_patch4_window7_224')
 

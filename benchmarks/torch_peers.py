@@ -1,10 +1,16 @@
-"""timm, open_clip and torchvision beside a CPU torch, for the benchmarks and for the parity tests.
+"""timm, open_clip, torchvision and EfficientAT beside a CPU torch, for benchmarks and parity tests.
 
 It lies here because a script finds what lies beside it; the tests' conftest files add this folder
 to the path.
 """
 
+import contextlib
 import functools
+import importlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +44,35 @@ def import_torchvision() -> ModuleType:
     import torchvision
 
     return torchvision
+
+
+def import_efficientat(module: str) -> ModuleType:
+    """A module of fschmid56/EfficientAT, such as 'models.mn.model', from a clone of it.
+
+    Raises:
+      LookupError: the variable AVSC_EFFICIENTAT names no clone.
+    """
+    clone = os.environ.get('AVSC_EFFICIENTAT')
+    if not clone or not Path(clone, 'models/mn').is_dir():
+        raise LookupError(
+            f'AVSC_EFFICIENTAT is {clone!r}; it must be the folder of a clone of '
+            'https://github.com/fschmid56/EfficientAT'
+        )
+    clone = str(Path(clone).absolute())
+    define_operators()
+    if 'torchaudio' not in sys.modules:
+        # Its compiled part loads beside no CPU torch, and mel filters need Python alone.
+        spec = importlib.util.find_spec('torchaudio')
+        stub = ModuleType('torchaudio')
+        stub.__path__ = list(spec.submodule_search_locations) if spec else []
+        sys.modules['torchaudio'] = stub
+    # its modules are found from its folder, where it also opens files as it is imported
+    sys.path.insert(0, clone)
+    try:
+        with contextlib.chdir(clone):
+            return importlib.import_module(module)
+    finally:
+        sys.path.remove(clone)
 
 
 @functools.cache

@@ -49,12 +49,15 @@ PROBED = dict(
     clip_vit_l14=dict(width=64, patch_size=8, image_size=64),
     tf_efficientnet_lite0=dict(channel_multiplier=0.25, image_size=64),
     yamnet=dict(width=0.25),
+    mn10_as=dict(width=0.1),
     openl3_audio=dict(widths=(4, 8, 16, 32), embedding_size=384, hop_s=1.0),
     openl3_image=dict(widths=(4, 8, 16, 32), embedding_size=128, input_shape=(64, 64, 3)),
 )
 
 # Encoders that are classifiers, and give their tags unless they are told not to.
-WITHOUT_HEAD = {name: dict(num_classes=0) for name in ('tf_efficientnet_lite0', 'yamnet')}
+WITHOUT_HEAD = {
+    name: dict(num_classes=0) for name in ('tf_efficientnet_lite0', 'yamnet', 'mn10_as')
+}
 
 
 class TokenError(ValueError):

@@ -3,17 +3,17 @@
 Paper: none; the network is that of Okazaki et al. 2021, Table 1, with other encoders.
 Expect: not known on TAU.
 Needs: TAU (python -m tfds_tau.build --config=clips) and the encoders' weights; else the demo data.
-Command: python -m avsc_jax.main --config=configs/late_fusion.py:clip_vit_l14+yamnet,tau
-Try it: python -m avsc_jax.main --config=configs/late_fusion.py:clip_vit_l14+yamnet,demo
+Command: python -m avsc_jax.main --config=configs/late_fusion.py:clip_vit_l14+mn10_as,tau
+Try it: python -m avsc_jax.main --config=configs/late_fusion.py:clip_vit_l14+mn10_as,demo
 """
 
 from avsc_jax.configs import common
 
 VARIANTS = {
     'encoders': (
-        'clip_vit_l14+yamnet',
+        'clip_vit_l14+mn10_as',
         'clip_rn50x4+clip_rn101+clip_vit_b32',  # C04's
-        'clip_vit_l14+openl3_audio+yamnet',
+        'clip_vit_b32+openl3_audio+yamnet',
         *common.PROBED,
     ),
     'frames': {

@@ -26,6 +26,7 @@ NEEDS = dict(
     ioacas_audio={'': ('sound',)},
     ioacas_image={'': ('picture',)},
     ioacas_fusion={'': ('sound', 'picture')},
+    efficientat_audio={'': ('sound',)},
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
     late_fusion={'': ()},  # what the files hold, too

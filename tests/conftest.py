@@ -96,6 +96,11 @@ TINY = {
     ),
     'hitachi_audio': ('', {}, dict(model=REGNET, size=(64, 48), epochs=2)),
     'hitachi_image': ('', {}, dict(model=REGNET, size=(32, 32), epochs=2)),
+    'efficientat_audio': (
+        '',
+        {},
+        dict(model=dict(name='mn01_as', momentum=0.5), size=(32, 64), epochs=2, batch_size=8),
+    ),
     'ioacas_audio': (
         'resnet1d,logmel',
         {},

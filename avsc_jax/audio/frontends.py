@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from avsc_jax.audio import efficientat
+from avsc_jax.audio.efficientat import efficientat_facts, efficientat_logmel
 from avsc_jax.audio.hitachi import hitachi_facts, hitachi_logmel
 from avsc_jax.audio.ioacas import (
     BANDS,
@@ -27,6 +29,7 @@ from avsc_jax.types import Array
 __all__ = [
     'FRONT_ENDS',
     'FrontEnd',
+    'efficientat_logmel',
     'hitachi_logmel',
     'ioacas_bark',
     'ioacas_logmel',
@@ -56,12 +59,17 @@ class FrontEnd(NamedTuple):
       filters: `filters(sample_rate_hz, **options)`: the matrix `[bands, bins]` where the filters
         are not simply librosa's, else None.
       gives_rows: each frame of features is a row of its own, like an encoder's embedding.
+      resamples: records of another sample rate than a config's are resampled, and not refused.
+      is_scaled: its values lie about 0 as its network's weights expect them, and so are not
+        standardised by what is measured of the training rows.
     """
 
     function: Callable[..., Array]
     facts: Callable[..., dict] = no_facts
     filters: Callable[..., np.ndarray | None] = no_filters
     gives_rows: bool = False
+    resamples: bool = False
+    is_scaled: bool = False
 
 
 def _bark_filters(sample_rate_hz: int, traunmueller: bool = False, **options: Any) -> np.ndarray:
@@ -76,9 +84,20 @@ def _yamnet_filters(sample_rate_hz: int) -> np.ndarray:
     return mel_filters()
 
 
+def _efficientat_filters(sample_rate_hz: int) -> np.ndarray:
+    return efficientat.mel_filters()
+
+
 FRONT_ENDS = {
     'hitachi_logmel': FrontEnd(hitachi_logmel, hitachi_facts),
     'openl3_mel256': FrontEnd(openl3_mel256, openl3_facts),
+    'efficientat_logmel': FrontEnd(
+        efficientat_logmel,
+        efficientat_facts,
+        _efficientat_filters,
+        resamples=True,
+        is_scaled=True,
+    ),
     'yamnet_logmel': FrontEnd(yamnet_logmel, yamnet_facts, _yamnet_filters),
     'ioacas_logmel': FrontEnd(ioacas_logmel, logmel_facts, gives_rows=True),
     'ioacas_bark': FrontEnd(ioacas_bark, bark_facts, _bark_filters, gives_rows=True),

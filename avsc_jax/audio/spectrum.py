@@ -105,6 +105,30 @@ def mel_matrix(sample_rate_hz: int, window: int, num_mels: int, htk: bool = Fals
     )
 
 
+@lru_cache(maxsize=8)
+def straight_mel_matrix(
+    sample_rate_hz: int, window: int, num_mels: int, low_hz: float, high_hz: float
+) -> np.ndarray:
+    """Returns filters `[M, F]` over HTK's mel scale, with peaks of 1 and straight sides over mels.
+
+    TensorFlow's and Kaldi's filters are such ones. The sides of librosa's are straight over
+    frequencies. The lowest bin is left out, as TensorFlow does; Kaldi's filters begin above it.
+
+    Source: tf.signal.linear_to_mel_weight_matrix; torchaudio.compliance.kaldi.get_mel_banks.
+    """
+
+    def mel(hz):
+        return 1127.0 * np.log1p(hz / 700.0)
+
+    bins = mel(np.linspace(0, sample_rate_hz / 2, window // 2 + 1))[None]
+    edges = np.linspace(mel(low_hz), mel(high_hz), num_mels + 2)
+    low, centre, high = (edges[k : k + num_mels, None] for k in range(3))
+    sides = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
+    filters = np.maximum(0, sides)
+    filters[:, 0] = 0
+    return filters.astype(np.float32)
+
+
 def mel_facts(bands: int, sample_rate_hz: int, *, htk: bool) -> dict:
     """Describes the filters of `mel_matrix` in the words of `librosa.filters.mel`."""
     scale = {'htk': htk, 'norm': None if htk else 'slaney'}

@@ -3,12 +3,10 @@
 Source: Plakal and Ellis 2019, tensorflow/models, research/audioset/yamnet (params.py, features.py).
 """
 
-from functools import lru_cache
-
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.audio.spectrum import filter_bands, slices
+from avsc_jax.audio.spectrum import filter_bands, slices, straight_mel_matrix
 from avsc_jax.types import Array, Float
 
 SAMPLE_RATE_HZ = 16000
@@ -72,24 +70,9 @@ def yamnet_logmel(
     return jnp.log(filter_bands(magnitude, mel_filters()) + OFFSET)[..., None]
 
 
-@lru_cache(maxsize=1)
 def mel_filters() -> np.ndarray:
-    """Returns the filters `[64, 257]`: triangles over the HTK mel scale, with peaks of 1.
-
-    Source: tf.signal.linear_to_mel_weight_matrix. Their sides are straight over mels, and so not
-    over frequencies like librosa's; the lowest bin is left out.
-    """
-
-    def mel(hz):
-        return 1127.0 * np.log1p(hz / 700.0)
-
-    bins = mel(np.linspace(0, SAMPLE_RATE_HZ / 2, FFT // 2 + 1))[None]
-    edges = np.linspace(mel(LOW_HZ), mel(HIGH_HZ), BANDS + 2)
-    low, centre, high = (edges[k : k + BANDS, None] for k in range(3))
-    sides = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre))
-    filters = np.maximum(0, sides)
-    filters[:, 0] = 0
-    return filters.astype(np.float32)
+    """Returns the filters `[64, 257]`."""
+    return straight_mel_matrix(SAMPLE_RATE_HZ, FFT, BANDS, LOW_HZ, HIGH_HZ)
 
 
 def yamnet_facts(sample_rate_hz: int) -> dict:

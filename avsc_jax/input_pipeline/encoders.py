@@ -14,10 +14,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from avsc_jax import models, weights
+from avsc_jax.audio.efficientat import WINDOW_S
 from avsc_jax.data import media
 from avsc_jax.data.batches import few_sizes
 from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
+from avsc_jax.models.efficientat import PUBLISHED as EFFICIENTAT
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime import compiler, compiling
 from avsc_jax.runtime.options import check_numbers
@@ -31,6 +33,7 @@ READING: dict[str, dict[str, Any]] = {
     'openl3_audio': {'version': '0.3.1', 'hop_s': 0.1, 'centre': True, 'max_windows': None},
     'openl3_image': {'frames': None},
     'yamnet': {'hop_s': 0.48, 'gain': None},
+    **{name: {'window_s': WINDOW_S, 'hop_s': WINDOW_S} for name in EFFICIENTAT},
 }
 READING |= {
     name: {'piece_s': 10.0, 'sample_rate_hz': 48000, 'mono': 'silent', 'pieces_together': 1}
@@ -52,6 +55,7 @@ class EncoderSpec:
         For its pictures: `frames`, the rule that picks them from a clip's video file at their
         native size; None takes the frames of the record.
         For YAMNet: `hop_s` from patch to patch, and `gain`, see `YAMNetWindows`.
+        For EfficientAT: `window_s` and `hop_s`, see `EfficientATWindows`.
         For a front end: `piece_s`, the length of the pieces that sound is cut into,
         `sample_rate_hz`, `mono` (the second channel of mono sound is 'silent', or a 'duplicate' of
         the first) and `pieces_together`, how many pieces side by side make one item. Its other

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from avsc_jax.audio import frontends
+from avsc_jax.audio.resample import resampled
 from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import label_kinds, media, stored_pictures
 from avsc_jax.data.batches import Rows, Stream, epoch_order, few_sizes
@@ -85,7 +86,6 @@ class SpectrogramInputs(SoundInputs):
       augmentation: operation -> its settings.
     """
 
-    takes_stats = True
     takes: Takes = 'audio'
     fields: tuple[str, ...] = ('audio',)  # of a record
 
@@ -99,6 +99,8 @@ class SpectrogramInputs(SoundInputs):
         self._waveform, self._spectrum = _chosen(augmentation or {}, WAVEFORM, SPECTRUM)
         self._front_end = frontends.make(**settings['front_end'])
         self._rate = settings['front_end']['sample_rate_hz']
+        about = frontends.find(settings['front_end']['name'])
+        self._resamples, self.takes_stats = about.resamples, not about.is_scaled
         self._length = round(settings['piece_s'] * self._rate)
         self.item = jax.ShapeDtypeStruct((self._length, 2), np.float32)
         self._jitted = jax.jit(self.prepare)
@@ -118,16 +120,24 @@ class SpectrogramInputs(SoundInputs):
 
     def count(self, outline: Mapping) -> int:
         """Returns the number of a record's pieces, of which the last may be padded."""
-        if outline['sample_rate'] != self._rate:
+        rate = outline['sample_rate']
+        if rate != self._rate and not self._resamples:
             raise ValueError(
-                f'{outline["clip_id"]} has {outline["sample_rate"]} Hz, the config wants '
+                f'{outline["clip_id"]} has {rate} Hz, the config wants '
                 f'{self._rate} Hz; build the data from files of that rate'
             )
-        return media.num_pieces(outline['num_samples'], self._length)
+        return media.num_pieces(outline['num_samples'] * self._rate // rate, self._length)
 
-    def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
-        start = part * self._length
-        return {'audio': padded(records.sound(index, start, start + self._length), self._length)}
+    def read(
+        self, records: Records, index: int, part: int, outline: Mapping | None = None
+    ) -> dict[str, np.ndarray]:
+        start, stop = part * self._length, (part + 1) * self._length
+        if outline is None or outline['sample_rate'] == self._rate:
+            return {'audio': padded(records.sound(index, start, stop), self._length)}
+        # pieces are cut of what is resampled as a whole, as `items` does
+        sound = records.sound(index, 0, outline['num_samples'])
+        whole = resampled(sound, outline['sample_rate'], self._rate)
+        return {'audio': padded(whole[start:stop], self._length)}
 
     def items(self, record: Mapping) -> np.ndarray:
         """Returns the pieces `[T, N, 2]` of the record's sound, whatever its sample rate."""
@@ -206,7 +216,9 @@ class FrameInputs(RowInputs):
         """Returns the number of a record's rows: its frames, or one if `pictures` is given."""
         return 1 if self._pictures else outline['num_frames']
 
-    def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
+    def read(
+        self, records: Records, index: int, part: int, outline: Mapping | None = None
+    ) -> dict[str, np.ndarray]:
         if not self._pictures:
             return self._read(records.frame(index, part))
         each = [self._read(frame) for frame in self._together(records[index])]
@@ -312,8 +324,9 @@ def rows(
     label = label_kinds.stacked(labels, len(dataset.classes), dataset.kind)[record]
 
     def load(row: int) -> dict[str, np.ndarray]:
-        read = inputs.read(records, int(record[row]), int(part[row]))
-        read |= {name: array[record[row]] for name, array in (beside or {}).items()}
+        of = int(record[row])
+        read = inputs.read(records, of, int(part[row]), outlines[of])
+        read |= {name: array[of] for name, array in (beside or {}).items()}
         return read | {'label': label[row]}
 
     return Rows(

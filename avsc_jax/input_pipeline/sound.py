@@ -1,4 +1,4 @@
-"""Cuts sound into pieces side by side, and into the windows of OpenL3."""
+"""Cuts sound into pieces side by side, and into the windows of encoders."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -8,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.audio import frontends, level, openl3, yamnet
+from avsc_jax.audio import efficientat, frontends, level, openl3, yamnet
 from avsc_jax.audio.resample import resampled
 from avsc_jax.data import media
 from avsc_jax.data.sources.source import CLIP_S
 from avsc_jax.input_pipeline.transform import Takes, Transform
+from avsc_jax.models.efficientat import PUBLISHED as EFFICIENTAT
 from avsc_jax.runtime import nearest
 from avsc_jax.types import Array
 
 # Front ends whose frames are cached like an encoder's embeddings; they have no weights.
 FRONT_ENDS = {name: end.function for name, end in frontends.FRONT_ENDS.items() if end.gives_rows}
 SPARE_S = 0.5  # by which a clip of ten seconds may be longer and count as one
+EFFICIENTAT_WINDOW_S = (0.32, 60.0)  # 32 columns at least; a minute takes 8 MB
 NOTICEABLE = 0.05  # of a piece; less added or left out is not worth a note
 
 
@@ -243,8 +245,60 @@ class YAMNetWindows:
         return [note for note, holds in notes.items() if holds]
 
 
+class EfficientATWindows:
+    """The transform from a record's sound to EfficientAT's spectrograms; see `transform.Transform`.
+
+    Args:
+      reading: `window_s` and `hop_s` of the windows. A remainder that is new for half a hop at most
+        is left out; zeros complete the last window.
+    """
+
+    takes: Takes = 'audio'
+
+    def __init__(self, reading: Mapping[str, Any]):
+        self._window_s, hop_s = float(reading['window_s']), float(reading['hop_s'])
+        rate, (shortest, longest) = efficientat.SAMPLE_RATE_HZ, EFFICIENTAT_WINDOW_S
+        self._window, self._hop = round(self._window_s * rate), round(hop_s * rate)
+        if not shortest <= self._window_s <= longest or self._hop < 1:
+            raise ValueError(
+                f'window_s is {self._window_s:g} and hop_s {hop_s:g}; windows must last '
+                f'{shortest:g} to {longest:g} s, with a hop above 0'
+            )
+        self.item = jax.ShapeDtypeStruct((self._window, 1), np.float32)
+        self.prepare = partial(efficientat.efficientat_logmel, sample_rate_hz=rate)
+        self.facts = {
+            'sample_rate_hz': rate,
+            'channels': 'their mean',
+            'window': {'samples': self._window, 'hop_s': hop_s},
+            'windows': '1 + max(0, round((samples - window) / hop)), a half to even',
+            'last': 'completed by zeros',
+            'front_end': frontends.facts('efficientat_logmel', sample_rate_hz=rate),
+        }
+
+    def items(self, record: Mapping) -> list[np.ndarray]:
+        """Returns windows `[N, 1]` of the channels' mean."""
+        mono = record['audio'].mean(axis=1)
+        sound = resampled(mono, record['sample_rate'], efficientat.SAMPLE_RATE_HZ)
+        more = max(0, round((len(sound) - self._window) / self._hop))
+        whole = padded(sound, self._window + more * self._hop)
+        every = np.lib.stride_tricks.sliding_window_view(whole, self._window)
+        return list(every[:: self._hop, :, None])
+
+    def notes(self, record: Mapping) -> list[str]:
+        """Says what a user should know about how a clip was read."""
+        audio, rate = record['audio'], record['sample_rate']
+        wanted, is_short = efficientat.SAMPLE_RATE_HZ, len(audio) < self._window_s * rate
+        notes = {
+            f'sound of {rate} Hz is resampled to {wanted} Hz': rate != wanted,
+            f'sound of less than {self._window_s:g} s is completed by zeros': is_short,
+            'the sound is silent': not audio.any(),
+        }
+        return [note for note, holds in notes.items() if holds]
+
+
 # Encoders of sound -> the transform from a record's sound to the windows that they take.
 SOUND_WINDOWS: dict[str, Callable[[Mapping[str, Any]], Transform]] = {
     'openl3_audio': OpenL3Windows,
     'yamnet': YAMNetWindows,
+    **dict.fromkeys(EFFICIENTAT, EfficientATWindows),
 }

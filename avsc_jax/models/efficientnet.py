@@ -59,7 +59,7 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, 'B H W K'], *, train: bool) -> Float[Array, 'B H2 W2 K2']:
         conv = functools.partial(_conv_norm, tensorflow=self.tensorflow, train=train)
         window = {'kernel': self.kernel, 'stride': self.stride}
-        inner = _multiple_of_8(self.expansion * x.shape[-1])
+        inner = multiple_of_8(self.expansion * x.shape[-1])
         if self.kind == 'plain':
             y = self.act(conv(x, 'conv', 'bn1', self.features, **window))
         elif self.kind == 'fused':
@@ -111,7 +111,7 @@ class EfficientNet(Backbone, kw_only=True):
         self, images: Float[Array, 'B H W K'], *, train: bool = False
     ) -> tuple[Float[Array, 'B C'], dict[str, Array]]:
         def scaled(features):
-            return _multiple_of_8(self.channel_multiplier * features)
+            return multiple_of_8(self.channel_multiplier * features)
 
         conv = functools.partial(_conv_norm, tensorflow=self.tensorflow, train=train)
         x, stem = self.checked(images), scaled(self.stem_features)
@@ -146,7 +146,7 @@ def _conv_norm(x, conv, norm, features, *, kernel=1, stride=1, groups=1, tensorf
     return BatchNorm(epsilon=1e-3 if tensorflow else 1e-5, name=norm)(x, train=train)
 
 
-def _multiple_of_8(channels):
+def multiple_of_8(channels):
     """Returns the nearest multiple of 8 that is not more than a tenth smaller.
 
     Source: `round_filters` of the authors' code.

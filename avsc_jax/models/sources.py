@@ -25,7 +25,8 @@ class Source:
     """A published set of weights.
 
     Attributes:
-      url: the publisher's file; None where no hash of it is known for certain.
+      url: the publisher's file. Where no hash of it is known, the first download is recorded, and
+        later ones must equal it.
       sha256: of the publisher's file.
       git_sha1: of the publisher's file as a git blob.
       hub: the same weights as safetensors: owner, repository and file on huggingface.co.
@@ -129,4 +130,24 @@ def openl3(kind: str, git_sha1: str) -> Source:
         crop_fraction=224 / 256,
         mean=(0.0, 0.0, 0.0) if of_pictures else None,
         std=(1.0, 1.0, 1.0) if of_pictures else None,
+    )
+
+
+def efficientat(file: str) -> Source:
+    """Returns the source of one of EfficientAT's files, trained on AudioSet by distillation.
+
+    Source: Schmid et al. 2023; models/mn/model.py of the repository has the addresses.
+    """
+    return Source(
+        publisher='fschmid56/EfficientAT',
+        licence='MIT',
+        url=f'https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/{file}',
+        sha256=None,
+        hub=None,
+        image_size=None,
+        resize=None,
+        interpolation=None,
+        crop=None,
+        mean=None,
+        std=None,
     )

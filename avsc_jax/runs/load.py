@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from avsc_jax import models
+from avsc_jax.audio import frontends
 from avsc_jax.data.sources.source import CLIP_S
 from avsc_jax.input_pipeline import media_inputs, system
 from avsc_jax.input_pipeline.encoders import Encoder, EncoderSpec, embedding
@@ -127,7 +128,9 @@ def _stats(run: RunFolder, settings: Mapping, model: nn.Module) -> dict[str, np.
     Raises:
       ValueError: it is not that of the network's inputs.
     """
-    if not (settings.get('standardize') or 'front_end' in settings):
+    named = settings.get('front_end', {}).get('name')
+    is_scaled = named is None or frontends.find(named).is_scaled
+    if is_scaled and not settings.get('standardize'):
         return None
     stats, spec = run.stats(), model.input_spec
     specs = spec if isinstance(spec, Mapping) else {'image': spec}

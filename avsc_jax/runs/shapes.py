@@ -55,7 +55,7 @@ RANGES = {  # of numbers in preprocessing.json that memory or time depends on
     'size': (1, MAX_SIDE_PX), 'canvas': (1, MAX_SIDE_PX), 'sample_rate_hz': (1, MAX_SAMPLE_RATE_HZ),
     'frames_per_row': (1, 1_000_000), 'hop_s': (1e-3, 3600.0),
 }  # fmt: skip
-OF_SOUND = ('piece_s', 'sample_rate_hz', 'hop_s')  # options of front ends and encoders
+OF_SOUND = ('piece_s', 'sample_rate_hz', 'hop_s', 'window_s')  # options of front ends and encoders
 MAX_ARRAY_BYTES = 1 << 28  # of stats.npz and means.npz, which hold means of single features
 
 

@@ -221,6 +221,8 @@ def _fetched(source: Source, published: Path) -> Path:
         if wrong := _wrong(published, source):
             published.unlink()
             raise OSError(f'{source.url} was not kept: {wrong}; give the same command again')
+        if not (source.sha256 or source.git_sha1):
+            _compare_with_first(source.url, published)
         return published
     published.parent.mkdir(parents=True, exist_ok=True)
     with locked(published):
@@ -349,6 +351,15 @@ def _fetch_from_hub(source: Source, path: Path) -> Path:
     url = source.addresses[-1]
     first_download.write(path, url=url, revision=revision or None, sha256=sha256)
     return path
+
+
+def _compare_with_first(url: str, path: Path) -> None:
+    """Records the first download of a file; removes a later one that differs from it."""
+    sha256 = fingerprint(path)
+    if wrong := first_download.difference(path, sha256):
+        path.unlink()
+        raise OSError(f'{url} was not kept: {wrong}')
+    first_download.write(path, url=url, revision=None, sha256=sha256)
 
 
 def _facts_of_hub(folder: Path, file: str) -> tuple[str, str]:

@@ -22,6 +22,7 @@ LAST_NORM = re.compile(
     r'(layer\d+|branches_\d+|incre_modules_\d+)_\d+/bn[23]/scale'
     r'|s\d+_b\d+/conv3/bn/scale'
     r'|fuse_layers_\d+_\d+(_\d+)?_1/scale'
+    r'|features_(3|[5689]|1[0245])/block_[23]_1/scale'
 )
 LAST_NORM_SCALE = 0.1
 MAX_VALUES = 1 << 30  # four gigabytes; a ViT-L/14 has 3e8

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from avsc_jax.audio import frontends
 from avsc_jax.data import media
 from avsc_jax.input_pipeline import media_inputs, preprocess, sound
 from avsc_jax.input_pipeline.encoders import EncoderSpec
@@ -97,6 +98,58 @@ def test_spectra_are_the_same_in_training_predict_and_exported_systems(length_s,
     exported = prepared(SystemInput(made).items(clip))
     np.testing.assert_allclose(made(clip), trained, atol=1e-4)
     np.testing.assert_allclose(exported, trained, atol=1e-4)
+
+
+def test_sound_of_any_rate_is_trained_on_as_predict_hears_it_where_the_front_end_resamples():
+    own = {'name': 'efficientat_logmel', 'sample_rate_hz': 32000}
+    made = media_inputs.make({'piece_s': 0.5, 'front_end': own, 'size': (128, 50)})
+    assert not made.takes_stats
+    for rate in (44100, 32000):
+        clip = record(1.2, rate=rate)
+        stored = Stored(clip)
+        assert made.count(stored.outline) == 2
+        parts = [made.read(stored, 0, k, stored.outline)['audio'] for k in range(2)]
+        np.testing.assert_array_equal(parts, made.items(clip))
+        rows = np.asarray(made.prepare_batch(None, {'audio': np.stack(parts)})['image'])
+        expected = frontends.efficientat_logmel(np.stack(parts), sample_rate_hz=32000)
+        np.testing.assert_allclose(rows, expected, atol=1e-6)  # resized to the size that it has
+        np.testing.assert_allclose(made(clip), rows, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('length_s', 'windows', 'hop_s', 'count'),
+    [
+        (10.0, {}, 10.0, 1), (10.4, {}, 10.0, 1), (0.2, {}, 10.0, 1), (26.0, {}, 10.0, 3),
+        (3.0, {'window_s': 1.0, 'hop_s': 1.0}, 1.0, 3),
+        (2.4, {'window_s': 2, 'hop_s': 0.5}, 0.5, 2),
+    ],
+)  # fmt: skip
+def test_efficientat_s_windows_leave_out_half_a_hop_at_most(length_s, windows, hop_s, count):
+    spec = EncoderSpec('mn10_as', {'num_classes': 0, **windows}, 'random:0')
+    assert spec.output_shape == (1280,) and spec.takes == 'audio'
+    clip = record(length_s, rate=32000)
+    items, mono = spec.transform.items(clip), clip['audio'].mean(axis=1)
+    length = spec.transform.item.shape[0]
+    assert len(items) == count and {item.shape for item in items} == {(length, 1)}
+    for k, item in enumerate(items):
+        own = mono[round(k * hop_s * 32000) :][:length]
+        np.testing.assert_array_equal(item[: len(own), 0], own)
+        assert not item[len(own) :].any()
+
+
+def test_efficientat_s_windows_say_what_they_do_to_sound():
+    spec = EncoderSpec('mn10_as', {'num_classes': 0}, 'random:0')
+    quiet = record(1.0) | {'audio': np.zeros((RATE, 2), np.float32)}
+    assert spec.transform.notes(quiet) == [
+        'sound of 48000 Hz is resampled to 32000 Hz',
+        'sound of less than 10 s is completed by zeros',
+        'the sound is silent',
+    ]
+    for wrong in ({'window_s': 0.3}, {'window_s': 86400.0}, {'hop_s': 0.0}):
+        with pytest.raises(
+            ValueError, match=r'windows must last 0\.32 to 60 s, with a hop above 0'
+        ):
+            spec.replace(**wrong).check()
 
 
 @pytest.mark.parametrize('length_s', [0.3, 0.97, 2.5, 9.97])

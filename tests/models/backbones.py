@@ -13,12 +13,13 @@ SIDE = 64  # of the golden files' pictures
 LARGER = (
     'tf_efficientnet_b1_ns', 'tf_efficientnet_b5', 'efficientnet_b5', 'efficientnetv2_s',
     'hrnet_w18', 'clip_vit_b16', 'clip_vit_l14', 'clip_vit_l14_336', 'clip_vit_b16_text',
-    'clip_vit_l14_text', 'clip_vit_l14_336_text',
+    'clip_vit_l14_text', 'clip_vit_l14_336_text', 'mn02_as', 'mn04_as', 'mn05_as', 'mn20_as',
+    'mn30_as', 'mn40_as',
 )  # fmt: skip
 
 
 class Live(NamedTuple):
-    """Pictures on which a network is compared with timm's own, with all gradients if in `train`."""
+    """Pictures on which a network is compared with its peer, with all gradients if in `train`."""
 
     height: int
     width: int
@@ -35,7 +36,9 @@ class Backbone:
       outputs: shapes of all that it answers to its own input, without the batch.
       side: of the pictures of pretraining; 0 for what takes no pictures.
       leaves: tensors of the source -> paths of our variables.
-      modules: timm's whose outputs are compared; ours have `_` for `.`, and `_0` ... for a list.
+      peer: whose network is the reference of goldens and of `live`: 'timm' or 'efficientat'.
+      channels: of the pictures.
+      modules: the peer's whose outputs are compared; ours have `_` for `.`, `_0` ... for a list.
       channels_last: these are [B, H, W, K] in timm too.
       name: of the network, where the key is not it (small ones, made by `options`).
       timm_options, options: of timm's network and of ours.
@@ -50,6 +53,8 @@ class Backbone:
     outputs: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     leaves: Mapping[str, str] = dataclasses.field(default_factory=dict)
     side: int = 224
+    peer: str = 'timm'
+    channels: int = 3
     modules: tuple[str, ...] = ()
     channels_last: bool = False
     name: str | None = None
@@ -127,6 +132,21 @@ def text_tower(parameters: int, width: int) -> Backbone:
     return Backbone(parameters, {'tokens': (77, width), 'embedding': (width,)}, side=0)
 
 
+MN_MODULES = tuple(f'features.{n}' for n in range(16))
+
+
+def mn(
+    parameters: int, stages: tuple[int, ...], pooled: int, embedding: int, **more: Any
+) -> Backbone:
+    """A network of EfficientAT, by the channels of its stages: 2, 2, 3, 4, 2 and 3 maps."""
+    maps = [(c, s) for c, s, n in zip(stages, MN_STRIDES, MN_MAPS, strict=True) for _ in range(n)]
+    outputs = {f'features_{n}': (128 // s, -(-1000 // s), c) for n, (c, s) in enumerate(maps)}
+    outputs |= {'pooled': (pooled,), 'embedding': (embedding,)}
+    own = {'classes': 527, 'peer': 'efficientat', 'channels': 1, 'modules': MN_MODULES}
+    return Backbone(parameters, outputs, side=0, options={'drop_rate': 0.0}, **own, **more)
+
+
+MN_STRIDES, MN_MAPS = (2, 4, 8, 16, 16, 32), (2, 2, 3, 4, 2, 3)
 BACKBONES = {
     'resnet18': Backbone(
         11_181_642,
@@ -359,4 +379,39 @@ BACKBONES = {
         },
         side=0,
     ),
+    # With all 527 classes 4,876,831, the 4.88 million of the README; and 0.983, 1.43, 17.91, 39.09
+    # and 68.43 million of mn04, mn05, mn20, mn30 and mn40. It tells none of mn01 and mn02.
+    'mn10_as': mn(
+        4_214_554,
+        (16, 24, 40, 80, 112, 160),
+        960,
+        1280,
+        leaves={
+            'features.0.0.weight': 'params/features_0_0/kernel',
+            'features.1.block.1.1.running_mean': 'batch_stats/features_1/block_1_1/mean',
+            'features.4.block.2.conc_se_layers.0.fc1.weight': (
+                'params/features_4/block_2_conc_se_layers_0/conv_reduce/kernel'
+            ),
+            'features.15.block.3.0.weight': 'params/features_15/block_3_0/kernel',
+            'features.16.1.bias': 'params/features_16_1/bias',
+            'classifier.2.weight': 'params/classifier_2/kernel',
+            'classifier.5.bias': 'params/head/bias',
+        },
+        golden='slow',
+        live=(Live(128, 1000), Live(97, 131, train=True)),
+    ),
+    'mn01_as': mn(
+        57_090,
+        (8, 8, 8, 8, 16, 16),
+        96,
+        128,
+        golden='answers',
+        live=(Live(64, 96, train=True),),
+    ),
+    'mn02_as': mn(191_826, (8, 8, 8, 16, 24, 32), 192, 256),
+    'mn04_as': mn(718_378, (8, 16, 16, 32, 48, 64), 384, 512),
+    'mn05_as': mn(1_099_842, (8, 16, 24, 40, 56, 80), 480, 640),
+    'mn20_as': mn(16_585_250, (32, 48, 80, 160, 224, 320), 1920, 2560),
+    'mn30_as': mn(37_100_570, (48, 72, 120, 240, 336, 480), 2880, 3840),
+    'mn40_as': mn(65_779_746, (64, 96, 160, 320, 448, 640), 3840, 5120),
 }

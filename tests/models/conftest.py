@@ -1,9 +1,11 @@
 """timm's networks as the reference of ours: the same weights, pictures and labels, drawn by name.
 
 `make_goldens.py` beside this file writes what timm answers to small pictures into `goldens/`; the
-default tests compare with those files, and the tests marked `parity` with timm itself.
+default tests compare with those files, and the tests marked `parity` with timm itself. EfficientAT
+stands for timm where a row says so: its own code, in a clone that AVSC_EFFICIENTAT names.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -37,6 +39,7 @@ RESIDUAL_END = re.compile(
     r'blocks\.(0\.1\.bn1|[12]\.[1-9]\d*\.bn2|\d+\.[1-9]\d*\.bn3)\.weight'
     r'|layer\d\.\d+\.bn3\.weight|s\d\.b\d+\.conv3\.bn\.weight'
     r'|stage\d\.\d\.(branches\.\d\.\d\.bn2|fuse_layers\.[\d.]*\.1)\.weight'
+    r'|features\.\d+\.block\.[23]\.1\.weight'
 )
 
 
@@ -57,22 +60,41 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def pictures(rows: int = ROWS, height: int = SIDE, width: int = SIDE) -> np.ndarray:
+def pictures(
+    rows: int = ROWS, height: int = SIDE, width: int = SIDE, channels: int = 3
+) -> np.ndarray:
     """Random colours, the same in patches of 4 by 4 and a little noise on top."""
     draw = np.random.default_rng(0)
-    coarse = draw.standard_normal((rows, -(-height // 4), -(-width // 4), 3))
+    coarse = draw.standard_normal((rows, -(-height // 4), -(-width // 4), channels))
     images = coarse.repeat(4, axis=1).repeat(4, axis=2)[:, :height, :width]
     return (images + 0.3 * draw.standard_normal(images.shape)).astype(np.float32)
 
 
-def timm_network(name: str, **options) -> Any:
-    """timm's network with drawn weights and statistics, and their shapes by name.
+def pictures_of(name: str, *shape: int) -> np.ndarray:
+    """Pictures with the channels of a network; see `pictures`."""
+    rows, height, width = shape or (ROWS, SIDE, SIDE)
+    return pictures(rows, height, width, BACKBONES[name].channels)
+
+
+def peer_network(name: str) -> Any:
+    """The untrained network of timm or of EfficientAT that goes by our name."""
+    row = BACKBONES[name]
+    if row.peer == 'timm':
+        options = {'num_classes': NUM_CLASSES, **row.timm_options}
+        return torch_peers.create_timm(row.name or name, **options)
+    source, width = torch_peers.import_efficientat('models.mn.model'), int(name[2:4]) / 10
+    with contextlib.redirect_stdout(None):  # it prints the network
+        network = source.get_model(num_classes=NUM_CLASSES, width_mult=width)
+    network.classifier[4].p = 0.0  # of the dropout
+    return network
+
+
+def timm_network(name: str) -> Any:
+    """The peer's network with drawn weights and statistics, and their shapes by name.
 
     It computes in float64, for in float32 its own rounding would be half of what is compared.
     """
-    row = BACKBONES[name]
-    options = {'num_classes': NUM_CLASSES, **row.timm_options, **options}
-    network = torch_peers.create_timm(row.name or name, **options)
+    network = peer_network(name)
     import torch
 
     shapes = {}
@@ -127,6 +149,8 @@ def by_timm(name: str, images: np.ndarray, *, train: bool = True) -> tuple[dict,
     answer = {}
 
     def keep(key, value):
+        if isinstance(value, tuple):  # EfficientAT's, logits and features
+            value = value[0]
         if isinstance(value, list):
             for index, one in enumerate(value):
                 keep(f'{key}_{index}', one)
@@ -149,6 +173,7 @@ def by_timm(name: str, images: np.ndarray, *, train: bool = True) -> tuple[dict,
     if train:
         mode = 'train'
         logits = smoothed(network)(x)
+        logits = logits[0] if isinstance(logits, tuple) else logits
         keep('train/logits', logits)
         torch.nn.functional.cross_entropy(logits, torch.arange(len(x)) % NUM_CLASSES).backward()
         for key, parameter in network.named_parameters():
@@ -335,7 +360,7 @@ def agrees_with_golden() -> Callable[..., None]:
     def check(name, *, train=True):
         theirs, shapes = read_golden(GOLDENS / f'{name}.npz')
         theirs = {k: v for k, v in theirs.items() if train or k.startswith('eval')}
-        assert_agree(summaries(by_us(name, shapes, pictures(), train=train)), theirs)
+        assert_agree(summaries(by_us(name, shapes, pictures_of(name), train=train)), theirs)
 
     return check
 
@@ -345,7 +370,7 @@ def agrees_with_timm() -> Callable[..., None]:
     """Compares our network of a name with timm's, on pictures of any size, every value."""
 
     def check(name, height, width, *, rows=2, train=False):
-        images = pictures(rows, height, width)
+        images = pictures_of(name, rows, height, width)
         theirs, shapes = by_timm(name, images, train=train)
         assert_agree(by_us(name, shapes, images, train=train), theirs)
 

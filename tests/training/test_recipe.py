@@ -269,7 +269,7 @@ def test_a_setting_that_the_network_cannot_take_is_a_sentence(changes, sentence)
 
 TRAINED = (
     *('clip_fusion', 'hitachi_audio', 'hitachi_image', 'ioacas_audio', 'ioacas_image'),
-    *('ioacas_fusion', 'feng_fusion', 'openl3_baseline', 'hou_dual_stream'),
+    *('ioacas_fusion', 'feng_fusion', 'openl3_baseline', 'hou_dual_stream', 'efficientat_audio'),
 )
 EVERYTHING = dict(
     precision='bfloat16',

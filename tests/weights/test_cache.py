@@ -141,6 +141,26 @@ def test_a_file_that_only_git_names_is_verified_by_that_name(server, tmp_path, m
     assert not list((tmp_path / 'w').iterdir())
 
 
+def test_a_file_without_a_stated_hash_must_equal_its_first_download(server, tmp_path, monkeypatch):
+    file = server.folder / 'mn10.pt'
+    file.write_bytes(CONTENT)
+    source = dataclasses.replace(weights.SOURCES['mn10_as'], url=f'{server.url}/mn10.pt')
+    monkeypatch.setitem(weights.SOURCES, 'mn10_as', source)
+    path = weights.download('mn10_as', tmp_path / 'w')
+    record = path.with_name('mn10_as.pt.download.json')
+    facts = {'url': source.url, 'revision': None, 'sha256': HASH}
+    assert json.loads(record.read_text())['content'] == facts
+    assert weights.download('mn10_as', tmp_path / 'w').read_bytes() == CONTENT
+    path.write_bytes(b'my own')
+    with pytest.raises(ValueError, match=rf'but the first download from {source.url} had {HASH};'):
+        weights.download('mn10_as', tmp_path / 'w')
+    path.unlink()
+    file.write_bytes(b'something else')
+    with pytest.raises(OSError, match=rf'mn10\.pt was not kept: .* had {HASH}; put back the first'):
+        weights.download('mn10_as', tmp_path / 'w')
+    assert [*(tmp_path / 'w').iterdir()] == [record]
+
+
 @pytest.fixture
 def hub(server, monkeypatch):
     """The local server in place of huggingface.co, for weights whose hash is not known."""
