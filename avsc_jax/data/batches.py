@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import grain.python as grain
 import numpy as np
 
 from avsc_jax.types import Kind
@@ -88,6 +87,8 @@ def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Ite
     Decoders (Pillow, soundfile, array_record) release the interpreter lock, so threads use all
     cores and share memory; the order does not depend on their number.
     """
+    import grain.python as grain  # takes a quarter of a second, and predict has no need of it
+
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
     return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
 

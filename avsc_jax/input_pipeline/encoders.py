@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,6 +25,7 @@ from avsc_jax.runtime.options import check_numbers
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
+ITEMS_OF_CLIP = 12  # pictures; most other counts take calls of the same size
 CACHE_FORMAT = 4  # increase it when features change for the same spec
 
 # Options of how clips are read for an encoder, with their defaults; others are the network's.
@@ -227,6 +229,8 @@ class Encoder:
       devices: default all of this process; each encodes its part of the items.
     """
 
+    _ahead: Future | None = None  # see compile_ahead
+
     def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
         mesh = self._spread(spec, devices)
         model = models.create_model(spec.name, **spec.network)
@@ -285,6 +289,13 @@ class Encoder:
           ValueError: a picture has not the network's size, as those of `items` have.
         """
         self._check(items)
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            ahead.result()
+        return self._encoded(items, of)
+
+    def _encoded(self, items: Sequence[np.ndarray], of: int) -> np.ndarray:
+        """Encodes items by calls of the sizes that `of` of them take."""
         parts, embeddings = [], []
         for size in sorted({item.shape for item in items}):
             places = [i for i, item in enumerate(items) if item.shape == size]
@@ -305,6 +316,14 @@ class Encoder:
             by_item = np.asarray(output).reshape(length, -1, *output.shape[1:])
             rows |= zip(places, by_item, strict=False)  # the rest is padding
         return np.concatenate([rows[place] for place in range(len(items))])
+
+    def compile_ahead(self) -> None:
+        """Compiles for the items of a lone clip in a thread; the first call waits for it."""
+        item = self.transform.item
+        zeros = [np.zeros(item.shape, item.dtype)] * self._lengths(ITEMS_OF_CLIP)[0]
+        thread = ThreadPoolExecutor(1)
+        self._ahead = thread.submit(self._encoded, zeros, len(zeros))
+        thread.shutdown(wait=False)
 
     def _lengths(self, count: int) -> list[int]:
         """Returns the sizes of the calls that encode a count of items."""
