@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from avsc_jax import models, weights
 from avsc_jax.audio.efficientat import WINDOW_S
 from avsc_jax.data import media
-from avsc_jax.data.batches import few_sizes
+from avsc_jax.data.batches import call_sizes
 from avsc_jax.input_pipeline.sound import FRONT_ENDS, SOUND_WINDOWS, FrontEndPieces
 from avsc_jax.input_pipeline.transform import OpenL3Pictures, Squares, Transform
 from avsc_jax.models.efficientat import PUBLISHED as EFFICIENTAT
@@ -26,6 +27,7 @@ from avsc_jax.runtime.options import check_numbers
 
 FRAMES_PER_CALL = 64  # on each device
 WINDOWS_PER_CALL = 16
+ITEMS_OF_CLIP = 12  # pictures; most other counts take calls of the same size
 CACHE_FORMAT = 4  # increase it when features change for the same spec
 
 # Options of how clips are read for an encoder, with their defaults; others are the network's.
@@ -231,6 +233,8 @@ class Encoder:
       devices: default all of this process; each encodes its part of the items.
     """
 
+    _ahead: Future | None = None  # see compile_ahead
+
     def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
         mesh = self._spread(spec, devices)
         model = models.create_model(spec.name, **spec.network)
@@ -282,33 +286,55 @@ class Encoder:
         """Encodes items to float32 `[T, D]`; those of one size share batches.
 
         Args:
-          of: the number of items that other calls have; fewer are padded to the same shape, so
-            that the last ones of many compile nothing anew.
+          of: the number of items that other calls have; fewer take shapes of those, so that the
+            last ones of many compile nothing anew.
 
         Raises:
           ValueError: a picture has not the network's size, as those of `items` have.
         """
         self._check(items)
-        share = -(-max(len(items), of) // self._num_devices)
-        length = min(self.items_per_call, few_sizes(share) * self._num_devices)
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            ahead.result()
+        return self._encoded(items, of)
+
+    def _encoded(self, items: Sequence[np.ndarray], of: int) -> np.ndarray:
+        """Encodes items by calls of the sizes that `of` of them take."""
         parts, embeddings = [], []
         for size in sorted({item.shape for item in items}):
             places = [i for i, item in enumerate(items) if item.shape == size]
-            for start in range(0, len(places), length):
-                part = places[start : start + length]
+            for length in self._lengths(max(len(places), of)):
+                if not places:  # calls that only the `of` others need
+                    break
+                part, places = places[:length], places[length:]
                 batch = np.zeros((length, *size), items[part[0]].dtype)
                 batch[: len(part)] = [items[i] for i in part]
                 batch = jax.device_put(batch, self._sharding)
                 embeddings.append(self._encode(self._variables, self._prepare(batch)))
-                parts.append(part)
+                parts.append((part, length))
                 # The host makes the next batch while the device works on this one; no third waits.
                 embeddings[-2:-1] = jax.device_get(embeddings[-2:-1])
         rows: dict[int, np.ndarray] = {}
-        for places, output in zip(parts, embeddings, strict=True):
+        for (places, length), output in zip(parts, embeddings, strict=True):
             # a front end gives several rows of each item
             by_item = np.asarray(output).reshape(length, -1, *output.shape[1:])
             rows |= zip(places, by_item, strict=False)  # the rest is padding
         return np.concatenate([rows[place] for place in range(len(items))])
+
+    def compile_ahead(self) -> None:
+        """Compiles for the items of a lone clip in a thread; the first call waits for it."""
+        item = self.transform.item
+        zeros = [np.zeros(item.shape, item.dtype)] * self._lengths(ITEMS_OF_CLIP)[0]
+        thread = ThreadPoolExecutor(1)
+        self._ahead = thread.submit(self._encoded, zeros, len(zeros))
+        thread.shutdown(wait=False)
+
+    def _lengths(self, count: int) -> list[int]:
+        """Returns the sizes of the calls that encode a count of items."""
+        share = -(-count // self._num_devices)
+        most = self.items_per_call // self._num_devices
+        sizes = call_sizes(share, most, per_call=compiler.call_rows())
+        return [size * self._num_devices for size in sizes]
 
     def _check(self, items: Sequence[np.ndarray]) -> None:
         if not isinstance(self.spec, EncoderSpec) or self.spec.takes == 'audio':

@@ -18,7 +18,7 @@ from avsc_jax.audio import frontends
 from avsc_jax.audio.resample import resampled
 from avsc_jax.augment import image, spectrogram
 from avsc_jax.data import label_kinds, media, stored_pictures
-from avsc_jax.data.batches import Rows, Stream, epoch_order, few_sizes
+from avsc_jax.data.batches import Rows, Stream, call_sizes, epoch_order
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images, picture_size
 from avsc_jax.input_pipeline.sound import (
@@ -28,7 +28,7 @@ from avsc_jax.input_pipeline.sound import (
     stereo_pieces,
 )
 from avsc_jax.input_pipeline.transform import Takes
-from avsc_jax.runtime import options
+from avsc_jax.runtime import compiler, options
 from avsc_jax.types import Array
 
 Batch = dict[str, Array]
@@ -426,14 +426,15 @@ def prepared(
 def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
     """Yields parts of arrays `[N, ...]` with the number of their rows; the rest of a part is zeros.
 
-    Parts are as long as a power of two, and `most` at most; see `few_sizes`.
+    Parts have few lengths, `most` at most; see `batches.call_sizes`.
     """
     (total,) = {len(array) for array in jax.tree.leaves(rows)}
-    length = min(most, few_sizes(total))
-    for start in range(0, total, length):
+    start = 0
+    for length in call_sizes(total, most, per_call=compiler.call_rows()):
         count = min(length, total - start)
         part = jax.tree.map(operator.itemgetter(slice(start, start + count)), rows)
         yield jax.tree.map(partial(_filled_up, length), part), count
+        start += count
 
 
 def _filled_up(length: int, array: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ import flax.linen as nn
 import jax
 
 from avsc_jax.models.fold_batchnorm import fold_batchnorm as fold_batchnorm
-from avsc_jax.models.rules import Rules
+from avsc_jax.models.rules import Rules, same
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime import nearest
 from avsc_jax.runtime.options import check_names, check_numbers
@@ -231,7 +231,7 @@ def rules_of(model: nn.Module) -> Rules:
     if not hasattr(file, 'RULES'):
         family = type(model).__module__.rpartition('.')[2]
         raise ValueError(f'no weights are published for {family}: nothing to convert')
-    return Rules(file.RULES, getattr(file, 'IGNORE', ()), getattr(file, 'renamed', dict))
+    return Rules(file.RULES, getattr(file, 'IGNORE', ()), getattr(file, 'renamed', same))
 
 
 def _constructors() -> dict[str, Callable[..., nn.Module]]:

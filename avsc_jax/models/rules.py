@@ -42,6 +42,11 @@ class Rule:
         return tuple(match.expand(path) for path in paths) if match else ()
 
 
+def same(state: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Renames nothing."""
+    return state
+
+
 class Rules(NamedTuple):
     """The rules of a network's conversion, the names to ignore, and a renaming before them.
 
@@ -52,7 +57,7 @@ class Rules(NamedTuple):
 
     rules: tuple[Rule, ...]
     ignore: tuple[str, ...] = ()
-    renamed: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = dict
+    renamed: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]] = same
 
 
 def convolution(source: str, path: str) -> tuple[Rule, ...]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -17,7 +18,7 @@ from avsc_jax.input_pipeline import system
 from avsc_jax.input_pipeline.encoders import EncoderSpec
 from avsc_jax.input_pipeline.preprocess import FeatureInputs
 from avsc_jax.models import clip_tokens, clip_vit, clip_zero_shot
-from avsc_jax.predict import class_texts
+from avsc_jax.predict import class_texts, kept_texts
 from avsc_jax.predict.class_texts import ENCODER, PROMPT
 from avsc_jax.predict.embeddings import encoder_options
 from avsc_jax.predict.member import Member
@@ -79,12 +80,21 @@ def zero_shot(
     token_ids = _token_ids(names, templates)
     if download and not origin:
         weights.download_all([seen.name], folder)
-    seen, read = (_with_weights(spec, folder, origin) for spec in (seen, read))
-    embedded = unit_mean(_encoded(read, token_ids, folder), len(templates))
+    with ThreadPoolExecutor(1) as thread:
+        if seen.name in clip_vit.MODELS:
+            thread.submit(clip_vit.flax_clip)  # an import of 0.7 s, while the file is hashed
+        seen, read = (_with_weights(spec, folder, origin) for spec in (seen, read))
+        opening = thread.submit(seen.make, folder)
+        known = [read.to_json(), token_ids.tolist(), len(templates)]
+        kernel = kept_texts.kept(
+            known, lambda: _head(_encoded(read, token_ids, folder), len(templates))
+        )
+        encoder = opening.result()
+    encoder.compile_ahead()
     model = models.create_model(
-        'clip_zero_shot', encoder=seen.name, width=embedded.shape[1], num_classes=len(names)
+        'clip_zero_shot', encoder=seen.name, width=kernel.shape[0], num_classes=len(names)
     )
-    variables = clip_zero_shot.text_head(embedded)
+    variables = {'params': {'head': {'kernel': jnp.asarray(kernel)}}}
     settings = READING | {'encoders': [seen.to_json()]}
     facts = [settings, read.to_json(), names, templates]
     title = f'zero-shot {seen.name}'
@@ -93,7 +103,7 @@ def zero_shot(
         title,
         model,
         variables,
-        FeatureInputs(settings, [seen.make(folder)]),
+        FeatureInputs(settings, [encoder]),
         names,
         hashed=lambda: hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
         system=lambda: system.System(
@@ -115,6 +125,12 @@ def unit_mean(embeddings: np.ndarray, count: int) -> Array:
     """Averages the unit vectors of each `count` rows `[C count, D]`, to unit vectors `[C, D]`."""
     units = clip_zero_shot.unit(jnp.asarray(embeddings))
     return clip_zero_shot.unit(units.reshape(-1, count, units.shape[1]).mean(axis=1))
+
+
+def _head(embeddings: np.ndarray, count: int) -> np.ndarray:
+    """Returns the head's kernel `[D, C]` for the embeddings of `count` sentences a class."""
+    variables = clip_zero_shot.text_head(unit_mean(embeddings, count))
+    return np.asarray(variables['params']['head']['kernel'], order='C')
 
 
 def _specs(encoder: str) -> tuple[EncoderSpec, EncoderSpec]:
@@ -161,10 +177,10 @@ def _token_ids(names: Sequence[str], templates: Sequence[str]) -> np.ndarray:
 def _encoded(spec: EncoderSpec, token_ids: np.ndarray, folder: Path) -> np.ndarray:
     """Encodes token ids `[N, 77]` to `[N, D]`, some at a time: all calls have one shape."""
     tower = models.create_model(spec.name, **spec.options)
-    variables = weights.load(tower, spec.name, spec.weights, folder)
-    encode = compiling.told(jax.jit(tower.apply), spec.name)
+    variables = jax.device_put(weights.load(tower, spec.name, spec.weights, folder))
+    encode = compiling.told(jax.jit(lambda *given: tower.apply(*given)[0]), spec.name)
     size = min(TEXTS_PER_CALL, len(token_ids))
     padded = np.zeros((-(-len(token_ids) // size) * size, token_ids.shape[1]), np.int32)
     padded[: len(token_ids)] = token_ids
-    parts = [encode(variables, part)[0] for part in padded.reshape(-1, size, padded.shape[1])]
+    parts = [encode(variables, part) for part in padded.reshape(-1, size, padded.shape[1])]
     return np.concatenate(parts)[: len(token_ids)]

@@ -24,16 +24,33 @@ def keep() -> None:
     """
     if jax.config.values['jax_compilation_cache_dir']:
         return
-    folder = Path('~/.cache/avsc_jax/compiled').expanduser() / _processor()
-    with contextlib.suppress(OSError):
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-        if not _is_own(folder):
-            return
+    if folder := _folder('compiled'):
         # a damaged or foreign entry is compiled again, which nobody needs to know
         warnings.filterwarnings('ignore', message='Error (reading|writing) persistent compilation')
         jax.config.update('jax_compilation_cache_dir', str(folder))
         jax.config.update('jax_compilation_cache_max_size', MOST_BYTES)
         jax.config.update('jax_persistent_cache_min_compile_time_secs', LEAST_S)
+
+
+def beside(name: str) -> Path | None:
+    """Returns a folder for what else commands keep; None where `keep` keeps no programs.
+
+    Args:
+      name: of the folder, which is the user's alone, and of this kind of processor.
+    """
+    values = jax.config.values
+    programs = _folder('compiled') if values['jax_enable_compilation_cache'] else None
+    is_kept = programs and values['jax_compilation_cache_dir'] == str(programs)
+    return _folder(name) if is_kept else None
+
+
+def _folder(name: str) -> Path | None:
+    """Makes a folder in the user's cache; None if that cannot be, or others can write into it."""
+    with contextlib.suppress(OSError, RuntimeError):  # a user may have no home
+        folder = Path('~/.cache/avsc_jax').expanduser() / name / _processor()
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        return folder if _is_own(folder) else None
+    return None
 
 
 def _is_own(folder: Path) -> bool:

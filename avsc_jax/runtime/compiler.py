@@ -22,6 +22,11 @@ def options(*, training: bool) -> dict[str, str]:
     }
 
 
+def call_rows() -> int:
+    """Returns what a network's call costs besides its rows, in rows; see batches.call_sizes."""
+    return 1 if jax.default_backend() == 'cpu' else 16
+
+
 def once() -> dict[str, int]:
     """Returns `compiler_options` for a function that is called once: it is compiled faster.
 

@@ -24,6 +24,7 @@ from avsc_jax.weights.weight_files import (
     fingerprint,
     git_fingerprint,
     is_converted,
+    opened,
     read,
 )
 
@@ -156,7 +157,7 @@ def convert_file(
       >>> sorted(variables)
       ['batch_stats', 'params']
     """
-    state = read(path, entry=entry)
+    state = opened(path, entry=entry)
     try:
         return convert_for(model, state, head=head, key=key, prefix=prefix)
     except ValueError as error:

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
+from avsc_jax.weights.lazy import float32_copy
+
 
 def refused_type(name: str, kind: str) -> ValueError:
     """Returns the error for a tensor of numbers that are no weights by themselves."""
@@ -20,8 +22,7 @@ def as_float32(name: str, value: np.ndarray) -> np.ndarray:
     """
     if not jnp.issubdtype(value.dtype, jnp.floating) or value.dtype.itemsize < 2:
         raise refused_type(name, str(value.dtype))
-    with np.errstate(over='ignore'):
-        weight = value.astype(np.float32)
+    weight = float32_copy(value)
     if not np.isfinite(weight).all():
         bad = value[~np.isfinite(weight)]
         raise ValueError(

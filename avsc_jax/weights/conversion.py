@@ -13,6 +13,7 @@ from flax import traverse_util
 from avsc_jax import models
 from avsc_jax.models.rules import Rule, Rules
 from avsc_jax.runtime import compiler
+from avsc_jax.weights import lazy
 from avsc_jax.weights.checks import as_float32
 
 NAMES_PER_LIST = 8  # in an error message
@@ -86,7 +87,7 @@ def convert_for(
     if head == 'drop':
         new = _new_head(model, key) if any(path.startswith(HEAD) for path in expected) else {}
         expected = {path: shape for path, shape in expected.items() if path not in new}
-        state = {name: value for name, value in state.items() if not _is_of_head(name, rules)}
+        state = lazy.without(state, lambda name: _is_of_head(name, rules))
     try:
         leaves = apply(rules, ignore, state, expected)
     except ValueError as error:
@@ -119,8 +120,8 @@ def apply(
       ValueError: a name meets neither one pattern of `ignore` nor exactly one rule, or paths are
         missing or of the wrong shape; one message lists all. Or a value is no finite float.
     """
-    leaves, names, unexpected, misshaped = {}, {}, [], []
-    for name, value in state.items():
+    leaves, names, unexpected, misshaped, broken = {}, {}, [], [], []
+    for name in state:
         if any(re.fullmatch(pattern, name) for pattern in ignore):
             continue
         matches = [(rule, paths) for rule in rules if (paths := rule.match(name))]
@@ -130,11 +131,17 @@ def apply(
             unexpected.append(name)
             continue
         ((rule, _),) = matches
+        value = state[name]  # perhaps read from the file now
         parts = [value] if len(paths) == 1 else np.array_split(np.atleast_1d(value), len(paths))
         for path, part in zip(paths, parts, strict=True):
             leaves[path], names[path] = rule.layout(part), name
             if expected is not None and leaves[path].shape != expected[path]:
                 misshaped.append(f'{name} {value.shape} for {path} {expected[path]}')
+                continue
+            try:  # at once: the file's own array need not stay in memory
+                leaves[path] = as_float32(name, leaves[path])
+            except ValueError as error:  # told after names and shapes, of which it may come
+                broken.append(error)
     missing = [path for path in expected or () if path not in leaves]
     if missing or unexpected or misshaped:
         lists = {'missing': missing, 'unexpected': unexpected, 'wrong shape': misshaped}
@@ -142,9 +149,10 @@ def apply(
             'these are not the weights of this network: '
             + '; '.join(f'{kind}: {_some(each)}' for kind, each in lists.items())
         )
-    floats = {path: as_float32(names[path], leaf) for path, leaf in leaves.items()}
-    _check_variances(names, floats)
-    return floats
+    if broken:
+        raise broken[0]
+    _check_variances(names, leaves)
+    return leaves
 
 
 def _check_variances(names: Mapping[str, str], leaves: Mapping[str, np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """Weights files: reading all formats, writing safetensors, and their hashes."""
 
+import functools
 import hashlib
 import json
 import zipfile
@@ -13,12 +14,15 @@ import safetensors.numpy
 from flax import traverse_util
 
 from avsc_jax.runtime import archives, nearest
-from avsc_jax.runtime.files import whole
+from avsc_jax.runtime.files import stamp, whole
 from avsc_jax.weights.checks import refused_type
 from avsc_jax.weights.h5_files import HDF5, read_h5, read_h5_gz
+from avsc_jax.weights.lazy import LazyArrays
 from avsc_jax.weights.torch_files import read_torch
 
 HEADER_ENTRY = 'avsc_jax'
+# Hashing more takes longer than a tick of the clock of stamps: what is written later has another.
+REMEMBERED_BYTES = 1 << 26
 MAX_HEADER_BYTES = 1 << 24  # of safetensors: a hundred times that of a network of a thousand arrays
 
 WEB_PAGE = 'a web page; download the file itself'
@@ -61,6 +65,11 @@ def read(path: str | Path, *, entry: str | None = None) -> dict[str, np.ndarray]
       >>> state['bias'].tolist()
       [0.0, 0.0, 0.0]
     """
+    return dict(opened(path, entry=entry))
+
+
+def opened(path: str | Path, *, entry: str | None = None) -> Mapping[str, np.ndarray]:
+    """Opens a weights file like `read`; arrays of safetensors are read when they are asked for."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -140,7 +149,20 @@ def fingerprint(path: str | Path) -> str:
       ...     fingerprint(path)[:8]
       'e3b0c442'
     """
-    with Path(path).open('rb') as file:
+    path = Path(path)
+    if path.stat().st_size < REMEMBERED_BYTES:
+        return _sha256(path)
+    return _remembered_sha256(path.resolve(), tuple(stamp(path)))
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered_sha256(path: Path, stamp: tuple[int, ...]) -> str:
+    """Returns a file's hash; that of a large one is made once, while its stamp stays the same."""
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
@@ -207,25 +229,27 @@ def _check_header(path: Path) -> None:
         )
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def _read_safetensors(path: Path) -> Mapping[str, np.ndarray]:
     _check_header(path)
     with safetensors.safe_open(path, 'numpy') as file:
         kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
     for name, kind in kinds.items():
         if not kind.startswith(('F64', 'F32', 'F16', 'BF16', 'I', 'U', 'BOOL')):
             raise refused_type(name, kind)
-    state = safetensors.numpy.load_file(path)
-    return {
-        name: value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
-        for name, value in state.items()
-    }
+
+    def load(name: str) -> np.ndarray:
+        with safetensors.safe_open(path, 'numpy') as file:  # maps the file for no longer
+            value = file.get_tensor(name)
+        return value.astype(np.float32) if value.dtype == ml_dtypes.bfloat16 else value
+
+    return LazyArrays(kinds, load)
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     return archives.read_arrays(path)
 
 
-_READERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+_READERS: dict[str, Callable[[Path], Mapping[str, np.ndarray]]] = {
     '.safetensors': _read_safetensors,
     '.npz': _read_npz,
     '.h5': read_h5,

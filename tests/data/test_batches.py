@@ -5,8 +5,8 @@ import pytest
 
 from avsc_jax.data.batches import (
     Stream,
+    call_sizes,
     epoch_order,
-    few_sizes,
     num_batches,
     one_ahead,
     read_ahead,
@@ -116,7 +116,17 @@ def test_the_next_batch_is_made_while_one_is_used():
     assert list(found) == [2]
 
 
-def test_sizes_of_batches_are_powers_of_two():
-    sizes = [few_sizes(count) for count in range(1, 257)]
-    assert {*sizes} == {2**k for k in range(9)}
-    assert all(count <= size < 2 * count for count, size in enumerate(sizes, 1))
+@pytest.mark.parametrize('per_call', [1, 16])
+def test_calls_have_few_sizes_and_little_padding(per_call):
+    for count in range(1, 300):
+        sizes = call_sizes(count, 64, per_call=per_call)
+        assert sizes == sorted(sizes, reverse=True)
+        assert {*sizes} <= ({4, 16, 64} if count > 1 else {1})
+        assert sum(sizes) - sizes[-1] < count <= sum(sizes)  # no call is all padding
+        whole = -(-count // 64) * (64 + per_call)  # as calls of one size cost
+        assert sum(size + per_call for size in sizes) <= whole
+
+
+def test_the_twelve_pictures_of_a_clip_need_no_padding():
+    assert call_sizes(12, 64) == call_sizes(12, 16) == [4, 4, 4]
+    assert call_sizes(8 * 12, 64) == [64, 16, 16]
