@@ -222,7 +222,7 @@ def as_onnx(
 
     try:
         # it prints its progress
-        with _arithmetic_of('cuda'), contextlib.redirect_stdout(io.StringIO()):
+        with _arithmetic_of('onnx'), contextlib.redirect_stdout(io.StringIO()):
             model = to_onnx(
                 function,
                 [(batch or 'B', *rows[each].shape[1:]) for each in names],
@@ -241,7 +241,7 @@ def as_onnx(
 
 @contextlib.contextmanager
 def _arithmetic_of(platform: str) -> Iterator[None]:
-    """Traces networks as for this platform: on a CPU, grouped convolutions are many operators."""
+    """Traces networks as for this platform: on a CPU, a convolution may be many operators."""
     original, jax.default_backend = jax.default_backend, lambda: platform
     try:
         yield

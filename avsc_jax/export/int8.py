@@ -15,14 +15,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax import lax
 from ml_collections import ConfigDict
 
 from avsc_jax.data import sources
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.export import command
 from avsc_jax.input_pipeline.system import Items, Network, System
-from avsc_jax.layers import conv_cpu
 from avsc_jax.models.fold_batchnorm import fold_batchnorm
 from avsc_jax.predict import dataset
 from avsc_jax.predict.predictor import Predictor
@@ -110,8 +108,7 @@ def quantized(
         options = runtime.SessionOptions()
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(plain)
-        with _convolutions_only():
-            content = command.as_onnx(to_onnx, name, _folded(network), clips[0], None)
+        content = command.as_onnx(to_onnx, name, _folded(network), clips[0], None)
         _session(content, options)
         of = Counter(node.op_type for node in onnx.load(plain).graph.node)
         # weights of 7 bits: sums of products of 8 overflow on processors without VNNI
@@ -220,20 +217,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
-
-
-@contextlib.contextmanager
-def _convolutions_only() -> Iterator[None]:
-    """Traces 1x1 convolutions as such: the products that they are elsewhere get no 8 bits."""
-    product, conv_cpu.pointwise = conv_cpu.pointwise, _pointwise
-    try:
-        yield
-    finally:
-        conv_cpu.pointwise = product
-
-
-def _pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    dimensions = ('NHWC', 'HWIO', 'NHWC')
-    return lax.conv_general_dilated(
-        x, kernel[None, None], (1, 1), 'VALID', dimension_numbers=dimensions
-    )

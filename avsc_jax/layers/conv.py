@@ -8,7 +8,7 @@
 | all others          | XLA's own                                    | XLA's own |
 
 `conv_cpu` says how slow XLA's own is on CPU; elsewhere cuDNN and the TPU's compiler handle groups
-well.
+well. Networks that are exported as ONNX keep every convolution as one operator.
 """
 
 import math
@@ -94,20 +94,23 @@ def conv(
 
     Args:
       padding: zeros at ((top, bottom), (left, right)).
-      platform: 'cpu', 'gpu' or 'tpu'; None: that of JAX's first device.
+      platform: 'cpu', 'gpu', 'tpu', or 'onnx' for export; None: that of JAX's first device.
     """
-    on_cpu = (platform or jax.default_backend()) == 'cpu'
-    x = conv_cpu.materialize(x)
-    if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
-        return conv_cpu.pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
-    if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
-        return conv_cpu.materialize(conv_cpu.depthwise(x, kernel, strides, padding, dilation))
+    platform = platform or jax.default_backend()
+    on_cpu = platform == 'cpu'
     options = dict(
         window_strides=strides,
         padding=padding,
         rhs_dilation=dilation,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )
+    if platform == 'onnx':  # whose runtimes know convolutions, not what they can be made of
+        return lax.conv_general_dilated(x, kernel, feature_group_count=groups, **options)
+    x = conv_cpu.materialize(x)
+    if groups == 1 and kernel.shape[:2] == (1, 1) and not any(sum(padding, ())):
+        return conv_cpu.pointwise(x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+    if on_cpu and groups == x.shape[-1] == kernel.shape[-1] > 1:
+        return conv_cpu.materialize(conv_cpu.depthwise(x, kernel, strides, padding, dilation))
     if on_cpu and groups > 1:
         kernel, groups = conv_cpu.merged_groups(kernel, groups)
         parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)

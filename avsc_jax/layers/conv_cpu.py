@@ -119,26 +119,29 @@ def _kernel_gradient(x, kernel, grad, strides, padding, dilation):
     """Adds up the kernel's gradient image by image, in float32, so that images stay in the cache.
 
     Rows are added up as explicit sums of at most 28 terms: XLA's own reduction of leading axes
-    walks through memory column by column.
+    walks through memory column by column. A loop over the kernel's rows writes these sums for one
+    of them, since for all they were half of what a network of such convolutions compiles.
     """
     height, width, channels = grad.shape[1:]
+    down, across = kernel.shape[:2]
     terms = max(r for r in range(1, 29) if height % r == 0)
-    size = (height, width)
+    reach = (height - 1) * strides[0] + 1
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
-    def add_image(totals, image):
-        padded, grad = image
-        rows = [grad[h::terms] for h in range(terms)]
-        added = []
-        for total, (i, j) in zip(totals, _taps(kernel), strict=True):
-            seen = _tap(padded[None], i, j, size, strides, dilation)[0]
-            products = (seen[h::terms] * rows[h] for h in range(terms))
-            added.append(total + sum(p.astype(jnp.float32) for p in products))
+    def add(totals, step):
+        image, i = step // down, step % down
+        # rows of the image that the kernel's row i multiplies
+        seen = lax.dynamic_slice_in_dim(padded[image], i * dilation[0], reach, 0)[None]
+        taps = [_tap(seen, 0, j, (height, width), strides, dilation)[0] for j in range(across)]
+        grads, added = grad[image], []
+        for total, tap in zip(totals, taps, strict=True):
+            products = (tap[h::terms] * grads[h::terms] for h in range(terms))
+            added.append(total.at[i].add(sum(p.astype(jnp.float32) for p in products)))
         return tuple(added), None
 
-    zeros = jnp.zeros((height // terms, width, channels), jnp.float32)
-    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    totals, _ = lax.scan(add_image, (zeros,) * len(_taps(kernel)), (padded, grad))
-    sums = jnp.stack(totals).sum((1, 2))
+    zeros = jnp.zeros((down, height // terms, width, channels), jnp.float32)
+    totals, _ = lax.scan(add, (zeros,) * across, jnp.arange(len(x) * down))
+    sums = jnp.stack(totals, 1).sum((2, 3))
     return sums.reshape(kernel.shape).astype(kernel.dtype)
 
 

@@ -8,13 +8,20 @@ from jax import lax
 from avsc_jax.types import Array, Float
 
 
-@jax.custom_vjp
 def max_pool(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
     """Takes the maximum of windows of 3x3 with stride 2 and padding 1 (of minus infinity).
 
     The gradient goes to the first of equal values, as in PyTorch. XLA's own gradient takes a tenth
     of a ResNet's training step on CPU, because it carries the index of every place along.
     """
+    if jax.default_backend() == 'onnx':  # for export: an operator of its own, see `layers.conv`
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+        return nn.max_pool(padded, window_shape=(3, 3), strides=(2, 2), padding='VALID')
+    return _max_pool(x)
+
+
+@jax.custom_vjp
+def _max_pool(x):
     return _largest(x)[0]
 
 
@@ -36,7 +43,7 @@ def _max_pool_backward(saved, grad):
     return (total,)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 _TAPS = [(i, j) for i in range(3) for j in range(3)]
 

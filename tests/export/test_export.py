@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +18,13 @@ import pytest
 import soundfile
 from PIL import Image
 
+from avsc_jax import models, weights
 from avsc_jax.audio import frontends
 from avsc_jax.data.windows import Wants
 from avsc_jax.export import __main__ as export
 from avsc_jax.export import command
 from avsc_jax.input_pipeline import pooling
+from avsc_jax.input_pipeline.system import Network
 from avsc_jax.runs.load import load_system
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import cli
@@ -131,6 +134,19 @@ def test_onnx_of_a_number_of_rows_takes_as_many(sound, tmp_path):
     assert export.main([str(sound), str(out), '--format=onnx', '--batch=2']) == 0
     (given,) = onnxruntime.InferenceSession(out / 'network.onnx').get_inputs()
     assert (given.name, given.shape) == ('image', [2, 32, 40, 3])
+
+
+@pytest.mark.parity
+def test_each_convolution_and_pooling_is_one_operator(tmp_path):
+    import jax2onnx
+    import onnx
+
+    model = models.create_model('resnet18', num_classes=3, image_size=32)
+    network = Network(model, weights.random_variables(model, 0), 'probs')
+    rows = {'image': np.zeros((1, 32, 32, 3), np.float32)}
+    content = command.as_onnx(jax2onnx.to_onnx, 'network', network, rows, None)
+    of = Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
+    assert (of['Conv'], of['MaxPool'], of['GatherND'], of['Einsum']) == (20, 1, 0, 0)
 
 
 def test_a_difference_is_an_error_that_tells_it_and_leaves_nothing(sound, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('platform', ['cpu', 'gpu'])
+@pytest.mark.parametrize('platform', ['cpu', 'gpu', 'onnx'])
 @pytest.mark.parametrize('case', CASES)
 def test_every_lowering_is_the_plain_convolution(case, platform):
     """In values and in both gradients."""

@@ -33,6 +33,15 @@ def test_the_largest_is_never_what_is_outside(sides):
 
 
 @pytest.mark.parametrize('sides', [ODD, EVEN])
+def test_what_is_exported_has_the_same_largest_values(sides, monkeypatch):
+    x = grid(sides)
+    expected = max_pool(x)
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'onnx')
+    assert 'reduce_window_max' in str(jax.make_jaxpr(max_pool)(x))
+    np.testing.assert_array_equal(max_pool(x), expected)
+
+
+@pytest.mark.parametrize('sides', [ODD, EVEN])
 def test_the_gradient_goes_to_the_first_of_the_largest(sides):
     x = np.random.default_rng(0).integers(0, 3, (2, *sides, 3)).astype(np.float32)  # many equals
     weights = np.random.default_rng(1).random(max_pool(x).shape, dtype=np.float32)
