@@ -120,6 +120,7 @@ def rows() -> dict[str, Row]:
             name = f'IOA {network} {feature}'
             found[name] = Row(f'ioacas_audio.py:{network},{feature}', one_step(2048))
     found['mn10_as'] = Row('efficientat_audio.py:mn10_as', one_step(64))
+    found['late fusion'] = Row('late_fusion.py:clip_vit_l14+mn10_as', one_step(64))
     for network in PICTURES:
         found[f'IOA {network}'] = Row(f'ioacas_image.py:{network}', one_step(512))
     found |= {f'IOA {name}': row for name, row in HYBRIDS.items()}

@@ -44,6 +44,7 @@ IOACAS_WEIGHTS = dict(
 # Encoders of a probe -> narrow networks of the same families, for demo data.
 PROBED = dict(
     clip_vit_b32=dict(width=64, patch_size=8, image_size=64),
+    clip_vit_l14=dict(width=64, patch_size=8, image_size=64, layers=12),
     clip_rn101=dict(width=8, image_size=64),
     clip_rn50x4=dict(width=8, image_size=64),
     tf_efficientnet_lite0=dict(channel_multiplier=0.25, image_size=64),
@@ -51,6 +52,19 @@ PROBED = dict(
     mn10_as=dict(width=0.1),
     openl3_audio=dict(widths=(4, 8, 16, 32), embedding_size=384, hop_s=1.0),
     openl3_image=dict(widths=(4, 8, 16, 32), embedding_size=128, input_shape=(64, 64, 3)),
+)
+
+# The same -> the width of their features, of the published and of the narrow networks.
+WIDTHS = dict(
+    clip_vit_l14=(768, 768),
+    clip_vit_b32=(512, 512),
+    clip_rn101=(512, 512),
+    clip_rn50x4=(640, 640),
+    tf_efficientnet_lite0=(1280, 320),
+    yamnet=(1024, 256),
+    mn10_as=(1280, 128),
+    openl3_audio=(512, 384),
+    openl3_image=(512, 128),
 )
 
 # Encoders that are classifiers, and give their tags unless they are told not to.
@@ -150,15 +164,20 @@ def probe(choice: Mapping[str, str]) -> ConfigDict:
     config.kind = 'probe'
     if 'valid' in config.data:  # cross-validation on the training clips selects
         del config.data.valid
-    names = choice['encoders'].split('+')
-    config.encoders = {name: WITHOUT_HEAD.get(name, {}) for name in names}
-    config.frames, config.short_side, config.pool = 'clip12', 448, 'mean'
+    mean_features(config, choice['encoders'])
     config.model = dict(name='probe')
     config.batch_size = 256  # for scoring
     config.cross_validation = 5
     config.grid = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
-    config.demo = dict(encoders={name: PROBED[name] for name in names})
     return config
+
+
+def mean_features(config: ConfigDict, encoders: str) -> None:
+    """Makes a row of each clip: the mean features of encoders, whose names have + between them."""
+    names = encoders.split('+')
+    config.encoders = {name: WITHOUT_HEAD.get(name, {}) for name in names}
+    config.frames, config.short_side, config.pool = 'clip12', 448, 'mean'
+    config.demo = dict(encoders={name: PROBED[name] for name in names})
 
 
 def ensemble(choice: Mapping[str, str], groups: Mapping[str, Mapping[str, str]]) -> ConfigDict:

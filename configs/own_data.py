@@ -15,6 +15,9 @@ from ml_collections import ConfigDict
 
 from avsc_jax.configs import common
 
+HEARD = ('yamnet', 'mn10_as', 'openl3_audio')  # encoders of sound; the others see
+FUSED = {e: ('sound' if e in HEARD else 'picture',) for e in common.WIDTHS}
+
 # System -> token -> the parts of a clip that it takes; '' without such a token.
 NEEDS = dict(
     clip_fusion={'': ('picture',)},
@@ -27,6 +30,7 @@ NEEDS = dict(
     ioacas_image={'': ('picture',)},
     ioacas_fusion={'': ('sound', 'picture')},
     efficientat_audio={'': ('sound',)},
+    late_fusion={**FUSED, '': ('sound', 'picture')},
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
 )
@@ -56,7 +60,9 @@ def get_config(argument=''):
     if 'valid' in data:  # otherwise the system is final
         data.train, data.valid, data.test = 'train_inner', 'validation', 'test'
     data.folder = ''  # a folder or a table; empty with the token demo: the made-up clips
-    data.needs = next(needs for token, needs in NEEDS[system].items() if token in (*tokens, ''))
+    named = [part for token in tokens for part in token.split('+') if part in NEEDS[system]]
+    needs = [part for token in named or [''] for part in NEEDS[system][token]]
+    data.needs = tuple(dict.fromkeys(needs))
     data.window_s = 10.0  # longer files are cut into windows; shorter ones stay as they are
     data.sample_rate_hz = 48000
     data.frames, data.short_side = 'clip12', 448  # or the system's own

@@ -129,6 +129,29 @@ def check_inputs(model, settings, outline, embeddings=None):
         assert model.input_spec['audio_embedding'].shape[1] == settings['length']
 
 
+@pytest.mark.parametrize('name', common.WIDTHS)
+def test_the_stated_width_of_an_encoder_is_that_of_its_features(name, outline):
+    published, narrow = common.WIDTHS[name]
+    options = common.WITHOUT_HEAD.get(name, {})
+    found = width_of(name, json.dumps(options)) if options else outline(name)[0][0].shape[-1]
+    assert found == published
+    assert width_of(name, json.dumps(options | common.PROBED[name])) == narrow
+
+
+@pytest.mark.parametrize(
+    ('tokens', 'needs'),
+    [
+        ('late_fusion', ('picture', 'sound')),  # of clip_vit_l14+mn10_as
+        ('late_fusion,mn10_as+yamnet', ('sound',)),
+        ('late_fusion,yamnet+clip_vit_b32,demo', ('sound', 'picture')),
+        ('feng_fusion,audio', ('sound',)),
+    ],
+)
+def test_own_clips_need_what_the_encoders_take(tokens, needs):
+    found = config_of(f'configs/own_data.py:{tokens}').data.needs
+    assert sorted(found) == sorted(needs)
+
+
 @cache
 def width_of(name, options):
     """Of an encoder's embedding; traced once for all the configs that have it."""
