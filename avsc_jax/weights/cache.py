@@ -13,6 +13,7 @@ import huggingface_hub
 import jax
 
 from avsc_jax.models import create_model, published_sources, source_of
+from avsc_jax.models.efficientat import PUBLISHED as EFFICIENTAT
 from avsc_jax.models.sources import Source
 from avsc_jax.runtime.download import fetch
 from avsc_jax.runtime.files import locked
@@ -33,6 +34,7 @@ SHIPPED = Path(__file__).parent / 'shipped'
 CLASS_NAMES = {
     'tf_efficientnet_lite0': 'imagenet_classes.txt',
     'yamnet': 'audioset_classes.txt',
+    **dict.fromkeys(EFFICIENTAT, 'audioset_527_classes.txt'),
 }
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from avsc_jax import weights
+from avsc_jax import models, weights
 
 GOLDEN = Path(__file__).parents[1] / 'models/goldens/mn01_as.npz'
 CLASSES = 10
@@ -78,6 +78,14 @@ def test_fine_tuning_keeps_all_but_the_last_layer(state):
     np.testing.assert_array_equal(hidden, state['classifier.2.weight'].T)
 
 
+def test_the_tags_are_audioset_s_527_in_the_order_of_yamnet_s():
+    names, fewer = weights.class_names('mn10_as'), weights.class_names('yamnet')
+    assert len(names) == len({*names}) == models.create_model('mn10_as').num_classes == 527
+    assert tuple(name for name in names if name in fewer) == fewer
+    left_out = sorted({*names} - {*fewer})
+    assert left_out[:2] == ['Battle cry', 'Female singing'] and len(left_out) == 6
+
+
 @pytest.mark.parity
 def test_a_file_that_torch_writes_is_read_and_used_whole(tmp_path):
     if 'AVSC_EFFICIENTAT' not in os.environ:
@@ -91,3 +99,5 @@ def test_a_file_that_torch_writes_is_read_and_used_whole(tmp_path):
     variables = weights.convert('mn01_as', weights.read(path))
     parameters = sum(value.numel() for value in network.parameters())
     assert sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) == parameters == 123_783
+    labels = torch_peers.import_efficientat('helpers.utils').labels
+    assert weights.class_names('mn01_as') == tuple(labels)
