@@ -101,6 +101,18 @@ TINY = {
         {},
         dict(model=dict(name='mn01_as', momentum=0.5), size=(32, 64), epochs=2, batch_size=8),
     ),
+    'late_fusion': (
+        'clip_vit_b32+mn10_as',
+        dict(
+            encoders=VIT | {'mn10_as': {'width': 0.1, 'num_classes': 0}},
+            model=dict(
+                name='late_fusion',
+                encoders={'clip_vit_b32': 512, 'mn10_as': 128},
+                widths=(16, 8, 8),
+            ),
+        ),
+        dict(epochs=2),
+    ),
     'ioacas_audio': (
         'resnet1d,logmel',
         {},

@@ -47,6 +47,7 @@ KINDS = {
     'hitachi_audio': Kind('second', 2, 2, {'regnetx_002': 'random:0'}, UNTRAINED),
     'hitachi_image': Kind('frame', 12, 2, {'regnetx_002': 'random:0'}, UNTRAINED, stats=False),
     'efficientat_audio': Kind('clip', 1, 2, {'mn01_as': 'random:0'}, UNTRAINED, stats=False),
+    'late_fusion': Kind('clip', 1, 2, {'clip_vit_b32': 'random:0', 'mn10_as': 'random:0'}, RANDOM),
     'ioacas_audio': Kind('second', 2, 3, {}, 'made-up clips'),
     'ioacas_fusion': Kind(
         'second', 2, 2, {'audio': '', 'image': ''}, UNTRAINED, data='demo_segments', stats=False
@@ -64,7 +65,7 @@ def finished(request, finished_run):
     return KINDS[request.param], folder, tables.read(folder.predictions_file('test'))
 
 
-COSTLY = ('efficientat_audio',)  # to compile
+COSTLY = ('efficientat_audio', 'late_fusion')  # to compile
 
 
 def of_kinds(*but):
