@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from avsc_jax.data import content, label_kinds, media, row_files, split_words
 from avsc_jax.runtime import nearest
@@ -103,11 +104,15 @@ class Records(Sequence):
 
     def frame(self, index: int, number: int) -> np.ndarray:
         """Decodes only one frame of a record, uint8 RGB `[H, W, 3]`."""
+        return np.asarray(self.picture(index, number))
+
+    def picture(self, index: int, number: int) -> Image.Image:
+        """Decodes only one frame of a record, as Pillow has it, for a resize that follows."""
         if self._rows:
             with self._damage_explained(index):
-                return media.decode_jpeg(self._rows.picture(self._chosen[index], number))
+                return media.decode_picture(self._rows.picture(self._chosen[index], number))
         with self._opened(index) as stored:
-            return media.decode_jpeg(stored['frames'][number])
+            return media.decode_picture(stored['frames'][number])
 
     def sound(self, index: int, start: int, stop: int) -> np.ndarray:
         """Decodes only samples start to stop of a record, float32 `[N, 2]`."""

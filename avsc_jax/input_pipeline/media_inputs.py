@@ -220,11 +220,11 @@ class FrameInputs(RowInputs):
         self, records: Records, index: int, part: int, outline: Mapping | None = None
     ) -> dict[str, np.ndarray]:
         if not self._pictures:
-            return self._read(records.frame(index, part))
+            return self._read(records.picture(index, part))
         each = [self._read(frame) for frame in self._together(records[index])]
         return {name: np.stack([read[name] for read in each]) for name in each[0]}
 
-    def _read(self, frame: np.ndarray) -> dict[str, np.ndarray]:
+    def _read(self, frame: media.Picture) -> dict[str, np.ndarray]:
         if self._canvas is None:
             return {'frame': self._size(frame)}
         return self._size.on_canvas(frame, self._canvas)

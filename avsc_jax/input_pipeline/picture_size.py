@@ -55,13 +55,13 @@ class PictureSize:
             'crop': {'centre': list(self.size)},
         }
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        """Resizes a picture `[H, W, 3]` uint8 to the size, or crops it."""
+    def __call__(self, picture: media.Picture) -> np.ndarray:
+        """Resizes a picture to the size, or crops it, uint8 `[H, W, 3]`."""
         if self.resize == 'squash':
             return media.resize_picture(picture, *self.size, self.interpolation)
         return media.crop_picture(picture, self.size[0], self._resized, self.interpolation)
 
-    def on_canvas(self, picture: np.ndarray, canvas: tuple[int, int]) -> dict[str, np.ndarray]:
+    def on_canvas(self, picture: media.Picture, canvas: tuple[int, int]) -> dict[str, np.ndarray]:
         """Resizes a picture to the canvas from which a crop is cut later.
 
         Returns:

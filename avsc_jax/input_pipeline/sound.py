@@ -36,8 +36,9 @@ def pieces(sound: np.ndarray, length: int) -> np.ndarray:
 
 def padded(sound: np.ndarray, length: int) -> np.ndarray:
     """Cuts samples `[N, ...]` to a length, or completes them by zeros."""
-    missing = max(0, length - len(sound))
-    return np.pad(sound[:length], [(0, missing)] + [(0, 0)] * (sound.ndim - 1))
+    if len(sound) >= length:
+        return sound[:length]
+    return np.pad(sound, [(0, length - len(sound))] + [(0, 0)] * (sound.ndim - 1))
 
 
 def piece_notes(record: Mapping, piece_s: float) -> list[str]:

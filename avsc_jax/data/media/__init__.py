@@ -40,9 +40,11 @@ from avsc_jax.data.media.source import (
     packets_of,
 )
 from avsc_jax.data.media.still import (
+    Picture,
     check_picture_size,
     crop_picture,
     decode_jpeg,
+    decode_picture,
     encode_jpeg,
     first_note,
     num_pictures,
@@ -90,6 +92,7 @@ __all__ = (
     'MediaFile',
     'NoData',
     'Pick',
+    'Picture',
     'PictureTrack',
     'Sound',
     'SoundTrack',
@@ -105,6 +108,7 @@ __all__ = (
     'crop_picture',
     'decode_flac',
     'decode_jpeg',
+    'decode_picture',
     'encode_flac',
     'encode_jpeg',
     'evenly_spaced',

@@ -23,6 +23,7 @@ _DEFECTS = (  # that Pillow raises for a broken file
     OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, struct.error,
     Image.DecompressionBombError,
 )  # fmt: skip
+Picture = np.ndarray | Image.Image  # RGB; the second one saves copies where a resize follows
 _GREYS = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')  # Pillow's modes of more than 8 bits
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 
@@ -41,11 +42,19 @@ def decode_jpeg(data: bytes) -> np.ndarray:
 
     Colours become RGB as in read_picture.
     """
+    return np.asarray(decode_picture(data))
+
+
+def decode_picture(data: bytes) -> Image.Image:
+    """Decodes the bytes of a picture as decode_jpeg does, for a resize that follows."""
     with _opened(io.BytesIO(data), 'the picture', f'a picture of {len(data)} bytes') as image:
         if image.format == 'JPEG' and math.prod(image.size) > JPEG_PIXELS_PER_BYTE * len(data):
             width, height = image.size
             raise ValueError(f'it claims {width} x {height} pixels in {len(data):,} bytes')
-        return np.asarray(_rgb(image, 'the picture'))
+        if image.format == 'JPEG' and image.mode == 'RGB':  # which `_rgb` would copy
+            image.load()
+            return image
+        return _rgb(image, 'the picture')
 
 
 def read_picture(source: MediaFile, short_side: int | None = None) -> np.ndarray:
@@ -162,28 +171,29 @@ def flattened(image: Image.Image) -> Image.Image:
 
 
 def resize_picture(
-    image: np.ndarray, height: int, width: int, interpolation: str = 'bilinear'
+    image: Picture, height: int, width: int, interpolation: str = 'bilinear'
 ) -> np.ndarray:
-    """Resizes a picture [H, W, 3] uint8, uncropped, by one of Pillow's antialiased filters.
+    """Resizes a picture to [height, width, 3] uint8, uncropped, by an antialiased filter of Pillow.
 
     Args:
       interpolation: 'bilinear' or 'bicubic'.
     """
-    if image.shape[:2] == (height, width):
-        return image
+    if _size(image) == (height, width):
+        return np.asarray(image)
     resample = Image.Resampling[interpolation.upper()]
-    return np.asarray(Image.fromarray(image).resize((width, height), resample))
+    whole = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    return np.asarray(whole.resize((width, height), resample))
 
 
 def crop_picture(
-    image: np.ndarray,
+    image: Picture,
     size: int,
     resized: int,
     interpolation: str = 'bilinear',
     *,
     keep_aspect: bool = True,
 ) -> np.ndarray:
-    """Resizes the short side of a picture [H, W, 3] uint8, and crops the square in the middle.
+    """Resizes the short side of a picture, and crops the square in the middle, [H, W, 3] uint8.
 
     Args:
       size: side of the square.
@@ -195,10 +205,17 @@ def crop_picture(
     """
     height = width = resized
     if keep_aspect:
-        short = min(image.shape[:2])
-        image = _centre(image, *(min(side, LONGEST * short) for side in image.shape[:2]))
-        height, width = (int(resized * side / short) for side in image.shape[:2])
+        short = min(_size(image))
+        if max(_size(image)) > LONGEST * short:
+            image = _centre(np.asarray(image), *(min(n, LONGEST * short) for n in _size(image)))
+        height, width = (int(resized * side / short) for side in _size(image))
     return _centre(resize_picture(image, height, width, interpolation), size, size)
+
+
+def _size(image: Picture) -> tuple[int, int]:
+    """Returns the height and width of a picture."""
+    height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
+    return height, width
 
 
 def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -208,17 +225,18 @@ def _centre(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def pad_picture(
-    image: np.ndarray, height: int, width: int, interpolation: str = 'bilinear'
+    image: Picture, height: int, width: int, interpolation: str = 'bilinear'
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Puts a picture [H, W, 3] uint8 into the top left corner of a larger one, else black.
+    """Puts a picture into the top left corner of a larger one, [H, W, 3] uint8, else black.
 
     A picture that is too large is reduced, with its proportions, until it fits.
 
     Returns:
       The larger picture, and the part's height and width.
     """
-    scale = min(1.0, height / image.shape[0], width / image.shape[1])
-    rows, columns = (max(1, round(scale * side)) for side in image.shape[:2])
+    own_height, own_width = _size(image)
+    scale = min(1.0, height / own_height, width / own_width)
+    rows, columns = (max(1, round(scale * side)) for side in (own_height, own_width))
     padded = np.zeros((height, width, 3), np.uint8)
     padded[:rows, :columns] = resize_picture(image, rows, columns, interpolation)
     return padded, (rows, columns)

@@ -19,6 +19,7 @@ from typing import ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from PIL import Image
 from tqdm import tqdm
 
 from avsc_jax.data import media, records
@@ -87,10 +88,14 @@ class Pictures(Sequence):
 
     def frame(self, index: int, number: int) -> np.ndarray:
         """Decodes a picture of any colour mode to uint8 RGB `[H, W, 3]`."""
+        return np.asarray(self.picture(index, number))
+
+    def picture(self, index: int, number: int) -> Image.Image:
+        """Decodes a picture of any colour mode, as Pillow has it, for a resize that follows."""
         try:
             if len(data := self._load(index)) > MAX_BYTES:
                 raise ValueError(f'it has more than {MAX_BYTES:,} bytes')
-            return media.decode_jpeg(data)
+            return media.decode_picture(data)
         except Exception as error:  # array_record and Pillow raise many kinds
             path = self._where / self.outline(index)['clip_id']
             raise ValueError(f'{path} is not a whole picture ({error}); {self._remedy}') from error
