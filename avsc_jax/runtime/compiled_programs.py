@@ -24,16 +24,22 @@ def keep() -> None:
     """
     if jax.config.values['jax_compilation_cache_dir']:
         return
-    folder = Path('~/.cache/avsc_jax/compiled').expanduser() / _processor()
-    with contextlib.suppress(OSError):
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-        if not _is_own(folder):
-            return
+    if (folder := own_folder(f'compiled/{_processor()}')) is not None:
         # a damaged or foreign entry is compiled again, which nobody needs to know
         warnings.filterwarnings('ignore', message='Error (reading|writing) persistent compilation')
         jax.config.update('jax_compilation_cache_dir', str(folder))
         jax.config.update('jax_compilation_cache_max_size', MOST_BYTES)
         jax.config.update('jax_persistent_cache_min_compile_time_secs', LEAST_S)
+
+
+def own_folder(name: str) -> Path | None:
+    """Makes a folder of the user's cache; None where nobody else could be kept out of it."""
+    folder = Path('~/.cache/avsc_jax').expanduser() / name
+    with contextlib.suppress(OSError):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        if _is_own(folder):
+            return folder
+    return None
 
 
 def _is_own(folder: Path) -> bool:
