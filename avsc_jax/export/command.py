@@ -1,15 +1,10 @@
 """Runs avsc_jax.export on parsed flags: writes a run's networks and compares them with it."""
 
 import argparse
-import contextlib
 import dataclasses
-import importlib
-import io
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 
 import jax
 import jax.export
@@ -19,26 +14,26 @@ import avsc_jax
 from avsc_jax.audio import frontends
 from avsc_jax.data import media, stored_pictures, windows
 from avsc_jax.input_pipeline.system import Items, Network, System, SystemInput
-from avsc_jax.predict import predictor
+from avsc_jax.models.fold_batchnorm import fold_batchnorm
+from avsc_jax.predict import onnx_files, predictor
+from avsc_jax.predict.onnx_files import OPSET, TOLERANCE, of_extra
 from avsc_jax.runs.load import load_system, window_s
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.runtime import compiling, files, nearest
 
-OPSET = 23
 FORMATS = ('onnx', 'stablehlo', 'both')
 PLATFORMS = ('cpu', 'cuda', 'tpu')
-TOLERANCE = 1e-4  # of probabilities; for embeddings, relative to the largest value
 
 
 def run(args: argparse.Namespace) -> int:
     """Exports the run to a folder, and prints the files; returns the exit code."""
     _check(args)
-    to_onnx = of_extra('jax2onnx', 'onnx').to_onnx if args.format != 'stablehlo' else None
+    to_onnx = of_extra('jax2onnx', '--format=onnx').to_onnx if args.format != 'stablehlo' else None
     if args.int8:
         for name in ('onnx', 'onnxruntime'):
-            of_extra(name, 'onnx')
+            of_extra(name, '--int8')
     if args.format != 'onnx':
-        of_extra('flatbuffers', 'stablehlo')  # jax.export needs it to serialise
+        of_extra('flatbuffers', '--format=stablehlo')  # jax.export needs it to serialise
     system = load_system(args.run, args.weights_dir)
     recipe = {
         'made_by': f'avsc_jax {avsc_jax.__version__}',
@@ -111,18 +106,6 @@ def _check(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f'{args.out.parent} is not a folder; make it first')
 
 
-def of_extra(name: str, format_: str) -> ModuleType:
-    """Imports a package of the extra `export`; raises ValueError if it is not installed."""
-    try:
-        for each in (name, 'onnx_ir'):  # they warn about optional parts of their own
-            logging.getLogger(each).setLevel(logging.ERROR)
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ValueError(
-            f"--format={format_} needs {name}: pip install 'avsc_jax[export]'"
-        ) from error
-
-
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A clip to compare on: its items, and the inputs and the probabilities that the run gives."""
@@ -176,11 +159,11 @@ def _write_onnx(
     to_onnx: Callable, system: System, cases: list[Case], folder: Path, batch: int | None
 ) -> dict:
     """Writes the network and its encoders as ONNX, each compared on its own inputs."""
-    runtime, differences = of_extra('onnxruntime', 'onnx'), {}
+    differences: dict[str, float] = {}
     for name, network, clips in networks(system, cases):
         content = as_onnx(to_onnx, name, network, clips[0], batch)
-        session = runtime.InferenceSession(content, providers=['CPUExecutionProvider'])
-        for given in [_random(clips[0]), *clips]:
+        session = onnx_files.session(content)
+        for given in [onnx_files.random_like(clips[0]), *clips]:
             if batch:
                 given = {n: np.resize(x, (batch, *x.shape[1:])) for n, x in given.items()}
             expected = np.asarray(jax.jit(network)(given))
@@ -215,38 +198,10 @@ def _encoders(
 def as_onnx(
     to_onnx: Callable, name: str, network: Network, rows: Mapping, batch: int | None
 ) -> bytes:
-    names = sorted(rows)
-
-    def function(*arrays):
-        return network(dict(zip(names, arrays, strict=True)))
-
-    try:
-        # it prints its progress
-        with _arithmetic_of('onnx'), contextlib.redirect_stdout(io.StringIO()):
-            model = to_onnx(
-                function,
-                [(batch or 'B', *rows[each].shape[1:]) for each in names],
-                input_names=names,
-                output_names=[network.output],
-                model_name=name,
-                opset=OPSET,
-            )
-            return model.SerializeToString()
-    except Exception as error:  # a converter of many parts raises any error
-        raise ValueError(
-            f'{name} cannot become ONNX: {str(error).splitlines()[0]} ({type(error).__name__}); '
-            'try --batch=1, or give --format=stablehlo'
-        ) from error
-
-
-@contextlib.contextmanager
-def _arithmetic_of(platform: str) -> Iterator[None]:
-    """Traces networks as for this platform: on a CPU, a convolution may be many operators."""
-    original, jax.default_backend = jax.default_backend, lambda: platform
-    try:
-        yield
-    finally:
-        jax.default_backend = original
+    """Converts a network, its BatchNorms in the layers before them, which runtimes do not do."""
+    model, variables = fold_batchnorm(network.model, network.variables)
+    folded = dataclasses.replace(network, model=model, variables=variables)
+    return onnx_files.as_onnx(to_onnx, name, folded, rows, [network.output], batch=batch)
 
 
 def _write_stablehlo(system: System, cases: list[Case], folder: Path) -> dict:
@@ -357,9 +312,3 @@ def noise(system: System) -> dict:
 def _sources(system: System) -> Iterator[SystemInput]:
     for source in system.sources.values():
         yield from _sources(source) if isinstance(source, System) else [source]
-
-
-def _random(rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Makes random arrays of the same names and shapes."""
-    random = np.random.default_rng(0)
-    return {n: random.standard_normal(x.shape, np.float32) for n, x in rows.items()}

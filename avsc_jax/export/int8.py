@@ -21,8 +21,7 @@ from avsc_jax.data import sources
 from avsc_jax.data.records import default_data_dir
 from avsc_jax.export import command
 from avsc_jax.input_pipeline.system import Items, Network, System
-from avsc_jax.models.fold_batchnorm import fold_batchnorm
-from avsc_jax.predict import dataset
+from avsc_jax.predict import dataset, onnx_files
 from avsc_jax.predict.predictor import Predictor
 from avsc_jax.runs.run_folder import RunFolder
 
@@ -59,13 +58,13 @@ def write(
     ]
     for name, network, rows in command.networks(system, cases):
         content, how = quantized(to_onnx, name, network, rows, out)
-        kept[name] = _session((out / f'{name}.onnx').read_bytes())
+        kept[name] = onnx_files.session((out / f'{name}.onnx').read_bytes())
         files[name] = (content, how)
     labels = np.array([clip.label for clip in held_out])
     expected = _answers(system, held_out, kept)
     accuracy, taken = (expected.argmax(1) == labels).mean(), {}
     for name, (content, how) in files.items():
-        tried = {**kept, name: _session(content)}
+        tried = {**kept, name: onnx_files.session(content)}
         probs = _answers(system, held_out, tried)
         if accuracy - (probs.argmax(1) == labels).mean() <= MOST_LOST:
             kept, taken[name], answer = tried, how, probs
@@ -108,8 +107,8 @@ def quantized(
         options = runtime.SessionOptions()
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(plain)
-        content = command.as_onnx(to_onnx, name, _folded(network), clips[0], None)
-        _session(content, options)
+        content = command.as_onnx(to_onnx, name, network, clips[0], None)
+        onnx_files.session(content, options)
         of = Counter(node.op_type for node in onnx.load(plain).graph.node)
         # weights of 7 bits: sums of products of 8 overflow on processors without VNNI
         common = dict(per_channel=True, reduce_range=True, weight_type=quantization.QuantType.QInt8)
@@ -191,20 +190,8 @@ def _run(system: System, items: Items, name: str, sessions: Mapping) -> np.ndarr
 _prepared = jax.jit(lambda source, items: source.prepared(items), static_argnums=0)
 
 
-def _folded(network: Network) -> Network:
-    """The network with its BatchNorms in the convolutions before them, which have 8 bits then."""
-    model, variables = fold_batchnorm(network.model, network.variables)
-    return Network(model, variables, network.output)
-
-
 def _tool(name: str) -> Any:
-    return command.of_extra(name, 'onnx')
-
-
-def _session(content: bytes, options: Any = None) -> Any:
-    return _tool('onnxruntime').InferenceSession(
-        content, options, providers=['CPUExecutionProvider']
-    )
+    return onnx_files.of_extra(name, '--int8')
 
 
 @contextlib.contextmanager

@@ -231,8 +231,16 @@ class Encoder:
 
     Args:
       devices: default all of this process; each encodes its part of the items.
+
+    Attributes:
+      model: the network.
+      output: what is taken of it, 'features' or 'embedding'.
+      encoders: those whose features it takes itself; only a run as an encoder has some.
     """
 
+    model: nn.Module
+    output: Literal['features', 'embedding'] = 'features'
+    encoders: Sequence['Encoder'] = ()
     _ahead: Future | None = None  # see compile_ahead
 
     def __init__(self, spec: EncoderSpec, weights_dir: Path, devices: list | None = None):
@@ -245,7 +253,11 @@ class Encoder:
             NamedSharding(mesh, PartitionSpec()),
         )
         self._prepare = jax.jit(self.transform.prepare)
-        self._encode = compiling.told(compiled(model), spec.name)
+        self.model, self._encode = model, compiling.told(compiled(model), spec.name)
+
+    def run_by(self, beside: Callable[[Callable], Callable]) -> None:
+        """Lets another runtime run the network: `beside` gets the function by JAX."""
+        self._encode = beside(self._encode)
 
     def _spread(self, spec: EncoderSpec, devices: list | None) -> Mesh:
         """Sets spec, transform and sharding, and returns the mesh of the devices."""

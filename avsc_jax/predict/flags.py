@@ -139,6 +139,11 @@ def _check(args: argparse.Namespace) -> None:
             'flags, or add --zero_shot',
         ),
         (
+            args.backend == 'onnx' and args.encoder and not args.zero_shot,
+            '--backend=onnx goes with systems that name scenes or tags, not with --encoder; leave '
+            'it out',
+        ),
+        (
             args.window is not None and not 0.5 <= args.window <= 60,
             f'--window is {args.window or 0:g}; it must be 0.5 to 60 seconds',
         ),

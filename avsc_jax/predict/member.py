@@ -87,6 +87,10 @@ class Member:
             limits=run.thresholds if run.kind == 'independent' else None,
         )
 
+    def run_by(self, beside: Callable[[Callable], Callable]) -> None:
+        """Lets another runtime run the network: `beside` gets the function by JAX."""
+        self._apply = beside(self._apply)
+
     @property
     def thresholds(self) -> tuple[float, ...]:
         """From which on each of independent classes is called true; none: not known."""

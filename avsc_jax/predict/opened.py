@@ -24,6 +24,8 @@ def add_ready(parser: argparse.ArgumentParser) -> None:
     add('--model', type=Path, help=f'run folder of a system, or of an ensemble; {without}')
     gain = 'of the ready-made tags: lift quiet sound, in which they are mostly Silence'
     add('--gain', choices=('auto',), help=gain)
+    backend = 'what runs the networks: jax, or onnx (ONNX Runtime, of the extra export; CPU)'
+    add('--backend', choices=('jax', 'onnx'), default='jax', help=backend)
     add('--trust_edited', action='store_true', help=cli.TRUST_EDITED)
     add = parser.add_argument_group('classes of your own, without training').add_argument
     zero_shot = "CLIP's zero-shot prediction: the class whose name is most like the pictures"
@@ -80,6 +82,14 @@ def opened(args: argparse.Namespace) -> 'Predictor':
       FileNotFoundError: the run is not finished, or weights are missing.
       ValueError: a file is damaged, or the classes, the prompts or the encoder are not valid.
     """
+    if args.backend == 'jax':
+        return _opened(args)
+    from avsc_jax.predict import onnx_backend
+
+    return onnx_backend.use(_opened(args))
+
+
+def _opened(args: argparse.Namespace) -> 'Predictor':
     from avsc_jax import weights
     from avsc_jax.predict import predictor, tags, zero_shot
     from avsc_jax.runtime import compiled_programs

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -27,6 +27,7 @@ from avsc_jax.predict.media_files import Prediction
 from avsc_jax.predict.member import Member
 from avsc_jax.runs import shapes
 from avsc_jax.runs.run_folder import RunFolder, opening
+from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable
 from avsc_jax.tables import mix, parts
 from avsc_jax.tables.parts import Part
@@ -104,7 +105,11 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, run: str | os.PathLike, weights_dir: str | os.PathLike | None = None
+        cls,
+        run: str | os.PathLike,
+        weights_dir: str | os.PathLike | None = None,
+        *,
+        backend: Literal['jax', 'onnx'] = 'jax',
     ) -> 'Predictor':
         """Opens a finished run, or a finished ensemble with its members.
 
@@ -113,15 +118,23 @@ class Predictor:
         Args:
           run: the run folder, `--workdir` of avsc_jax.main.
           weights_dir: the folder of the encoders' weights; None is ~/.cache/avsc_jax/weights.
+          backend: what runs the networks; 'onnx' is ONNX Runtime, see docs/tagging.md.
 
         Returns:
           The predictor; call it with the path of a clip.
 
         Raises:
           FileNotFoundError: the folder holds no finished run, or a member or weights are missing.
-          ValueError: a weights file is damaged, or the members have different classes.
+          ValueError: a weights file is damaged, or the members have different classes; or the
+            extra of a backend is not installed.
         """
-        return load(Path(run), Path(weights_dir) if weights_dir else None)
+        nearest.check('backend', backend, ('jax', 'onnx'))
+        predictor = load(Path(run), Path(weights_dir) if weights_dir else None)
+        if backend == 'jax':
+            return predictor
+        from avsc_jax.predict import onnx_backend  # which imports this module
+
+        return onnx_backend.use(predictor)
 
     def __call__(
         self, clip: str | os.PathLike, *, window_s: float | None = None, fallback: bool = True
@@ -168,6 +181,10 @@ class Predictor:
     def _idle_workers(self) -> decode_workers.IdleWorkers:
         """The processes that decode the clips of calls, one after the other."""
         return decode_workers.IdleWorkers()
+
+    def depends_on(self, **facts: Any) -> None:
+        """Adds to what `content_hash` is made of, before it is first asked for."""
+        self._settings |= facts
 
     @functools.cached_property
     def content_hash(self) -> str:

@@ -230,9 +230,12 @@ class RunSpec:
 class RunEncoder(Encoder):
     """The encoder of a run: its preprocessing and its jitted network up to the head."""
 
+    output = 'embedding'
+
     def __init__(self, spec: RunSpec, weights_dir: Path, devices: list | None = None):
         mesh = self._spread(spec, devices)
         model, variables, self._preprocess, _ = load_run(spec.folder, weights_dir=weights_dir)
+        self.model, self.encoders = model, getattr(self._preprocess, 'encoders', ())
         self._variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
         self._prepare = lambda rows: rows
         options = compiler.options(training=False)

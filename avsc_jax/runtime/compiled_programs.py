@@ -24,7 +24,7 @@ def keep() -> None:
     """
     if jax.config.values['jax_compilation_cache_dir']:
         return
-    if folder := _folder('compiled'):
+    if folder := own_folder(f'compiled/{_processor()}'):
         # a damaged or foreign entry is compiled again, which nobody needs to know
         warnings.filterwarnings('ignore', message='Error (reading|writing) persistent compilation')
         jax.config.update('jax_compilation_cache_dir', str(folder))
@@ -39,15 +39,16 @@ def beside(name: str) -> Path | None:
       name: of the folder, which is the user's alone, and of this kind of processor.
     """
     values = jax.config.values
-    programs = _folder('compiled') if values['jax_enable_compilation_cache'] else None
+    is_on = values['jax_enable_compilation_cache']
+    programs = own_folder(f'compiled/{_processor()}') if is_on else None
     is_kept = programs and values['jax_compilation_cache_dir'] == str(programs)
-    return _folder(name) if is_kept else None
+    return own_folder(f'{name}/{_processor()}') if is_kept else None
 
 
-def _folder(name: str) -> Path | None:
+def own_folder(name: str) -> Path | None:
     """Makes a folder in the user's cache; None if that cannot be, or others can write into it."""
     with contextlib.suppress(OSError, RuntimeError):  # a user may have no home
-        folder = Path('~/.cache/avsc_jax').expanduser() / name / _processor()
+        folder = Path('~/.cache/avsc_jax').expanduser() / name
         folder.mkdir(0o700, parents=True, exist_ok=True)
         return folder if _is_own(folder) else None
     return None
