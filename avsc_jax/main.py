@@ -69,8 +69,7 @@ flags.DEFINE_enum(
     'pruner', 'median', search.PRUNERS, 'What ends a trial early that does worse than others.'
 )
 flags.DEFINE_integer(
-    'fold', None, 'The fold to report on, of five that share no location; default: the official '
-    'one.', 0, folds.NUM_FOLDS - 1,
+    'fold', None, 'The fold to report on, of five; default: the official one.', 0, folds.NUM_FOLDS - 1,
 )  # fmt: skip
 flags.DEFINE_string(
     'fold_file', None, 'Table of clip_id and fold, tab-separated, in place of the computed folds.'
@@ -81,10 +80,9 @@ flags.DEFINE_bool(
     'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
-flags.DEFINE_string('runner', None, f'Makes features on the workers of {beam.HELP}.')
+flags.DEFINE_string('runner', None, f'Make features by {beam.HELP}.')
 flags.DEFINE_bool(
-    'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
-    'not compared.'
+    'trust_edited', False, 'Open edited runs: checksums are not compared.'
 )  # fmt: skip
 flags.DEFINE_list('loggers', [], 'wandb, mlflow or both: send each epoch there, too.')
 flags.DEFINE_bool('fresh', False, 'Compute cached features anew, in this run.')

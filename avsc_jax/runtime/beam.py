@@ -14,10 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from avsc_jax.runtime import nearest
 
 DIRECT_NAMES = ('DirectRunner', 'FnApiRunner')
-HELP = (
-    'an Apache Beam runner (extra beam): DirectRunner, FlinkRunner, '
-    "SparkRunner, DataflowRunner; Beam's own options follow after --"
-)
+HELP = 'an Apache Beam runner (extra beam), such as FlinkRunner; its options follow after --'
 # of workers here, whose errors come back to us; a later option of this name counts
 QUIET = '--default_sdk_harness_log_level=CRITICAL'
 

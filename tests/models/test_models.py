@@ -161,7 +161,8 @@ def test_a_file_is_all_that_a_network_takes(folder):
     assert weights.SOURCES['tiny'].crop_fraction == 0.9
     rules, ignore, renamed = models.rules_of(model)
     assert [rule.pattern for rule in rules] == [r'fc\.weight', r'fc\.bias']
-    assert ignore == () and renamed({'fc.bias': 1}) == {'fc.bias': 1}
+    bias = np.ones(1)
+    assert ignore == () and renamed({'fc.bias': bias}) == {'fc.bias': bias}
 
 
 def test_a_broken_file_is_warned_of_once_and_leaves_the_other_networks(folder):
