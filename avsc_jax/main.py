@@ -69,7 +69,8 @@ flags.DEFINE_enum(
     'pruner', 'median', search.PRUNERS, 'What ends a trial early that does worse than others.'
 )
 flags.DEFINE_integer(
-    'fold', None, 'The fold to report on, of five; default: the official one.', 0, folds.NUM_FOLDS - 1,
+    'fold', None, 'The fold to report on, of five; default: the official one.', 0,
+    folds.NUM_FOLDS - 1,
 )  # fmt: skip
 flags.DEFINE_string(
     'fold_file', None, 'Table of clip_id and fold, tab-separated, in place of the computed folds.'
