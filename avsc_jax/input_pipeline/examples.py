@@ -20,7 +20,8 @@ from avsc_jax.models import sources
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std', *picture_size.OPTIONS,
-    'front_end', 'piece_s', 'inputs', 'pool', 'length', 'frames_per_row', 'standardize',
+    'front_end', 'piece_s', 'spectrum_size', 'inputs', 'pool', 'length', 'frames_per_row',
+    'standardize',
 )  # fmt: skip
 
 
@@ -149,8 +150,9 @@ def read_live(
     }
     stats = None
     if reader.takes_stats:
-        batch_size = config.batch_size
-        stats = kept.stats(lambda: inputs.measure(reader, rows[train], batch_size=batch_size))
+        measured, batch_size = reader.measured, config.batch_size
+        its = rows[train] if measured is reader else inputs.rows(dataset, train, measured)
+        stats = kept.stats(lambda: inputs.measure(measured, its, batch_size=batch_size))
     return rows, inputs.make(settings, stats, augmentation).prepare_batch
 
 
