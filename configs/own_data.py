@@ -26,6 +26,7 @@ NEEDS = dict(
     ioacas_audio={'': ('sound',)},
     ioacas_image={'': ('picture',)},
     ioacas_fusion={'': ('sound', 'picture')},
+    joint_fusion={'': ('sound', 'picture')},
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
 )
