@@ -27,6 +27,7 @@ NEEDS = dict(
     ioacas_image={'': ('picture',)},
     ioacas_fusion={'': ('sound', 'picture')},
     efficientat_audio={'': ('sound',)},
+    joint_fusion={'': ('sound', 'picture')},
     probe={'': ()},  # what the files hold
     clip_probe={'': ('picture',)},
     late_fusion={'': ()},  # what the files hold, too

@@ -128,6 +128,20 @@ TINY = {
         {},
         dict(model=dict(audio_size=8, image_size=8, hidden=8), epochs=2, batch_size=8),
     ),
+    'joint_fusion': (
+        'resnet50,resnest50d',
+        dict(
+            model=dict(
+                name='joint', hidden=8, sound_shape=(32, 24, 3),
+                picture=dict(name='regnetx_002', image_size=32, **REGNET),
+                sound=dict(name='regnetx_002', **REGNET),
+            ),
+        ),
+        dict(
+            size=(32, 32), canvas=(36, 64), spectrum_size=(32, 24), augment=CROP, epochs=1,
+            batch_size=16,
+        ),
+    ),
     'feng_fusion': ('weighted', {}, dict(encoders=OPENL3, epochs=2, batch_size=8)),
     'openl3_baseline': ('audio_video', {}, dict(encoders=OPENL3, epochs=2, batch_size=8)),
     'hou_dual_stream': ('final', {}, dict(encoders=OPENL3, epochs=2, batch_size=4)),

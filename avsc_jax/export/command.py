@@ -233,11 +233,12 @@ def _symbolic(system: System, scope: jax.export.SymbolicScope, length: str) -> d
     """The shapes of the items, with any number of items of each source; extra ones are ignored."""
     specs = {}
     for k, (name, source) in enumerate(system.sources.items()):
-        symbol = length if len(system.sources) == 1 else f'{length}{k}'
+        alike = len(system.sources) == 1 or system.takes_both
+        symbol = length if alike else f'{length}{k}'
         if isinstance(source, System):
             specs[name] = _symbolic(source, scope, symbol)
             continue
-        if name == 'frame' and len(system.sources) > 1:
+        if name == 'frame' and not alike:
             symbol = '1'  # the pictures of the clip
         shape = ', '.join(map(str, (symbol, *source.item.shape)))
         shape = jax.export.symbolic_shape(shape, scope=scope)

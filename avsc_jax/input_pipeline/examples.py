@@ -21,7 +21,8 @@ from avsc_jax.models import sources
 
 PREPROCESSING = (
     'frames', 'short_side', 'pictures', 'size', 'canvas', 'mean', 'std', *picture_size.OPTIONS,
-    'front_end', 'piece_s', 'inputs', 'pool', 'length', 'frames_per_row', 'standardize',
+    'front_end', 'piece_s', 'spectrum_size', 'inputs', 'pool', 'length', 'frames_per_row',
+    'standardize',
 )  # fmt: skip
 
 
@@ -157,12 +158,14 @@ def read_live(
         for name, of_split in arrays.items()
     }
     stats = None
-    if reader.takes_stats:
-        batch_size, facts = config.batch_size, facts_of(config, dataset, settings)
+    if reader.takes_stats and not isinstance(reader, inputs.FrameInputs):
+        measured, batch_size = reader.measured, config.batch_size
+        its = rows[train] if measured is reader else inputs.rows(dataset, train, measured)
+        facts = facts_of(config, dataset, settings)
         stats = kept.stats(
             lambda: statistics(
                 facts | {'batch_size': batch_size},  # of which their last digits depend
-                lambda: inputs.measure(reader, rows[train], batch_size=batch_size),
+                lambda: inputs.measure(measured, its, batch_size=batch_size),
             )
         )
     return rows, inputs.make(settings, stats, augmentation).prepare_batch

@@ -1,6 +1,7 @@
 """The inputs of networks that train on media: which rows a split has, and how a row is read.
 
-A row is one frame of a record, or one piece of its sound. The host decodes it and nothing more;
+A row is one frame of a record, or one piece of its sound, or both of one time. The host decodes it
+and nothing more;
 `prepare_batch` does the rest on the device, inside the jitted step: front end or normalisation, and
 in training the augmentation, by one key for each example.
 """
@@ -16,11 +17,12 @@ import numpy as np
 
 from avsc_jax.audio import frontends
 from avsc_jax.audio.resample import resampled
-from avsc_jax.augment import image, spectrogram
+from avsc_jax.augment import image, rand_augment, spectrogram
 from avsc_jax.data import label_kinds, media, stored_pictures
 from avsc_jax.data.batches import Rows, Stream, call_sizes, epoch_order
 from avsc_jax.data.records import Dataset, Records
 from avsc_jax.input_pipeline import images, picture_size
+from avsc_jax.input_pipeline.pooling import common_places
 from avsc_jax.input_pipeline.sound import (
     padded,
     piece_facts,
@@ -46,6 +48,8 @@ PICTURE = (
     image.gaussian_blur,
 )
 NORMALIZED = (image.random_erasing,)
+# before the normalisation too, but the last in the order of keys: those above keep theirs
+LEVELS = (rand_augment.rand_augment,)
 Op = partial[Array]
 
 
@@ -53,6 +57,9 @@ class RowInputs:
     """Rows of one array that a network takes: items made on the host, prepared on the device."""
 
     _jitted: Callable[[Array], Array]  # `prepare`
+    name = 'image'  # of the network's input
+    raw: str  # of the items in a batch
+    item: Any  # shape and type of one item
 
     def items(self, record: Mapping) -> Any:
         """Returns the items of a record; see Transform."""
@@ -64,7 +71,13 @@ class RowInputs:
 
     def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
         """Returns the inputs of several records by name, prepared together."""
-        return prepared(self._jitted, [np.asarray(self.items(record)) for record in records])
+        rows = prepared(self._jitted, [np.asarray(self.items(record)) for record in records])
+        return [{self.name: each} for each in rows]
+
+    @property
+    def batch_of_one(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of a batch of one item, before it is prepared."""
+        return {self.raw: jax.ShapeDtypeStruct((1, *self.item.shape), self.item.dtype)}
 
 
 class SoundInputs(RowInputs):
@@ -81,13 +94,14 @@ class SpectrogramInputs(SoundInputs):
 
     Args:
       settings: the run folder's preprocessing: `piece_s`, `front_end` (`name`, `sample_rate_hz`
-        and other options) and `size` (bands and columns after the resize).
+        and other options) and `size` (bands and columns after the resize; None: as they are).
       stats: `mean` and `std` of each channel (see `measure`); None leaves values as they are.
       augmentation: operation -> its settings.
     """
 
     takes: Takes = 'audio'
     fields: tuple[str, ...] = ('audio',)  # of a record
+    raw = 'audio'
 
     def __init__(
         self,
@@ -106,14 +120,20 @@ class SpectrogramInputs(SoundInputs):
         self._jitted = jax.jit(self.prepare)
 
     @property
+    def measured(self) -> 'SpectrogramInputs':
+        """The inputs that need `stats`."""
+        return self
+
+    @property
     def facts(self) -> dict:
         """The transform in plain data, for other programs."""
-        stats = self._stats
+        stats, size = self._stats, self.settings['size']
         return piece_facts(self._length, self._rate) | {
             'front_end': frontends.facts(**self.settings['front_end']),
             'standardize': stats and {name: array.tolist() for name, array in stats.items()},
-            'resize': {
-                'size': list(self.settings['size']),
+            'resize': size
+            and {
+                'size': list(size),
                 'how': 'bilinear, half-pixel centres',
             },
         }
@@ -145,7 +165,7 @@ class SpectrogramInputs(SoundInputs):
 
     def prepare(self, items: Array) -> Array:
         """Turns pieces `[B, N, 2]` into spectrograms `[B, bands, columns, channels]`."""
-        return self.prepare_batch(None, {'audio': items})['image']
+        return self.prepare_batch(None, {'audio': items})[self.name]
 
     def notes(self, record: Mapping) -> list[str]:
         """Says what a user should know about how a record was read."""
@@ -162,8 +182,49 @@ class SpectrogramInputs(SoundInputs):
             mean, std = (self._stats[name].reshape(1, 1, 1, -1) for name in ('mean', 'std'))
             x = (x - mean) / std
         x = _augmented(keys, self._spectrum, x)
-        x = images.resize_bilinear(x, tuple(self.settings['size']))
-        return {name: batch[name] for name in batch if name != 'audio'} | {'image': x}
+        if self.settings['size'] is not None:
+            x = images.resize_bilinear(x, tuple(self.settings['size']))
+        return {name: batch[name] for name in batch if name != 'audio'} | {self.name: x}
+
+
+class SoundOfBoth(SpectrogramInputs):
+    """Spectrograms or frames of sound for a network of both senses, as its input `sound`.
+
+    A silent piece becomes zeros, by which the network knows that there is no sound.
+
+    Args: as in SpectrogramInputs, but bands and columns are `spectrum_size`, which may be missing.
+    """
+
+    name = 'sound'
+
+    def __init__(
+        self,
+        settings: Mapping,
+        stats: Mapping[str, np.ndarray] | None = None,
+        augmentation: Mapping[str, Mapping] | None = None,
+    ):
+        own = {**settings, 'size': settings.get('spectrum_size')}
+        super().__init__(own, stats, augmentation)
+
+    @property
+    def facts(self) -> dict:
+        """The transform in plain data, for other programs."""
+        return super().facts | {'silence': 'a piece of nothing but zeros becomes zeros'}
+
+    def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """Replaces `audio [B, N, K]` by `sound [B, ...]`; see SpectrogramInputs.prepare_batch."""
+        is_heard = (batch['audio'] != 0).any(axis=(1, 2))
+        made = super().prepare_batch(keys, batch)
+        sound = made[self.name]
+        heard = is_heard.reshape(-1, *[1] * (sound.ndim - 1))
+        return made | {self.name: jnp.where(heard, sound, 0)}
+
+    def notes(self, record: Mapping) -> list[str]:
+        """Says what a user should know about how a record was read."""
+        if record['audio'].any():
+            return super().notes(record)
+        answering = '; the picture alone answers' if 'frames' in record else ''
+        return [f'the sound is silent{answering}']
 
 
 class FrameInputs(RowInputs):
@@ -185,12 +246,14 @@ class FrameInputs(RowInputs):
     takes_stats = False
     takes: Takes = 'frames'
     fields: tuple[str, ...] = ('frames',)
+    raw = 'frame'
 
     def __init__(self, settings: Mapping, augmentation: Mapping[str, Mapping] | None = None):
         self.settings = dict(settings)
         self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
         self._pictures: int | None = settings.get('pictures')
-        self._picture, self._normalized = _chosen(augmentation or {}, PICTURE, NORMALIZED)
+        chosen = _chosen(augmentation or {}, PICTURE, NORMALIZED, LEVELS)
+        self._picture, self._normalized, self._levels = chosen
         self._size = picture_size.make(settings)
         crop = (augmentation or {}).get('random_resized_crop')
         self._canvas = None if crop is None else _canvas(settings, crop)
@@ -256,6 +319,7 @@ class FrameInputs(RowInputs):
         x = batch['frame'].reshape(-1, *shape[-3:]).astype(jnp.float32)
         extent = batch['extent'].reshape(-1, 2) if 'extent' in batch else None
         x = _augmented(keys, self._picture, x / 255, extent)
+        x = _augmented(keys, self._levels, x)
         x = images.normalize(255 * x, self._mean, self._std)
         x = _augmented(keys, self._normalized, x)
         x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
@@ -291,7 +355,109 @@ def places_together(record: Mapping, count: int) -> np.ndarray:
     return places[media.evenly_spaced(len(places), count)]
 
 
-Inputs = SpectrogramInputs | FrameInputs
+class BothInputs:
+    """Rows of a frame and the piece of sound of the same time, as inputs `image` and `sound`.
+
+    A record that has one of the two gives that one; the network takes zeros for the other.
+
+    Args:
+      settings: those of FrameInputs and SoundOfBoth.
+      stats: of the sound; see SpectrogramInputs.
+      augmentation: operation -> its settings, of both.
+    """
+
+    fields: tuple[str, ...] = ('audio', 'frames')
+
+    def __init__(
+        self,
+        settings: Mapping,
+        stats: Mapping[str, np.ndarray] | None = None,
+        augmentation: Mapping[str, Mapping] | None = None,
+    ):
+        if settings.get('pictures'):
+            raise ValueError(
+                f'pictures is {settings["pictures"]}, and a network of both senses takes one frame '
+                'beside the sound of its time; leave it out'
+            )
+        given = dict(augmentation or {})
+        _chosen(given, WAVEFORM, SPECTRUM, PICTURE, NORMALIZED, LEVELS)  # an error for others
+        heard = {op.__name__ for op in (*WAVEFORM, *SPECTRUM)}
+        self.settings = dict(settings)
+        of_sound = {name: given[name] for name in given if name in heard}
+        self._sound = SoundOfBoth(settings, stats, of_sound)
+        self._frames = FrameInputs(settings, {n: given[n] for n in given if n not in heard})
+
+    @property
+    def takes_stats(self) -> bool:
+        """Whether the sound is standardised by `stats`."""
+        return self._sound.takes_stats
+
+    @property
+    def measured(self) -> SpectrogramInputs:
+        """The inputs that need `stats`."""
+        return self._sound
+
+    @property
+    def sources(self) -> dict[str, 'SpectrogramInputs | FrameInputs']:
+        """The inputs of each sense, by the name of their items."""
+        return {inputs.raw: inputs for inputs in (self._sound, self._frames)}
+
+    @property
+    def batch_of_one(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of a batch of one row, before it is prepared."""
+        return self._sound.batch_of_one | self._frames.batch_of_one
+
+    def count(self, outline: Mapping) -> int:
+        """Returns the number of a record's rows: the times at which it has both."""
+        counts = {inputs.name: inputs.count(outline) for inputs in self.sources.values()}
+        return common_places(counts, {})['image'].stop
+
+    def read(
+        self, records: Records, index: int, part: int, outline: Mapping | None = None
+    ) -> dict[str, np.ndarray]:
+        read = [inputs.read(records, index, part, outline) for inputs in self.sources.values()]
+        return read[0] | read[1]
+
+    def open(self, file: media.MediaFile) -> dict:
+        """Reads the sound and the frames that `__call__` takes from a media file."""
+        return self._sound.open(file) | self._frames.open(file)
+
+    def notes(self, record: Mapping) -> list[str]:
+        """Says what a user should know about how a record was read."""
+        return self._sound.notes(record) if 'audio' in record else []
+
+    def prepare_batch(self, keys: jax.Array | None, batch: Batch) -> Batch:
+        """Replaces `audio` and `frame` by `sound` and `image`, augmented by keys of their own."""
+        of_sound = of_frames = None
+        if keys is not None:
+            of_sound, of_frames = jax.vmap(jax.random.split, out_axes=1)(keys)
+        return self._frames.prepare_batch(of_frames, self._sound.prepare_batch(of_sound, batch))
+
+    def __call__(self, record: Mapping) -> dict[str, np.ndarray]:
+        """Returns the network's inputs for each row of a decoded record, by name."""
+        return self.each([record])[0]
+
+    def each(self, records: Sequence[Mapping]) -> list[dict[str, np.ndarray]]:
+        """Returns the inputs of several records by name, as far as each has their fields."""
+        made: list[dict[str, np.ndarray]] = [{} for _ in records]
+        for inputs in self.sources.values():
+            holding = [k for k, record in enumerate(records) if inputs.fields[0] in record]
+            of_each = inputs.each([records[k] for k in holding]) if holding else []
+            for place, rows in zip(holding, of_each, strict=True):
+                made[place] |= rows
+        return [_of_one_time(rows, record) for rows, record in zip(made, records, strict=True)]
+
+
+def _of_one_time(rows: Mapping[str, np.ndarray], record: Mapping) -> dict[str, np.ndarray]:
+    """Returns the rows at times that all of the inputs have."""
+    if len(rows) < 2:
+        return dict(rows)
+    filled = {'image': record['frame_filled']} if 'frame_filled' in record else {}
+    places = common_places({name: len(each) for name, each in rows.items()}, filled)
+    return {name: each[places[name]] for name, each in rows.items()}
+
+
+Inputs = SpectrogramInputs | FrameInputs | BothInputs
 
 
 def make(
@@ -299,7 +465,9 @@ def make(
     stats: Mapping[str, np.ndarray] | None = None,
     augmentation: Mapping[str, Mapping] | None = None,
 ) -> Inputs:
-    """Makes spectrogram inputs where the settings name a front end, else frame inputs."""
+    """Makes spectrogram inputs where the settings name a front end, or frame inputs, or both."""
+    if {'front_end', 'frames'} <= {*settings}:
+        return BothInputs(settings, stats, augmentation)
     if 'front_end' in settings:
         return SpectrogramInputs(settings, stats, augmentation)
     return FrameInputs(settings, augmentation)
@@ -337,12 +505,12 @@ def rows(
     )
 
 
-def measure(inputs: Inputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndarray]:
+def measure(inputs: SpectrogramInputs, rows: Rows, *, batch_size: int) -> dict[str, np.ndarray]:
     """Measures mean and deviation of each channel over all rows; `inputs` must have no stats."""
 
     @jax.jit
     def moments(batch: Batch) -> tuple[Array, Array]:
-        x = inputs.prepare_batch(None, batch)['image']
+        x = inputs.prepare_batch(None, batch)[inputs.name]
         return x.mean(axis=(1, 2)), x.var(axis=(1, 2))
 
     assert isinstance(rows.inputs, Stream)
@@ -415,12 +583,12 @@ def _augmented(
 
 def prepared(
     prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]
-) -> list[dict[str, np.ndarray]]:
+) -> list[np.ndarray]:
     """Prepares the rows `[T, ...]` of several records in calls of one size."""
     every = np.concatenate(rows)
     made = [np.asarray(prepare(part))[:count] for part, count in calls(every, most=ROWS_PER_CALL)]
     ends = np.cumsum([len(each) for each in rows])[:-1]
-    return [{'image': image} for image in np.split(np.concatenate(made), ends)]
+    return np.split(np.concatenate(made), ends)
 
 
 def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from avsc_jax import ensemble, models, weights
 from avsc_jax.input_pipeline.encoders import EncoderSpec
+from avsc_jax.input_pipeline.media_inputs import RowInputs
 from avsc_jax.input_pipeline.pooling import common_places, network_inputs
 from avsc_jax.input_pipeline.sound import FRONT_ENDS
 from avsc_jax.input_pipeline.transform import Transform, filled_times
@@ -106,7 +107,20 @@ class System:
     def names(self) -> dict[str, str]:
         """Maps each input of the network to its source."""
         alone = [name for name in self.sources if name not in self._encoders]
+        if len(alone) > 1:
+            return {self._alone(name).name: name for name in alone}
         return self._features | ({'image': alone[0]} if alone else {})
+
+    def _alone(self, name: str) -> 'RowInputs':
+        """Returns the transform of a source whose rows the network itself takes."""
+        source = self.sources[name]
+        assert isinstance(source, SystemInput) and isinstance(source.transform, RowInputs)
+        return source.transform
+
+    @property
+    def takes_both(self) -> bool:
+        """Whether the network itself takes a frame and the piece of sound of the same time."""
+        return len(self.sources) > 1 and not self._encoders
 
     @property
     def _encoders(self) -> list[str]:
@@ -124,9 +138,11 @@ class System:
         Of encoders whose items make a row each, they are those of the same times.
         """
         items = {name: source.items(record) for name, source in self.sources.items()}
-        filled = filled_times(record, {name: self.sources[name].takes for name in self._encoders})
-        if self.settings.get('pool') is None and not all(each.all() for each in filled.values()):
-            counts = {name: len(jax.tree.leaves(items[name])[0]) for name in self._encoders}
+        timed = self._encoders or ([*self.sources] if self.takes_both else [])
+        filled = filled_times(record, {name: self.sources[name].takes for name in timed})
+        is_whole = all(each.all() for each in filled.values()) and not self.takes_both
+        if self.settings.get('pool') is None and not is_whole:
+            counts = {name: len(jax.tree.leaves(items[name])[0]) for name in timed}
             for name, places in common_places(counts, filled).items():
                 items[name] = jax.tree.map(lambda each, places=places: each[places], items[name])
         return items

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from avsc_jax.types import Array, Float, Int, UInt32
+from avsc_jax.types import Array, Bool, Float, Int, UInt32
 
 
 class Dropout(nn.Module):
@@ -35,13 +35,43 @@ class Dropout(nn.Module):
         """
         if not train or self.rate == 0:
             return x
-        rows = jnp.arange(x.shape[0], dtype=jnp.uint32)
+        bits = self._bits(x.shape[0], math.prod(x.shape[1:]), place)
+        return jnp.where(bits.reshape(x.shape) >= self._limit, x / (1 - self.rate), 0)
+
+    @property
+    def _limit(self) -> Array:
+        return jnp.uint32(round(self.rate * 2**32))
+
+    def _bits(self, count: int, words: int, place: Array | None) -> UInt32[Array, 'B D']:
+        rows = jnp.arange(count, dtype=jnp.uint32)
         if place is not None:
-            each = x.shape[0] // len(place)
+            each = count // len(place)
             rows = place.astype(jnp.uint32).repeat(each) * each + rows % each
-        bits = random_bits(self.make_rng('dropout'), rows, math.prod(x.shape[1:]))
-        kept = bits.reshape(x.shape) >= jnp.uint32(round(self.rate * 2**32))
-        return jnp.where(kept, x / (1 - self.rate), 0)
+        return random_bits(self.make_rng('dropout'), rows, words)
+
+
+class ModalityDropout(Dropout):
+    """Leaves out one of a row's modalities with probability `rate`, each as often; never the last.
+
+    Source: Neverova et al. 2016 (ModDrop), Sec. 4.2, which drops each by itself.
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        is_there: Bool[Array, 'B M'],
+        *,
+        train: bool,
+        place: Int[Array, 'rows'] | None = None,
+    ) -> Bool[Array, 'B M']:
+        """Returns which modalities are kept: all that are there unless `train`; see Dropout."""
+        if not train or self.rate == 0:
+            return is_there
+        count, modalities = is_there.shape
+        bits = self._bits(count, 2, place)
+        chosen = (bits[:, 1] % modalities)[:, None] == jnp.arange(modalities)[None]
+        is_dropped = (bits[:, :1] < self._limit) & chosen
+        return is_there & ~(is_dropped & is_there.all(axis=1, keepdims=True))
 
 
 def random_bits(key: jax.Array, rows: UInt32[Array, 'B'], count: int) -> UInt32[Array, 'B D']:

@@ -75,6 +75,27 @@ def create_model(name: str, **options: Any) -> nn.Module:
       >>> logits.shape, intermediates['embedding'].shape
       ((1, 10), (1, 2048))
     """
+    return _constructor(name, options)()
+
+
+def create_part(
+    name: str, *, parent: nn.Module | None, part: str | None = None, **options: Any
+) -> nn.Module:
+    """Creates a network for use inside another network's code; see `create_model`.
+
+    Args:
+      parent: the network that it is a part of; None: it is on its own.
+      part: its name there.
+
+    Example:
+      >>> create_part('resnet50', parent=None, num_classes=0).num_classes
+      0
+    """
+    return _constructor(name, options)(parent=parent, name=part)
+
+
+def _constructor(name: str, options: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    """Returns what makes a network of this name with checked options."""
     constructors, asked = _constructors(), name
     name = name.partition('.')[0] if name in published_sources() else name
     if name not in constructors:
@@ -90,7 +111,8 @@ def create_model(name: str, **options: Any) -> nn.Module:
     check_numbers(name, {k: v for k, v in options.items() if k in BLOCKS}, MAX_BLOCKS)
     check_numbers(name, options)
     # what a config.json holds as a list is a tuple in a network
-    return constructor(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    return functools.partial(constructor, **given)
 
 
 def input_spec(name: str, **options: Any) -> Any:

@@ -134,6 +134,8 @@ def _stats(run: RunFolder, settings: Mapping, model: nn.Module) -> dict[str, np.
         return None
     stats, spec = run.stats(), model.input_spec
     specs = spec if isinstance(spec, Mapping) else {'image': spec}
+    if 'front_end' in settings and 'sound' in specs:  # pictures beside it have none to fit
+        specs = {'sound': specs['sound']}
     for name, of_input in specs.items():
         for kind in ('mean', 'std'):
             named = kind if 'front_end' in settings else f'{kind}_{name}'
@@ -185,8 +187,8 @@ class RunSpec:
     def takes(self) -> str:
         """Field of a record that the run takes; see EncoderSpec.takes."""
         specs = [EncoderSpec(**about) for about in self.settings.get('encoders', ())]
-        own = 'audio' if 'front_end' in self.settings else 'frames'
-        fields = {spec.takes for spec in specs} or {own}
+        own = {'front_end': 'audio', 'frames': 'frames'}
+        fields = {spec.takes for spec in specs} or {own[n] for n in own if n in self.settings}
         if len(fields) > 1:
             raise ValueError(
                 f'{self.folder} takes {" and ".join(sorted(fields))}; give a run that takes one'
@@ -299,10 +301,11 @@ def load_system(
         else:
             sources[spec.name] = system.of_encoder(spec, weights_dir)
     with opening(run.path):
-        if 'front_end' in settings:
-            sources['audio'] = system.SystemInput(media_inputs.SpectrogramInputs(settings, stats))
-        elif 'size' in settings:
-            sources['frame'] = system.SystemInput(media_inputs.FrameInputs(settings))
+        if 'front_end' in settings or 'size' in settings:
+            made = media_inputs.make(settings, stats)
+            is_both = isinstance(made, media_inputs.BothInputs)
+            of_raw = made.sources if is_both else {made.raw: made}
+            sources |= {name: system.SystemInput(inputs) for name, inputs in of_raw.items()}
     stats = stats if 'encoders' in settings else None  # otherwise its source has them
     network = system.Network(model, variables, output, run.kind)
     return system.System(network, settings, stats, sources)

@@ -25,6 +25,7 @@ STEPS = {
     'ema': 'parameters averaged with decay {}',
     'train_part': 'trained is only {}',
     'layer_decay': 'rates lower by {} from group to group of layers',
+    'rate_scale': 'rates of parts times {}',
     'class_weights': 'class weights {}',
     'label_smoothing': 'labels smoothed by {}',
     'mixup_alpha': 'mixup with alpha {}',
@@ -166,6 +167,8 @@ def _words(value: Any) -> Any:
     """Returns a field's value as a sentence names it."""
     if isinstance(value, str):
         return WORDS.get(value, value)
+    if isinstance(value, Mapping):
+        return ', '.join(f'{factor:g} ({name})' for name, factor in value.items())
     return value if isinstance(value, int | float) else ', '.join(map(str, value))
 
 

@@ -67,6 +67,9 @@ FIELDS = {
     'std': Field(LIST, None, 'deviation of R, G, B; absent: from `pretrained`, or ImageNet'),
     'front_end': Field(SECTION, None, 'name, sample_rate_hz and options, for networks of spectra'),
     'piece_s': Field(NUMBER, None, 'length of the pieces that sound is cut into, in seconds'),
+    'spectrum_size': Field(
+        LIST, None, 'bands and columns of spectra beside pictures; absent: as the front end has them'
+    ),
     'training_piece_s': Field(NUMBER, None, 'length of the longer pieces that are trained on'),
     'augment': Field(SECTION, {}, 'augmentation of training rows -> its settings'),
     'augment_pictures': Field((bool,), False, 'augment pictures of a frozen run; keep no features'),
@@ -124,6 +127,9 @@ FIELDS = {
     ),
     'layer_decay': Field(
         NUMBER, 1.0, 'rate of each group of layers to that of the next, deeper one'
+    ),
+    'rate_scale': Field(
+        SECTION, {}, 'part of the network -> factor of its learning rate; 0: it stays as it is'
     ),
     'loss': Field(SECTION, REQUIRED, 'name and options of the loss, such as cross_entropy'),
     'label_smoothing': Field(NUMBER, 0.0, 'share of each label that is spread over all classes'),
@@ -222,7 +228,7 @@ NOT_NEGATIVE = (
 )  # fmt: skip
 BELOW_ONE = ('ema', 'label_smoothing')
 AT_MOST_ONE = ('layer_decay', 'cutmix_share')
-PAIRS = ('size', 'canvas')  # of height and width
+PAIRS = ('size', 'canvas', 'spectrum_size')  # of height and width
 
 # Kind of job -> the sections that it needs, and the sections that only other kinds have.
 KINDS = {

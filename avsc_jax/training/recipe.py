@@ -16,6 +16,7 @@ from avsc_jax import losses, models
 from avsc_jax.augment import mix
 from avsc_jax.layers.sync import HEAD
 from avsc_jax.models import depth
+from avsc_jax.runtime import nearest
 
 PRECISIONS = ('float32', 'bfloat16')
 PARTS = ('all', 'last_stage', 'head')
@@ -109,8 +110,39 @@ def rate_factors(config: ConfigDict, model: nn.Module) -> dict | None:
     """Returns the factor of each parameter's learning rate, 0 for frozen ones; None: 1 for all.
 
     With `layer_decay` each group of layers has that many times the rate of the next one, and the
-    head the whole rate.
+    head the whole rate. `rate_scale` multiplies the rates of named parts of the network.
     """
+    factors, scale = _by_depth(config, model), config.get('rate_scale')
+    if not scale:
+        return factors
+    params = models.variable_shapes(model)['params']
+    _check_scale(scale, params)
+    if factors is None:
+        factors = jax.tree.map(lambda _: 1.0, dict(params))
+    return {
+        name: jax.tree.map(lambda factor, name=name: factor * scale.get(name, 1.0), of)
+        for name, of in factors.items()
+    }
+
+
+def _check_scale(scale: Mapping, params: Mapping) -> None:
+    for name, factor in scale.items():
+        if name not in params:
+            raise ValueError(
+                f'config.rate_scale names {name!r}, and the network has the parts '
+                f'{", ".join(params)}{nearest.meant(name, params)}'
+            )
+        is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not is_number or not 0 <= factor < np.inf:
+            raise ValueError(
+                f'config.rate_scale.{name} is {factor!r}; it must be a finite number of 0 or more'
+            )
+    if not any(scale.get(name, 1.0) for name in params):
+        raise ValueError('config.rate_scale is 0 for every part, so that nothing is trained')
+
+
+def _by_depth(config: ConfigDict, model: nn.Module) -> dict | None:
+    """Returns the factors by `layer_decay` and `train_part`; None: 1 for all."""
     decay, part = config.get('layer_decay', 1.0), config.get('train_part', 'all')
     if decay == 1 and part == 'all':
         return None

@@ -324,10 +324,15 @@ def check_channels(config: ConfigDict, model: nn.Module) -> None:
     if 'size' not in config:
         return
     reader = media_inputs.make(examples.preprocessing(config, ()))
-    item = jax.ShapeDtypeStruct((1, *reader.item.shape), reader.item.dtype)
-    given = jax.eval_shape(reader.prepare, item).shape[-1]
-    spec = model.input_spec
+    made = jax.eval_shape(partial(reader.prepare_batch, None), reader.batch_of_one)
+    given, spec = made['image'].shape[-1], model.input_spec
     wanted = (spec['image'] if isinstance(spec, dict) else spec).shape[-1]
+    if 'sound' in made and made['sound'].shape != spec['sound'].shape:
+        heard, takes = ([*shape.shape[1:]] for shape in (made['sound'], spec['sound']))
+        raise ValueError(
+            f'{config.model.name} takes sound of {takes}, but the front end gives {heard}; set '
+            f'config.model.sound_shape="{tuple(heard)}"'
+        )
     if given != wanted:
         raise ValueError(
             f'{config.model.name} takes pictures of {wanted} channels, but the front end or '

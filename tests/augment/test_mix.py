@@ -141,3 +141,22 @@ def test_inputs_of_a_dictionary_share_weight_and_partners():
 def test_cutmix_of_what_has_no_height_and_width_is_a_sentence(inputs, what):
     with pytest.raises(ValueError, match=f'the input is {what}; leave out cutmix_alpha'):
         check_cutmix(inputs)
+
+
+def test_both_senses_mix_by_one_weight_and_with_the_same_partner():
+    draw = np.random.default_rng(0)
+    inputs = {
+        'image': draw.normal(size=(8, 4, 4, 3)).astype('f4'),
+        'sound': draw.normal(size=(8, 6, 2, 5)).astype('f4'),
+    }
+    mixed, targets = mixup(KEYS[7], inputs, TARGETS, MASK, alpha=50.0)
+    share = np.asarray(targets)  # of each row in each: one line of weights for both senses
+    weight = share.diagonal().min()
+    assert 0.2 < weight < 0.8  # nearly always, with this alpha
+    for row in range(8):
+        (partner,) = [k for k in range(8) if k != row and share[row, k] > 0] or [row]
+        for name, x in inputs.items():
+            expected = weight * x[row] + (1 - weight) * x[partner]
+            np.testing.assert_allclose(mixed[name][row], expected, atol=1e-5)
+    with pytest.raises(ValueError, match='a dictionary of image, sound; leave out cutmix_alpha'):
+        check_cutmix(inputs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from avsc_jax.augment import image
+from avsc_jax.augment import image, rand_augment
 from avsc_jax.input_pipeline import images
 
 pytestmark = pytest.mark.parity
@@ -157,3 +157,70 @@ def test_parameters_come_from_the_distributions_of_torchvision(torchvision, draw
         for side, name in zip(rectangles, names, strict=True):
             check_same(side, [p[name] for p in theirs])
         check_same(rectangles[2] * rectangles[3], [p[names[2]] * p[names[3]] for p in theirs])
+
+
+def _expected(functional, name, levels, strength):
+    """torchvision's RandAugment's operation of this name, of a picture of bytes."""
+    zero = {'translate': [0, 0], 'angle': 0.0, 'scale': 1.0, 'shear': [0.0, 0.0]}
+    slope = float(np.degrees(np.arctan(strength)))
+    calls = {
+        'Identity': lambda: levels,
+        'ShearX': lambda: functional(
+            'affine', levels, **{**zero, 'shear': [slope, 0.0]}, center=[0, 0]
+        ),
+        'ShearY': lambda: functional(
+            'affine', levels, **{**zero, 'shear': [0.0, slope]}, center=[0, 0]
+        ),
+        'TranslateX': lambda: functional('affine', levels, **{**zero, 'translate': [strength, 0]}),
+        'TranslateY': lambda: functional('affine', levels, **{**zero, 'translate': [0, strength]}),
+        'Rotate': lambda: functional('rotate', levels, strength),
+        'Brightness': lambda: functional('adjust_brightness', levels, 1 + strength),
+        'Color': lambda: functional('adjust_saturation', levels, 1 + strength),
+        'Contrast': lambda: functional('adjust_contrast', levels, 1 + strength),
+        'Sharpness': lambda: functional('adjust_sharpness', levels, 1 + strength),
+        'Posterize': lambda: functional('posterize', levels, int(strength)),
+        'Solarize': lambda: functional('solarize', levels, strength),
+        'AutoContrast': lambda: functional('autocontrast', levels),
+        'Equalize': lambda: functional('equalize', levels),
+    }
+    return calls[name]()
+
+
+@pytest.fixture(scope='module')
+def levels(pictures):
+    """Bytes of the pictures above, and of a photograph."""
+    from sklearn.datasets import load_sample_image
+
+    photographs = [load_sample_image(name)[100:172, 200:301] for name in ('china.jpg', 'flower.jpg')]
+    return [*np.round(255 * pictures).astype(np.uint8), *photographs]
+
+
+@pytest.mark.parametrize('name', rand_augment.OPS)
+def test_each_operation_of_rand_augment_is_torchvisions_to_a_grey_level(levels, functional, name):
+    op, apply = rand_augment.OPS.index(name), jax.jit(rand_augment.apply_op)
+    moves = rand_augment.OPS[1:6]
+    for magnitude in (0, 5, 9, 30):
+        for sign in (1, -1) if name in rand_augment.SIGNED else (1,):
+            strength = sign * float(rand_augment.op_strengths(magnitude, 72, 101)[op])
+            strength = int(strength) if 'Translate' in name else strength
+            for x in levels:
+                expected = _expected(functional, name, x, strength).astype(int)
+                got = 255 * np.asarray(apply(x.astype('f4') / 255, op, float(strength)))
+                assert np.allclose(got, got.round(), atol=1e-3)
+                off = (np.abs(got.round() - expected) > 1).any(-1)
+                # float32: what lies between two pixels may fall to either
+                assert off.mean() <= (2e-3 if name in moves else 0), (magnitude, sign)
+
+
+def test_strengths_of_rand_augment_are_torchvisions(torchvision):
+    space = torchvision.transforms.v2.RandAugment._AUGMENTATION_SPACE
+    assert {*space} == {*rand_augment.OPS}
+    for magnitude in (0, 9, 17, 30):
+        ours = rand_augment.op_strengths(magnitude, 72, 101)
+        for name, (made, signed) in space.items():
+            theirs = made(31, 72, 101)
+            theirs = 0.0 if theirs is None else float(theirs[magnitude])
+            theirs = int(theirs) if 'Translate' in name else theirs
+            theirs *= 255 if name == 'Solarize' else 1
+            assert ours[rand_augment.OPS.index(name)] == pytest.approx(theirs, abs=1e-5), name
+            assert signed == (name in rand_augment.SIGNED)

@@ -1,8 +1,9 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from avsc_jax.layers.dropout import Dropout, random_bits
+from avsc_jax.layers.dropout import Dropout, ModalityDropout, random_bits
 
 KEYS = {'dropout': jax.random.key(5)}
 
@@ -81,3 +82,42 @@ def test_steps_and_layers_draw_differently():
     assert np.abs(draws.mean(axis=0) - 0.5).max() < 6 / np.sqrt(12 * 200)
     correlation = np.corrcoef(draws[:-1].ravel(), draws[1:].ravel())[0, 1]
     assert abs(correlation) < 6 / np.sqrt(draws.size)
+
+
+def left(is_there, rate=0.3, **options):
+    return ModalityDropout(rate).apply({}, is_there, train=True, rngs=KEYS, **options)
+
+
+def test_one_modality_is_left_out_as_often_as_the_rate_says_and_never_the_last():
+    kept = np.asarray(left(jnp.ones((20_000, 2), bool)))
+    assert kept.any(axis=1).all()
+    shares = (~kept).mean(axis=0)
+    assert abs(shares - 0.15).max() < 0.01  # four standard deviations of 20,000 draws
+    alone = jnp.tile(jnp.array([[True, False]]), (500, 1))
+    np.testing.assert_array_equal(left(alone, rate=0.99), alone)
+    whole = jnp.ones((5, 2), bool)
+    np.testing.assert_array_equal(ModalityDropout(0.9).apply({}, whole, train=False), whole)
+
+
+def test_the_draw_of_modalities_is_worked_out_by_hand_and_the_same_on_two_devices():
+    is_there = jnp.ones((64, 2), bool)
+    words = np.asarray(random_bits(_key_of_a_layer(), jnp.arange(64, dtype=jnp.uint32), 2))
+    expected = np.ones((64, 2), bool)
+    for row, (share, which) in enumerate(words.astype(np.int64)):
+        if share / 2**32 < 0.3:
+            expected[row, which % 2] = False
+    np.testing.assert_array_equal(left(is_there), expected)
+    spread = jax.pmap(
+        lambda x, place: left(x, place=place), axis_name='batch', devices=jax.devices()[:2]
+    )
+    place = np.arange(64).reshape(2, 32)
+    np.testing.assert_array_equal(spread(is_there.reshape(2, 32, 2), place).reshape(64, 2), expected)
+
+
+def _key_of_a_layer():
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self):
+            return self.make_rng('dropout')
+
+    return Layer().apply({}, rngs=KEYS)
