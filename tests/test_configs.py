@@ -123,13 +123,14 @@ def check_inputs(model, settings, outline, embeddings=None):
         taken = model.input_spec
         taken = taken[name] if isinstance(taken, dict) else taken
         assert taken.shape[-1] == widths[encoder]
-    if 'size' in settings and 'sound' in model.input_spec:  # both senses
+    is_fusion = isinstance(model.input_spec, dict)
+    if 'size' in settings and is_fusion and 'sound' in model.input_spec:  # both senses
         reader = inputs.make(settings | {'mean': (0.5,) * 3, 'std': (0.25,) * 3})
         made = jax.eval_shape(partial(reader.prepare_batch, None), reader.batch_of_one)
         assert {name: x.shape for name, x in made.items()} == {
             name: spec.shape for name, spec in model.input_spec.items()
         }
-    elif 'size' in settings and isinstance(model.input_spec, dict):
+    elif 'size' in settings and is_fusion:
         shape = model.input_spec['image'].shape
         assert shape == (1, settings['pictures'], *settings['size'], 3)
         assert model.input_spec['audio_embedding'].shape[1] == settings['length']

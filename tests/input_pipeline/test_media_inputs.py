@@ -225,8 +225,8 @@ class Frames:
     def __init__(self, *frames):
         self.frames = frames
 
-    def frame(self, index, part):
-        return self.frames[index]
+    def picture(self, index, part):
+        return Image.fromarray(self.frames[index])
 
 
 def test_random_crops_are_cut_from_unsquashed_pictures_and_never_from_the_padding():
