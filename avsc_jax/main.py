@@ -27,7 +27,7 @@ from avsc_jax import configs
 from avsc_jax.data import folds, records, sources
 from avsc_jax.input_pipeline import feature_cache
 from avsc_jax.runs import checksums, loggers, run_folder
-from avsc_jax.runtime import beam, multihost, nearest
+from avsc_jax.runtime import beam, compiled_programs, multihost, nearest
 from avsc_jax.training import config as fields
 from avsc_jax.training import dependencies, search, sweep, train
 from avsc_jax.training import resolve as resolving
@@ -115,6 +115,8 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
     search.check(swept, FLAGS.trials)
     if FLAGS.multihost:
         multihost.initialize()
+    else:
+        compiled_programs.keep()
     if 'members' not in config:  # else it leaves the devices to those first
         print(device_line(), file=sys.stderr)
     folders = named_folders()

@@ -1,161 +1,240 @@
-"""Zero-shot ViT-B/32 from files to answers, against the script that people would write.
+"""Three systems from files to answers, against the scripts that people would write.
 
-    pip install -e '.[parity]' && python benchmarks/end_to_end.py [--clips 1 2 20] [--json out.json]
+    pip install -e '.[parity]' && python benchmarks/end_to_end.py [--only clip] [--json out.json]
 
-The script is `naive` below: PyAV decodes all frames, Pillow and open_clip prepare twelve of each
-ten seconds, and eager PyTorch encodes them, one clip after the other. Clips are 10 s of 720p at 25
-frames a second; `--minutes` adds a long video. Weights are random, of full size. Each side runs as
-a process of its own: seconds from its start to its last answer, seconds for each further clip, and
-its peak memory with all its children. Ours runs as the command does, with all files at once, and by
-a call for each file. The sides take turns.
+`clip` is zero-shot ViT-B/32, `openl3` embeddings of sound every half second, `yamnet` embeddings
+of a log-mel CNN. The scripts are in naive_scripts.py. Clips are 10 s of 720p at 25 frames a second,
+with 48 kHz stereo; `--minutes` adds a long video. Weights are random, of full size (but YAMNet's
+are its own); CLIP's are read from one file by both sides. First comes the network alone, on the
+rows of a clip: it bounds what the rest can gain. Then each side runs as a process of its own:
+seconds from its start to its last answer, seconds for each further clip, and its peak memory with
+all its children. Of ours, `first start` has an empty user's cache, `command` has what a start has
+kept, and `calls`, for CLIP, calls the predictor once a file. The sides take turns. `--tiny` runs
+our sides alone, in half a minute, with narrow networks; it needs nothing of PyTorch.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import predict as clips  # benchmarks/predict.py
+from naive_scripts import CLASSES, SCRIPTS, network
 
-CLASSES = ['beach', 'forest', 'city street', 'office', 'kitchen']
-PICTURES, WINDOW_S = 12, 10.0
+NAIVE, FIRST = 'script', 'first start'
+SIDES = (FIRST, 'command', 'calls', NAIVE)
+ENCODERS = {'clip': 'clip_vit_b32', 'openl3': 'openl3_audio:hop_s=0.5', 'yamnet': 'yamnet'}
+ROWS = {'clip': 12, 'openl3': 20, 'yamnet': 21}  # of a clip of ten seconds
+TINY = {
+    'clip': 'clip_vit_b32:width=16,layers=1,image_size=32,text_width=16,text_layers=1',
+    'openl3': 'openl3_audio:hop_s=5',
+    'yamnet': 'yamnet:width=0.25',
+}
 
 
-def command(files: list[str]) -> None:
-    """Answers by this package, as its command does, but with random weights."""
+def command(system: str, files: list[str], folder: Path, tiny: bool) -> None:
+    """Runs our command; CLIP's is given one more kind of weights than users have, random ones."""
     from avsc_jax.predict import media_files
+    from avsc_jax.predict.__main__ import main
 
-    for answer in media_files.tag(predictor(), [Path(file) for file in files]):
-        print(time.perf_counter(), answer.scene, flush=True)
+    if system == 'clip':
+        for answer in media_files.tag(predictor(folder, tiny), [Path(file) for file in files]):
+            print(answer.file, answer.scene, flush=True)
+        return
+    encoder = (TINY if tiny else ENCODERS)[system]
+    origin = [] if encoder == 'yamnet' else ['--weights=random:0']  # its own are installed
+    main([*files, f'--encoder={encoder}', *origin, f'--embeddings={folder}/out.npz'])
 
 
-def calls(files: list[str]) -> None:
+def calls(system: str, files: list[str], folder: Path, tiny: bool) -> None:
     """Answers by a call of the predictor for each file."""
-    tagger = predictor()
+    tagger = predictor(folder, tiny)
     for file in files:
-        print(time.perf_counter(), tagger(file).scene, flush=True)
+        print(file, tagger(file).scene, flush=True)
 
 
-def predictor():
-    """Our zero-shot system."""
+def predictor(folder: Path, tiny: bool):
+    """Our zero-shot system, as `avsc-predict --zero_shot` opens it."""
     from avsc_jax.predict.zero_shot import zero_shot
     from avsc_jax.runtime import compiled_programs
 
+    os.environ.setdefault('USE_TORCH', '0')  # as runtime.cli does
     compiled_programs.keep()
-    return zero_shot(CLASSES, origin='random:0')
+    if tiny:
+        return zero_shot(CLASSES, encoder=TINY['clip'], origin='random:0')
+    return zero_shot(CLASSES, weights_dir=folder, origin=(folder / 'sha256').read_text())
 
 
-def naive(files: list[str]) -> None:
-    """Answers by PyAV, Pillow and open_clip."""
-    import torch
-    from torch_peers import import_open_clip
+def ours_alone(system: str, folder: Path, tiny: bool):
+    """Our network alone, on all rows of one clip; random weights take the same time."""
+    import numpy as np
 
-    open_clip = import_open_clip()
-    model, _, preprocess = open_clip.create_model_and_transforms('ViT-B-32-quickgelu')
-    model.eval()
-    tokens = open_clip.get_tokenizer('ViT-B-32-quickgelu')([f'a photo of a {c}' for c in CLASSES])
-    with torch.inference_mode():
-        texts = torch.nn.functional.normalize(model.encode_text(tokens), dim=-1)
-        for file in files:
-            probs = []
-            for images in windows(file):
-                batch = torch.stack([preprocess(image) for image in images])
-                seen = torch.nn.functional.normalize(model.encode_image(batch), dim=-1)
-                probs.append((100 * seen @ texts.T).softmax(-1).mean(0))
-            mean = torch.stack(probs).mean(0)
-            print(time.perf_counter(), CLASSES[int(mean.argmax())], flush=True)
+    from avsc_jax.predict import embeddings
+
+    text = (TINY if tiny else ENCODERS)[system].partition(',text')[0]
+    spec, _ = embeddings.specified(text, folder, 'random:0')
+    encoder = spec.make(folder)
+    rows = [np.zeros(encoder.transform.item.shape, encoder.transform.item.dtype)] * ROWS[system]
+    return lambda: encoder(rows)
 
 
-def windows(file: str):
-    """Yields the pictures of each ten seconds, twelve of them evenly spaced."""
-    import av
-
-    images = []
-    with av.open(file) as container:
-        for frame in container.decode(video=0):
-            at_s = frame.time % WINDOW_S
-            if at_s >= (len(images) + 0.5) * WINDOW_S / PICTURES and len(images) < PICTURES:
-                images.append(frame.to_image())
-            if len(images) == PICTURES and at_s + 0.041 > WINDOW_S:
-                yield images
-                images = []
-    if images:
-        yield images
+def alone_s(run) -> float:
+    """The median time of some calls after the first one."""
+    run()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
-NAIVE = 'PyAV, Pillow, open_clip'
-SIDES = {'avsc_jax': command, 'avsc_jax, by calls': calls, NAIVE: naive}
-
-
-def measured(side: str, files: list[Path]) -> dict[str, float]:
+def measured(system: str, side: str, files: list[Path], flags, folder: Path) -> dict[str, float]:
     """Runs a side in a process of its own."""
-    command = [sys.executable, __file__, '--side', side, *map(str, files)]
-    start, peak = time.perf_counter(), 0.0
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    line = [sys.executable, __file__, f'--side={side}', f'--only={system}', f'--folder={folder}']
+    line += ['--tiny'] * flags.tiny + [str(file) for file in files]
+    home = folder / ('fresh' if side == FIRST else 'home')
+    shutil.rmtree(folder / 'fresh', ignore_errors=True)
+    home.mkdir(exist_ok=True)
+    start, at, errors = time.perf_counter(), [], folder / 'errors.txt'
+    with errors.open('w') as stderr:
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            env={k: v for k, v in os.environ.items() if k != 'JAX_COMPILATION_CACHE_DIR'}
+            | {'HOME': str(home)},
+        )  # fmt: skip
+
+    def listen() -> None:
+        at.extend(time.perf_counter() for line in process.stdout if '.mp4' in line)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    peak = 0.0
     while process.poll() is None:
         peak = max(peak, sum(map(clips.memory_mib, clips.family(process.pid))))
         time.sleep(0.1)
-    lines = process.stdout.read().splitlines()
-    if process.returncode or len(lines) != len(files):
-        raise SystemExit(f'{side} ended with {process.returncode} and {len(lines)} answers')
-    at = [float(line.split()[0]) for line in lines]
-    further = (at[-1] - at[0]) / (len(at) - 1) if len(at) > 1 else 0.0
-    return {'wall_s': at[-1] - start, 'each_further_s': further, 'peak_mib': peak}
+    listener.join()
+    if process.returncode or len(at) != len(files):
+        raise SystemExit(
+            f'{side} of {system} ended with {process.returncode} and {len(at)} answers:\n'
+            + errors.read_text()[-2000:]
+        )
+    # answers of one batch come together: of them, a further clip's time says nothing
+    seconds = (at[-1] - at[0]) / max(1, len(at) - 1)
+    further = {'each_further_s': seconds} if seconds > 0.01 else {}
+    return {'wall_s': at[-1] - start} | further | {'peak_mib': peak}
 
 
-def compare(files: list[Path], rounds: int) -> dict:
-    """The medians of both sides, and the script's over ours."""
-    found = {side: [] for side in SIDES}
-    for _ in range(rounds):
-        for side in SIDES:
-            found[side].append(measured(side, files))
-    sides = {
-        side: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-        for side, runs in found.items()
-    }
-    ratios = {
-        f'{side}, the script over it': {
-            name: sides[NAIVE][name] / numbers[name] for name in numbers if numbers[name] > 1e-3
+def compare(system: str, files: list[Path], flags, folder: Path) -> dict:
+    """The medians of each side, and the script's over each of ours."""
+    sides = [s for s in flags.sides if (s != 'calls' or system == 'clip') and not
+             (s == NAIVE and flags.tiny)]  # fmt: skip
+    runs: dict[str, list] = {side: [] for side in sides}
+    for _ in range(flags.rounds):
+        for side in sides:
+            runs[side].append(measured(system, side, files, flags, folder))
+    found = {
+        side: {
+            name: statistics.median(run[name] for run in each)
+            for name in each[0]
+            if all(name in run for run in each)
         }
-        for side, numbers in sides.items()
-        if side != NAIVE
+        for side, each in runs.items()
     }
-    return sides | ratios
+    for side in [side for side in sides if side != NAIVE and NAIVE in sides]:
+        script = found[NAIVE]
+        ratio = {
+            name: script[name] / value for name, value in found[side].items() if name in script
+        }
+        found[f'script / {side}'] = ratio
+    return found
+
+
+def shown(what: str, sides: dict) -> None:
+    for side, numbers in sides.items():
+        line = '  '.join(f'{key} {value:8.2f}' for key, value in numbers.items())
+        print(f'{what:<20}{side:<24}{line}', flush=True)
+
+
+def run_side(flags) -> None:
+    """What the processes run that `measured` starts."""
+    (system,), files = flags.only, [str(file) for file in flags.files]
+    weights_file = str(flags.folder / 'clip_vit_b32.safetensors')
+    if flags.side == 'weights':
+        from naive_scripts import write_clip
+
+        write_clip(weights_file)
+    elif flags.side == NAIVE:
+        SCRIPTS[system](files, weights_file)
+    elif flags.side.startswith('network'):
+        ours = flags.side == 'network'
+        alone = ours_alone(system, flags.folder, flags.tiny) if ours else network(
+            system, weights_file)  # fmt: skip
+        print(alone_s(alone))
+    else:
+        side = calls if flags.side == 'calls' else command
+        side(system, files, flags.folder, flags.tiny)
+
+
+def helper(side: str, system: str, flags, folder: Path) -> str:
+    """What a process of one side prints that is not timed."""
+    line = [sys.executable, __file__, f'--side={side}', f'--only={system}', f'--folder={folder}']
+    line += ['--tiny'] * flags.tiny
+    return subprocess.run(line, capture_output=True, text=True, check=True).stdout
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('files', nargs='*', type=Path, help=argparse.SUPPRESS)
-    parser.add_argument('--side', choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument('--clips', type=int, nargs='+', default=[1, 2, 20])
-    parser.add_argument('--minutes', type=int, nargs='*', default=[])
-    parser.add_argument('--rounds', type=int, default=3)
-    parser.add_argument('--json', type=Path)
+    add = parser.add_argument
+    add('files', nargs='*', type=Path, help=argparse.SUPPRESS)
+    add('--side', help=argparse.SUPPRESS)
+    add('--folder', type=Path, help=argparse.SUPPRESS)
+    add('--only', nargs='+', choices=SCRIPTS, default=[*SCRIPTS], help='which systems')
+    add('--sides', nargs='+', choices=SIDES, default=[*SIDES], help='which sides, of all four')
+    add('--clips', type=int, nargs='*', default=[1, 2, 20])
+    add('--minutes', type=int, nargs='*', default=[], help='length of long videos')
+    add('--rounds', type=int, default=3)
+    add('--tiny', action='store_true', help='narrow networks, one and two clips, no scripts')
+    add('--json', type=Path)
     flags = parser.parse_args()
     if flags.side:
-        SIDES[flags.side]([str(file) for file in flags.files])
+        run_side(flags)
         return
-    result = {}
+    if flags.tiny:
+        flags.clips, flags.rounds = [1, 2], 1
+    result: dict = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clip = clips.render(folder / 'clip.mp4', 10 / 60)
-        for count in flags.clips:
-            files = [Path(shutil.copy(clip, folder / f'{k}.mp4')) for k in range(count)]
-            result[f'{count} clips'] = compare(files, flags.rounds)
-        for minutes in flags.minutes:
-            long = clips.repeated(clip, folder / 'long.mp4', 6 * minutes)
-            result[f'{minutes} min'] = compare([long], flags.rounds)
-    for what, sides in result.items():
-        for side, numbers in sides.items():
-            shown = '  '.join(f'{key} {value:8.2f}' for key, value in numbers.items())
-            print(f'{what:<10}{side:<40}{shown}')
+        if 'clip' in flags.only and not flags.tiny:
+            helper('weights', 'clip', flags, folder)
+            content = (folder / 'clip_vit_b32.safetensors').read_bytes()
+            (folder / 'sha256').write_text(hashlib.sha256(content).hexdigest())
+            del content
+        for system in flags.only:
+            sides = {'ours': 'network'} | ({} if flags.tiny else {'script': 'network of script'})
+            alone = {
+                name: {'network_s_a_clip': float(helper(side, system, flags, folder))}
+                for name, side in sides.items()
+            }
+            shown(system, alone)
+            result[system] = {'network alone': alone}
+            for count in flags.clips:
+                files = [Path(shutil.copy(clip, folder / f'{k}.mp4')) for k in range(count)]
+                result[system][f'{count} clips'] = compare(system, files, flags, folder)
+                shown(f'{system}, {count} clips', result[system][f'{count} clips'])
+            for minutes in flags.minutes:
+                long = clips.repeated(clip, folder / 'long.mp4', 6 * minutes)
+                result[system][f'{minutes} min'] = compare(system, [long], flags, folder)
+                shown(f'{system}, {minutes} min', result[system][f'{minutes} min'])
     if flags.json:
         flags.json.write_text(json.dumps(result, indent=1) + '\n')
 

@@ -47,6 +47,8 @@ def main(function: Callable[[list[str]], int | None], *, next_start: str = BEGIN
     """
     set_next_start(next_start)
     gc.set_threshold(*COLLECTIONS)
+    # transformers imports PyTorch wherever it is installed, which takes two seconds for nothing
+    os.environ.setdefault('USE_TORCH', '0')
     with _signals_caught():
         try:
             code = function(sys.argv[1:]) or 0

@@ -23,6 +23,9 @@ class LazyArrays(Mapping[str, np.ndarray]):
             raise KeyError(name)
         return self._load(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # nothing is read
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

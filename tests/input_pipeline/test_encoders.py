@@ -183,3 +183,15 @@ def test_windows_lie_at_the_published_times(name, options):
     items = encoder.items({'audio': audio, 'sample_rate': rate})
     expected = np.load(Path(folder, 'regression', f'{name}.npz'))['timestamps']
     np.testing.assert_allclose(encoder.times_s({}, len(items)), expected, atol=1e-9)
+
+
+def test_a_clip_s_first_call_finds_its_program_compiled():
+    options = {'width': 16, 'layers': 1, 'patch_size': 16, 'image_size': 32}
+    encoder = Encoder(EncoderSpec('clip_vit_b32', options, 'random:0'), Path('none'))
+    encoder.compile_ahead()
+    items = [np.full((32, 32, 3), 20 * k, np.uint8) for k in range(12)]
+    encoder._ahead.result()
+    compiled = encoder._encode.__wrapped__._cache_size()
+    rows = encoder(items)
+    assert encoder._encode.__wrapped__._cache_size() == compiled == 1
+    assert encoder._ahead is None and rows.shape == (12, 512)

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING
 
 from avsc_jax.runs.loggers.background import NOT_SCORES
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 class TensorBoard:
@@ -23,6 +25,8 @@ class TensorBoard:
 
     def log(self, line: dict) -> None:
         if self._events is None:
+            from tensorboardX import SummaryWriter  # imports PyTorch, which takes seconds
+
             self._events = SummaryWriter(str(self._folder), purge_step=line['step'])
         for name, value in line.items():
             if name not in NOT_SCORES:
