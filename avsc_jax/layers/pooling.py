@@ -7,6 +7,8 @@ from jax import lax
 
 from avsc_jax.types import Array, Float
 
+AROUND = ((0, 0), (1, 1), (1, 1), (0, 0))
+
 
 def max_pool(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
     """Takes the maximum of windows of 3x3 with stride 2 and padding 1 (of minus infinity).
@@ -15,7 +17,7 @@ def max_pool(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
     of a ResNet's training step on CPU, because it carries the index of every place along.
     """
     if jax.default_backend() == 'onnx':  # for export: an operator of its own, see `layers.conv`
-        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+        padded = jnp.pad(x, AROUND, constant_values=-jnp.inf)
         return nn.max_pool(padded, window_shape=(3, 3), strides=(2, 2), padding='VALID')
     return _max_pool(x)
 
@@ -51,8 +53,7 @@ _TAPS = [(i, j) for i in range(3) for j in range(3)]
 def _largest(x):
     """Returns each window's maximum, and the index (0 to 8) of its first place in the window."""
     height, width = (-(-side // 2) for side in x.shape[1:3])
-    around = ((0, 0), (1, 1), (1, 1), (0, 0))
-    padded = jnp.pad(x, around, constant_values=-jnp.inf)
+    padded = jnp.pad(x, AROUND, constant_values=-jnp.inf)
     largest = tap = None
     for k, (i, j) in enumerate(_TAPS):
         seen = padded[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
@@ -77,7 +78,9 @@ def largest(x: Float[Array, 'B T K']) -> Float[Array, 'B K']:
 
 def average_pool_3(x: Float[Array, 'B H W K']) -> Float[Array, 'B H2 W2 K']:
     """Takes the mean of windows of 3x3 with stride 2 and padding 1; the padding counts as zeros."""
-    around = ((1, 1), (1, 1))
+    around = AROUND[1:3]
+    if jax.default_backend() == 'onnx':  # jax2onnx overlooks padding in numbers
+        x, around = jnp.pad(x, AROUND), 'VALID'
     return nn.avg_pool(x, window_shape=(3, 3), strides=(2, 2), padding=around)
 
 

@@ -33,12 +33,14 @@ def test_the_largest_is_never_what_is_outside(sides):
 
 
 @pytest.mark.parametrize('sides', [ODD, EVEN])
-def test_what_is_exported_has_the_same_largest_values(sides, monkeypatch):
+def test_what_is_exported_has_the_same_values(sides, monkeypatch):
     x = grid(sides)
-    expected = max_pool(x)
+    expected, mean = max_pool(x), average_pool_3(x)
     monkeypatch.setattr(jax, 'default_backend', lambda: 'onnx')
     assert 'reduce_window_max' in str(jax.make_jaxpr(max_pool)(x))
     np.testing.assert_array_equal(max_pool(x), expected)
+    assert 'padding=((0, 0), (0, 0), (0, 0), (0, 0))' in str(jax.make_jaxpr(average_pool_3)(x))
+    np.testing.assert_allclose(average_pool_3(x), mean, rtol=1e-6)
 
 
 @pytest.mark.parametrize('sides', [ODD, EVEN])
