@@ -103,7 +103,8 @@ def _next_start(journal: Journal, total: int) -> str:
     """Says from where a stopped command goes on when it is given again."""
     if not journal.path:
         return 'the same command begins again; with --jsonl or --csv it goes on'
-    done = f'{len(journal.lines):,} of {total:,} files are answered'
+    answered = len(journal.lines) + on_beam.num_written(journal.path)
+    done = f'{answered:,} of {total:,} files are answered'
     return f'the same command goes on from the journal {journal.path}, where {done}'
 
 

@@ -129,6 +129,11 @@ def folder_of(path: Path) -> Path:
     return path.with_name(f'{path.name}.parts')
 
 
+def num_written(path: Path) -> int:
+    """Returns how many lines workers have written that are not in the journal at `path` yet."""
+    return sum(part.read_bytes().count(b'\n') for part in folder_of(path).glob('*.jsonl'))
+
+
 def tasks(files: Iterable[Path]) -> Iterator[list[Path]]:
     """Cuts a list of files into tasks, by number and size alone."""
     task: list[Path] = []

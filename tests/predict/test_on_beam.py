@@ -13,12 +13,16 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from avsc_jax.data.decode_workers import Limits
 from avsc_jax.predict import __main__ as predict
+from avsc_jax.predict import flags as flag_parsing
 from avsc_jax.predict import media_files, on_beam
+from avsc_jax.predict.resume import Journal
 from avsc_jax.runtime import beam
 
 TWO = ('--runner=DirectRunner', '--', '--direct_num_workers=2')
@@ -168,6 +172,28 @@ def test_tasks_are_cut_by_number_and_size(tmp_path, monkeypatch):
     places = [[int(file.name) for file in task] for task in on_beam.tasks(files)]
     assert places == [[0, 1, 2], [3], [4], [5, 6], [7]]
     assert [*on_beam.tasks([])] == []
+
+
+def test_a_job_that_goes_on_has_the_rests_of_the_tasks_of_an_unbroken_one(tmp_path, monkeypatch):
+    handed = []
+    monkeypatch.setattr(beam, 'run', lambda job, tasks, runner: handed.extend(tasks))
+    monkeypatch.setattr(on_beam, 'FILES_PER_TASK', 4)
+    files = [tmp_path / str(k) for k in range(10)]
+    args = flag_parsing.parse([str(tmp_path), f'--csv={tmp_path / "a.csv"}', *HERE])
+    journal = Journal(tmp_path / 'a.jsonl', {})
+    todo = [files[k] for k in (1, 5, 6, 9)]
+    with pytest.raises(ValueError, match=r'^4 of 4 files were tagged, but their answers are not'):
+        on_beam.tag(files, todo, journal, args, {}, Limits())
+    assert [[int(file.name) for file in task] for task in handed] == [[1], [5, 6], [9]]
+
+
+def test_a_worker_that_opens_another_system_is_an_error(tmp_path, monkeypatch):
+    other = SimpleNamespace(title='run', content_hash='abc')
+    monkeypatch.setattr(on_beam, 'opened', lambda args: other)
+    args = flag_parsing.parse([str(tmp_path), f'--csv={tmp_path / "a.csv"}', *HERE])
+    about = (('model', 'run def'), ('window_s', 2.0))
+    with pytest.raises(ValueError, match=r'^a worker has opened run abc, not run def; the workers'):
+        on_beam.Tagging(about, tmp_path, Limits(), args).open()
 
 
 def test_the_local_command_goes_on_with_what_workers_have_written(both, clips, tmp_path, capsys):
