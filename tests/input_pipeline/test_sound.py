@@ -126,7 +126,7 @@ def test_sound_of_any_rate_is_trained_on_as_predict_hears_it_where_the_front_end
 )  # fmt: skip
 def test_efficientat_s_windows_leave_out_half_a_hop_at_most(length_s, windows, hop_s, count):
     spec = EncoderSpec('mn10_as', {'num_classes': 0, **windows}, 'random:0')
-    assert spec.output_shape == (1280,) and spec.takes == 'audio'
+    assert spec.takes == 'audio'
     clip = record(length_s, rate=32000)
     items, mono = spec.transform.items(clip), clip['audio'].mean(axis=1)
     length = spec.transform.item.shape[0]
