@@ -149,7 +149,7 @@ def read_live(
         for name, of_split in arrays.items()
     }
     stats = None
-    if reader.takes_stats:
+    if not isinstance(reader, inputs.FrameInputs):
         measured, batch_size = reader.measured, config.batch_size
         its = rows[train] if measured is reader else inputs.rows(dataset, train, measured)
         stats = kept.stats(lambda: inputs.measure(measured, its, batch_size=batch_size))

@@ -98,7 +98,6 @@ class SpectrogramInputs(SoundInputs):
       augmentation: operation -> its settings.
     """
 
-    takes_stats = True
     takes: Takes = 'audio'
     fields: tuple[str, ...] = ('audio',)  # of a record
     raw = 'audio'
@@ -233,7 +232,6 @@ class FrameInputs(RowInputs):
       augmentation: operation -> its settings.
     """
 
-    takes_stats = False
     takes: Takes = 'frames'
     fields: tuple[str, ...] = ('frames',)
     raw = 'frame'
@@ -354,7 +352,6 @@ class BothInputs:
       augmentation: operation -> its settings, of both.
     """
 
-    takes_stats = True
     fields: tuple[str, ...] = ('audio', 'frames')
 
     def __init__(
@@ -394,7 +391,8 @@ class BothInputs:
     def count(self, outline: Mapping) -> int:
         """Returns the number of a record's rows: the times at which it has both."""
         counts = {inputs.name: inputs.count(outline) for inputs in self.sources.values()}
-        return common_places(counts, {})['image'].stop
+        common_places(counts, {})  # an error for lengths that differ by more than rounding
+        return min(counts.values())
 
     def read(self, records: Records, index: int, part: int) -> dict[str, np.ndarray]:
         read = [inputs.read(records, index, part) for inputs in self.sources.values()]
@@ -562,9 +560,7 @@ def _augmented(
     return x
 
 
-def prepared(
-    prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def prepared(prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Prepares the rows `[T, ...]` of several records in calls of one size."""
     every = np.concatenate(rows)
     made = [np.asarray(prepare(part))[:count] for part, count in calls(every, most=ROWS_PER_CALL)]
