@@ -10,7 +10,7 @@ Try it: python -m avsc_jax.main --config=configs/joint_fusion.py:resnet50,demo
 
 from avsc_jax.configs import common, ioacas_audio, ioacas_image
 
-# Token -> front end, bands and columns (None: a second's frames), shape of a second for the network.
+# Token -> front end, bands and columns (None: a second's frames), shape of the network's input.
 SOUNDS = dict(
     resnet1d=('ioacas_logmel', None, (6, 2, 256)),
     resnest50d=('hitachi_logmel', (256, 100), (256, 100, 3)),

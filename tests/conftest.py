@@ -132,13 +132,19 @@ TINY = {
         'resnet50,resnest50d',
         dict(
             model=dict(
-                name='joint', hidden=8, sound_shape=(32, 24, 3),
+                name='joint',
+                hidden=8,
+                sound_shape=(32, 32, 3),
                 picture=dict(name='regnetx_002', image_size=32, **REGNET),
                 sound=dict(name='regnetx_002', **REGNET),
             ),
         ),
         dict(
-            size=(32, 32), canvas=(36, 64), spectrum_size=(32, 24), augment=CROP, epochs=1,
+            size=(32, 32),
+            canvas=(36, 64),
+            spectrum_size=(32, 32),
+            augment=CROP,
+            epochs=1,
             batch_size=16,
         ),
     ),

@@ -52,9 +52,7 @@ def rand_augment(key: jax.Array, x: Colors, *, num_ops: int = 2, magnitude: int 
     return jax.lax.scan(step, x, draw_ops(key, num_ops))[0]
 
 
-def draw_ops(
-    key: jax.Array, num_ops: int
-) -> tuple[Int[Array, 'num_ops'], Float[Array, 'num_ops']]:
+def draw_ops(key: jax.Array, num_ops: int) -> tuple[Int[Array, 'num_ops'], Float[Array, 'num_ops']]:
     """Draws the indices into OPS, all equally likely, and 1 or -1 for each; unsigned ones have 1.
 
     Example:

@@ -158,7 +158,7 @@ def read_live(
         for name, of_split in arrays.items()
     }
     stats = None
-    if reader.takes_stats and not isinstance(reader, inputs.FrameInputs):
+    if not isinstance(reader, inputs.FrameInputs) and reader.takes_stats:
         measured, batch_size = reader.measured, config.batch_size
         its = rows[train] if measured is reader else inputs.rows(dataset, train, measured)
         facts = facts_of(config, dataset, settings)

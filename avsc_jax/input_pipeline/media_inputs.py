@@ -17,11 +17,10 @@ import numpy as np
 
 from avsc_jax.audio import frontends
 from avsc_jax.audio.resample import resampled
-from avsc_jax.augment import image, rand_augment, spectrogram
 from avsc_jax.data import label_kinds, media, stored_pictures
 from avsc_jax.data.batches import Rows, Stream, call_sizes, epoch_order
 from avsc_jax.data.records import Dataset, Records
-from avsc_jax.input_pipeline import images, picture_size
+from avsc_jax.input_pipeline import augmentations, images, picture_size
 from avsc_jax.input_pipeline.pooling import common_places
 from avsc_jax.input_pipeline.sound import (
     padded,
@@ -30,27 +29,12 @@ from avsc_jax.input_pipeline.sound import (
     stereo_pieces,
 )
 from avsc_jax.input_pipeline.transform import Takes
-from avsc_jax.runtime import compiler, options
+from avsc_jax.runtime import compiler
 from avsc_jax.types import Array
 
 Batch = dict[str, Array]
 
 ROWS_PER_CALL = 16  # outside of training; pictures of 456 x 456 are large
-
-# The operations of a config's `augment` section, in the order in which they are applied.
-WAVEFORM = (spectrogram.random_gain,)
-SPECTRUM = (spectrogram.frequency_mask, spectrogram.time_mask)
-PICTURE = (
-    image.random_resized_crop,
-    image.horizontal_flip,
-    image.random_affine,
-    image.color_jitter,
-    image.gaussian_blur,
-)
-NORMALIZED = (image.random_erasing,)
-# before the normalisation too, but the last in the order of keys: those above keep theirs
-LEVELS = (rand_augment.rand_augment,)
-Op = partial[Array]
 
 
 class RowInputs:
@@ -110,7 +94,9 @@ class SpectrogramInputs(SoundInputs):
         augmentation: Mapping[str, Mapping] | None = None,
     ):
         self.settings, self._stats = dict(settings), stats
-        self._waveform, self._spectrum = _chosen(augmentation or {}, WAVEFORM, SPECTRUM)
+        self._waveform, self._spectrum = augmentations.chosen(
+            augmentation or {}, augmentations.WAVEFORM, augmentations.SPECTRUM
+        )
         self._front_end = frontends.make(**settings['front_end'])
         self._rate = settings['front_end']['sample_rate_hz']
         about = frontends.find(settings['front_end']['name'])
@@ -177,11 +163,11 @@ class SpectrogramInputs(SoundInputs):
         Args:
           keys: one for each example; None augments nothing.
         """
-        x = self._front_end(_augmented(keys, self._waveform, batch['audio']))
+        x = self._front_end(augmentations.augmented(keys, self._waveform, batch['audio']))
         if self._stats is not None:  # before the masks, whose 0 is then the mean
             mean, std = (self._stats[name].reshape(1, 1, 1, -1) for name in ('mean', 'std'))
             x = (x - mean) / std
-        x = _augmented(keys, self._spectrum, x)
+        x = augmentations.augmented(keys, self._spectrum, x)
         if self.settings['size'] is not None:
             x = images.resize_bilinear(x, tuple(self.settings['size']))
         return {name: batch[name] for name in batch if name != 'audio'} | {self.name: x}
@@ -243,7 +229,6 @@ class FrameInputs(RowInputs):
       augmentation: operation -> its settings.
     """
 
-    takes_stats = False
     takes: Takes = 'frames'
     fields: tuple[str, ...] = ('frames',)
     raw = 'frame'
@@ -252,11 +237,16 @@ class FrameInputs(RowInputs):
         self.settings = dict(settings)
         self._mean, self._std = tuple(settings['mean']), tuple(settings['std'])
         self._pictures: int | None = settings.get('pictures')
-        chosen = _chosen(augmentation or {}, PICTURE, NORMALIZED, LEVELS)
+        chosen = augmentations.chosen(
+            augmentation or {},
+            augmentations.PICTURE,
+            augmentations.NORMALIZED,
+            augmentations.LEVELS,
+        )
         self._picture, self._normalized, self._levels = chosen
         self._size = picture_size.make(settings)
         crop = (augmentation or {}).get('random_resized_crop')
-        self._canvas = None if crop is None else _canvas(settings, crop)
+        self._canvas = None if crop is None else augmentations.canvas(settings, crop)
         self._jitted = jax.jit(self.prepare)
 
     @property
@@ -318,10 +308,10 @@ class FrameInputs(RowInputs):
             keys = each.reshape(-1)
         x = batch['frame'].reshape(-1, *shape[-3:]).astype(jnp.float32)
         extent = batch['extent'].reshape(-1, 2) if 'extent' in batch else None
-        x = _augmented(keys, self._picture, x / 255, extent)
-        x = _augmented(keys, self._levels, x)
+        x = augmentations.augmented(keys, self._picture, x / 255, extent)
+        x = augmentations.augmented(keys, self._levels, x)
         x = images.normalize(255 * x, self._mean, self._std)
-        x = _augmented(keys, self._normalized, x)
+        x = augmentations.augmented(keys, self._normalized, x)
         x = x.reshape(*shape[:-3], *x.shape[1:])  # a crop has changed the size
         others = {name: batch[name] for name in batch if name not in ('frame', 'extent')}
         return others | {'image': x}
@@ -380,8 +370,15 @@ class BothInputs:
                 'beside the sound of its time; leave it out'
             )
         given = dict(augmentation or {})
-        _chosen(given, WAVEFORM, SPECTRUM, PICTURE, NORMALIZED, LEVELS)  # an error for others
-        heard = {op.__name__ for op in (*WAVEFORM, *SPECTRUM)}
+        augmentations.chosen(
+            given,
+            augmentations.WAVEFORM,
+            augmentations.SPECTRUM,
+            augmentations.PICTURE,
+            augmentations.NORMALIZED,
+            augmentations.LEVELS,
+        )  # an error for others
+        heard = {op.__name__ for op in (*augmentations.WAVEFORM, *augmentations.SPECTRUM)}
         self.settings = dict(settings)
         of_sound = {name: given[name] for name in given if name in heard}
         self._sound = SoundOfBoth(settings, stats, of_sound)
@@ -410,7 +407,8 @@ class BothInputs:
     def count(self, outline: Mapping) -> int:
         """Returns the number of a record's rows: the times at which it has both."""
         counts = {inputs.name: inputs.count(outline) for inputs in self.sources.values()}
-        return common_places(counts, {})['image'].stop
+        common_places(counts, {})  # an error for lengths that differ by more than rounding
+        return min(counts.values())
 
     def read(
         self, records: Records, index: int, part: int, outline: Mapping | None = None
@@ -523,67 +521,7 @@ def measure(inputs: SpectrogramInputs, rows: Rows, *, batch_size: int) -> dict[s
     return {'mean': means.mean(axis=0).astype(np.float32), 'std': std.astype(np.float32)}
 
 
-def _chosen(
-    augmentation: Mapping[str, Mapping], *stages: tuple[Callable[..., Array], ...]
-) -> list[dict[int, Op]]:
-    """Selects each stage's operations that a config names, keyed by their place among all."""
-    names = [op.__name__ for stage in stages for op in stage]
-    if unknown := sorted(set(augmentation) - set(names)):
-        raise ValueError(
-            f'no augmentation here is called {unknown[0]!r}; there are {", ".join(names)}'
-        )
-    for op in (op for stage in stages for op in stage if op.__name__ in augmentation):
-        options.check(f'augment.{op.__name__}', op, augmentation[op.__name__])
-    return [
-        {
-            names.index(op.__name__): partial(op, **augmentation[op.__name__])
-            for op in stage
-            if op.__name__ in augmentation
-        }
-        for stage in stages
-    ]
-
-
-def _canvas(settings: Mapping, crop: Mapping) -> tuple[int, int]:
-    """Returns the size that frames are cropped from; the crop must have the network's size."""
-    canvas, size = settings.get('canvas', ()), tuple(settings['size'])
-    if not (
-        isinstance(canvas, tuple | list)
-        and len(canvas) == 2
-        and all(isinstance(side, int) and side > 0 for side in canvas)
-    ):
-        raise ValueError(
-            f'canvas is {canvas!r}; a random_resized_crop needs the height and width of what it is '
-            'cut from, such as --config.canvas="(480, 853)"'
-        )
-    if (cut := tuple(crop.get('size', ()))) != size:
-        raise ValueError(
-            f'random_resized_crop has size {cut}, the network takes {size}; give both the same, '
-            f'such as --config.augment.random_resized_crop.size="{size}"'
-        )
-    return tuple(canvas)
-
-
-def _augmented(
-    keys: jax.Array | None, ops: Mapping[int, Op], x: Array, extent: Array | None = None
-) -> Array:
-    """Applies operations to each example by a key of its own; does nothing without keys.
-
-    Args:
-      extent: `[B, 2]`, see `random_resized_crop`.
-    """
-    if keys is None:
-        return x
-    for place, op in ops.items():
-        is_crop = extent is not None and op.func is image.random_resized_crop
-        given = (x, extent) if is_crop else (x,)
-        x = jax.vmap(op)(jax.vmap(jax.random.fold_in, (0, None))(keys, place), *given)
-    return x
-
-
-def prepared(
-    prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]
-) -> list[np.ndarray]:
+def prepared(prepare: Callable[[Array], Array], rows: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Prepares the rows `[T, ...]` of several records in calls of one size."""
     every = np.concatenate(rows)
     made = [np.asarray(prepare(part))[:count] for part, count in calls(every, most=ROWS_PER_CALL)]

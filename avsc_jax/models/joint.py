@@ -69,7 +69,8 @@ class Joint(nn.Module, kw_only=True):
         kept = ModalityDropout(self.modality_dropout, name='modality_drop')(is_there, train=train)
         # the pictures' network is the last: heat maps are of the last feature map
         heard, out = self._heard(sound, train=train)
-        seen = self._made('picture', parent=self, part='picture')(images, train=train)[1]['embedding']
+        network = self._made('picture', parent=self, part='picture')
+        seen = network(images, train=train)[1]['embedding']
         joined = [
             jnp.where(kept[:, place, None], x, self._absent(sense, x))
             for place, (sense, x) in enumerate((('picture', seen), ('sound', heard)))

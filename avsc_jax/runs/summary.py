@@ -167,7 +167,7 @@ def _words(value: Any) -> Any:
     """Returns a field's value as a sentence names it."""
     if isinstance(value, str):
         return WORDS.get(value, value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping | ConfigDict):
         return ', '.join(f'{factor:g} ({name})' for name, factor in value.items())
     return value if isinstance(value, int | float) else ', '.join(map(str, value))
 

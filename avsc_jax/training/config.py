@@ -68,7 +68,7 @@ FIELDS = {
     'front_end': Field(SECTION, None, 'name, sample_rate_hz and options, for networks of spectra'),
     'piece_s': Field(NUMBER, None, 'length of the pieces that sound is cut into, in seconds'),
     'spectrum_size': Field(
-        LIST, None, 'bands and columns of spectra beside pictures; absent: as the front end has them'
+        LIST, None, "bands and columns of spectra beside pictures; absent: the front end's own"
     ),
     'training_piece_s': Field(NUMBER, None, 'length of the longer pieces that are trained on'),
     'augment': Field(SECTION, {}, 'augmentation of training rows -> its settings'),

@@ -191,7 +191,8 @@ def levels(pictures):
     """Bytes of the pictures above, and of a photograph."""
     from sklearn.datasets import load_sample_image
 
-    photographs = [load_sample_image(name)[100:172, 200:301] for name in ('china.jpg', 'flower.jpg')]
+    names = ('china.jpg', 'flower.jpg')
+    photographs = [load_sample_image(name)[100:172, 200:301] for name in names]
     return [*np.round(255 * pictures).astype(np.uint8), *photographs]
 
 

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from avsc_jax.augment.rand_augment import OPS, SIGNED, apply_op, draw_ops, op_strengths, rand_augment
+from avsc_jax.augment.rand_augment import (
+    OPS,
+    SIGNED,
+    apply_op,
+    draw_ops,
+    op_strengths,
+    rand_augment,
+)
 
 LEVELS = np.array([[0, 30, 60], [90, 120, 150], [180, 210, 240]], np.float32)
 X = np.repeat(LEVELS[..., None], 3, axis=2) / 255
@@ -53,7 +60,8 @@ def test_each_picture_of_a_batch_gets_operations_of_its_own():
     made = jax.jit(jax.vmap(lambda key, x: rand_augment(key, x, num_ops=2, magnitude=9)))(keys, x)
     assert len({np.asarray(each).tobytes() for each in made}) > 8
     levels = 255 * np.asarray(made)
-    assert np.abs(levels - levels.round()).max() < 1e-3 and 0 <= levels.min() <= levels.max() <= 255.1
+    assert np.abs(levels - levels.round()).max() < 1e-3
+    assert 0 <= levels.min() <= levels.max() <= 255.1
     one = jax.jit(lambda key, x: rand_augment(key, x))(keys[3], x[3])
     np.testing.assert_allclose(made[3], one, atol=1e-6)
 

@@ -372,3 +372,59 @@ def test_pictures_are_normalised_as_the_config_says_or_as_for_the_weights_or_for
     assert examples.preprocessing(config, [])['mean'] == models.source_of('clip_rn101').mean
     config.mean = (0.1, 0.2, 0.3)
     assert examples.preprocessing(config, [])['mean'] == (0.1, 0.2, 0.3)
+
+
+BOTH = FRAMES | {'piece_s': 1.0, 'front_end': SOUND['front_end'], 'spectrum_size': (32, 24)}
+
+
+def test_a_row_of_both_senses_is_what_each_sense_gives_alone(dataset):
+    both = inputs.make(BOTH | {'frames': 'second_centres'}, STATS)
+    record = dataset.records('test')[0]
+    record = record | {'frames': record['frames'][:2]}
+    made = both(record)
+    np.testing.assert_allclose(made['sound'], inputs.make(SOUND, STATS)(record), atol=1e-5)
+    np.testing.assert_array_equal(made['image'], inputs.make(FRAMES)(record))
+    filled = record | {'frame_filled': np.array([False, True]), 'frames': record['frames'][:1]}
+    later = both(filled)  # the first second has no frame
+    np.testing.assert_array_equal(later['image'], made['image'][:1])
+    np.testing.assert_allclose(later['sound'], made['sound'][1:], atol=1e-5)
+
+
+def test_a_silent_piece_is_zeros_and_its_picture_stays():
+    both, draw = inputs.make(BOTH, STATS), np.random.default_rng(0)
+    audio = draw.normal(0, 0.1, (96000, 2)).astype('f4')
+    audio[:48000] = 0
+    frames = [draw.integers(0, 256, (40, 60, 3), np.uint8) for _ in range(2)]
+    made = both({'audio': audio, 'sample_rate': 48000, 'frames': frames})
+    assert not made['sound'][0].any() and made['sound'][1].all(axis=(0, 1)).any()
+    assert made['image'].any(axis=(1, 2, 3)).all()
+
+
+def test_both_senses_are_augmented_by_operations_of_their_own_and_unknown_ones_refused():
+    augment = {'random_gain': {'limit_db': 6.0}, 'rand_augment': {'num_ops': 2, 'magnitude': 9}}
+    both, draw = inputs.make(BOTH, STATS, augment), np.random.default_rng(0)
+    batch = {
+        'audio': draw.normal(0, 0.1, (4, 48000, 2)).astype('f4'),
+        'frame': draw.integers(0, 256, (4, 32, 48, 3), np.uint8),
+    }
+    keys = jax.random.split(jax.random.key(0), 4)
+    plain, made = both.prepare_batch(None, batch), both.prepare_batch(keys, batch)
+    for name in ('image', 'sound'):
+        assert (np.abs(made[name] - plain[name]).max(axis=(1, 2, 3)) > 1e-3).sum() >= 3, name
+    with pytest.raises(ValueError, match="no augmentation here is called 'rand_augmen'; there are"):
+        inputs.make(BOTH, STATS, {'rand_augmen': {}})
+    with pytest.raises(ValueError, match='pictures is 10, and a network of both senses takes one'):
+        inputs.make(BOTH | {'pictures': 10})
+
+
+def test_rand_augment_leaves_the_keys_of_older_operations_alone():
+    """What a run of an earlier version drew, it draws again."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (3, 32, 48, 3), np.uint8)
+    keys = jax.random.split(jax.random.key(0), 3)
+    erased = inputs.make(FRAMES, None, {'random_erasing': {'probability': 1.0}})
+    made = erased.prepare_batch(keys, {'frame': x})['image']
+    plain = erased.prepare_batch(None, {'frame': x})['image']
+    fold = jax.vmap(jax.random.fold_in, (0, None))(keys, 5)  # its place in version 1.0
+    one = functools.partial(augment.random_erasing, probability=1.0)
+    np.testing.assert_allclose(made, jax.vmap(one)(fold, plain), atol=1e-6)

@@ -111,7 +111,8 @@ def test_the_draw_of_modalities_is_worked_out_by_hand_and_the_same_on_two_device
         lambda x, place: left(x, place=place), axis_name='batch', devices=jax.devices()[:2]
     )
     place = np.arange(64).reshape(2, 32)
-    np.testing.assert_array_equal(spread(is_there.reshape(2, 32, 2), place).reshape(64, 2), expected)
+    found = spread(is_there.reshape(2, 32, 2), place).reshape(64, 2)
+    np.testing.assert_array_equal(found, expected)
 
 
 def _key_of_a_layer():

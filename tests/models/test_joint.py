@@ -54,7 +54,7 @@ def test_the_count_is_that_of_the_parts_and_what_joins_them():
 
 
 def test_an_absent_sense_is_answered_by_its_own_embedding(made):
-    model, variables, apply = made
+    _, variables, apply = made
     x = inputs()
     _, whole = apply(variables, x)
     for sense, name in (('picture', 'image'), ('sound', 'sound')):
@@ -127,7 +127,7 @@ def test_a_wrong_input_is_a_sentence(made):
         model.apply(variables, {'image': inputs()['image']})
     with pytest.raises(ValueError, match=r'sound is \[6, 5, 2, 35\], the network expects \[B, 6'):
         model.apply(variables, inputs(sound_shape=(5, 2, 35)))
-    with pytest.raises(ValueError, match='no name of its picture network; set config.model.p'):
+    with pytest.raises(ValueError, match='no name of its picture network; set config'):
         _ = models.create_model('joint', picture={'width': 35}).input_spec
 
 

@@ -52,9 +52,7 @@ KINDS = {
     'ioacas_fusion': Kind(
         'second', 2, 2, {'audio': '', 'image': ''}, UNTRAINED, data='demo_segments', stats=False
     ),
-    'joint_fusion': Kind(
-        'second', 2, 1, {'joint': 'random:0'}, UNTRAINED, data='demo_segments'
-    ),
+    'joint_fusion': Kind('second', 2, 1, {'joint': 'random:0'}, UNTRAINED, data='demo_segments'),
     'feng_fusion': Kind(
         'clip', 1, 2, {'openl3_audio': 'random:0', 'openl3_image': 'random:0'}, RANDOM
     ),

@@ -322,3 +322,34 @@ def test_every_trained_system_takes_every_field(name, part, demo_config):
     assert types[0] == types[1] and loss.dtype == np.float32
     told = summary.training(config, [])
     assert all(word in told for word in ('bfloat16', 'of 2 parts', 'decay 0.9', 'mixup', 'by 0.1'))
+
+
+def test_the_rate_of_a_part_is_scaled_and_0_leaves_it_as_it_is():
+    plain = step()
+    for scale in (0.1, 0.0):
+        begun, state, _ = step(settings={'rate_scale': {'conv1': scale}})
+        moved = jax.tree.map(lambda x, y: np.asarray(x) - y, state.params, begun.params)
+        whole = jax.tree.map(lambda x, y: np.asarray(x) - y, plain[1].params, plain[0].params)
+        np.testing.assert_allclose(
+            moved['conv1']['kernel'], scale * whole['conv1']['kernel'], rtol=1e-4, atol=1e-7
+        )
+        np.testing.assert_allclose(moved['head']['kernel'], whole['head']['kernel'], atol=1e-7)
+    both = dict(rate_scale={'conv1': 0.5}, layer_decay=0.5)
+    factors = recipe.rate_factors(ConfigDict(both), Net())
+    assert (factors['conv1']['kernel'], factors['bn1']['scale']) == (0.125, 0.25)
+    frozen = recipe.frozen(ConfigDict(dict(rate_scale={'conv1': 0})), Net())
+    assert ('conv1', 'kernel') in frozen and ('bn1', 'scale') not in frozen
+
+
+@pytest.mark.parametrize(
+    ('scale', 'sentence'),
+    [
+        ({'conv3': 0.1}, r"names 'conv3', and the network has .* \(did you mean conv"),
+        ({'conv1': -1.0}, 'conv1 is -1.0; it must be a finite number of 0 or more'),
+        ({'conv1': 'slow'}, "conv1 is 'slow'; it must be a finite number"),
+        ({n: 0 for n in ('conv1', 'bn1', 'conv2', 'bn2', 'head')}, 'is 0 for every part'),
+    ],
+)
+def test_a_wrong_rate_scale_is_a_sentence(scale, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        recipe.check(ConfigDict(dict(rate_scale=scale)), Net())
