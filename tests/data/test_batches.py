@@ -116,6 +116,37 @@ def test_the_next_batch_is_made_while_one_is_used():
     assert list(found) == [2]
 
 
+def test_no_thread_reads_on_after_a_stream_was_left_early():
+    before = {*threading.enumerate()}
+    order, mask = epoch_order(400, 2)
+    stream = Stream(lambda i: {'x': np.float32([i])}).batches(order, mask)
+    assert next(stream)['x'].tolist() == [[0], [1]]
+    own = {*threading.enumerate()} - before
+    stream.close()
+    for thread in own:
+        thread.join(timeout=2)
+    assert own and not any(thread.is_alive() for thread in own)
+
+
+def test_batches_are_put_in_their_order_and_one_ahead_of_their_use():
+    order, mask = epoch_order(40, 4, shuffle_by=(0, 0))
+    put = []
+    stream = Stream(lambda i: {'x': np.float32([i])})
+    found = stream.batches(order, mask, lambda batch: put.append(batch) or len(put) - 1)
+    for number, place in enumerate(found):
+        assert place == number and len(put) <= number + 2
+    assert [batch['x'][:, 0].astype(int).tolist() for batch in put] == order.tolist()
+
+
+def test_an_error_while_a_batch_is_put_reaches_the_reader():
+    def put(batch):
+        raise MemoryError('the device is full')
+
+    order, mask = epoch_order(40, 4)
+    with pytest.raises(MemoryError, match='the device is full'):
+        next(Stream(lambda i: {'x': np.float32([i])}).batches(order, mask, put))
+
+
 def test_sizes_of_batches_are_powers_of_two():
     sizes = [few_sizes(count) for count in range(1, 257)]
     assert {*sizes} == {2**k for k in range(9)}
