@@ -115,8 +115,13 @@ class Steps:
         """Returns this process's part `[K, B / processes]` of a global order or mask `[K, B]`."""
         return np.split(order, jax.process_count(), axis=1)[jax.process_index()]
 
-    def put(self, batch: Batch) -> OnDevices:
-        """Starts to copy a batch `[B, ...]` to the devices, so that a later step need not wait."""
+    def put(self, batch: Batch) -> Batch | OnDevices:
+        """Starts to copy a batch `[B, ...]` to the devices, so that a later step need not wait.
+
+        With several processes the batch stays on the host until its step.
+        """
+        if jax.process_count() > 1:
+            return batch
         arrays = self._shard(batch, axis=0)
         return OnDevices(jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec(AXIS))))
 
