@@ -5,8 +5,8 @@
 Rows are pictures of 448 x 448 and seconds of sound, of the records that `rows.py` makes up. `alone`
 is Pillow's decode and resize, or soundfile's decode, of bytes in memory. `path` is all that a
 training does, to a batch on the device. Milliseconds are of processor time. The last line of each
-is arithmetic, not a measurement: rows per second of more cores, if the main process's own part (taking
-rows, stacking, putting) holds one core, and decoding has the others.
+is arithmetic, not a measurement: rows per second of more cores, if all work but the main process's
+own part (taking rows, stacking, putting) is shared by all cores without loss.
 """
 
 import argparse
