@@ -1,8 +1,10 @@
 """The order of rows in an epoch, and batches read ahead of the device."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +83,7 @@ def epoch_order(
     return order, mask
 
 
-def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Iterator:
+def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> grain.DatasetIterator:
     """Yields `load(item)` for each item, in order, by reader threads that stay a little ahead.
 
     Decoders (Pillow, soundfile, array_record) release the interpreter lock, so threads use all
@@ -93,9 +95,12 @@ def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Ite
     return iter(grain.MapDataset.source(items).map(load).to_iter_dataset(options))
 
 
-def one_ahead(items: Iterator) -> Iterator:
-    """Yields the items; a thread makes the next one while one is in use."""
-    with ThreadPoolExecutor(1) as thread:
+def one_ahead(items: Generator) -> Generator:
+    """Yields the items; a thread makes the next one while one is in use.
+
+    Closing it ends the thread and closes `items`.
+    """
+    with contextlib.closing(items), ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, items, None)
         while (item := coming.result()) is not None:
             coming = thread.submit(next, items, None)
@@ -112,14 +117,23 @@ class Stream:
     def __init__(self, load: Callable[[int], dict[str, np.ndarray]]):
         self.load = load
 
-    def batches(self, order: np.ndarray, mask: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-        """Yields a batch `[B, ...]` with its mask for each line of `order [K, B]`."""
+    def batches(
+        self, order: np.ndarray, mask: np.ndarray, put: Callable[[dict], Any] = lambda batch: batch
+    ) -> Generator:
+        """Yields a batch `[B, ...]` with its mask for each line of `order [K, B]`.
+
+        Args:
+          put: takes each batch one ahead of its use, such as `Steps.put`, which copies it to the
+            devices.
+        """
         rows = read_ahead(lambda place: self.load(int(order.flat[place])), range(order.size))
 
-        def stacked() -> Iterator[dict[str, np.ndarray]]:
-            for line in mask:
-                group = [next(rows) for _ in range(len(line))]
-                yield {k: np.stack([row[k] for row in group]) for k in group[0]} | {'mask': line}
+        def stacked() -> Generator:
+            with contextlib.closing(rows):
+                for line in mask:
+                    group = [next(rows) for _ in range(len(line))]
+                    arrays = {k: np.stack([row[k] for row in group]) for k in group[0]}
+                    yield put(arrays | {'mask': line})
 
         return one_ahead(stacked())
 

@@ -23,6 +23,7 @@ from avsc_jax.runtime import disk, files
 FOLDER = 'rows'
 BLOCK = 1 << 14  # bytes that have a sum of their own
 RECORDS_PER_READ = 8
+BUFFER = 1 << 17  # bytes read at once of a sound, whose second has about 200,000 at 24 bits
 SPARE_BYTES = 1 << 28  # of the disk that stay free
 
 
@@ -63,7 +64,7 @@ class RowFile:
         """
         part = _Part(self, *self._index['sound'][record])
         try:
-            yield io.BufferedReader(part, BLOCK)
+            yield io.BufferedReader(part, BUFFER)
         finally:
             if part.error:
                 raise part.error

@@ -1,5 +1,6 @@
 """The training loop of all systems: epochs are scored and saved; it resumes, and stops on NaN."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -277,16 +278,17 @@ def _run_stream(
 ) -> tuple[TrainState, np.ndarray]:
     """Trains on all rows of a stream once; saves the state at intervals."""
     losses, done, saved = list(losses), len(losses), time.monotonic()
-    batches = rows.batches(order[done:], mask[done:])
-    for batch in _progress(batches, desc='steps', leave=False, initial=done, total=len(order)):
-        state, loss = steps.train(state, batch)
-        losses.append(loss)
-        # While the device computes this step the host makes the next batch, and no more than that.
-        losses[-2:-1] = jax.device_get(losses[-2:-1])
-        if len(losses) < len(order) and _is_time_to_save(len(losses), saved):
-            losses[-1:] = jax.device_get(losses[-1:])
-            epoch.save(state, losses)
-            saved = time.monotonic()
+    batches = rows.batches(order[done:], mask[done:], steps.put)
+    with contextlib.closing(batches):  # its threads end with the epoch, also by an error
+        for batch in _progress(batches, desc='steps', leave=False, initial=done, total=len(order)):
+            state, loss = steps.train(state, batch)
+            losses.append(loss)
+            # While the device computes this step the next batch is made and put, and no more.
+            losses[-2:-1] = jax.device_get(losses[-2:-1])
+            if len(losses) < len(order) and _is_time_to_save(len(losses), saved):
+                losses[-1:] = jax.device_get(losses[-1:])
+                epoch.save(state, losses)
+                saved = time.monotonic()
     return state, np.asarray(jax.device_get(losses), np.float32)
 
 
@@ -317,7 +319,7 @@ def _logits_of_batches(steps: Steps, variables: dict, placed, order, mask) -> It
         yield logits.reshape(-1, logits.shape[-1])
         return
     for batch in _progress(
-        placed.batches(order, mask), total=len(order), desc='scoring', leave=False
+        placed.batches(order, mask, steps.put), total=len(order), desc='scoring', leave=False
     ):
         yield steps.logits(variables, batch)
 

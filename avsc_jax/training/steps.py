@@ -8,6 +8,7 @@ process passes its `local` part of a global batch and gets all logits.
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,6 +27,16 @@ from avsc_jax.training.recipe import PLAIN, Recipe
 
 AXIS = 'batch'
 Batch = dict[str, jax.Array]
+
+
+class OnDevices(NamedTuple):
+    """A batch that lies on this process's devices, as `Steps.put` makes it.
+
+    Attributes:
+      arrays: each `[devices, B / devices, ...]`.
+    """
+
+    arrays: Batch
 
 
 def model_inputs(model: nn.Module, batch: Batch) -> jax.Array | dict[str, jax.Array]:
@@ -104,9 +115,19 @@ class Steps:
         """Returns this process's part `[K, B / processes]` of a global order or mask `[K, B]`."""
         return np.split(order, jax.process_count(), axis=1)[jax.process_index()]
 
-    def train(self, state: TrainState, batch: Batch) -> tuple[TrainState, jax.Array]:
+    def put(self, batch: Batch) -> Batch | OnDevices:
+        """Starts to copy a batch `[B, ...]` to the devices, so that a later step need not wait.
+
+        With several processes the batch stays on the host until its step.
+        """
+        if jax.process_count() > 1:
+            return batch
+        arrays = self._shard(batch, axis=0)
+        return OnDevices(jax.device_put(arrays, NamedSharding(self._mesh, PartitionSpec(AXIS))))
+
+    def train(self, state: TrainState, batch: Batch | OnDevices) -> tuple[TrainState, jax.Array]:
         """Trains one step on a batch `[B, ...]` with `mask [B]`; returns (state, loss)."""
-        return self._train(state, self._shard(batch, axis=0), self._frozen)
+        return self._train(state, self._of_devices(batch), self._frozen)
 
     def train_rows(
         self, state: TrainState, rows: Batch, order: np.ndarray, mask: np.ndarray
@@ -115,9 +136,9 @@ class Steps:
         steps = {'index': order, 'mask': mask}
         return self._train_rows(state, rows, self._shard(steps, axis=1))
 
-    def logits(self, variables: dict, batch: Batch) -> np.ndarray:
+    def logits(self, variables: dict, batch: Batch | OnDevices) -> np.ndarray:
         """Returns the logits `[B, C]` of a batch, padding included, from all processes."""
-        logits = _gather(self._outputs(variables, self._shard(batch, axis=0))[0])
+        logits = _gather(self._outputs(variables, self._of_devices(batch))[0])
         return logits.reshape(-1, logits.shape[-1])
 
     def logits_rows(self, variables: dict, rows: Batch, order: np.ndarray) -> np.ndarray:
@@ -127,9 +148,9 @@ class Steps:
         logits = np.moveaxis(logits, 0, 1)
         return logits.reshape(*logits.shape[:1], -1, logits.shape[-1])
 
-    def embeddings(self, variables: dict, batch: Batch) -> np.ndarray:
+    def embeddings(self, variables: dict, batch: Batch | OnDevices) -> np.ndarray:
         """Returns `out['embedding']` `[B, D]` of a batch, padding included, from all processes."""
-        embeddings = _gather(self._outputs(variables, self._shard(batch, axis=0))[1])
+        embeddings = _gather(self._outputs(variables, self._of_devices(batch))[1])
         return embeddings.reshape(-1, embeddings.shape[-1])
 
     def place(self, tree):
@@ -241,6 +262,9 @@ class Steps:
 
     def _eval_scan(self, variables, rows, steps):
         return jax.lax.map(lambda s: self._eval_step(variables, _take(rows, s['index'])), steps)
+
+    def _of_devices(self, batch: Batch | OnDevices) -> Batch:
+        return batch.arrays if isinstance(batch, OnDevices) else self._shard(batch, axis=0)
 
     def _shard(self, arrays: Batch, *, axis: int) -> Batch:
         """Splits `axis` over this process's devices and brings theirs to the front."""

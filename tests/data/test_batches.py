@@ -130,3 +130,34 @@ def test_calls_have_few_sizes_and_little_padding(per_call):
 def test_the_twelve_pictures_of_a_clip_need_no_padding():
     assert call_sizes(12, 64) == call_sizes(12, 16) == [4, 4, 4]
     assert call_sizes(8 * 12, 64) == [64, 16, 16]
+
+
+def test_no_thread_reads_on_after_a_stream_was_left_early():
+    before = {*threading.enumerate()}
+    order, mask = epoch_order(400, 2)
+    stream = Stream(lambda i: {'x': np.float32([i])}).batches(order, mask)
+    assert next(stream)['x'].tolist() == [[0], [1]]
+    own = {*threading.enumerate()} - before
+    stream.close()
+    for thread in own:
+        thread.join(timeout=2)
+    assert own and not any(thread.is_alive() for thread in own)
+
+
+def test_batches_are_put_in_their_order_and_one_ahead_of_their_use():
+    order, mask = epoch_order(40, 4, shuffle_by=(0, 0))
+    put = []
+    stream = Stream(lambda i: {'x': np.float32([i])})
+    found = stream.batches(order, mask, lambda batch: put.append(batch) or len(put) - 1)
+    for number, place in enumerate(found):
+        assert place == number and len(put) <= number + 2
+    assert [batch['x'][:, 0].astype(int).tolist() for batch in put] == order.tolist()
+
+
+def test_an_error_while_a_batch_is_put_reaches_the_reader():
+    def put(batch):
+        raise MemoryError('the device is full')
+
+    order, mask = epoch_order(40, 4)
+    with pytest.raises(MemoryError, match='the device is full'):
+        next(Stream(lambda i: {'x': np.float32([i])}).batches(order, mask, put))

@@ -225,3 +225,19 @@ def test_wide_grey_values_are_turned_too(tmp_path):
 
 def test_only_formats_that_start_no_program_are_read():
     assert not {'EPS', 'WMF', 'FITS', 'HDF5', 'GRIB', 'BUFR', 'MPEG'} & {*still.FORMATS}
+
+
+@pytest.mark.parametrize('mode', ['RGB', 'L', 'CMYK'])
+def test_a_picture_is_resized_to_the_same_bytes_whether_or_not_it_became_an_array_before(mode):
+    rng = np.random.default_rng(0)
+    stored = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (45, 80, 3), np.uint8)).convert(mode).save(stored, 'JPEG')
+    picture, array = (f(stored.getvalue()) for f in (media.decode_picture, media.decode_jpeg))
+    np.testing.assert_array_equal(np.asarray(picture), array)
+    for size in ((45, 45), (45, 80), (20, 33)):
+        resized = (media.resize_picture(x, *size) for x in (picture, array))
+        np.testing.assert_array_equal(*resized)
+    np.testing.assert_array_equal(*(media.crop_picture(x, 28, 32) for x in (picture, array)))
+    padded, expected = (media.pad_picture(x, 40, 60) for x in (picture, array))
+    np.testing.assert_array_equal(padded[0], expected[0])
+    assert padded[1] == expected[1]

@@ -202,8 +202,8 @@ class Unsteady(Stream):
 
     given, last = 0, None
 
-    def batches(self, order, mask):
-        for batch in super().batches(order, mask):
+    def batches(self, *order):
+        for batch in super().batches(*order):
             if self.given == self.last:
                 raise OSError('the power failed')
             self.given += 1

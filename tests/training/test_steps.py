@@ -106,6 +106,21 @@ def test_steps_one_by_one_equal_a_scan_over_rows(rows):
     np.testing.assert_allclose(losses_, single, rtol=1e-5)
 
 
+@pytest.mark.parametrize('count', [1, 2])
+def test_batches_that_were_put_on_the_devices_train_to_the_same_bits(rows, count):
+    order, mask = epoch_order(37, 8, multiple=2, shuffle_by=(0, 0))
+    ends = []
+    for is_put in (False, True):
+        steps, state = make(jax.devices()[:count])
+        for index, line in zip(order, mask, strict=True):
+            batch = {name: array[index] for name, array in rows.items()} | {'mask': line}
+            batch = steps.put(batch) if is_put else batch
+            state, loss = steps.train(state, batch)
+        ends.append((state.variables, loss, steps.logits(state.variables, batch)))
+    assert {len(array.devices()) for array in batch.arrays.values()} == {count}
+    assert differences(*ends) == 0
+
+
 def test_logits_come_back_in_the_order_of_the_rows(rows):
     steps, state = make()
     expected, _ = jax.jit(Net().apply)(state.variables, {'features/x': rows['features/x']})
