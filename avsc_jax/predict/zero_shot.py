@@ -89,8 +89,8 @@ def zero_shot(
         kernel = kept_texts.kept(
             known, lambda: _head(_encoded(read, token_ids, folder), len(templates))
         )
-        tower = opening.result()
-    tower.compile_ahead()
+        of_pictures = opening.result()
+    of_pictures.compile_ahead()
     model = models.create_model(
         'clip_zero_shot', encoder=seen.name, width=kernel.shape[0], num_classes=len(names)
     )
@@ -103,7 +103,7 @@ def zero_shot(
         title,
         model,
         variables,
-        FeatureInputs(settings, [tower]),
+        FeatureInputs(settings, [of_pictures]),
         names,
         hashed=lambda: hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16],
         system=lambda: system.System(

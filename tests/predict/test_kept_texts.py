@@ -1,5 +1,7 @@
 """The vectors of classes are kept from one start of a command to the next."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -65,7 +67,7 @@ def test_a_second_start_answers_the_same_without_the_text_tower(folder, monkeypa
     given = {'encoder': ENCODER, 'origin': 'random:0'}
     classes = ['beach', 'forest']
     (first,) = zero_shot(classes, **given).answers([record])
-    module = __import__('sys').modules['avsc_jax.predict.zero_shot']
+    module = sys.modules['avsc_jax.predict.zero_shot']  # its name is the function's
     monkeypatch.setattr(module, '_encoded', lambda *_: pytest.fail('the text tower ran'))
     (second,) = zero_shot(classes, **given).answers([record])
     np.testing.assert_array_equal(first.probs, second.probs)
