@@ -81,11 +81,12 @@ flags.DEFINE_bool(
     'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
-flags.DEFINE_string('runner', None, f'Makes features on the workers of {beam.HELP}.')
+flags.DEFINE_string(
+    'runner', None, 'Make features on the workers of an Apache Beam runner; docs/beam.md.'
+)
 flags.DEFINE_bool(
-    'trust_edited', False, 'Open earlier runs whose files you have edited by hand: checksums are '
-    'not compared.'
-)  # fmt: skip
+    'trust_edited', False, 'Open runs whose files you have edited: checksums are not compared.'
+)
 flags.DEFINE_list('loggers', [], 'wandb, mlflow or both: send each epoch there, too.')
 flags.DEFINE_bool('fresh', False, 'Compute cached features anew, in this run.')
 flags.DEFINE_bool('dry_run', False, 'Print shapes, parameters, steps and disk, then stop.')
