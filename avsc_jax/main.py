@@ -81,7 +81,7 @@ flags.DEFINE_bool(
     'and --weights_dir that all share. JAX finds the processes on TPU pods, Slurm and Open MPI; '
     f'elsewhere set {", ".join(multihost.VARIABLES)} for each, such as 10.0.0.1:1234, 2, 0.',
 )  # fmt: skip
-flags.DEFINE_string('runner', None, f'Make features by {beam.HELP}.')
+flags.DEFINE_string('runner', None, 'Make features by an Apache Beam runner; docs/beam.md.')
 flags.DEFINE_bool(
     'trust_edited', False, 'Open edited runs: checksums are not compared.'
 )  # fmt: skip
