@@ -13,7 +13,7 @@ STEPS = ('temperature', 'vector', 'stacking', 'clamp')
 
 
 def decided(*steps, mean=True):
-    """The config of E02 with a decision, over the mean of picture and CLIP if not its own recipe."""
+    """The config of E02 with a decision, on a mean of two roles or on its own recipe."""
     made = config('E02,tau')
     with made.unlocked():
         made.decision = steps
