@@ -154,8 +154,8 @@ def calibrate(fitted: Sequence[FittedStep], probs: np.ndarray, members: Members)
     if not fitted:
         return probs
     *earlier, last = fitted
-    probs = apply_steps(earlier, probs, stacked(members))[-1]
-    return CALIBRATIONS[last.name].apply(probs, stacked(members), *last.numbers)
+    before = apply_steps(earlier, probs, stacked(members))[-1]
+    return CALIBRATIONS[last.name].apply(before, stacked(members), *last.numbers)
 
 
 def _shown(step: FittedStep) -> str:
