@@ -28,8 +28,8 @@ from avsc_jax.data import folds, records, sources
 from avsc_jax.input_pipeline import feature_cache
 from avsc_jax.runs import checksums, loggers, run_folder
 from avsc_jax.runtime import beam, compiled_programs, multihost, nearest
+from avsc_jax.training import ablation, dependencies, search, sweep, train
 from avsc_jax.training import config as fields
-from avsc_jax.training import dependencies, search, sweep, train
 from avsc_jax.training import resolve as resolving
 from avsc_jax.weights import cache
 
@@ -60,6 +60,10 @@ flags.DEFINE_list(
 flags.DEFINE_multi_string(
     'sweep', [], 'FIELD=V1,V2 of the config, once or more: run the job for every combination of '
     'the values, in WORKDIR/FIELD=V1 and so on; print which one is best by validation.'
+)  # fmt: skip
+flags.DEFINE_bool(
+    'ablate', False, 'Run the job, and again without each part (config.ablate, or encoders, '
+    'augmentations, members and steps), in WORKDIR/whole and so on; print what each is worth.'
 )  # fmt: skip
 flags.DEFINE_integer(
     'trials', None, 'Search by Optuna: number of trials; --sweep then also takes LOW..HIGH[:log].',
@@ -125,7 +129,9 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
         f'data: {config.data.name}/{config.data.config} in {folders["data_dir"]}', file=sys.stderr
     )
     workdir = Path(FLAGS.workdir or default_workdir(config))
-    followers = chosen_loggers(config, group=workdir.name if seeds or swept else None)
+    followers = chosen_loggers(
+        config, group=workdir.name if seeds or swept or FLAGS.ablate else None
+    )
     if 'members' in config and trains_members(config):
         dependencies.train_members(
             config, seeds or [config.get('seed', 0)], folders, FLAGS.download_weights
@@ -133,7 +139,9 @@ def _run(config: ConfigDict, arguments: list[str]) -> None:
         print(device_line(), file=sys.stderr)
     given = {name: FLAGS[name].value for name in ('download_weights', 'fresh', 'dry_run')}
     job = partial(train.run, **folders, **given, loggers=followers)
-    if seeds and not FLAGS.dry_run:
+    if FLAGS.ablate:
+        ablation.run(job, config, workdir, dry_run=FLAGS.dry_run)
+    elif seeds and not FLAGS.dry_run:
         sweep.run_seeds(job, config, seeds, workdir)
     elif swept and not FLAGS.dry_run:
         run_sweep(job, config, arguments, swept, workdir, followers)
@@ -269,6 +277,8 @@ def read_seeds() -> list[int]:
     words = FLAGS.seeds or []
     if words and FLAGS.seed is not None:
         raise ValueError('--seed and --seeds exclude each other; give one')
+    if FLAGS.ablate and (words or FLAGS.sweep):
+        raise ValueError('--ablate excludes --seeds and --sweep; give one')
     if words and FLAGS.sweep:
         raise ValueError('--seeds and --sweep exclude each other; give one')
     seeds = {int(word) for word in words if word.isdecimal()}

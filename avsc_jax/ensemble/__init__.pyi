@@ -1,3 +1,9 @@
+from .calibrations import FittedStep as FittedStep
+from .calibrations import apply_steps as apply_steps
+from .calibrations import as_lists as as_lists
+from .calibrations import cross_fit as cross_fit
+from .calibrations import fit_steps as fit_steps
+from .calibrations import from_lists as from_lists
 from .clamp_fit import fit_clamp as fit_clamp
 from .decision import average as average
 from .decision import gate as gate
@@ -15,3 +21,5 @@ from .rules import probabilities as probabilities
 from .rules import renormalize as renormalize
 from .rules import temperature_scale as temperature_scale
 from .rules import vector_scale as vector_scale
+from .stacking import fit_stacking as fit_stacking
+from .stacking import stack as stack

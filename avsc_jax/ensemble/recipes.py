@@ -71,27 +71,68 @@ def check(where: str, recipe: Mapping[str, Any]) -> None:
     options.check_names(where, known | {'weights'}, {*recipe} - {'name', 'paper'})
 
 
-# What a calibration gives: its numbers, and the function that takes probabilities and them.
-Fitted = tuple[Sequence[Any], Callable[..., Any]]
+class Calibration(NamedTuple):
+    """A step that is fitted to a mix of members, and then applied to others.
+
+    Attributes:
+      words: what it is, in a sentence.
+      fit: `(probs [N, C], members [M, N, C], labels [N])` -> its numbers, a sequence.
+      apply: `(probs, members, *numbers)` -> `[N, C]`; rows of a clamp need not sum to one.
+    """
+
+    words: str
+    fit: Callable[[Any, Any, Any], Sequence[Any]]
+    apply: Callable[..., Any]
 
 
-def temperature(probs: Any, labels: Any) -> Fitted:
-    """One temperature for all classes."""
-    return (ensemble.fit_temperature(probs, labels),), ensemble.temperature_scale
+def _fit_temperature(probs: Any, members: Any, labels: Any) -> Sequence[Any]:
+    return (ensemble.fit_temperature(probs, labels),)
 
 
-def vector(probs: Any, labels: Any) -> Fitted:
-    """A scale and a bias for each class."""
-    return ensemble.fit_vector_scale(probs, labels), ensemble.vector_scale
+def _temperature(probs: Any, members: Any, temperature: Any) -> Any:
+    return ensemble.temperature_scale(probs, temperature)
 
 
-def clamp(probs: Any, labels: Any) -> Fitted:
-    """The edges and values of a clamp like Okazaki 2021, Eq. (1)."""
-    return ensemble.fit_clamp(probs, labels), ensemble.piecewise_clamp
+def _fit_vector(probs: Any, members: Any, labels: Any) -> Sequence[Any]:
+    return ensemble.fit_vector_scale(probs, labels)
 
 
-CALIBRATIONS: dict[str, Callable[[Any, Any], Fitted]] = {
-    'temperature': temperature,
-    'vector': vector,
-    'clamp': clamp,
+def _vector(probs: Any, members: Any, scale: Any, bias: Any) -> Any:
+    return ensemble.vector_scale(probs, scale, bias)
+
+
+def _fit_stacking(probs: Any, members: Any, labels: Any) -> Sequence[Any]:
+    return ensemble.fit_stacking(probs, members, labels)
+
+
+def _stacking(probs: Any, members: Any, kernel: Any, bias: Any) -> Any:
+    return ensemble.stack(probs, members, kernel, bias)
+
+
+def _fit_clamp(probs: Any, members: Any, labels: Any) -> Sequence[Any]:
+    return ensemble.fit_clamp(probs, labels)
+
+
+def _clamp(probs: Any, members: Any, edges: Any, values: Any) -> Any:
+    return ensemble.piecewise_clamp(probs, edges, values)
+
+
+CALIBRATIONS = {
+    'temperature': Calibration('one temperature for all classes', _fit_temperature, _temperature),
+    'vector': Calibration('a scale and a bias for each class', _fit_vector, _vector),
+    'stacking': Calibration(
+        "a logistic regression on the members' log-probabilities", _fit_stacking, _stacking
+    ),
+    'clamp': Calibration(
+        'the edges and values of a clamp like Okazaki 2021, Eq. (1)', _fit_clamp, _clamp
+    ),
 }
+
+
+def check_calibrations(where: str, names: Sequence[str]) -> list[str]:
+    """Returns the names as a list, or raises ValueError for an unknown or a repeated one."""
+    for name in names:
+        nearest.check(where, name, CALIBRATIONS)
+    if len({*names}) < len(names):
+        raise ValueError(f'{where} is {", ".join(names)}; give each step once')
+    return [*names]

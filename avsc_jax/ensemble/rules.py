@@ -93,7 +93,7 @@ def geometric_mean(
       [[0.75, 0.25]]
     """
     xp = namespace(members)
-    return _softmax(mean(xp.log(xp.maximum(members, EPS)), weights))
+    return probabilities_of_logs(mean(xp.log(xp.maximum(members, EPS)), weights))
 
 
 def renormalize(probs: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
@@ -167,7 +167,9 @@ def temperature_scale(
     Source: Guo et al. 2017, Eq. (9), on log-probabilities, which differ from logits by a constant.
     """
     xp = namespace(probs)
-    return _softmax(xp.log(xp.maximum(probs, EPS)) / xp.asarray(temperature, probs.dtype))
+    return probabilities_of_logs(
+        xp.log(xp.maximum(probs, EPS)) / xp.asarray(temperature, probs.dtype)
+    )
 
 
 def vector_scale(
@@ -184,10 +186,11 @@ def vector_scale(
     """
     xp = namespace(probs)
     scale, bias = (xp.asarray(x, probs.dtype)[None] for x in (scale, bias))
-    return _softmax(scale * xp.log(xp.maximum(probs, EPS)) + bias)
+    return probabilities_of_logs(scale * xp.log(xp.maximum(probs, EPS)) + bias)
 
 
-def _softmax(logits: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
+def probabilities_of_logs(logits: Float[AnyArray, 'N C']) -> Float[AnyArray, 'N C']:
+    """Softmax of each row, in the type of the array, unlike `probabilities`."""
     xp = namespace(logits)
     powers = xp.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)

@@ -31,6 +31,7 @@ from avsc_jax.runtime import nearest
 from avsc_jax.runtime.files import printable
 from avsc_jax.tables import mix, parts
 from avsc_jax.tables.parts import Part
+from avsc_jax.training import decision as fitted_decision
 from avsc_jax.training import ensemble as ensemble_job
 
 SAME_RULE = {'hitachi', 'clip12'}  # these agree in windows of two seconds and more
@@ -341,8 +342,14 @@ def load(model: Path, weights_dir: Path | None = None) -> Predictor:
     if unknown:
         raise ValueError(f'{model / "members.json"} lacks {min(unknown)}; make the ensemble again')
     members = [Member.load(_label(fact), place, weights_dir) for fact, place in of_members]
-    decision = functools.partial(_decided, config, facts, weights, members[0].classes)
-    settings = {'config': folder.config, 'weights': weights}
+    classes = members[0].classes
+    fitted = fitted_decision.read(folder, config, classes=len(classes))
+    decision = functools.partial(_decided, config, facts, weights, classes, fitted)
+    settings = (
+        {'config': folder.config, 'weights': weights, 'decision': ensemble.as_lists(fitted)}
+        if fitted
+        else {'config': folder.config, 'weights': weights}
+    )
     return Predictor(
         model.name, members, warnings, decision, is_calibrated=clamps, settings=settings
     )
@@ -414,6 +421,7 @@ def _decided(
     members: Sequence[Mapping],
     weights: Mapping[str, float],
     classes: Sequence[str],
+    fitted: Sequence[ensemble.FittedStep],
     probs: Mapping[str, np.ndarray],
 ) -> np.ndarray:
     """The probabilities `[N, C]` of the ensemble: the mean over its folds, rows summing to one."""
@@ -421,7 +429,7 @@ def _decided(
     for member in members:
         if _label(member) in probs:
             refits[member['fold']][member['name']] = probs[_label(member)]
-    mixed = [_mix_fold(config, refit, weights, classes) for refit in refits.values()]
+    mixed = [_mix_fold(config, refit, weights, classes, fitted) for refit in refits.values()]
     return ensemble.renormalize(ensemble.mean(np.stack(mixed)))
 
 
@@ -430,21 +438,23 @@ def _mix_fold(
     probs: Mapping[str, np.ndarray],
     weights: Mapping[str, float],
     classes: Sequence[str],
+    fitted: Sequence[ensemble.FittedStep],
 ) -> np.ndarray:
     """Mixes the members of one fold, before rows are normalised.
 
-    If a role is missing, the others are averaged, and clamped if the recipe clamps.
+    If a role is missing, the others are averaged, and clamped if the recipe clamps; the decision's
+    fitted steps, which are those of all roles, are left out.
     """
     line = ensemble_job.headline(config)
     known = {**probs, **ensemble_job.by_role(probs, config)}
     chosen = {role: known[role] for role in line['roles'] if role in known}
     recipe = line['recipe']
     if len(chosen) < len(line['roles']):
-        recipe = {'name': 'mean', 'clamp': recipe.get('clamp')}
+        recipe, fitted = {'name': 'mean', 'clamp': recipe.get('clamp')}, ()
     given = np.array([weights[role] for role in chosen]) if weights else None
     if given is not None and not given.any():  # all the weight is on missing roles
         given = None
-    return mix.fuse(chosen, recipe, classes=classes, weights=given, renormalize=False)
+    return ensemble_job.mixed_by(recipe, chosen, classes, fitted, given)
 
 
 def _shared_rule(what: str, rules: Sequence[str], window_s: float) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from avsc_jax.report.scores import FEWEST_GROUPS, METRICS, caution
 
 COLUMNS, CLASS_LINES = 100, 12  # width of the console, and classes shown
+DECISION = 'step, fitted on other places'
 
 
 def text(report: Mapping[str, Any]) -> str:
@@ -52,6 +53,10 @@ def text(report: Mapping[str, Any]) -> str:
         lines += textwrap.wrap(f'{title}: {shown}', COLUMNS, subsequent_indent='  ')
     if report.get('members'):
         lines += (label_text.members if is_several else _member_lines)(report['members'])
+    if report.get('decision'):
+        from avsc_jax.report import paired  # which imports this module
+
+        lines += columns(*paired.table(DECISION, report['decision']))
     if headline:
         lines += (label_text.labels if is_several else _class_lines)(report)
     return '\n'.join(lines)

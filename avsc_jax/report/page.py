@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avsc_jax.report import html, label_plots, plots
-from avsc_jax.report.console import figure, interval, number, words
+from avsc_jax.report import html, label_plots, paired, plots
+from avsc_jax.report.console import DECISION, figure, interval, number, words
 from avsc_jax.report.scores import METRICS
 from avsc_jax.runtime.files import write_texts
 
@@ -23,6 +23,7 @@ def page(report: Mapping[str, Any]) -> str:
         report=report,
         drawings=plots.draw(report),
         member_table=_members(report.get('members') or ()),
+        decision_table=paired.table(DECISION, report.get('decision') or ()),
         level_table=_levels(report['scores']),
     )
 

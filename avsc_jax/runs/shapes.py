@@ -23,7 +23,7 @@ SHAPES: dict[str, Any] = {
     'config.json': {
         'kind?': str, 'data?': {'name?': str, 'test?': str, 'labels?': str}, 'model?': dict,
         'encoders?': {str: dict}, 'text_encoder?': {str: dict}, 'augment?': {str: dict},
-        'groups?': {str: [str]},
+        'groups?': {str: [str]}, 'decision?': [str],
         'group_names?': {str: str}, 'members?': {str: dict}, 'recipe?': dict, 'roles?': [str],
         'lines?': [{'row': str, 'roles': [str], 'recipe': {'name': str}}], 'paper?': (dict, None),
     },

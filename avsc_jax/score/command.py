@@ -49,7 +49,7 @@ def _score(options: argparse.Namespace) -> int:
         _check_output(written, [*paths.values(), *fit_paths.values()])
     members = _alike(paths, options, options.truth, pooled=options.clamp is not None)
     weights = _weights(options.weights, members)
-    adjust, fitted, cautions = None, '', []
+    steps, fitted, cautions = [], '', []
     if fit_paths:
         fit = _alike(
             fit_paths, options, options.truth, pooled=options.clamp is not None, relabel=False
@@ -59,12 +59,12 @@ def _score(options: argparse.Namespace) -> int:
             weights = fits(mix.stacked(fit), mix.first(fit).label)
         if options.calibrate:
             mixed = mix.mix(fit, options.recipe, weights, options.clamp)
-            adjust, fitted = mix.fit_calibration(options.calibrate, mixed, fit)
+            steps, fitted = mix.fit_calibration(options.calibrate, mixed, fit)
         of_fit = scores.cautions(fit)
         cautions = [*of_fit, *filter(None, [mix.overlap(fit, members)])]
     probs = mix.mix(members, options.recipe, weights, options.clamp)
     about = mix.about(members, _sentence(paths, fit_paths, weights, fitted, options), cautions)
-    mixed = _result(members, adjust(probs) if adjust else probs, options, about)
+    mixed = _result(members, mix.calibrate(steps, probs, members), options, about)
     _report(options, members, mixed, written)
     return 0
 
@@ -316,7 +316,7 @@ def _result(
         shared = ('classes', 'granularity', 'pooled', 'kind')
         meta = {key: meta[key] for key in shared if key in meta}
         meta['system'] = f'{RECIPES[options.recipe].words} of {", ".join(members)}'
-    clamped = options.clamp or options.calibrate == 'clamp'
+    clamped = options.clamp or 'clamp' in options.calibrate
     calibrated = bool(clamped) or any(t.meta['calibrated'] for t in members.values())
     meta |= {'calibrated': calibrated, 'about': about}
     return dataclasses.replace(first, probs=probs, meta=meta)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe
+from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, Recipe, check_calibrations
 from avsc_jax.report.published import TABLES
 from avsc_jax.runtime import arguments as parsing
 from avsc_jax.runtime import cli, nearest
@@ -192,10 +192,20 @@ def _add_fit(parser: argparse.ArgumentParser) -> None:
     add('--report-on', help='the tables to score; the same as naming them first')
     group.add_argument(
         '--calibrate',
-        choices=list(CALIBRATIONS),
-        help='calibrate the mix, fitted on --fit-on: one temperature, a scale and a bias for each '
-        'class, or the edges and values of a clamp like Okazaki 2021, Eq. 1',
+        type=_calibrations,
+        default=[],
+        metavar='STEP,...',
+        help='calibrate the mix by steps fitted on --fit-on, in this order: '
+        + '; '.join(f'{name}, {of.words}' for name, of in CALIBRATIONS.items()),
     )
+
+
+def _calibrations(text: str) -> list[str]:
+    """Parses names of CALIBRATIONS, separated by commas, each once."""
+    try:
+        return check_calibrations('--calibrate', text.split(','))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _add_gallery(parser: argparse.ArgumentParser) -> None:
@@ -296,7 +306,7 @@ def check(
             '(--clamp=fused), not the tables',
         ),
         (
-            options.clamp and options.calibrate == 'clamp',
+            options.clamp and 'clamp' in options.calibrate,
             '--clamp and --calibrate=clamp would clamp twice; leave one out',
         ),
         (

@@ -4,12 +4,13 @@ Members are a dictionary of name to table. The arithmetic is in `avsc_jax.ensemb
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from avsc_jax import tables
+from avsc_jax.ensemble import FittedStep, apply_steps, fit_steps
 from avsc_jax.ensemble.recipes import CALIBRATIONS, RECIPES, best_weights
 from avsc_jax.tables import names
 
@@ -132,22 +133,37 @@ def fuse(
 
 
 def fit_calibration(
-    kind: str, probs: np.ndarray, fit: Members
-) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
-    """Fits a calibration to the mixed probabilities of the tables to fit on.
+    kinds: Sequence[str], probs: np.ndarray, fit: Members
+) -> tuple[list[FittedStep], str]:
+    """Fits calibrations, one after the other, to the mixed probabilities of tables to fit on.
 
     Args:
-      kind: one of CALIBRATIONS.
+      kinds: of CALIBRATIONS, in the order in which they are applied.
       probs: `[N, C]`, the mix.
-      fit: tables that hold its labels.
+      fit: the members' tables, which hold its labels.
 
     Returns:
-      A function that calibrates probabilities, and its numbers as text.
+      The fitted calibrations, and their numbers as text.
     """
-    groups, adjust = CALIBRATIONS[kind](probs, first(fit).label)
-    shown = ' | '.join(' '.join(f'{x:.4g}' for x in np.atleast_1d(group)) for group in groups)
-    # NaN in a clamp keeps the values of its interval.
-    return (lambda mixed: adjust(mixed, *groups)), f'{kind} {shown.replace("nan", "kept")}'
+    fitted = fit_steps(kinds, probs, stacked(fit), first(fit).label)
+    return fitted, '; '.join(map(_shown, fitted))
+
+
+def calibrate(fitted: Sequence[FittedStep], probs: np.ndarray, members: Members) -> np.ndarray:
+    """Applies fitted calibrations to a mix; rows that end with a clamp need not sum to one."""
+    if not fitted:
+        return probs
+    *earlier, last = fitted
+    before = apply_steps(earlier, probs, stacked(members))[-1]
+    return CALIBRATIONS[last.name].apply(before, stacked(members), *last.numbers)
+
+
+def _shown(step: FittedStep) -> str:
+    numbers = [np.atleast_1d(group) for group in step.numbers]
+    if max(group.size for group in numbers) > 50:
+        return f'{step.name} with {sum(group.size for group in numbers)} numbers'
+    shown = ' | '.join(' '.join(f'{x:.4g}' for x in group) for group in numbers)
+    return f'{step.name} {shown.replace("nan", "kept")}'  # NaN in a clamp keeps an interval
 
 
 def overlap(fit: Members, members: Members) -> str | None:

@@ -41,6 +41,11 @@ FIELDS = {
     'seed': Field((int,), 0, 'seed of the initial weights, the order of clips and augmentation'),
     'data': Field(SECTION, REQUIRED, 'the data set and its splits; see the fields data.* below'),
     'demo': Field(SECTION, None, 'values that replace other fields on made-up clips'),
+    'ablate': Field(
+        SECTION,
+        None,
+        'parts that --ablate leaves out: name -> dotted field -> value; None: no entry',
+    ),
     'paper': Field(SECTION, REQUIRED, 'the published number that the report prints beside ours'),
     # the inputs made of a clip
     'frames': Field(
@@ -162,6 +167,9 @@ FIELDS = {
     'lines': Field(LIST, (), 'other recipes of the same members that are scored too'),
     'temperature': Field(
         (bool,), False, 'score each clamped line with a temperature from other places instead, too'
+    ),
+    'decision': Field(
+        LIST, (), 'steps fitted to the mix on other places: temperature, vector, stacking, clamp'
     ),
     'folds': Field((int,), 0, 'number of folds whose refits of each member are averaged; 0: none'),
     'evaluation': Field(SECTION, None, 'the data set whose predictions are submitted'),

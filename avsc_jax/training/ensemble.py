@@ -22,7 +22,7 @@ from avsc_jax.runs import summary
 from avsc_jax.runs.run_folder import RunFolder
 from avsc_jax.scenes import SCENES, ClipName
 from avsc_jax.tables import mix
-from avsc_jax.training import dependencies, reuse, several
+from avsc_jax.training import decision, dependencies, reuse, several
 from avsc_jax.training.dependencies import EVALUATION, Member
 
 Tables = dict[str, tables.Predictions]
@@ -63,6 +63,7 @@ def run(
     dependencies.complete(todo, config, flags)
     data = dependencies.data(everyone)
     scored = fuse(groups, config)
+    decided = decide(scored, groups, config) if config.get('decision') else None
     result = scored[title(headline(config))]
     content = report.make(
         result,
@@ -77,12 +78,17 @@ def run(
     )
     items = config.data.get('items', 'clip')
     content['members'] = [report.line(*item, level=items) for item in scored.items()]
-    evaluated = evaluate(groups, config) if 'submission' in config else None
+    if decided:
+        content['decision'] = decided.worth
+    fitted = decided.fitted if decided else []
+    evaluated = evaluate(groups, config, fitted) if 'submission' in config else None
     facts = _facts(groups)
     folder.begin(stored)  # nothing is written before everything above has worked
     folder.record_environment(data, {})
     folder.write_json('classes.json', result.meta['classes'])
     folder.write_json('members.json', facts)
+    if fitted:
+        decision.write(fitted, folder)
     tables.write(result, folder.predictions_file(config.data.test))
     if evaluated:
         tables.write(evaluated, folder.predictions_file(EVALUATION))
@@ -100,6 +106,7 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f'{config.paper.row} averages the refits of {config.folds} folds; leave out --fold'
         )
+    decision.check(config)
     members = [name for group in config.groups.values() for name in group]
     takes = {f'the line {line["row"]}': line['roles'] for line in (*config.lines, headline(config))}
     for where, names, known in (
@@ -200,6 +207,34 @@ def fuse_refit(members: Tables, config: ConfigDict) -> Tables:
     return scored
 
 
+def decide(
+    scored: Tables, groups: Sequence[Sequence[Member]], config: ConfigDict
+) -> decision.Decision:
+    """Puts the ensemble after its fitted decision stage in the place of its mix in `scored`."""
+    refits = []
+    for group in groups:
+        of_members = read(group, config.data.test, config.data.get('items', 'clip'))
+        refit = {member.name: of_members[member] for member in group}
+        refits.append(roles_of(refit, headline(config), config))
+    roles = {name: tables.joined([refit[name] for refit in refits]) for name in refits[0]}
+    row = config.paper.row
+    mixed = scored.pop(row)
+    decided = decision.decide(mixed, roles, [*config.decision], row)
+    *stages, (_, last) = decided.stages.items()
+    scored |= dict(stages)
+    about = mixed.meta['about']
+    last.meta['about'] = {**about, 'protocol': f'{about["protocol"]}; {decided.sentence}'}
+    scored[row] = last
+    return decided
+
+
+def roles_of(members: Tables, line: Mapping[str, Any], config: ConfigDict) -> Tables:
+    """Returns a table for each role of a line: a member, or the mean of a group."""
+    probs = {name: table.probs for name, table in members.items()}
+    probs |= by_role(probs, config)
+    return {role: _like(members, probs[role]) for role in line['roles']}
+
+
 def headline(config: ConfigDict) -> dict[str, Any]:
     """Returns the line of the ensemble itself, over config.roles or else over all groups."""
     roles = config.get('roles') or [*config.groups]
@@ -290,21 +325,45 @@ def by_role(probs: Mapping[str, np.ndarray], config: ConfigDict) -> dict[str, np
     return {role: ensemble.mean(np.stack(group)) for role, group in members.items() if group}
 
 
-def evaluate(groups: Sequence[Sequence[Member]], config: ConfigDict) -> tables.Predictions:
+def evaluate(
+    groups: Sequence[Sequence[Member]],
+    config: ConfigDict,
+    fitted: Sequence[ensemble.FittedStep] = (),
+) -> tables.Predictions:
     """Classifies the items of the challenge's evaluation set.
+
+    Args:
+      fitted: the steps of the decision stage, fitted to the reported clips.
 
     The fused rows of several folds are averaged first, and normalised once (S03, S04).
     """
     everyone = [member for group in groups for member in group]
     of_members = read(everyone, EVALUATION)
-    parts = []
+    line, parts = headline(config), []
     for group in groups:
         refit = {member.name: of_members[member] for member in group}
-        roles = by_role({name: table.probs for name, table in refit.items()}, config)
         classes = mix.first(refit).meta['classes']
-        recipe = config.recipe.to_dict()
-        parts.append(mix.fuse(roles, recipe, classes=classes, renormalize=False))
+        roles = {name: table.probs for name, table in roles_of(refit, line, config).items()}
+        parts.append(mixed_by(line['recipe'], roles, classes, fitted))
     return _like(refit, ensemble.renormalize(ensemble.mean(np.stack(parts))))
+
+
+def mixed_by(
+    recipe: Mapping[str, Any],
+    roles: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    fitted: Sequence[ensemble.FittedStep],
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Mixes the roles of one fold and applies the fitted steps.
+
+    Without any step, rows need not sum to one.
+    """
+    probs = mix.fuse(roles, recipe, classes=classes, weights=weights, renormalize=False)
+    if not fitted:
+        return probs
+    members = np.stack([*roles.values()])
+    return ensemble.apply_steps(fitted, ensemble.renormalize(probs), members)[-1]
 
 
 def submit(
