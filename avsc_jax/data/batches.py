@@ -83,8 +83,10 @@ def epoch_order(
     return order, mask
 
 
-def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> grain.DatasetIterator:
+def read_ahead(load: Callable, items: Sequence, *, num_threads: int = 16) -> Any:
     """Yields `load(item)` for each item, in order, by reader threads that stay a little ahead.
+
+    The iterator has a method `close`, which ends the threads.
 
     Decoders (Pillow, soundfile, array_record) release the interpreter lock, so threads use all
     cores and share memory; the order does not depend on their number.
