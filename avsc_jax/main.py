@@ -62,9 +62,8 @@ flags.DEFINE_multi_string(
     'the values, in WORKDIR/FIELD=V1 and so on; print which one is best by validation.'
 )  # fmt: skip
 flags.DEFINE_bool(
-    'ablate', False, 'Run the job, and again without each part (config.ablate, or encoders, '
-    'augmentations, members and steps), in WORKDIR/whole and so on; print what each is worth.'
-)  # fmt: skip
+    'ablate', False, 'Run the job, and again without each of its parts; docs/ensembles.md.'
+)
 flags.DEFINE_integer(
     'trials', None, 'Search by Optuna: number of trials; --sweep then also takes LOW..HIGH[:log].',
     1,

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from avsc_jax import configs, losses, models, tables, weights
 from avsc_jax.configs import common
@@ -305,8 +306,8 @@ def test_ioacas_sees_pictures_unsquashed(stage):
     settings = examples.preprocessing(config, [])
     assert (settings['resize'], settings['crop_fraction']) == ('crop', 0.875)
     made = inputs.make(settings, None, config.augment.to_dict())
-    frame = np.zeros((480, 640, 3), np.uint8)
-    record = type('One', (), {'frame': lambda *_: frame})()
+    frame = Image.fromarray(np.zeros((480, 640, 3), np.uint8))
+    record = type('One', (), {'picture': lambda *_: frame})()
     assert made.read(record, 0, 0)['extent'].tolist() == (
         [480, 640] if stage == 'scenes' else [384, 512]
     )

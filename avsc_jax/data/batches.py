@@ -23,27 +23,28 @@ def num_batches(num_rows: int, batch_size: int, drop_remainder: bool = False) ->
     return num_rows // batch_size if drop_remainder else -(-num_rows // batch_size)
 
 
-def call_sizes(count: int, most: int, *, per_call: int = 1) -> list[int]:
-    """Returns the sizes of the calls that take a count of rows: powers of four, the largest first.
+def call_sizes(
+    count: int, most: int, *, sizes: Sequence[int] = (4,), per_call: int = 1
+) -> list[int]:
+    """Returns the sizes of the calls that take a count of rows, the largest first.
 
-    Few shapes compile, and few rows are padding: as many calls of `most` as are full, and for the
-    rest calls of the size that costs least. Only a lone row is a call of one: XLA rounds it unlike.
+    Few shapes compile, and few rows are padding: as many calls of the largest size as are full, and
+    for the rest calls of the size that costs least. With a single size, a row's bits never depend
+    on how many other rows there are: XLA rounds calls of 1, 4 and 8 rows unlike.
 
     Args:
       count: of rows.
-      most: the largest size, a power of four.
-      per_call: what a call costs besides its rows, in rows. One of ViT-B/32 does on a CPU, where a
-        call of 4, 16 and 64 pictures takes 94, 330 and 1500 ms; a GPU waits for the host.
+      most: no call is larger.
+      sizes: that calls may have, see `compiler.call_sizes`.
+      per_call: what a call costs besides its rows, in rows.
 
-    >>> call_sizes(12, 64), call_sizes(15, 64), call_sizes(96, 64), call_sizes(12, 64, per_call=16)
-    ([4, 4, 4], [16], [64, 16, 16], [16])
+    >>> call_sizes(12, 64), call_sizes(1, 64), call_sizes(96, 64, sizes=(16, 64), per_call=16)
+    ([4, 4, 4], [4], [64, 16, 16])
     """
-    if count == 1:
-        return [1]
-    full, rest = divmod(count, most)
-    sizes = [1 << shift for shift in range(2, most.bit_length(), 2)] or [most]
+    sizes = sorted(size for size in sizes if size <= most) or [most]
+    full, rest = divmod(count, sizes[-1])
     size = min(reversed(sizes), key=lambda size: -(-rest // size) * (size + per_call))
-    return full * [most] + -(-rest // size) * [size]
+    return full * [sizes[-1]] + -(-rest // size) * [size]
 
 
 def epoch_order(

@@ -345,7 +345,7 @@ class Encoder:
         """Returns the sizes of the calls that encode a count of items."""
         share = -(-count // self._num_devices)
         most = self.items_per_call // self._num_devices
-        sizes = call_sizes(share, most, per_call=compiler.call_rows())
+        sizes = call_sizes(share, most, **compiler.call_sizes())
         return [size * self._num_devices for size in sizes]
 
     def _check(self, items: Sequence[np.ndarray]) -> None:

@@ -536,7 +536,7 @@ def calls(rows: Any, *, most: int) -> Iterator[tuple[Any, int]]:
     """
     (total,) = {len(array) for array in jax.tree.leaves(rows)}
     start = 0
-    for length in call_sizes(total, most, per_call=compiler.call_rows()):
+    for length in call_sizes(total, most, **compiler.call_sizes()):
         count = min(length, total - start)
         part = jax.tree.map(operator.itemgetter(slice(start, start + count)), rows)
         yield jax.tree.map(partial(_filled_up, length), part), count

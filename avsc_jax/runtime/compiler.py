@@ -3,6 +3,8 @@
 The options are those of jax 0.10 to 0.12. Measurements are in benchmarks/NOTES.md.
 """
 
+from typing import Any
+
 import jax
 
 # A barrier (`layers.conv_cpu.materialize`) ends a fusion only if it is not removed before.
@@ -22,9 +24,15 @@ def options(*, training: bool) -> dict[str, str]:
     }
 
 
-def call_rows() -> int:
-    """Returns what a network's call costs besides its rows, in rows; see batches.call_sizes."""
-    return 1 if jax.default_backend() == 'cpu' else 16
+def call_sizes() -> dict[str, Any]:
+    """Returns the sizes of a network's calls, and what a call costs in rows; see data.batches.
+
+    On CPU, four pictures a call take as long, each, as 64: 94 and 1500 ms for ViT-B/32. A GPU waits
+    for the host, so its calls are larger.
+    """
+    if jax.default_backend() == 'cpu':
+        return {'sizes': (4,), 'per_call': 1}
+    return {'sizes': (16, 64), 'per_call': 16}
 
 
 def once() -> dict[str, int]:

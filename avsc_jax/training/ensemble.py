@@ -65,19 +65,7 @@ def run(
     scored = fuse(groups, config)
     decided = decide(scored, groups, config) if config.get('decision') else None
     result = scored[title(headline(config))]
-    content = report.make(
-        result,
-        title=folder.path.name,
-        about=result.meta['about'],
-        paper=config.paper.to_dict(),
-        learned={
-            name: values
-            for table in scored.values()
-            for name, values in table.meta.get('learned', {}).items()
-        },
-    )
-    items = config.data.get('items', 'clip')
-    content['members'] = [report.line(*item, level=items) for item in scored.items()]
+    content = _content(config, folder, scored)
     if decided:
         content['decision'] = decided.worth
     fitted = decided.fitted if decided else []
@@ -97,6 +85,25 @@ def run(
     folder.finish()
     print(report.text(content))
     print(f'report: {page}')
+
+
+def _content(config: ConfigDict, folder: RunFolder, scored: Mapping[str, Predictions]) -> dict:
+    """Returns the content of the report on the headline's table, with a line for each table."""
+    result = scored[title(headline(config))]
+    content = report.make(
+        result,
+        title=folder.path.name,
+        about=result.meta['about'],
+        paper=config.paper.to_dict(),
+        learned={
+            name: values
+            for table in scored.values()
+            for name, values in table.meta.get('learned', {}).items()
+        },
+    )
+    items = config.data.get('items', 'clip')
+    content['members'] = [report.line(*item, level=items) for item in scored.items()]
+    return content
 
 
 def check(config: ConfigDict) -> None:

@@ -11,6 +11,7 @@ from avsc_jax.data.batches import (
     one_ahead,
     read_ahead,
 )
+from avsc_jax.runtime import compiler
 
 
 def test_every_row_comes_once_and_the_last_batch_is_padded():
@@ -116,20 +117,21 @@ def test_the_next_batch_is_made_while_one_is_used():
     assert list(found) == [2]
 
 
+@pytest.mark.parametrize('sizes', [(4,), (16, 64), (4, 16, 64)])
 @pytest.mark.parametrize('per_call', [1, 16])
-def test_calls_have_few_sizes_and_little_padding(per_call):
+def test_calls_have_few_sizes_and_little_padding(sizes, per_call):
     for count in range(1, 300):
-        sizes = call_sizes(count, 64, per_call=per_call)
-        assert sizes == sorted(sizes, reverse=True)
-        assert {*sizes} <= ({4, 16, 64} if count > 1 else {1})
-        assert sum(sizes) - sizes[-1] < count <= sum(sizes)  # no call is all padding
-        whole = -(-count // 64) * (64 + per_call)  # as calls of one size cost
-        assert sum(size + per_call for size in sizes) <= whole
+        found = call_sizes(count, 64, sizes=sizes, per_call=per_call)
+        assert found == sorted(found, reverse=True) and {*found} <= {*sizes}
+        assert sum(found) - found[-1] < count <= sum(found)  # no call is all padding
+        whole = -(-count // max(sizes)) * (max(sizes) + per_call)  # as calls of one size cost
+        assert sum(size + per_call for size in found) <= whole
 
 
-def test_the_twelve_pictures_of_a_clip_need_no_padding():
-    assert call_sizes(12, 64) == call_sizes(12, 16) == [4, 4, 4]
-    assert call_sizes(8 * 12, 64) == [64, 16, 16]
+def test_on_cpu_calls_have_one_size_so_that_a_row_s_bits_depend_on_no_others():
+    sizes = compiler.call_sizes()
+    assert {*call_sizes(1, 64, **sizes), *call_sizes(200, 64, **sizes)} == {4}
+    assert call_sizes(12, 64, **sizes) == [4, 4, 4]
 
 
 def test_no_thread_reads_on_after_a_stream_was_left_early():
