@@ -87,7 +87,7 @@ def run(
     print(f'report: {page}')
 
 
-def _content(config: ConfigDict, folder: RunFolder, scored: Mapping[str, Predictions]) -> dict:
+def _content(config: ConfigDict, folder: RunFolder, scored: Tables) -> dict:
     """Returns the content of the report on the headline's table, with a line for each table."""
     result = scored[title(headline(config))]
     content = report.make(
