@@ -40,6 +40,7 @@ SYSTEMS = (
     ('ioacas_image', 'swin_tiny'),
     ('ioacas_fusion', 'resnet50,logmel'),
     ('late_fusion', 'clip_vit_l14+mn10_as,attention'),
+    ('joint_fusion', 'tf_efficientnetv2_s,resnet1d'),
 )
 CHECKED = ('resnet18', 'regnetx_002', 'swin_tiny_patch4_window7_224')
 
