@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from avsc_jax import models
+from avsc_jax.layers.attention import AttentionPooling
 from avsc_jax.layers.dropout import Dropout, ModalityDropout
 from avsc_jax.layers.linear import Linear
 from avsc_jax.layers.norm import BatchNorm
-from avsc_jax.models.ioacas import AttentionPooling
 from avsc_jax.types import Array, Bool, Float
 
 Sense = Literal['picture', 'sound']
