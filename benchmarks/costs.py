@@ -1,4 +1,4 @@
-"""What each trained network costs: parameters, memory of a step, arithmetic, rows a second.
+"""Counts the cost of each trained network: parameters, memory of a step, arithmetic, rows/s.
 
     pip install -e . && python benchmarks/costs.py [--tflops=100] [--only=joint] [--check]
 

@@ -1,4 +1,4 @@
-"""What EfficientAT costs: clips of ten seconds a second, encoded and trained, and memory.
+"""Times EfficientAT: clips of ten seconds a second, encoded and trained, and memory.
 
     pip install -e . && python benchmarks/efficientat.py [--network mn10_as] [--part PART]
 
@@ -53,7 +53,7 @@ def forward(network, batch):
 
 
 def theirs(network, batch):
-    """The same by the source's own network."""
+    """Returns the forward pass of the source's own network, in PyTorch."""
     import torch
     import torch_peers
 

@@ -165,7 +165,7 @@ def shown(what: str, sides: dict) -> None:
 
 
 def run_side(flags) -> None:
-    """What the processes run that `measured` starts."""
+    """Runs one side of the comparison in a process of its own."""
     (system,), files = flags.only, [str(file) for file in flags.files]
     weights_file = str(flags.folder / 'clip_vit_b32.safetensors')
     if flags.side == 'weights':
@@ -185,7 +185,7 @@ def run_side(flags) -> None:
 
 
 def helper(side: str, system: str, flags, folder: Path) -> str:
-    """What a process of one side prints that is not timed."""
+    """Returns what one side prints about itself, in a process that is not timed."""
     line = [sys.executable, __file__, f'--side={side}', f'--only={system}', f'--folder={folder}']
     line += ['--tiny'] * flags.tiny
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""What people would write without this package: the scripts of end_to_end.py, some 40 lines each.
+"""Scripts that people would write without this package, for end_to_end.py; some 40 lines each.
 
 PyAV decodes whole files, Pillow, librosa and open_clip prepare, and eager PyTorch runs the
 networks, one file after the other. Each function prints a line a file.

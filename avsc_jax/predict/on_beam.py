@@ -32,7 +32,7 @@ BYTES_PER_TASK = 1 << 28  # long files are spread
 
 @dataclasses.dataclass(frozen=True)
 class Tagging:
-    """What a worker needs to tag files, and where it writes their lines.
+    """A job that tags files: the system, its flags, and the folder of the lines.
 
     Attributes:
       about: facts of the system, as the journal has them.

@@ -22,7 +22,7 @@ FEWEST_PLACES = 5
 
 
 class Decision(NamedTuple):
-    """What a fitted decision stage makes of an ensemble.
+    """A fitted decision stage with the tables that it makes of an ensemble.
 
     Attributes:
       stages: name -> table of the mix and of the mix after each step, cross-fitted over places.
